@@ -1,0 +1,277 @@
+//! The commit gate: nested layers decide, the outermost one lets a session start.
+//!
+//! A handler that ran as soon as its 101 was made would run even if a layer around turned that 101
+//! into a 403: hyper hands the connection over when it ends, whatever was sent on it. So the
+//! accepted session travels outwards in the extensions of the response, and hyper's `OnUpgrade`
+//! waits in a slot of the outermost layer. The two meet only if the response that leaves that layer
+//! is the switch and still carries the session.
+
+use crate::{
+    BoxError, PendingUpgrade, Protocol, Session, Upgraded,
+    body::ResponseBody,
+    handler::BoxFuture,
+    linger,
+    negotiate::switch::Switch,
+    rejection::Rejection,
+    request::{UpgradeKind, UpgradeRequest},
+    session::task,
+    time::Settings,
+    trace,
+    upgraded::BoxIo,
+};
+use http::{Extensions, Response, StatusCode, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+use sync_wrapper::SyncWrapper;
+
+/// Whether the server that sent this request can hand its connection over.
+pub(crate) fn is_available(extensions: &Extensions) -> bool {
+    extensions.get::<OnUpgrade>().is_some() || extensions.get::<PendingUpgrade>().is_some()
+}
+
+/// The slot of the outermost layer, as it travels inwards in the request's extensions.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    slot: Arc<Mutex<Slot>>,
+    settings: Settings,
+}
+
+#[derive(Default)]
+struct Slot {
+    upgrade: Option<HeldUpgrade>,
+    /// The switch that was last made for this request.
+    switch: Option<Switch>,
+    is_closed: bool,
+}
+
+impl Gate {
+    /// The gate that a layer around has put into this request.
+    pub(crate) fn find(extensions: &Extensions) -> Option<&Self> {
+        extensions.get()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Where `settings` say something, they hold for what this layer decides.
+    pub(crate) fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings.or(self.settings);
+        self
+    }
+
+    /// Moves the upgrade out of a request into the slot: from here on it is this crate's to fulfil.
+    pub(crate) fn hold(&self, extensions: &mut Extensions) {
+        extensions.remove::<Self>();
+        let other = extensions
+            .remove::<PendingUpgrade>()
+            .and_then(PendingUpgrade::take);
+        let hyper = extensions.remove::<OnUpgrade>();
+        let upgrade = match (other, hyper) {
+            (Some(other), _) => UpgradeSource::Other(SyncWrapper::new(other)),
+            (None, Some(hyper)) => UpgradeSource::Hyper(hyper),
+            (None, None) => return,
+        };
+        let mut slot = self.lock();
+        // A request that was cloned on its way brings the same upgrade twice; the slot has it.
+        if slot.upgrade.is_none() {
+            let upgrade = HeldUpgrade {
+                source: Some(upgrade),
+                settings: self.settings,
+            };
+            if slot.is_closed {
+                drop(slot);
+                drop(upgrade);
+            } else {
+                slot.upgrade = Some(upgrade);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        // Nothing that can panic runs under the lock.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The outermost layer's end of the [`Gate`]: dropped with the response future, it closes it.
+pub(crate) struct Outermost(Gate);
+
+impl Outermost {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(Gate {
+            slot: Arc::default(),
+            settings,
+        })
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0
+    }
+
+    /// Looks at the response that leaves: starts the session, or makes sure that it never starts.
+    pub(crate) fn commit<B>(
+        &self,
+        mut response: Response<ResponseBody<B>>,
+    ) -> Response<ResponseBody<B>> {
+        let (Some(upgrade), switch) = self.close() else {
+            // No handler of ours was chosen: what is inside answers for itself.
+            return response;
+        };
+        let pending = response
+            .extensions_mut()
+            .remove::<PendingSession>()
+            .and_then(|pending| pending.claim(&self.0));
+        match pending {
+            Some(pending) if response.status() == Switch::STATUS => {
+                pending.switch.enforce(response.headers_mut());
+                task::spawn(pending, upgrade);
+                response.map(|_| ResponseBody::default())
+            }
+            None if response.status() == Switch::STATUS => {
+                trace::session_lost();
+                Rejection::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the upgrade was lost on its way",
+                )
+                .into_response()
+                .map(ResponseBody::own)
+            }
+            _ => {
+                if let Some(switch) = switch {
+                    trace::switch_replaced(response.status());
+                    switch.strip(response.status(), response.headers_mut());
+                }
+                response
+            }
+        }
+    }
+
+    fn close(&self) -> (Option<HeldUpgrade>, Option<Switch>) {
+        let mut slot = self.0.lock();
+        slot.is_closed = true;
+        (slot.upgrade.take(), slot.switch.take())
+    }
+}
+
+impl Drop for Outermost {
+    fn drop(&mut self) {
+        drop(self.close());
+    }
+}
+
+/// An accepted session that has not started, in the extensions of the response that switches.
+///
+/// There is one of it: a clone of the response carries an empty one.
+pub(crate) struct PendingSession {
+    session: Option<SyncWrapper<Box<Accepted>>>,
+}
+
+/// What a session starts with, but for its IO.
+pub(crate) struct Accepted {
+    pub(crate) speak: Box<dyn FnOnce(Session) -> BoxFuture<Result<(), BoxError>> + Send>,
+    pub(crate) kind: UpgradeKind,
+    pub(crate) protocol: Protocol,
+    pub(crate) extensions: Extensions,
+    pub(crate) request: Option<Box<Parts>>,
+    pub(crate) settings: Settings,
+    switch: Switch,
+    slot: Arc<Mutex<Slot>>,
+}
+
+impl PendingSession {
+    pub(crate) fn new(
+        speak: Box<dyn FnOnce(Session) -> BoxFuture<Result<(), BoxError>> + Send>,
+        request: UpgradeRequest,
+        keep_request: bool,
+        switch: Switch,
+        gate: &Gate,
+    ) -> Self {
+        gate.lock().switch = Some(switch.clone());
+        let mut parts = request.parts;
+        let session = Accepted {
+            speak,
+            kind: request.kind,
+            protocol: request.protocol,
+            extensions: std::mem::take(&mut parts.extensions),
+            request: keep_request.then(|| Box::new(parts)),
+            settings: gate.settings,
+            switch,
+            slot: Arc::clone(&gate.slot),
+        };
+        Self {
+            session: Some(SyncWrapper::new(Box::new(session))),
+        }
+    }
+
+    /// The session, if it is still in here and if it is one of this gate's requests.
+    fn claim(self, gate: &Gate) -> Option<Box<Accepted>> {
+        let session = self.session?.into_inner();
+        Arc::ptr_eq(&session.slot, &gate.slot).then_some(session)
+    }
+}
+
+impl Clone for PendingSession {
+    fn clone(&self) -> Self {
+        Self { session: None }
+    }
+}
+
+/// The right to an upgraded connection. If it is not used the connection still ends in order.
+pub(crate) struct HeldUpgrade {
+    source: Option<UpgradeSource>,
+    settings: Settings,
+}
+
+pub(crate) enum UpgradeSource {
+    Hyper(OnUpgrade),
+    Other(SyncWrapper<BoxFuture<Result<Upgraded, BoxError>>>),
+}
+
+impl HeldUpgrade {
+    pub(crate) fn into_source(mut self) -> Option<UpgradeSource> {
+        self.source.take()
+    }
+}
+
+impl Drop for HeldUpgrade {
+    /// After a refusal hyper drops the connection at its end, where without an upgrade it would shut
+    /// it down: the client can lose the response to a reset, and on TLS sees no close_notify. So
+    /// somebody has to wait for the connection and end it. hyper keeps one upgrade for a
+    /// connection, so there is one who waits: a later one replaces it.
+    fn drop(&mut self) {
+        let Some(UpgradeSource::Hyper(on_upgrade)) = self.source.take() else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let timeout = self.settings.shutdown_timeout();
+        runtime.spawn(async move {
+            if let Ok(io) = on_upgrade.await {
+                linger::close(BoxIo::from(io), timeout).await;
+            }
+        });
+    }
+}
+
+impl Future for UpgradeSource {
+    type Output = Result<BoxIo, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Hyper(on_upgrade) => Pin::new(on_upgrade)
+                .poll(cx)
+                .map(|io| io.map(BoxIo::from).map_err(Into::into)),
+            Self::Other(upgrade) => upgrade
+                .get_mut()
+                .as_mut()
+                .poll(cx)
+                .map_ok(Upgraded::into_box_io),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The response future: an inner response, or a decision, and the gate that it passes.
+
+use crate::{
+    body::{ErasedBody, ResponseBody},
+    commit::Outermost,
+    handler::BoxFuture,
+};
+use http::Response;
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+pin_project! {
+    /// The response future of [`Upgrade`](crate::Upgrade).
+    ///
+    /// If it is dropped before it is ready, no session starts.
+    pub struct ResponseFuture<F> {
+        #[pin]
+        response: Kind<F>,
+        outermost: Option<Outermost>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<F> {
+        Inner { #[pin] future: F },
+        Decision { future: BoxFuture<Response<ErasedBody>> },
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(crate) fn inner(future: F, outermost: Option<Outermost>) -> Self {
+        Self {
+            response: Kind::Inner { future },
+            outermost,
+        }
+    }
+
+    pub(crate) fn decision(
+        future: BoxFuture<Response<ErasedBody>>,
+        outermost: Option<Outermost>,
+    ) -> Self {
+        Self {
+            response: Kind::Decision { future },
+            outermost,
+        }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = match this.response.project() {
+            KindProj::Inner { future } => ready!(future.poll(cx))?.map(ResponseBody::inner),
+            KindProj::Decision { future } => {
+                ready!(future.as_mut().poll(cx)).map(ResponseBody::own)
+            }
+        };
+        Poll::Ready(Ok(match this.outermost.take() {
+            Some(outermost) => outermost.commit(response),
+            None => response,
+        }))
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

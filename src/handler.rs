@@ -1,0 +1,257 @@
+//! Handlers: who decides on an upgrade request, and who speaks afterwards.
+
+use crate::{
+    BoxError, Rejection, Session, UpgradeRequest, body::ErasedBody, commit::Gate, decision,
+};
+use http::{HeaderMap, HeaderValue, Response, header::IntoHeaderName, request::Parts};
+use std::{fmt, pin::Pin, sync::Arc};
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Speaks a protocol: decides on the requests for it, and holds the sessions.
+///
+/// A handler that only speaks is a closure: see [`handler_fn`]. One that decides first does its
+/// work in [`accept`](Self::accept), while nothing has been answered yet, and moves what it
+/// prepared into the session:
+///
+/// ```
+/// use http::StatusCode;
+/// use tokio::net::TcpStream;
+/// use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeRequest};
+///
+/// struct Backend { address: String }
+///
+/// impl ProtocolHandler for Backend {
+///     async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+///         let mut backend = TcpStream::connect(&self.address).await.map_err(|error| {
+///             Rejection::new(StatusCode::BAD_GATEWAY, "the backend is away").with_source(error)
+///         })?;
+///         Ok(Accept::new(|session| async move {
+///             let mut client = session.into_io();
+///             tokio::io::copy_bidirectional(&mut client, &mut backend).await?;
+///             Ok(())
+///         }))
+///     }
+/// }
+/// ```
+pub trait ProtocolHandler: Send + Sync + 'static {
+    /// Decides on a request. Nothing has been answered yet.
+    ///
+    /// The future is dropped, and the request refused with 504, when it takes longer than
+    /// [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout); it is dropped as
+    /// well when a layer around gives up, or when the client leaves. If it panics the request is
+    /// refused with 500.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] is sent in place of the switch.
+    fn accept(
+        &self,
+        request: &mut UpgradeRequest,
+    ) -> impl Future<Output = Result<Accept, Rejection>> + Send;
+
+    /// Whether this handler is for this request at all; it is by default.
+    ///
+    /// If not, the next handler of the same protocol is asked, then the next protocol that was
+    /// offered, and in the end the request goes to the inner service. To refuse a request rather
+    /// than to leave it to others, return a [`Rejection`] from [`accept`](Self::accept).
+    fn wants(&self, parts: &Parts) -> bool {
+        let _ = parts;
+        true
+    }
+
+    /// This handler, for those requests that pass `predicate` as well.
+    ///
+    /// ```
+    /// # use tower_upgrade::{handler_fn, ProtocolHandler, UpgradeLayer};
+    /// # let (public, private) = (handler_fn(|_| async { Ok(()) }), handler_fn(|_| async { Ok(()) }));
+    /// UpgradeLayer::new()
+    ///     .protocol("chat", private.when(|parts| parts.uri.path().starts_with("/private/")))
+    ///     .protocol("chat", public);
+    /// ```
+    fn when<P>(self, predicate: P) -> When<Self, P>
+    where
+        Self: Sized,
+        P: Fn(&Parts) -> bool + Send + Sync + 'static,
+    {
+        When {
+            handler: self,
+            predicate,
+        }
+    }
+}
+
+impl<H: ProtocolHandler> ProtocolHandler for Arc<H> {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        H::accept(self, request).await
+    }
+
+    fn wants(&self, parts: &Parts) -> bool {
+        H::wants(self, parts)
+    }
+}
+
+/// A handler with a condition: made by [`ProtocolHandler::when`].
+#[derive(Clone)]
+pub struct When<H, P> {
+    handler: H,
+    predicate: P,
+}
+
+impl<H, P> ProtocolHandler for When<H, P>
+where
+    H: ProtocolHandler,
+    P: Fn(&Parts) -> bool + Send + Sync + 'static,
+{
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        self.handler.accept(request).await
+    }
+
+    fn wants(&self, parts: &Parts) -> bool {
+        (self.predicate)(parts) && self.handler.wants(parts)
+    }
+}
+
+impl<H: fmt::Debug, P> fmt::Debug for When<H, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("When")
+            .field("handler", &self.handler)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handler that accepts every request and speaks.
+///
+/// ```
+/// use tower_upgrade::{Session, copy, handler_fn};
+///
+/// let echo = handler_fn(|session: Session| async move {
+///     let (mut reader, mut writer) = tokio::io::split(session.into_io());
+///     copy(&mut reader, &mut writer).await?;
+///     Ok(())
+/// });
+/// ```
+pub fn handler_fn<F, Fut>(speak: F) -> HandlerFn<F>
+where
+    F: Fn(Session) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    HandlerFn {
+        speak: Arc::new(speak),
+    }
+}
+
+/// A handler made of a closure: see [`handler_fn`].
+pub struct HandlerFn<F> {
+    speak: Arc<F>,
+}
+
+impl<F, Fut> ProtocolHandler for HandlerFn<F>
+where
+    F: Fn(Session) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let speak = Arc::clone(&self.speak);
+        Ok(Accept::new(move |session| speak(session)))
+    }
+}
+
+impl<F> Clone for HandlerFn<F> {
+    fn clone(&self) -> Self {
+        Self {
+            speak: Arc::clone(&self.speak),
+        }
+    }
+}
+
+impl<F> fmt::Debug for HandlerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HandlerFn")
+            .field(&std::any::type_name::<F>())
+            .finish()
+    }
+}
+
+/// A handler's consent: what will hold the session, and what it adds to the head of the switch.
+///
+/// The session starts once the switch has been sent. If it never is, because a layer around
+/// replaced the response or the client left, this is dropped with all that it owns.
+#[must_use = "an upgrade is accepted by returning this from `accept`"]
+pub struct Accept {
+    pub(crate) speak: Box<dyn FnOnce(Session) -> BoxFuture<Result<(), BoxError>> + Send>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) keep_request: bool,
+}
+
+impl Accept {
+    /// Accepts, and lets `speak` hold the session. It owns what it captures.
+    ///
+    /// When its future ends, in whichever way, what was written is flushed and the connection is
+    /// shut down in order. An error is reported as the session's end; the peer sees no more of it
+    /// than the end of the connection. A panic ends this session and no other.
+    pub fn new<F, Fut>(speak: F) -> Self
+    where
+        F: FnOnce(Session) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        Self {
+            speak: Box::new(|session| Box::pin(speak(session))),
+            headers: HeaderMap::new(),
+            keep_request: false,
+        }
+    }
+
+    /// Adds a line to the head of the switch; lines of the same name stay.
+    ///
+    /// `Connection`, `Upgrade`, `Content-Length` and `Transfer-Encoding` are not a handler's to
+    /// set (RFC 9110 §7.8 and §8.6) and are left out.
+    pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
+    /// Keeps the head of the request for the session: see [`Session::request`].
+    ///
+    /// This costs some 6 KiB for as long as the session lives: the headers are slices of the
+    /// buffer that they were read into, and hold on to all of it.
+    pub fn keep_request(mut self) -> Self {
+        self.keep_request = true;
+        self
+    }
+}
+
+impl fmt::Debug for Accept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accept")
+            .field("headers", &self.headers)
+            .field("keep_request", &self.keep_request)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handler without its type, as the layer keeps it.
+pub(crate) trait ErasedHandler: Send + Sync {
+    fn wants(&self, parts: &Parts) -> bool;
+
+    /// The whole way from the request to its response, in one box.
+    fn decide(
+        self: Arc<Self>,
+        request: UpgradeRequest,
+        gate: Gate,
+    ) -> BoxFuture<Response<ErasedBody>>;
+}
+
+impl<H: ProtocolHandler> ErasedHandler for H {
+    fn wants(&self, parts: &Parts) -> bool {
+        H::wants(self, parts)
+    }
+
+    fn decide(
+        self: Arc<Self>,
+        request: UpgradeRequest,
+        gate: Gate,
+    ) -> BoxFuture<Response<ErasedBody>> {
+        Box::pin(decision::decide(self, request, gate))
+    }
+}

@@ -1,0 +1,222 @@
+//! The layer: what is registered, and how it is set up.
+
+use crate::{
+    InvalidProtocol, Preference, Protocol, ProtocolHandler, Upgrade,
+    handler::ErasedHandler,
+    service::UpgradeRequired,
+    time::{Settings, limit},
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tower_layer::Layer;
+
+/// Finds upgrade requests, lets handlers decide on them, and starts their sessions.
+///
+/// Register a handler for each protocol. Everything that is no upgrade request passes to the inner
+/// service unchanged, and so does, by default, an upgrade request that offers nothing supported.
+///
+/// # Where to put it
+///
+/// Several of these layers may be around one another. The inner ones decide, and the *outermost*
+/// one commits: it starts the session only if the response that leaves it is still the switch. Put
+/// one outermost, as `UpgradeLayer::new()` if it has nothing to decide, so that a layer in between
+/// which turns a 101 into a 403 keeps the session from starting. A layer further out can still
+/// change the response, and the session would not know.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use http::StatusCode;
+/// # use tower::ServiceBuilder;
+/// # use tower_http::timeout::TimeoutLayer;
+/// # use tower_upgrade::{UpgradeLayer, handler_fn};
+/// # let chat = handler_fn(|_session| async { Ok(()) });
+/// # let inner = tower::service_fn(|_: http::Request<String>| async {
+/// #     Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+/// # });
+/// let service = ServiceBuilder::new()
+///     .layer(UpgradeLayer::new())
+///     .layer(TimeoutLayer::with_status_code(
+///         StatusCode::GATEWAY_TIMEOUT,
+///         Duration::from_secs(5),
+///     ))
+///     .layer(UpgradeLayer::new().protocol("chat/1", chat))
+///     .service(inner);
+/// # fn is_service<S: tower::Service<http::Request<String>>>(_: S) {}
+/// # is_service(service);
+/// ```
+///
+/// # Limits
+///
+/// What the outermost layer sets holds for all that is decided inside it, unless an inner layer
+/// sets its own.
+///
+/// | limit | default | past it |
+/// |---|---|---|
+/// | [`accept_timeout`](Self::accept_timeout) | 30 s | 504 |
+/// | [`body_limit`](Self::body_limit) | 64 KiB | 413, and the connection closes |
+/// | [`body_timeout`](Self::body_timeout) | 10 s | 408, and the connection closes |
+/// | [`handshake_timeout`](Self::handshake_timeout) | 10 s | the session never starts |
+/// | [`shutdown_timeout`](Self::shutdown_timeout) | 10 s | the connection is dropped |
+#[derive(Clone, Default)]
+pub struct UpgradeLayer {
+    config: Arc<Config>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Config {
+    pub(crate) protocols: Vec<(Protocol, Arc<dyn ErasedHandler>)>,
+    pub(crate) preference: Preference,
+    pub(crate) refuse_unsupported: bool,
+    pub(crate) settings: Settings,
+}
+
+impl UpgradeLayer {
+    /// A layer that supports nothing yet. Placed outermost it is the gate for what inner layers
+    /// decide.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a handler for a protocol: `name`, which takes any version that is offered, or
+    /// `name/version`, which takes that one.
+    ///
+    /// Several handlers for one protocol are asked in the order in which they were added, until
+    /// one [wants](ProtocolHandler::wants) the request.
+    ///
+    /// # Panics
+    ///
+    /// If `protocol` is not a token, or two with a slash between them.
+    #[must_use]
+    #[track_caller]
+    pub fn protocol<H: ProtocolHandler>(self, protocol: &str, handler: H) -> Self {
+        match self.try_protocol(protocol, handler) {
+            Ok(layer) => layer,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Adds a handler for a protocol whose name is not known to be valid.
+    ///
+    /// # Errors
+    ///
+    /// If `protocol` is not a token, or two with a slash between them.
+    pub fn try_protocol<H: ProtocolHandler>(
+        self,
+        protocol: &str,
+        handler: H,
+    ) -> Result<Self, InvalidProtocol> {
+        let protocol = protocol.parse()?;
+        Ok(self.with(|config| config.protocols.push((protocol, Arc::new(handler)))))
+    }
+
+    /// Sets whose order decides between several protocols that are offered and supported. By
+    /// default it is the client's.
+    #[must_use]
+    pub fn preference(self, preference: Preference) -> Self {
+        self.with(|config| config.preference = preference)
+    }
+
+    /// Refuses upgrade requests that offer nothing supported with 426 and a list of what is
+    /// (RFC 9110 §15.5.22).
+    ///
+    /// By default they go to the inner service, which may ignore the offer. A request whose
+    /// protocol is supported here, though its handler does not [want](ProtocolHandler::wants) it,
+    /// goes to the inner service all the same.
+    #[must_use]
+    pub fn refuse_unsupported(self) -> Self {
+        self.with(|config| config.refuse_unsupported = true)
+    }
+
+    /// Sets how long a handler may take to decide, by default 30 seconds. `None` sets no limit:
+    /// then a client that sent early bytes and left can keep a decision waiting for ever.
+    #[must_use]
+    pub fn accept_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = limit(timeout.into());
+        self.with(|config| config.settings.accept_timeout = Some(timeout))
+    }
+
+    /// Sets how many bytes of a request's body are read and dropped where the handler left them,
+    /// by default 64 KiB.
+    ///
+    /// A connection can only switch after the whole request (RFC 9110 §7.8).
+    #[must_use]
+    pub fn body_limit(self, bytes: u64) -> Self {
+        self.with(|config| config.settings.body_limit = Some(bytes))
+    }
+
+    /// Sets how long the rest of a request's body may take to arrive, by default 10 seconds.
+    /// `None` sets no limit.
+    #[must_use]
+    pub fn body_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = limit(timeout.into());
+        self.with(|config| config.settings.body_timeout = Some(timeout))
+    }
+
+    /// Sets how long an accepted session waits for its switch to be sent, by default 10 seconds.
+    /// `None` sets no limit.
+    #[must_use]
+    pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = limit(timeout.into());
+        self.with(|config| config.settings.handshake_timeout = Some(timeout))
+    }
+
+    /// Sets how long the connection may take to flush and shut down at the end of a session, by
+    /// default 10 seconds. `None` sets no limit.
+    #[must_use]
+    pub fn shutdown_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = limit(timeout.into());
+        self.with(|config| config.settings.shutdown_timeout = Some(timeout))
+    }
+
+    /// This layer as a service of its own, for a route that serves upgrades and nothing else.
+    ///
+    /// All other requests are refused with 426 and a list of what is supported.
+    ///
+    /// ```
+    /// # use axum::Router;
+    /// # use tower_upgrade::{UpgradeLayer, handler_fn};
+    /// # let chat = handler_fn(|_session| async { Ok(()) });
+    /// let app: Router = Router::new()
+    ///     .route_service("/chat", UpgradeLayer::new().protocol("chat", chat).into_service());
+    /// ```
+    #[must_use]
+    pub fn into_service(self) -> Upgrade<UpgradeRequired> {
+        let leaf = UpgradeRequired::new(&self.config);
+        self.refuse_unsupported().layer(leaf)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+}
+
+impl<S> Layer<S> for UpgradeLayer {
+    type Service = Upgrade<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Upgrade::new(inner, Arc::clone(&self.config))
+    }
+}
+
+impl fmt::Debug for UpgradeLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.config, f)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocols: Vec<_> = self
+            .protocols
+            .iter()
+            .map(|(protocol, _)| protocol)
+            .collect();
+        f.debug_struct("UpgradeLayer")
+            .field("protocols", &protocols)
+            .field("preference", &self.preference)
+            .field("refuse_unsupported", &self.refuse_unsupported)
+            .field("settings", &self.settings)
+            .finish()
+    }
+}

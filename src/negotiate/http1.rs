@@ -1,0 +1,46 @@
+//! The `Upgrade` request of HTTP/1.1 (RFC 9110 §7.8).
+
+use super::token;
+use crate::protocol::Member;
+use http::{HeaderMap, Method, Version, header};
+
+/// Whether a request head asks for an upgrade.
+///
+/// It does when it is HTTP/1.1, lists `upgrade` among the options of `Connection`, and offers at
+/// least one protocol. An `Upgrade` that is not a list of protocols offers nothing. A CONNECT is a
+/// CONNECT, whatever else it carries.
+pub(crate) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    version == Version::HTTP_11
+        && headers.contains_key(header::UPGRADE)
+        && *method != Method::CONNECT
+        && connection_has_upgrade(headers)
+        && offers_well_formed(headers)
+}
+
+fn connection_has_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| token::members(line.as_bytes()))
+        .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+}
+
+fn offers_well_formed(headers: &HeaderMap) -> bool {
+    let mut members = members(headers).peekable();
+    members.peek().is_some() && members.all(|member| Member::parse(member).is_some())
+}
+
+/// The protocols that a request offers, in the client's order.
+pub(crate) fn offered(headers: &HeaderMap) -> impl Iterator<Item = Member<'_>> {
+    members(headers).filter_map(Member::parse)
+}
+
+fn members(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .flat_map(|line| token::members(line.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! Pure functions from a request head to what should become of it. No IO here.
+
+pub(crate) mod http1;
+pub(crate) mod switch;
+pub(crate) mod token;
+
+use crate::protocol::{Member, Protocol};
+
+/// Whose order decides where a client offers more than one protocol that is supported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Preference {
+    /// The order in which the client lists them, its most wanted first (RFC 9110 §7.8).
+    #[default]
+    Client,
+    /// The order in which the handlers were registered.
+    Server,
+}
+
+/// What [`choose`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Choice<'a> {
+    /// The handler at `index` takes `member` of the offer.
+    Chosen { index: usize, member: Member<'a> },
+    /// Something offered is supported, and its handler does not want this request.
+    Declined,
+    /// Nothing offered is supported.
+    Unsupported,
+}
+
+/// Picks one of the `supported` protocols for an offer.
+///
+/// `wants` is asked about a protocol by its index, in the order of preference, until one is wanted.
+pub(crate) fn choose<'a, 'p, O>(
+    offered: impl Fn() -> O,
+    supported: impl Iterator<Item = &'p Protocol> + Clone,
+    preference: Preference,
+    wants: impl Fn(usize) -> bool,
+) -> Choice<'a>
+where
+    O: Iterator<Item = Member<'a>>,
+{
+    let mut is_supported = false;
+    let mut take = |index: usize, protocol: &Protocol, member: Member<'a>| {
+        if !protocol.takes(member) {
+            return None;
+        }
+        is_supported = true;
+        wants(index).then_some(Choice::Chosen { index, member })
+    };
+    let protocols = supported.enumerate();
+    let chosen = match preference {
+        Preference::Client => offered().find_map(|member| {
+            protocols
+                .clone()
+                .find_map(|(index, protocol)| take(index, protocol, member))
+        }),
+        Preference::Server => protocols.clone().find_map(|(index, protocol)| {
+            offered().find_map(|member| take(index, protocol, member))
+        }),
+    };
+    match chosen {
+        Some(choice) => choice,
+        None if is_supported => Choice::Declined,
+        None => Choice::Unsupported,
+    }
+}

@@ -1,0 +1,183 @@
+//! The name of what a connection switches to.
+
+use crate::negotiate::token::is_token;
+use std::{fmt, str::FromStr};
+
+/// A protocol: a `name["/"version]` member of `Upgrade` (RFC 9110 §7.8).
+///
+/// Names compare without case, versions exactly: `WebSocket` equals `websocket`, `chat/1` differs
+/// from `chat/1.0` and from `chat`. The text is kept as it was written.
+///
+/// ```
+/// use tower_upgrade::Protocol;
+///
+/// let protocol: Protocol = "Chat/2".parse()?;
+/// assert_eq!(protocol.name(), "Chat");
+/// assert_eq!(protocol.version(), Some("2"));
+/// assert_eq!(protocol, "chat/2");
+/// # Ok::<(), tower_upgrade::InvalidProtocol>(())
+/// ```
+#[derive(Clone)]
+pub struct Protocol {
+    text: Box<str>,
+}
+
+impl Protocol {
+    /// The name, without the version.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.member().name
+    }
+
+    /// The version, if there is one.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.member().version
+    }
+
+    /// The whole `name["/"version]`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether an offer of `member` asks for this protocol: without a version it takes any.
+    pub(crate) fn takes(&self, member: Member<'_>) -> bool {
+        let own = self.member();
+        own.name.eq_ignore_ascii_case(member.name)
+            && (own.version.is_none() || own.version == member.version)
+    }
+
+    fn member(&self) -> Member<'_> {
+        Member::split(&self.text)
+    }
+}
+
+/// A borrowed `name["/"version]`: a protocol where it stands in a header line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member<'a> {
+    pub(crate) text: &'a str,
+    name: &'a str,
+    version: Option<&'a str>,
+}
+
+impl<'a> Member<'a> {
+    /// Parses a member: a token, or two with a slash between them.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let member = Self::split(std::str::from_utf8(bytes).ok()?);
+        let is_valid = is_token(member.name.as_bytes())
+            && member
+                .version
+                .is_none_or(|version| is_token(version.as_bytes()));
+        is_valid.then_some(member)
+    }
+
+    fn split(text: &'a str) -> Self {
+        match text.split_once('/') {
+            Some((name, version)) => Self {
+                text,
+                name,
+                version: Some(version),
+            },
+            None => Self {
+                text,
+                name: text,
+                version: None,
+            },
+        }
+    }
+
+    fn is(&self, other: &Member<'_>) -> bool {
+        self.name.eq_ignore_ascii_case(other.name) && self.version == other.version
+    }
+}
+
+impl From<Member<'_>> for Protocol {
+    fn from(member: Member<'_>) -> Self {
+        Self {
+            text: member.text.into(),
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = InvalidProtocol;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Member::parse(text.as_bytes())
+            .map(Self::from)
+            .ok_or_else(|| InvalidProtocol { text: text.into() })
+    }
+}
+
+impl PartialEq for Protocol {
+    fn eq(&self, other: &Self) -> bool {
+        self.member().is(&other.member())
+    }
+}
+
+impl Eq for Protocol {}
+
+impl PartialEq<str> for Protocol {
+    fn eq(&self, other: &str) -> bool {
+        self.member().is(&Member::split(other))
+    }
+}
+
+impl PartialEq<&str> for Protocol {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+/// A text that is no [`Protocol`]: not a token, or not two with one slash between them.
+#[derive(Clone, Debug)]
+pub struct InvalidProtocol {
+    text: Box<str>,
+}
+
+impl fmt::Display for InvalidProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is no protocol: expected `name` or `name/version`, both tokens",
+            self.text
+        )
+    }
+}
+
+impl std::error::Error for InvalidProtocol {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_compare_without_case_and_versions_exactly() {
+        let protocol: Protocol = "Chat/a".parse().unwrap();
+        assert_eq!(protocol, "chat/a");
+        assert_ne!(protocol, "chat/A");
+        assert_ne!(protocol, "chat");
+        assert_eq!(protocol, "CHAT/a".parse::<Protocol>().unwrap());
+    }
+
+    #[test]
+    fn what_is_no_protocol_says_so() {
+        for text in ["", "/", "a/", "/1", "a/b/c", "a b", "a,b", "é"] {
+            let error = text.parse::<Protocol>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! The IO of a session.
+
+use bytes::Bytes;
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use std::{
+    any::Any,
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use sync_wrapper::SyncWrapper;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+
+/// A connection that has left HTTP.
+///
+/// It has the read and write traits of tokio and of hyper, vectored writes included. What arrived
+/// behind the head of the request is read first.
+///
+/// A [`Session`](crate::Session)'s `Upgraded` belongs to the session: when it is dropped, the
+/// connection goes back to be flushed and shut down in order, before the session ends. With
+/// [`downcast`](Self::downcast) and [`into_parts`](Self::into_parts) a handler takes the connection
+/// for itself: then it has to shut it down, and the session ends with the handler.
+pub struct Upgraded {
+    io: BoxIo,
+    /// Where the IO goes in the end, if it belongs to a session.
+    home: Option<oneshot::Sender<BoxIo>>,
+}
+
+impl Upgraded {
+    /// The IO of a session, and where it can be had back once this is dropped.
+    pub(crate) fn owned_by_session(io: BoxIo) -> (Self, oneshot::Receiver<BoxIo>) {
+        let (home, returned) = oneshot::channel();
+        (
+            Self {
+                io,
+                home: Some(home),
+            },
+            returned,
+        )
+    }
+
+    /// A connection that belongs to no session.
+    pub(crate) fn from_box_io(io: BoxIo) -> Self {
+        Self { io, home: None }
+    }
+
+    pub(crate) fn into_box_io(mut self) -> BoxIo {
+        self.home = None;
+        std::mem::replace(&mut self.io, BoxIo::gone())
+    }
+
+    /// Makes an upgraded connection of any IO: of a server that is not hyper, or of a test.
+    ///
+    /// `parts.read_buf` is read before `parts.io`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use tokio::io::AsyncReadExt as _;
+    /// use tower_upgrade::{Parts, Upgraded};
+    ///
+    /// let (io, peer) = tokio::io::duplex(64);
+    /// let mut upgraded = Upgraded::from_parts(Parts { io, read_buf: "early".into() });
+    /// # drop(peer);
+    /// let mut text = String::new();
+    /// upgraded.read_to_string(&mut text).await?;
+    /// assert_eq!(text, "early");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_parts<T>(parts: Parts<T>) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::from_box_io(BoxIo::from(parts))
+    }
+
+    /// Takes the connection out, away from its session.
+    ///
+    /// Nobody but the caller shuts it down then. All of `read_buf` that is at hand without a read
+    /// is in the parts; for a connection of hyper's that is nothing: its early bytes are read from
+    /// the IO.
+    #[must_use]
+    pub fn into_parts(self) -> Parts<BoxIo> {
+        Parts {
+            io: self.into_box_io(),
+            read_buf: Bytes::new(),
+        }
+    }
+
+    /// Takes the connection out as the type that it has beneath, away from its session.
+    ///
+    /// `T` is what the server accepted, such as `tokio::net::TcpStream`: the [`TokioIo`] around it
+    /// is taken off, and so is the wrapper of hyper-util's `auto` connections, which axum uses.
+    /// Nobody but the caller shuts the connection down then, and `read_buf` has to be taken for
+    /// read before anything is read from `io`.
+    ///
+    /// # Errors
+    ///
+    /// The `Upgraded` itself, unchanged, if it is not a `T` beneath.
+    ///
+    /// ```
+    /// use tokio::net::TcpStream;
+    /// use tower_upgrade::{Parts, Session, handler_fn};
+    ///
+    /// let raw = handler_fn(|session: Session| async move {
+    ///     match session.into_io().downcast::<TcpStream>() {
+    ///         Ok(Parts { io, read_buf }) => {
+    ///             io.set_nodelay(true)?;
+    ///             println!("{} bytes came early", read_buf.len());
+    ///         }
+    ///         Err(_upgraded) => println!("not plain TCP"),
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn downcast<T>(mut self) -> Result<Parts<T>, Self>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let io = std::mem::replace(&mut self.io, BoxIo::gone());
+        match io.downcast() {
+            Ok(parts) => {
+                self.home = None;
+                Ok(parts)
+            }
+            Err(io) => {
+                self.io = io;
+                Err(self)
+            }
+        }
+    }
+
+    fn io(self: Pin<&mut Self>) -> Pin<&mut BoxIo> {
+        Pin::new(&mut self.get_mut().io)
+    }
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take() {
+            // If the session is gone the IO is dropped.
+            let _ = home.send(std::mem::replace(&mut self.io, BoxIo::gone()));
+        }
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.io().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_shutdown(cx)
+    }
+}
+
+impl hyper::rt::Read for Upgraded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut TokioIo::new(self.io())).poll_read(cx, buf)
+    }
+}
+
+impl hyper::rt::Write for Upgraded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded").finish_non_exhaustive()
+    }
+}
+
+/// An IO, and what was read from it already.
+#[derive(Debug)]
+pub struct Parts<T> {
+    /// The IO itself.
+    pub io: T,
+    /// What arrived behind the head of the request and was read with it: the first bytes of the
+    /// new protocol.
+    pub read_buf: Bytes,
+}
+
+/// A connection that no session owns, without its type: what [`Upgraded::into_parts`] takes out.
+pub struct BoxIo {
+    kind: SyncWrapper<Kind>,
+    is_write_vectored: bool,
+}
+
+enum Kind {
+    /// hyper's, with early bytes of its own. It is a box already, so it is not boxed again.
+    Hyper(TokioIo<hyper::upgrade::Upgraded>),
+    Other {
+        io: Box<dyn OtherIo>,
+        read_buf: Bytes,
+    },
+    /// It was taken out of its `Upgraded`, which nobody can see any more.
+    Gone,
+}
+
+trait OtherIo: AsyncRead + AsyncWrite + Send + Unpin + Any {
+    fn is(&self, id: std::any::TypeId) -> bool;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> OtherIo for T {
+    fn is(&self, id: std::any::TypeId) -> bool {
+        self.type_id() == id
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+impl BoxIo {
+    fn new(kind: Kind) -> Self {
+        let is_write_vectored = match &kind {
+            Kind::Hyper(io) => io.is_write_vectored(),
+            Kind::Other { io, .. } => io.is_write_vectored(),
+            Kind::Gone => false,
+        };
+        Self {
+            kind: SyncWrapper::new(kind),
+            is_write_vectored,
+        }
+    }
+
+    fn gone() -> Self {
+        Self::new(Kind::Gone)
+    }
+
+    fn kind(self: Pin<&mut Self>) -> &mut Kind {
+        self.get_mut().kind.get_mut()
+    }
+
+    fn downcast<T>(self) -> Result<Parts<T>, Self>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        match self.kind.into_inner() {
+            Kind::Hyper(io) => downcast_hyper(io.into_inner())
+                .map_err(|io| Self::new(Kind::Hyper(TokioIo::new(io)))),
+            Kind::Other { io, read_buf } if OtherIo::is(&*io, std::any::TypeId::of::<T>()) => {
+                match io.into_any().downcast() {
+                    Ok(io) => Ok(Parts { io: *io, read_buf }),
+                    Err(_) => unreachable!("the type was compared the line before"),
+                }
+            }
+            kind => Err(Self::new(kind)),
+        }
+    }
+}
+
+/// Takes off what stands between hyper's `Upgraded` and the IO that the server accepted.
+fn downcast_hyper<T>(io: hyper::upgrade::Upgraded) -> Result<Parts<T>, hyper::upgrade::Upgraded>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let io = match io.downcast::<TokioIo<T>>() {
+        Ok(parts) => {
+            return Ok(Parts {
+                io: parts.io.into_inner(),
+                read_buf: parts.read_buf,
+            });
+        }
+        Err(io) => io,
+    };
+    auto::upgrade::downcast::<TokioIo<T>>(io).map(|parts| Parts {
+        io: parts.io.into_inner(),
+        read_buf: parts.read_buf,
+    })
+}
+
+impl From<hyper::upgrade::Upgraded> for BoxIo {
+    fn from(io: hyper::upgrade::Upgraded) -> Self {
+        Self::new(Kind::Hyper(TokioIo::new(io)))
+    }
+}
+
+impl<T> From<Parts<T>> for BoxIo
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    fn from(Parts { io, read_buf }: Parts<T>) -> Self {
+        Self::new(Kind::Other {
+            io: Box::new(io),
+            read_buf,
+        })
+    }
+}
+
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+impl AsyncRead for BoxIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.kind() {
+            Kind::Hyper(io) => Pin::new(io).poll_read(cx, buf),
+            Kind::Other { io, read_buf } if read_buf.is_empty() => Pin::new(io).poll_read(cx, buf),
+            Kind::Other { read_buf, .. } => {
+                let early = read_buf.split_to(read_buf.len().min(buf.remaining()));
+                buf.put_slice(&early);
+                if read_buf.is_empty() {
+                    // Even an empty slice keeps the whole buffer that it was cut from.
+                    *read_buf = Bytes::new();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Kind::Gone => gone(),
+        }
+    }
+}
+
+impl AsyncWrite for BoxIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.kind() {
+            Kind::Hyper(io) => Pin::new(io).poll_write(cx, buf),
+            Kind::Other { io, .. } => Pin::new(io).poll_write(cx, buf),
+            Kind::Gone => gone(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.kind() {
+            Kind::Hyper(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Kind::Other { io, .. } => Pin::new(io).poll_write_vectored(cx, bufs),
+            Kind::Gone => gone(),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.is_write_vectored
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.kind() {
+            Kind::Hyper(io) => Pin::new(io).poll_flush(cx),
+            Kind::Other { io, .. } => Pin::new(io).poll_flush(cx),
+            Kind::Gone => gone(),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.kind() {
+            Kind::Hyper(io) => Pin::new(io).poll_shutdown(cx),
+            Kind::Other { io, .. } => Pin::new(io).poll_shutdown(cx),
+            Kind::Gone => gone(),
+        }
+    }
+}
+
+impl fmt::Debug for BoxIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxIo").finish_non_exhaustive()
+    }
+}
