@@ -1,0 +1,428 @@
+//! S: safety.
+
+use crate::support::{
+    Peer, Server, Via,
+    handlers::{Counted, echo, speak_echo},
+    head,
+    log::Log,
+    offer, plain, soon, text,
+    tls::Tls,
+};
+use http::{HeaderValue, Response, StatusCode};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower_upgrade::{
+    Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, handler_fn,
+};
+
+#[tokio::test]
+async fn s1_a_panic_ends_its_session_and_no_other() {
+    let (log, _guard) = Log::start();
+    let panics = handler_fn(|mut session: Session| async move {
+        session.io_mut().write_all(b"last words").await?;
+        if session.protocol() == "panic" {
+            panic!("the handler's {}", "message");
+        }
+        Ok(())
+    });
+    let layer = UpgradeLayer::new()
+        .protocol("panic", panics)
+        .protocol("echo", echo());
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+
+    let mut other = server.connect().await;
+    other.send(offer("echo", &[])).await;
+    other.head().await.assert_switched("echo");
+
+    let mut peer = server.connect().await;
+    peer.send(offer("panic", &[])).await;
+    peer.head().await.assert_switched("panic");
+    // Even so the end is in order: what was written arrives.
+    assert_eq!(
+        text(&peer.rest().await.expect("an orderly end")),
+        "last words"
+    );
+
+    let reported = log.lines("session panicked");
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert!(
+        reported[0].contains("the handler's message"),
+        "{reported:?}"
+    );
+    other.expect_echo(b"untouched").await;
+    let mut next = server.connect().await;
+    next.send(offer("echo", &[])).await;
+    next.head().await.assert_switched("echo");
+}
+
+#[tokio::test]
+async fn s1_a_panic_in_accept_is_a_500() {
+    struct Panics;
+    impl ProtocolHandler for Panics {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            panic!("cannot decide on {}", request.uri());
+        }
+    }
+    let (log, _guard) = Log::start();
+    let layer = UpgradeLayer::new().protocol("echo", Panics);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let (refusal, body) = peer.response().await;
+    refusal.assert_no_handshake();
+    assert_eq!(
+        (refusal.status, body.as_str()),
+        (500, "Internal Server Error")
+    );
+    assert_eq!(
+        log.lines("cannot decide on /").len(),
+        2,
+        "the panic, and the refusal it led to"
+    );
+    peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
+    assert_eq!(peer.response().await.1, "plain GET /next");
+}
+
+/// Says when it is dropped.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Never decides, and counts the decisions that were given up.
+#[derive(Clone, Default)]
+struct Undecided {
+    asked: Arc<AtomicUsize>,
+    given_up: Arc<AtomicUsize>,
+}
+
+impl ProtocolHandler for Undecided {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let _dropped = Dropped(Arc::clone(&self.given_up));
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
+async fn until(counter: &AtomicUsize, count: usize) {
+    soon(async {
+        while counter.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn s2_a_client_that_leaves_ends_the_decision() {
+    let handler = Undecided::default();
+    let layer = UpgradeLayer::new().protocol("echo", handler.clone());
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    until(&handler.asked, 1).await;
+    drop(peer);
+    until(&handler.given_up, 1).await;
+}
+
+#[tokio::test]
+async fn s2_the_accept_timeout_ends_the_decision_for_a_client_that_left_early_bytes() {
+    let handler = Undecided::default();
+    let layer = UpgradeLayer::new()
+        .protocol("echo", handler.clone())
+        .accept_timeout(Duration::from_millis(1));
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    // hyper does not look at the socket while it has unread bytes, so it does not see the end.
+    peer.send(offer("echo", &[]) + "early").await;
+    drop(peer);
+    until(&handler.given_up, 1).await;
+}
+
+#[tokio::test]
+async fn s2_a_late_decision_is_a_504() {
+    let layer = UpgradeLayer::new()
+        .protocol("echo", Undecided::default())
+        .accept_timeout(Duration::from_millis(1));
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let (refusal, body) = peer.response().await;
+    refusal.assert_no_handshake();
+    assert_eq!(
+        (refusal.status, body.as_str()),
+        (504, "the upgrade was not accepted in time")
+    );
+    peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
+    assert_eq!(peer.response().await.1, "plain GET /next");
+}
+
+#[tokio::test]
+async fn s2_a_session_whose_client_left_ends() {
+    let handler = Counted::default();
+    let layer = UpgradeLayer::new().protocol("echo", handler.clone());
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    for early in ["", "early"] {
+        let mut peer = server.connect().await;
+        peer.send(offer("echo", &[]) + early).await;
+        drop(peer);
+        server.connections_ended().await;
+        soon(async {
+            while handler.held() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn s3_no_header_of_the_request_is_copied() {
+    let marked: Vec<String> = [
+        "Cookie",
+        "Authorization",
+        "X-Custom",
+        "Origin",
+        "Via",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Extensions",
+        "Keep-Alive",
+        "Content-Type",
+        "Date",
+        "Server",
+        "Set-Cookie",
+        "Location",
+        "Vary",
+        "TE",
+        "Trailer",
+        "HTTP2-Settings",
+        "Referer",
+    ]
+    .iter()
+    .map(|name| format!("{name}: marked"))
+    .collect();
+    let marked: Vec<&str> = marked.iter().map(String::as_str).collect();
+    struct Refuse;
+    impl ProtocolHandler for Refuse {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(StatusCode::FORBIDDEN.into())
+        }
+    }
+    let layer = UpgradeLayer::new()
+        .protocol("no", Refuse)
+        .protocol("never", Undecided::default())
+        .protocol("echo", echo())
+        .accept_timeout(Duration::from_millis(1))
+        .body_limit(3)
+        .refuse_unsupported();
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    for (offered, more, status) in [
+        ("marked, echo", &[][..], 101),
+        ("marked", &[], 426),
+        ("no, marked", &[], 403),
+        ("never", &[], 504),
+        ("echo", &["Content-Length: 4"], 413),
+    ] {
+        let mut peer = server.connect().await;
+        peer.send(offer(offered, &[&marked[..], more].concat()))
+            .await;
+        let head = peer.head().await;
+        assert_eq!(head.status, status);
+        let copied = head
+            .lines
+            .iter()
+            .find(|(_, value)| value.contains("marked"));
+        assert_eq!(copied, None, "{offered}");
+    }
+}
+
+/// Sends an upgrade request whose body is declared and over the limit, and goes on sending.
+async fn assert_response_survives<Io: AsyncRead + AsyncWrite + Unpin>(mut peer: Peer<Io>) {
+    peer.send(offer("echo", &["Content-Length: 1000000"])).await;
+    peer.send(vec![b'x'; 500_000]).await;
+    let (refusal, body) = peer.response().await;
+    assert_eq!(refusal.status, 413);
+    assert!(body.contains("left to read"), "{body}");
+    // An end in order, not a reset. On TLS: with a close_notify.
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn s6_a_refusal_that_closes_reaches_a_client_that_still_sends() {
+    for via in [Via::Http1, Via::Auto] {
+        let layer = UpgradeLayer::new().protocol("echo", echo());
+        let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
+        for _ in 0..10 {
+            assert_response_survives(server.connect().await).await;
+        }
+    }
+}
+
+async fn tls_server(layer: UpgradeLayer) -> (Server, Tls) {
+    let tls = Tls::new();
+    let acceptor = tls.acceptor.clone();
+    let service = layer.layer(service_fn(plain));
+    let server = Server::start_with(Via::Http1, service, move |io| acceptor.accept(io)).await;
+    (server, tls)
+}
+
+#[tokio::test]
+async fn s6_a_refusal_that_closes_ends_tls_with_a_close_notify() {
+    let (server, tls) = tls_server(UpgradeLayer::new().protocol("echo", echo())).await;
+    assert_response_survives(tls.connect(server.connect().await).await).await;
+}
+
+#[tokio::test]
+async fn s6_the_later_end_after_a_refusal_has_a_close_notify() {
+    struct Refuse;
+    impl ProtocolHandler for Refuse {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(StatusCode::FORBIDDEN.into())
+        }
+    }
+    let (server, tls) = tls_server(UpgradeLayer::new().protocol("no", Refuse)).await;
+    for next in ["", "Connection: close"] {
+        let mut peer = tls.connect(server.connect().await).await;
+        for _ in 0..3 {
+            peer.send(offer("no", &[])).await;
+            assert_eq!(peer.response().await.0.status, 403);
+        }
+        if next.is_empty() {
+            peer.finish().await;
+        } else {
+            peer.send(head(&["GET /last HTTP/1.1", "Host: test", next]))
+                .await;
+            assert_eq!(peer.response().await.1, "plain GET /last");
+        }
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn s6_a_session_ends_with_what_was_written_and_a_close_notify() {
+    let brief = handler_fn(|mut session: Session| async move {
+        session.io_mut().write_all(&[b'x'; 100_000]).await?;
+        Err("the handler fails without reading".into())
+    });
+    let (server, tls) = tls_server(UpgradeLayer::new().protocol("brief", brief.clone())).await;
+    let mut peer = tls.connect(server.connect().await).await;
+    peer.send(offer("brief", &[]) + "unread bytes, for which a socket would be reset")
+        .await;
+    peer.head().await.assert_switched("brief");
+    assert_eq!(peer.rest().await.expect("a close_notify").len(), 100_000);
+
+    let layer = UpgradeLayer::new().protocol("brief", brief);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("brief", &[])).await;
+    peer.send(&[b'y'; 100_000]).await;
+    peer.head().await.assert_switched("brief");
+    assert_eq!(peer.rest().await.expect("no reset").len(), 100_000);
+}
+
+/// What a layer between makes of a switch, and must not get away with.
+async fn assert_lost(rebuild: fn(Response<String>) -> Response<String>) {
+    let (log, _guard) = Log::start();
+    let handler = Counted::default();
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .map_response(move |response: Response<_>| rebuild(response.map(|_| String::new())))
+        .layer(UpgradeLayer::new().protocol("echo", handler.clone()))
+        .service(service_fn(plain));
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let (refusal, body) = peer.response().await;
+    refusal.assert_no_handshake();
+    assert_eq!(
+        (refusal.status, body.as_str()),
+        (500, "the upgrade was lost on its way")
+    );
+    assert_eq!(refusal.get("added"), None);
+    assert_eq!((handler.accepted(), handler.held()), (1, 0));
+    assert_eq!(log.lines("lost its session").len(), 1);
+    peer.finish().await;
+    peer.expect_end().await;
+    server.connections_ended().await;
+    assert_eq!(handler.started(), 0);
+}
+
+#[tokio::test]
+async fn s8_a_101_that_lost_its_session_does_not_leave() {
+    assert_lost(|response| {
+        let mut other = Response::new(String::new());
+        *other.status_mut() = response.status();
+        other.headers_mut().clone_from(response.headers());
+        other
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn s8_a_clone_of_a_response_carries_no_session() {
+    assert_lost(|response| response.clone()).await;
+}
+
+#[tokio::test]
+async fn s8_a_refusal_that_is_a_101_does_not_leave() {
+    struct Confused;
+    impl ProtocolHandler for Confused {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(Rejection::from(StatusCode::SWITCHING_PROTOCOLS)
+                .header("upgrade", HeaderValue::from_static("echo")))
+        }
+    }
+    let layer = UpgradeLayer::new().protocol("echo", Confused);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let (refusal, _) = peer.response().await;
+    refusal.assert_no_handshake();
+    assert_eq!(refusal.status, 500);
+}
+
+#[tokio::test]
+async fn s9_a_foreign_upgrader_inside_works_as_without_us() {
+    let foreign = service_fn(|mut request: http::Request<_>| async move {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let io = hyper_util::rt::TokioIo::new(upgrade.await.expect("an upgrade"));
+            let (mut reader, mut writer) = tokio::io::split(io);
+            tower_upgrade::copy(&mut reader, &mut writer)
+                .await
+                .expect("an echo");
+        });
+        let mut response = Response::new(String::new());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response
+            .headers_mut()
+            .insert("connection", HeaderValue::from_static("upgrade"));
+        response
+            .headers_mut()
+            .insert("upgrade", HeaderValue::from_static("foreign"));
+        Ok::<_, Infallible>(response)
+    });
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .layer(UpgradeLayer::new().protocol("echo", handler_fn(speak_echo)))
+        .service(foreign);
+    let server = Server::start(service).await;
+    for protocol in ["foreign", "echo"] {
+        let mut peer = server.connect().await;
+        peer.send(offer(protocol, &[])).await;
+        peer.head().await.assert_switched(protocol);
+        peer.expect_echo(b"hello").await;
+    }
+}

@@ -1,0 +1,722 @@
+//! U: `Upgrade` on HTTP/1.1 (RFC 9110 §7.8, RFC 9112).
+
+use crate::support::{
+    Peer, Server, Via,
+    handlers::{Counted, echo, speak_echo},
+    head,
+    meter::Metered,
+    offer, plain, soon, text,
+};
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt as _;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{net::TcpStream, sync::watch};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    Accept, Preference, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
+    handler_fn,
+};
+
+async fn echo_server(layer: UpgradeLayer) -> Server {
+    Server::start(layer.layer(service_fn(plain))).await
+}
+
+async fn connect_to_echo() -> (Server, Peer<TcpStream>) {
+    let server = echo_server(UpgradeLayer::new().protocol("echo", echo())).await;
+    let peer = server.connect().await;
+    (server, peer)
+}
+
+/// Sends a request head and expects the inner service to answer it.
+async fn assert_passes(peer: &mut Peer<TcpStream>, request: &str) {
+    peer.send(request).await;
+    let (head, body) = peer.response().await;
+    head.assert_no_handshake();
+    assert_eq!(head.status, 200, "{request}");
+    assert!(body.starts_with("plain "), "{request}: {body}");
+}
+
+#[tokio::test]
+async fn u1_upgrade_needs_connection_to_list_it() {
+    let (_server, mut peer) = connect_to_echo().await;
+    for connection in [
+        "",
+        "keep-alive",
+        "upgraded",
+        "x-upgrade",
+        "\"upgrade\"",
+        "upgrade;q=1",
+        "keep-alive upgrade",
+    ] {
+        let connection = format!("Connection: {connection}");
+        let request = head(&[
+            "GET /x HTTP/1.1",
+            "Host: test",
+            &connection,
+            "Upgrade: echo",
+        ]);
+        assert_passes(&mut peer, &request).await;
+    }
+    assert_passes(
+        &mut peer,
+        &head(&["GET /x HTTP/1.1", "Host: test", "Upgrade: echo"]),
+    )
+    .await;
+    assert_passes(
+        &mut peer,
+        &head(&["GET /x HTTP/1.1", "Host: test", "Connection: upgrade"]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn u1_connection_is_read_in_any_case_and_over_all_lines() {
+    for connection in [
+        &["Connection: upgrade"][..],
+        &["Connection: Upgrade"],
+        &["Connection: UPGRADE"],
+        &["Connection: keep-alive, Upgrade"],
+        &["Connection: keep-alive,\t upgrade ,"],
+        &["Connection: keep-alive", "Connection: , upgrade"],
+        &["Connection: upgrade", "Connection: keep-alive"],
+    ] {
+        let (_server, mut peer) = connect_to_echo().await;
+        let mut lines = vec!["GET / HTTP/1.1", "Host: test", "Upgrade: echo"];
+        lines.extend(connection);
+        peer.send(head(&lines)).await;
+        peer.head().await.assert_switched("echo");
+        peer.expect_echo(b"hello").await;
+    }
+}
+
+#[tokio::test]
+async fn u2_upgrade_in_http_1_0_is_ignored() {
+    let (_server, mut peer) = connect_to_echo().await;
+    peer.send(head(&[
+        "GET /old HTTP/1.0",
+        "Connection: upgrade",
+        "Upgrade: echo",
+    ]))
+    .await;
+    let (head, body) = peer.response().await;
+    head.assert_no_handshake();
+    assert_eq!((head.status, body.as_str()), (200, "plain GET /old"));
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn u3_upgrade_is_a_list_over_all_lines() {
+    for upgrade in [
+        &["Upgrade: echo"][..],
+        &["Upgrade: , foo/2 ,Echo"],
+        &["Upgrade: other", "Upgrade: ECHO"],
+        &["Upgrade: ", "Upgrade: \t,,other/1.0,\techo"],
+    ] {
+        let (_server, mut peer) = connect_to_echo().await;
+        let mut lines = vec!["GET / HTTP/1.1", "Host: test", "Connection: upgrade"];
+        lines.extend(upgrade);
+        peer.send(head(&lines)).await;
+        let head = peer.head().await;
+        assert_eq!(head.status, 101, "{upgrade:?}");
+        let chosen = head.get("upgrade").expect("a protocol");
+        assert!(chosen.eq_ignore_ascii_case("echo"), "{upgrade:?}: {chosen}");
+        peer.expect_echo(b"hello").await;
+    }
+}
+
+#[tokio::test]
+async fn u3_versions_compare_exactly() {
+    let layer = UpgradeLayer::new()
+        .protocol("Chat/1.0", echo())
+        .protocol("any", echo());
+    let server = echo_server(layer).await;
+    for (offered, is_supported) in [
+        ("chat/1.0", true),
+        ("CHAT/1.0", true),
+        ("chat/1", false),
+        ("chat/1.00", false),
+        ("chat", false),
+        ("any", true),
+        ("any/7", true),
+        ("Any/x.Y", true),
+    ] {
+        let mut peer = server.connect().await;
+        if is_supported {
+            peer.send(offer(offered, &[])).await;
+            peer.head().await.assert_switched(offered);
+        } else {
+            assert_passes(&mut peer, &offer(offered, &[])).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn u4_the_clients_order_decides_by_default() {
+    let layer = UpgradeLayer::new()
+        .protocol("a", echo())
+        .protocol("b", echo());
+    for (preference, chosen) in [
+        (None, "b"),
+        (Some(Preference::Client), "b"),
+        (Some(Preference::Server), "a"),
+    ] {
+        let layer = match preference {
+            Some(preference) => layer.clone().preference(preference),
+            None => layer.clone(),
+        };
+        let server = echo_server(layer).await;
+        let mut peer = server.connect().await;
+        peer.send(offer("c, b, a", &[])).await;
+        peer.head().await.assert_switched(chosen);
+    }
+}
+
+#[tokio::test]
+async fn u4_the_choice_is_echoed_as_it_was_offered() {
+    let layer = UpgradeLayer::new().protocol("chat", echo());
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("x/1, cHaT/3.Beta, chat/2", &[])).await;
+    peer.head().await.assert_switched("cHaT/3.Beta");
+}
+
+#[tokio::test]
+async fn u5_the_switch_has_its_fields_and_those_of_the_handler() {
+    struct Framing;
+    impl ProtocolHandler for Framing {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Ok(Accept::new(speak_echo)
+                .header("x-one", HeaderValue::from_static("1"))
+                .header("x-one", HeaderValue::from_static("2"))
+                .header(header::CONTENT_LENGTH, HeaderValue::from_static("5"))
+                .header(
+                    header::TRANSFER_ENCODING,
+                    HeaderValue::from_static("chunked"),
+                )
+                .header(header::CONNECTION, HeaderValue::from_static("close"))
+                .header(header::UPGRADE, HeaderValue::from_static("other")))
+        }
+    }
+    let server = echo_server(UpgradeLayer::new().protocol("echo", Framing)).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let head = peer.head().await;
+    head.assert_switched("echo");
+    assert_eq!(head.names(), ["connection", "upgrade", "x-one", "x-one"]);
+    assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
+    assert_eq!(head.get("x-one").as_deref(), Some("1, 2"));
+    peer.expect_echo(b"the first byte is the protocol's").await;
+}
+
+#[tokio::test]
+async fn u5_a_layer_around_cannot_break_the_switch() {
+    let layer = tower::ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .map_response(|mut response: http::Response<_>| {
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("7"));
+            headers.insert(
+                header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            );
+            headers.insert(header::UPGRADE, HeaderValue::from_static("lie"));
+            headers.remove(header::CONNECTION);
+            headers.insert("x-kept", HeaderValue::from_static("yes"));
+            response.map(|_| String::from("a body"))
+        })
+        .layer(UpgradeLayer::new().protocol("echo", echo()))
+        .service(service_fn(plain));
+    let server = Server::start(layer).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let head = peer.head().await;
+    head.assert_switched("echo");
+    assert_eq!(head.get("x-kept").as_deref(), Some("yes"));
+    peer.expect_echo(b"hello").await;
+}
+
+#[tokio::test]
+async fn u6_what_is_not_supported_goes_to_the_inner_service() {
+    let (_server, mut peer) = connect_to_echo().await;
+    assert_passes(&mut peer, &offer("websocket, h2c", &[])).await;
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+}
+
+#[tokio::test]
+async fn u6_what_is_not_supported_is_refused_with_what_is() {
+    let layer = UpgradeLayer::new()
+        .protocol("b/2", echo())
+        .protocol("a", echo())
+        .protocol("b/2", echo())
+        .refuse_unsupported();
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("c, b/1", &[])).await;
+    let (head, body) = peer.response().await;
+    assert_eq!(head.status, 426);
+    assert_eq!(head.get("upgrade").as_deref(), Some("b/2, a"));
+    assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
+    assert!(body.contains("supported"), "{body}");
+    // Other requests pass, and the connection goes on.
+    assert_passes(
+        &mut peer,
+        &crate::support::head(&["GET /x HTTP/1.1", "Host: test"]),
+    )
+    .await;
+    peer.send(offer("a", &[])).await;
+    peer.head().await.assert_switched("a");
+}
+
+#[tokio::test]
+async fn u6_a_leaf_refuses_what_is_no_upgrade_with_what_is_supported() {
+    let leaf = UpgradeLayer::new()
+        .protocol("a", echo())
+        .protocol("b", echo())
+        .into_service();
+    let server = Server::start(leaf).await;
+    let mut peer = server.connect().await;
+    for request in [head(&["GET / HTTP/1.1", "Host: test"]), offer("c", &[])] {
+        peer.send(request).await;
+        let (head, _) = peer.response().await;
+        assert_eq!(head.status, 426);
+        assert_eq!(head.get("upgrade").as_deref(), Some("a, b"));
+        assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
+    }
+    peer.send(offer("b", &[])).await;
+    peer.head().await.assert_switched("b");
+}
+
+/// A request with a body, whose handler leaves it unread.
+fn offer_with_body(length: usize) -> String {
+    offer("echo", &[&format!("Content-Length: {length}")])
+}
+
+#[tokio::test]
+async fn u7_body_is_read_before_the_switch() {
+    let (_server, mut peer) = connect_to_echo().await;
+    peer.send(offer_with_body(10)).await;
+    peer.send(b"01234").await;
+    // The body is not complete: nothing may be answered yet.
+    let early = tokio::time::timeout(Duration::from_millis(50), peer.io.readable()).await;
+    assert!(early.is_err(), "answered in the middle of the request");
+    peer.send(b"56789after").await;
+    peer.head().await.assert_switched("echo");
+    assert_eq!(text(&peer.exactly(5).await), "after");
+    peer.expect_echo(b"more").await;
+}
+
+#[tokio::test]
+async fn u7_a_chunked_body_is_read_before_the_switch() {
+    let (_server, mut peer) = connect_to_echo().await;
+    peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
+        .await;
+    peer.send(b"4\r\nwiki\r\n0\r\nx-trailer: 1\r\n\r\nafter")
+        .await;
+    peer.head().await.assert_switched("echo");
+    assert_eq!(text(&peer.exactly(5).await), "after");
+    peer.expect_echo(b"more").await;
+}
+
+#[tokio::test]
+async fn u7_the_handler_reads_the_body() {
+    struct Docker;
+    impl ProtocolHandler for Docker {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            let options = request.read_body(1024).await?;
+            Ok(Accept::new(move |mut session: Session| async move {
+                session.io_mut().write_all(&options).await?;
+                speak_echo(session).await
+            }))
+        }
+    }
+    let server = echo_server(UpgradeLayer::new().protocol("tcp", Docker)).await;
+    let mut peer = server.connect().await;
+    let json = r#"{"Detach":false,"Tty":false}"#;
+    peer.send(head(&[
+        "POST /exec/1/start HTTP/1.1",
+        "Host: docker",
+        "Connection: Upgrade",
+        "Upgrade: tcp",
+        "Content-Type: application/json",
+        &format!("Content-Length: {}", json.len()),
+    ]))
+    .await;
+    peer.send(json).await;
+    peer.head().await.assert_switched("tcp");
+    assert_eq!(text(&peer.exactly(json.len()).await), json);
+    peer.expect_echo(b"then the stream").await;
+
+    let mut peer = server.connect().await;
+    peer.send(offer("tcp", &["Content-Length: 2000"])).await;
+    peer.send([b'x'; 2000]).await;
+    let (head, body) = peer.response().await;
+    assert_eq!(head.status, 413, "{body}");
+    assert!(body.contains("1024"), "{body}");
+}
+
+#[tokio::test]
+async fn u7_a_declared_body_over_the_limit_is_not_read() {
+    let layer = UpgradeLayer::new().protocol("echo", echo()).body_limit(100);
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    // Nothing of the body is sent, and 100 is not asked for.
+    peer.send(offer(
+        "echo",
+        &["Content-Length: 101", "Expect: 100-continue"],
+    ))
+    .await;
+    let (head, body) = peer.response().await;
+    head.assert_no_handshake();
+    assert_eq!(
+        (head.status, head.get("connection").as_deref()),
+        (413, Some("close"))
+    );
+    assert!(body.contains("100 bytes"), "{body}");
+    peer.expect_end().await;
+
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &["Content-Length: 100"])).await;
+    peer.send([b'x'; 100]).await;
+    peer.head().await.assert_switched("echo");
+}
+
+#[tokio::test]
+async fn u7_a_chunked_body_over_the_limit_is_refused() {
+    let layer = UpgradeLayer::new().protocol("echo", echo()).body_limit(100);
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
+        .await;
+    peer.send(format!("65\r\n{}\r\n", "x".repeat(0x65))).await;
+    let (head, _) = peer.response().await;
+    head.assert_no_handshake();
+    assert_eq!(
+        (head.status, head.get("connection").as_deref()),
+        (413, Some("close"))
+    );
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn u7_the_default_limit_is_64_kib() {
+    let (server, mut peer) = connect_to_echo().await;
+    peer.send(offer_with_body(64 * 1024)).await;
+    peer.send(vec![b'x'; 64 * 1024]).await;
+    peer.head().await.assert_switched("echo");
+
+    let mut peer = server.connect().await;
+    peer.send(offer_with_body(64 * 1024 + 1)).await;
+    assert_eq!(peer.response().await.0.status, 413);
+}
+
+#[tokio::test]
+async fn u7_a_body_that_does_not_come_is_refused() {
+    let layer = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .body_timeout(Duration::from_millis(1));
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    peer.send(offer_with_body(10)).await;
+    peer.send(b"01234").await;
+    let (head, _) = peer.response().await;
+    head.assert_no_handshake();
+    assert_eq!(
+        (head.status, head.get("connection").as_deref()),
+        (408, Some("close"))
+    );
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn u7_a_malformed_body_is_refused() {
+    let (_server, mut peer) = connect_to_echo().await;
+    peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
+        .await;
+    peer.send(b"no chunk\r\n").await;
+    let (head, _) = peer.response().await;
+    head.assert_no_handshake();
+    assert_eq!(
+        (head.status, head.get("connection").as_deref()),
+        (400, Some("close"))
+    );
+    peer.expect_end().await;
+}
+
+/// Refuses, and leaves the body unread.
+#[derive(Clone)]
+struct Refuse;
+
+impl ProtocolHandler for Refuse {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        Err(Rejection::new(StatusCode::FORBIDDEN, "not you"))
+    }
+}
+
+#[tokio::test]
+async fn u7_a_refusal_reads_the_body_first_up_to_the_limit() {
+    let layer = UpgradeLayer::new().protocol("echo", Refuse).body_limit(100);
+    let server = echo_server(layer).await;
+
+    let mut peer = server.connect().await;
+    peer.send(offer_with_body(100)).await;
+    peer.send([b'x'; 100]).await;
+    let (head, body) = peer.response().await;
+    assert_eq!((head.status, body.as_str()), (403, "not you"));
+    assert_passes(
+        &mut peer,
+        &crate::support::head(&["GET /x HTTP/1.1", "Host: test"]),
+    )
+    .await;
+
+    let mut peer = server.connect().await;
+    peer.send(offer_with_body(101)).await;
+    let (head, body) = peer.response().await;
+    assert_eq!((head.status, body.as_str()), (403, "not you"));
+    assert_eq!(head.get("connection").as_deref(), Some("close"));
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn u8_100_comes_before_101() {
+    let (_server, mut peer) = connect_to_echo().await;
+    peer.send(offer(
+        "echo",
+        &["Content-Length: 4", "Expect: 100-continue"],
+    ))
+    .await;
+    assert_eq!(peer.head().await.status, 100);
+    peer.send(b"body").await;
+    peer.head().await.assert_switched("echo");
+    peer.expect_echo(b"hello").await;
+}
+
+#[tokio::test]
+async fn u8_a_refusal_owes_no_100() {
+    let server = echo_server(UpgradeLayer::new().protocol("echo", Refuse)).await;
+    let mut peer = server.connect().await;
+    peer.send(offer(
+        "echo",
+        &["Content-Length: 4", "Expect: 100-continue"],
+    ))
+    .await;
+    let (head, body) = peer.response().await;
+    assert_eq!((head.status, body.as_str()), (403, "not you"));
+    // The client may now send the body or not: only an end of the connection is clear.
+    assert_eq!(head.get("connection").as_deref(), Some("close"));
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn u8_a_refusal_after_the_body_was_asked_for_has_had_its_100() {
+    struct ReadAndRefuse;
+    impl ProtocolHandler for ReadAndRefuse {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            let _first = request.body_mut().frame().await;
+            Err(StatusCode::CONFLICT.into())
+        }
+    }
+    let server = echo_server(UpgradeLayer::new().protocol("echo", ReadAndRefuse)).await;
+    let mut peer = server.connect().await;
+    peer.send(offer(
+        "echo",
+        &["Content-Length: 4", "Expect: 100-continue"],
+    ))
+    .await;
+    assert_eq!(peer.head().await.status, 100);
+    peer.send(b"bo").await;
+    peer.send(b"dy").await;
+    let (head, body) = peer.response().await;
+    assert_eq!((head.status, body.as_str()), (409, "Conflict"));
+    assert_passes(
+        &mut peer,
+        &crate::support::head(&["GET /x HTTP/1.1", "Host: test"]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn u9_early_bytes_come_first_split_at_every_offset() {
+    let (read, mut server_has_read) = watch::channel(0);
+    let layer = UpgradeLayer::new().protocol("echo", echo());
+    let server = Server::start_with(Via::Http1, layer.layer(service_fn(plain)), move |io| {
+        let read = read.clone();
+        async move { Ok(Metered::new(io, read)) }
+    })
+    .await;
+    let request = offer("echo", &["Content-Length: 3"]) + "abc" + "0123456789";
+    for split in 0..=request.len() {
+        let before = *server_has_read.borrow_and_update();
+        let mut peer = server.connect().await;
+        let (first, second) = request.split_at(split);
+        peer.send(first).await;
+        // The split is real: the server has all of the first part, and nothing else yet.
+        soon(server_has_read.wait_for(|total| *total == before + split))
+            .await
+            .expect("a server");
+        peer.send(second).await;
+        peer.head().await.assert_switched("echo");
+        assert_eq!(
+            text(&peer.exactly(10).await),
+            "0123456789",
+            "split at {split}"
+        );
+        peer.finish().await;
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn u9_more_early_bytes_than_a_buffer_holds() {
+    let server = echo_server(UpgradeLayer::new().protocol("echo", echo())).await;
+    let mut peer = server.connect().await;
+    let early: Vec<u8> = (0..1_000_000_u32)
+        .map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1])
+        .collect();
+    let (mut reader, mut writer) = peer.io.split();
+    let send = async {
+        writer
+            .write_all(offer("echo", &[]).as_bytes())
+            .await
+            .expect("peer can write");
+        writer.write_all(&early).await.expect("peer can write");
+        writer.shutdown().await.expect("peer can shut down");
+    };
+    let mut received = Vec::new();
+    let (_, result) = tokio::join!(send, reader.read_to_end(&mut received));
+    result.expect("an orderly end");
+    assert!(received.starts_with(b"HTTP/1.1 101 "));
+    assert!(
+        received.ends_with(&early),
+        "{} bytes came back",
+        received.len()
+    );
+}
+
+#[tokio::test]
+async fn u10_a_connection_goes_on_after_a_refusal() {
+    let handler = Counted::default();
+    let layer = UpgradeLayer::new()
+        .protocol("no", Refuse)
+        .protocol("echo", handler.clone());
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    for _ in 0..3 {
+        peer.send(offer("no", &[])).await;
+        let (head, body) = peer.response().await;
+        head.assert_no_handshake();
+        assert_eq!((head.status, body.as_str()), (403, "not you"));
+        assert_passes(
+            &mut peer,
+            &crate::support::head(&["GET /x HTTP/1.1", "Host: test"]),
+        )
+        .await;
+    }
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    peer.expect_echo(b"hello").await;
+    assert_eq!((handler.accepted(), handler.started()), (1, 1));
+}
+
+#[tokio::test]
+async fn u10_a_pipelined_request_behind_a_refused_one_is_answered() {
+    let server = echo_server(UpgradeLayer::new().protocol("no", Refuse)).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("no", &[]) + &head(&["GET /next HTTP/1.1", "Host: test"]))
+        .await;
+    assert_eq!(peer.response().await.0.status, 403);
+    assert_eq!(peer.response().await.1, "plain GET /next");
+}
+
+#[tokio::test]
+async fn u11_any_method_may_upgrade() {
+    let server = echo_server(UpgradeLayer::new().protocol("echo", echo())).await;
+    for method in [
+        "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "PROPFIND",
+    ] {
+        let mut peer = server.connect().await;
+        peer.send(offer("echo", &[]).replacen("GET", method, 1))
+            .await;
+        peer.head().await.assert_switched("echo");
+        peer.expect_echo(method.as_bytes()).await;
+    }
+}
+
+#[tokio::test]
+async fn u11_a_handler_may_restrict_the_method() {
+    struct OnlyGet;
+    impl ProtocolHandler for OnlyGet {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            if request.method() != Method::GET {
+                return Err(Rejection::from(StatusCode::METHOD_NOT_ALLOWED)
+                    .header(header::ALLOW, HeaderValue::from_static("GET")));
+            }
+            Ok(Accept::new(speak_echo))
+        }
+    }
+    let server = echo_server(UpgradeLayer::new().protocol("echo", OnlyGet)).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[]).replacen("GET", "PUT", 1))
+        .await;
+    let (head, _) = peer.response().await;
+    assert_eq!(
+        (head.status, head.get("allow").as_deref()),
+        (405, Some("GET"))
+    );
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+}
+
+#[tokio::test]
+async fn u12_a_malformed_upgrade_makes_a_plain_request() {
+    let (_server, mut peer) = connect_to_echo().await;
+    for upgrade in [
+        "echo;q=1",
+        "echo, /1",
+        "echo/",
+        "echo/1/2",
+        "echo other",
+        "\"echo\"",
+        ", ,",
+        "ech\u{f6}, echo",
+    ] {
+        assert_passes(&mut peer, &offer(upgrade, &[])).await;
+    }
+    // One malformed line spoils the field: it is one list over all its lines.
+    assert_passes(&mut peer, &offer("echo", &["Upgrade: (echo)"])).await;
+}
+
+#[tokio::test]
+async fn u14_no_token_is_special() {
+    // The session is served by hyper again, with the same layer around.
+    let again = handler_fn(|session: Session| async move {
+        let layer = UpgradeLayer::new().protocol("echo", echo());
+        let service = hyper_util::service::TowerToHyperService::new(layer.layer(service_fn(plain)));
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(session.into_io(), service)
+            .with_upgrades()
+            .await?;
+        Ok(())
+    });
+    for token in ["h2c", "TLS/1.0", "HTTP/2.0", "http/1.1"] {
+        let layer = UpgradeLayer::new().protocol(token, again.clone());
+        let server = echo_server(layer).await;
+        let mut peer = server.connect().await;
+        peer.send(offer(token, &[])).await;
+        peer.head().await.assert_switched(token);
+        assert_passes(&mut peer, &head(&["GET /inside HTTP/1.1", "Host: test"])).await;
+        peer.send(offer("echo", &[])).await;
+        peer.head().await.assert_switched("echo");
+        peer.expect_echo(b"twice upgraded").await;
+        peer.finish().await;
+        peer.expect_end().await;
+    }
+
+    // An HTTP/2 preface is the malformed request that it is for hyper's HTTP/1.1.
+    let server = echo_server(UpgradeLayer::new().protocol("h2c", again)).await;
+    let mut peer = server.connect().await;
+    peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    let answer = peer.rest().await.unwrap_or_default();
+    assert!(!text(&answer).contains("101"), "{}", text(&answer));
+}

@@ -1,0 +1,61 @@
+//! Handlers that tests share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tower_upgrade::{
+    Accept, BoxError, HandlerFn, ProtocolHandler, Rejection, Session, UpgradeRequest, copy,
+    handler_fn,
+};
+
+/// Says back what it hears, until the peer is done.
+pub async fn speak_echo(session: Session) -> Result<(), BoxError> {
+    let (mut reader, mut writer) = tokio::io::split(session.into_io());
+    copy(&mut reader, &mut writer).await?;
+    Ok(())
+}
+
+type Speak = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+pub fn echo() -> HandlerFn<impl Fn(Session) -> Speak + Send + Sync + 'static> {
+    handler_fn(|session| -> Speak { Box::pin(speak_echo(session)) })
+}
+
+/// An echo that counts, and whose sessions hold a token from the moment of their acceptance.
+#[derive(Clone, Default)]
+pub struct Counted {
+    accepted: Arc<AtomicUsize>,
+    started: Arc<AtomicUsize>,
+    token: Arc<()>,
+}
+
+impl Counted {
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    pub fn started(&self) -> usize {
+        self.started.load(Ordering::SeqCst)
+    }
+
+    /// How many sessions, pending or running, still hold what `accept` prepared for them.
+    pub fn held(&self) -> usize {
+        // One token is here, one in the clone that is registered.
+        Arc::strong_count(&self.token) - 2
+    }
+}
+
+impl ProtocolHandler for Counted {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        self.accepted.fetch_add(1, Ordering::SeqCst);
+        let started = Arc::clone(&self.started);
+        let token = Arc::clone(&self.token);
+        Ok(Accept::new(move |session| async move {
+            let _token = token;
+            started.fetch_add(1, Ordering::SeqCst);
+            speak_echo(session).await
+        })
+        .header("added", http::HeaderValue::from_static("by the handler")))
+    }
+}

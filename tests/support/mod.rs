@@ -1,0 +1,389 @@
+//! A real hyper server on a loopback socket, and a peer that speaks raw bytes.
+
+#![allow(dead_code, unreachable_pub, missing_debug_implementations)]
+
+pub mod handlers;
+pub mod log;
+pub mod meter;
+pub mod tls;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tower::Service;
+use tower_upgrade::BoxError;
+
+/// What only a hang can exceed.
+const HANG: Duration = Duration::from_secs(30);
+
+/// Waits for what must happen; a hang is a failure that says where.
+#[track_caller]
+pub fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(HANG, future).await {
+            Ok(output) => output,
+            Err(_) => panic!("hangs at {caller}"),
+        }
+    }
+}
+
+/// The inner service of most tests: it says what it was asked for.
+pub async fn plain<B: Body>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let text = format!("plain {} {}", request.method(), request.uri().path());
+    Ok(Response::new(Full::new(Bytes::from(text))))
+}
+
+/// How a connection is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// hyper's own `http1` connection.
+    Http1,
+    /// hyper-util's `auto` connection, as `axum::serve` has it.
+    Auto,
+    /// hyper's own, without `with_upgrades`.
+    NoUpgrades,
+}
+
+pub struct Server {
+    pub address: SocketAddr,
+    connections: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    pub async fn start<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        Self::start_via(Via::Http1, service).await
+    }
+
+    pub async fn start_via<S, B>(via: Via, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        Self::start_with(via, service, |io| async { Ok(io) }).await
+    }
+
+    /// `wrap` is what happens to an accepted socket first, such as a TLS handshake.
+    pub async fn start_with<S, B, W, Fut, Io>(via: Via, service: S, wrap: W) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+        W: Fn(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = io::Result<Io>> + Send + 'static,
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let accepting = tokio::spawn({
+            let connections = Arc::clone(&connections);
+            async move {
+                while let Ok((io, _)) = listener.accept().await {
+                    let io = wrap(io);
+                    let service = TowerToHyperService::new(service.clone());
+                    let connection = tokio::spawn(async move {
+                        let Ok(io) = io.await else { return };
+                        // How a connection ends is what tests look at from the other end.
+                        let _ = serve(via, TokioIo::new(io), service).await;
+                    });
+                    connections.lock().expect("no panic").push(connection);
+                }
+            }
+        });
+        Self {
+            address,
+            connections,
+            accepting,
+        }
+    }
+
+    pub async fn connect(&self) -> Peer<TcpStream> {
+        Peer::new(TcpStream::connect(self.address).await.expect("loopback"))
+    }
+
+    /// Waits until hyper has ended all connections so far.
+    pub async fn connections_ended(&self) {
+        let connections = std::mem::take(&mut *self.connections.lock().expect("no panic"));
+        for connection in connections {
+            let _ = soon(connection).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve<S, B, Io>(
+    via: Via,
+    io: TokioIo<Io>,
+    service: TowerToHyperService<S>,
+) -> Result<(), BoxError>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let http1 = hyper::server::conn::http1::Builder::new();
+    match via {
+        Via::Http1 => http1.serve_connection(io, service).with_upgrades().await?,
+        Via::NoUpgrades => http1.serve_connection(io, service).await?,
+        Via::Auto => {
+            auto::Builder::new(TokioExecutor::new())
+                .serve_connection_with_upgrades(io, service)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// A client that sends what it is told and looks at every byte that comes.
+pub struct Peer<Io> {
+    pub io: Io,
+    read: Vec<u8>,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
+    pub fn new(io: Io) -> Self {
+        Self {
+            io,
+            read: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> impl Future<Output = ()> {
+        let bytes = bytes.as_ref().to_vec();
+        soon(async move {
+            self.io.write_all(&bytes).await.expect("peer can write");
+            self.io.flush().await.expect("peer can flush");
+        })
+    }
+
+    /// The next response head.
+    #[track_caller]
+    pub fn head(&mut self) -> impl Future<Output = Head> {
+        let caller = std::panic::Location::caller();
+        soon(async move {
+            loop {
+                if let Some(end) = find(&self.read, b"\r\n\r\n") {
+                    let head = self.read.drain(..end + 4).collect::<Vec<_>>();
+                    return Head::parse(&head);
+                }
+                if !self.fill().await.expect("peer can read") {
+                    panic!(
+                        "no head, asked for at {caller}, only {:?}",
+                        text(&self.read)
+                    );
+                }
+            }
+        })
+    }
+
+    /// The next response, with a body that has a `Content-Length`.
+    #[track_caller]
+    pub fn response(&mut self) -> impl Future<Output = (Head, String)> {
+        soon(async move {
+            let head = self.head().await;
+            let length = head
+                .get("content-length")
+                .expect("a length")
+                .parse()
+                .expect("a number");
+            let body = self.exactly(length).await;
+            (head, text(&body))
+        })
+    }
+
+    #[track_caller]
+    pub fn exactly(&mut self, length: usize) -> impl Future<Output = Vec<u8>> {
+        let caller = std::panic::Location::caller();
+        soon(async move {
+            while self.read.len() < length {
+                if !self.fill().await.expect("peer can read") {
+                    panic!("EOF, asked at {caller}, only {:?}", text(&self.read));
+                }
+            }
+            self.read.drain(..length).collect()
+        })
+    }
+
+    /// All that still comes, to an orderly end: a reset is an error.
+    #[track_caller]
+    pub fn rest(&mut self) -> impl Future<Output = io::Result<Vec<u8>>> {
+        soon(async move {
+            while self.fill().await? {}
+            Ok(std::mem::take(&mut self.read))
+        })
+    }
+
+    /// Nothing more comes, and the connection ended in order.
+    #[track_caller]
+    pub fn expect_end(&mut self) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        let rest = self.rest();
+        async move {
+            match rest.await {
+                Ok(rest) => assert!(rest.is_empty(), "at {caller}: {:?}", text(&rest)),
+                Err(error) => panic!("no orderly end, asked at {caller}: {error}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn finish(&mut self) -> impl Future<Output = ()> {
+        soon(async move { self.io.shutdown().await.expect("peer can shut down") })
+    }
+
+    /// Writes, and expects to read it back.
+    #[track_caller]
+    pub fn expect_echo(&mut self, bytes: &[u8]) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        let bytes = bytes.to_vec();
+        async move {
+            self.send(&bytes).await;
+            let echo = self.exactly(bytes.len()).await;
+            assert_eq!(text(&echo), text(&bytes), "at {caller}");
+        }
+    }
+
+    async fn fill(&mut self) -> io::Result<bool> {
+        Ok(self.io.read_buf(&mut self.read).await? > 0)
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A response head as it came.
+#[derive(Debug)]
+pub struct Head {
+    pub status: u16,
+    pub lines: Vec<(String, String)>,
+}
+
+impl Head {
+    fn parse(head: &[u8]) -> Self {
+        let head = text(head);
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().expect("a status line");
+        assert!(status.starts_with("HTTP/1."), "{head:?}");
+        let status = status[9..12].parse().expect("a status");
+        let lines = lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').expect("a field");
+                (name.to_ascii_lowercase(), value.trim().to_owned())
+            })
+            .collect();
+        Self { status, lines }
+    }
+
+    /// A field's lines, joined.
+    pub fn get(&self, name: &str) -> Option<String> {
+        let values: Vec<&str> = self
+            .lines
+            .iter()
+            .filter(|line| line.0 == name)
+            .map(|line| line.1.as_str())
+            .collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    /// The names of all fields but `date`, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.lines.iter().map(|line| line.0.as_str()).collect();
+        names.retain(|name| *name != "date");
+        names.sort_unstable();
+        names
+    }
+
+    #[track_caller]
+    pub fn assert_switched(&self, protocol: &str) {
+        assert_eq!(self.status, 101, "{self:?}");
+        assert_eq!(self.get("upgrade").as_deref(), Some(protocol), "{self:?}");
+        let connection = self.get("connection").unwrap_or_default();
+        assert!(
+            connection.split(", ").any(|option| option == "upgrade"),
+            "{self:?}"
+        );
+        assert_eq!(self.get("content-length"), None, "{self:?}");
+        assert_eq!(self.get("transfer-encoding"), None, "{self:?}");
+    }
+
+    /// No field of a handshake is in a response that is none.
+    #[track_caller]
+    pub fn assert_no_handshake(&self) {
+        assert_ne!(self.status, 101, "{self:?}");
+        assert_eq!(self.get("upgrade"), None, "{self:?}");
+        let connection = self.get("connection").unwrap_or_default();
+        assert!(!connection.contains("upgrade"), "{self:?}");
+    }
+}
+
+/// A request head with CRLFs: its lines joined, and the blank line.
+pub fn head(lines: &[&str]) -> String {
+    let mut head = lines.join("\r\n");
+    head.push_str("\r\n\r\n");
+    head
+}
+
+/// An upgrade request that offers `protocols`, with more lines.
+pub fn offer(protocols: &str, more: &[&str]) -> String {
+    let upgrade = format!("Upgrade: {protocols}");
+    let mut lines = vec![
+        "GET / HTTP/1.1",
+        "Host: test",
+        "Connection: Upgrade",
+        &upgrade,
+    ];
+    lines.extend(more);
+    head(&lines)
+}

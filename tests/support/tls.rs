@@ -1,0 +1,50 @@
+//! TLS with a certificate made on the spot.
+
+use super::Peer;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, RootCertStore, ServerConfig,
+        pki_types::{PrivateKeyDer, ServerName},
+    },
+};
+
+/// Both ends of TLS that trust each other.
+pub struct Tls {
+    pub acceptor: TlsAcceptor,
+    connector: TlsConnector,
+}
+
+impl Tls {
+    pub fn new() -> Self {
+        let certified = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a name");
+        let certificate = certified.cert.der().clone();
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a key");
+        let server = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("the key of the certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a certificate");
+        let client = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            acceptor: TlsAcceptor::from(Arc::new(server)),
+            connector: TlsConnector::from(Arc::new(client)),
+        }
+    }
+
+    pub async fn connect(&self, peer: Peer<TcpStream>) -> Peer<TlsStream<TcpStream>> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        Peer::new(
+            self.connector
+                .connect(name, peer.io)
+                .await
+                .expect("a handshake"),
+        )
+    }
+}
