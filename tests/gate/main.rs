@@ -1,0 +1,8 @@
+//! The commit gate: whatever layers make of a switch, a session starts only if the switch leaves.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod foreign;
+mod matrix;
+mod nested;

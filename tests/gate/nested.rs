@@ -1,0 +1,237 @@
+//! Nested layers: the inner ones decide, the outermost one commits, and its settings hold.
+
+use crate::support::{
+    Server,
+    handlers::{Counted, echo},
+    head, offer, plain,
+};
+use axum::{Router, routing::get};
+use http::{Request, StatusCode};
+use std::time::Duration;
+use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower_http::timeout::TimeoutLayer;
+use tower_upgrade::{
+    Accept, ProtocolHandler as _, Rejection, UpgradeLayer, UpgradeRequest, handler_fn, testing,
+};
+
+#[tokio::test]
+async fn each_layer_decides_on_what_it_has() {
+    let outer = Counted::default();
+    let middle = Counted::default();
+    let leaf = Counted::default();
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new().protocol("outer", outer.clone()))
+        .layer(UpgradeLayer::new().protocol("middle", middle.clone()))
+        .service(
+            UpgradeLayer::new()
+                .protocol("leaf", leaf.clone())
+                .into_service(),
+        );
+    let server = Server::start(service).await;
+    for protocol in ["outer", "middle", "leaf"] {
+        let mut peer = server.connect().await;
+        peer.send(offer(protocol, &[])).await;
+        peer.head().await.assert_switched(protocol);
+        peer.expect_echo(b"hello").await;
+    }
+    for handler in [outer, middle, leaf] {
+        assert_eq!((handler.accepted(), handler.started()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn the_outer_layer_is_asked_first() {
+    let outer = Counted::default();
+    let inner = Counted::default();
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new().protocol("echo", outer.clone()))
+        .layer(UpgradeLayer::new().protocol("echo", inner.clone()))
+        .service(service_fn(plain));
+    let request = testing::request("echo")
+        .body(String::new())
+        .expect("a request");
+    let _peer = testing::upgrade(service, request)
+        .await
+        .expect("a response")
+        .expect_switched("echo");
+    assert_eq!((outer.accepted(), inner.accepted()), (1, 0));
+}
+
+/// Never decides.
+#[derive(Clone)]
+struct Undecided;
+
+impl tower_upgrade::ProtocolHandler for Undecided {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        std::future::pending().await
+    }
+}
+
+async fn seconds_until_refused(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
+    let service = ServiceBuilder::new()
+        .layer(outer)
+        .layer(inner.protocol("echo", Undecided))
+        .service(service_fn(plain));
+    let before = tokio::time::Instant::now();
+    let request = testing::request("echo")
+        .body(String::new())
+        .expect("a request");
+    let exchange = testing::upgrade(service, request)
+        .await
+        .expect("a response");
+    exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+    before.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_outermost_settings_hold_unless_the_inner_layer_has_its_own() {
+    let layer = UpgradeLayer::new;
+    let secs = Duration::from_secs;
+    assert_eq!(
+        seconds_until_refused(layer(), layer()).await,
+        30,
+        "the default"
+    );
+    assert_eq!(
+        seconds_until_refused(layer().accept_timeout(secs(7)), layer()).await,
+        7
+    );
+    let (outer, inner) = (
+        layer().accept_timeout(secs(7)),
+        layer().accept_timeout(secs(90)),
+    );
+    assert_eq!(seconds_until_refused(outer, inner).await, 90);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_accept_timeout_leaves_it_to_the_layers_around() {
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new().accept_timeout(None))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Duration::from_secs(1_000_000),
+        ))
+        .layer(UpgradeLayer::new().protocol("echo", Undecided))
+        .service(service_fn(plain));
+    let request = testing::request("echo")
+        .body(String::new())
+        .expect("a request");
+    let exchange = testing::upgrade(service, request)
+        .await
+        .expect("a response");
+    assert_eq!(
+        exchange.expect_passed().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_twice_through_the_inner_layers_commits_once() {
+    // A layer that asks twice, with a clone of the request, as a retry does.
+    let handler = Counted::default();
+    let decides = UpgradeLayer::new().protocol("echo", handler.clone());
+    let decides = decides.layer(service_fn(plain));
+    let twice = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let decides = decides.clone();
+        async move {
+            let (parts, _) = request.into_parts();
+            let first = Request::from_parts(parts.clone(), String::new());
+            let again = Request::from_parts(parts, String::new());
+            let _dropped = tower::ServiceExt::oneshot(decides.clone(), first).await?;
+            tower::ServiceExt::oneshot(decides, again).await
+        }
+    });
+    let server = Server::start(UpgradeLayer::new().layer(twice)).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    peer.expect_echo(b"hello").await;
+    assert_eq!(
+        (handler.accepted(), handler.started(), handler.held()),
+        (2, 1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_gate_around_axum_holds_for_what_its_routes_decide() {
+    let chat = Counted::default();
+    let leaf = Counted::default();
+    let router = Router::new()
+        .route("/", get(|| async { "index" }))
+        .route_layer(UpgradeLayer::new().protocol("chat", chat.clone()))
+        .route_service(
+            "/leaf",
+            UpgradeLayer::new()
+                .protocol("leaf", leaf.clone())
+                .into_service(),
+        );
+    let service = UpgradeLayer::new().layer(router);
+    let server = Server::start(service).await;
+
+    let mut peer = server.connect().await;
+    peer.send(offer("chat", &[])).await;
+    peer.head().await.assert_switched("chat");
+    peer.expect_echo(b"hello").await;
+
+    let mut peer = server.connect().await;
+    peer.send(offer("leaf", &[]).replacen("GET /", "GET /leaf", 1))
+        .await;
+    peer.head().await.assert_switched("leaf");
+    peer.expect_echo(b"hello").await;
+
+    let mut peer = server.connect().await;
+    peer.send(head(&["GET / HTTP/1.1", "Host: test"])).await;
+    assert_eq!(peer.response().await.1, "index");
+    assert_eq!((chat.started(), leaf.started()), (1, 1));
+}
+
+#[tokio::test]
+async fn handlers_of_one_protocol_are_asked_in_order() {
+    let public = Counted::default();
+    let private = Counted::default();
+    let layer = UpgradeLayer::new()
+        .protocol(
+            "chat",
+            private
+                .clone()
+                .when(|parts| parts.uri.path().starts_with("/private")),
+        )
+        .protocol(
+            "chat",
+            public
+                .clone()
+                .when(|parts| parts.uri.path().starts_with("/public")),
+        )
+        .protocol("echo", echo())
+        .refuse_unsupported();
+    let service = layer.layer(service_fn(plain));
+    for (path, protocols, outcome) in [
+        ("/private/1", "chat", Some("chat")),
+        ("/public/1", "chat", Some("chat")),
+        ("/other", "chat, echo", Some("echo")),
+        ("/other", "chat", None),
+    ] {
+        let request = testing::request(protocols).uri(path).body(String::new());
+        let exchange = testing::upgrade(service.clone(), request.expect("a request")).await;
+        let exchange = exchange.expect("a response");
+        match outcome {
+            Some(protocol) => drop(exchange.expect_switched(protocol)),
+            // Supported, and unwanted: neither refused nor switched.
+            None => drop(exchange.expect_passed()),
+        }
+    }
+    assert_eq!((private.accepted(), public.accepted()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_handler_behind_an_arc_is_a_handler() {
+    let handler = std::sync::Arc::new(handler_fn(|_session| async { Ok(()) }));
+    let service = UpgradeLayer::new()
+        .protocol("a", handler.clone())
+        .protocol("b", handler);
+    let request = testing::request("b")
+        .body(String::new())
+        .expect("a request");
+    let exchange = testing::upgrade(service.into_service(), request).await;
+    let _peer = exchange.expect("a response").expect_switched("b");
+}
