@@ -266,12 +266,25 @@ impl Future for UpgradeSource {
         match self.get_mut() {
             Self::Hyper(on_upgrade) => Pin::new(on_upgrade)
                 .poll(cx)
-                .map(|io| io.map(BoxIo::from).map_err(Into::into)),
+                .map(|io| io.map(BoxIo::from).map_err(explain)),
             Self::Other(upgrade) => upgrade
                 .get_mut()
                 .as_mut()
                 .poll(cx)
                 .map_ok(Upgraded::into_box_io),
         }
+    }
+}
+
+/// hyper does not name what its user has to change.
+fn explain(error: hyper::Error) -> BoxError {
+    if error.is_user() {
+        format!(
+            "{error}: the connection has to be served with `with_upgrades()`, or with \
+             `serve_connection_with_upgrades` of hyper-util"
+        )
+        .into()
+    } else {
+        error.into()
     }
 }

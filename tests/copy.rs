@@ -1,0 +1,186 @@
+//! `copy`: it does what `tokio::io::copy` does.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tower_upgrade::copy;
+
+fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|i| (i % 251) as u8).collect()
+}
+
+#[tokio::test]
+async fn everything_arrives_in_order_through_pipes_of_any_size() {
+    let sent = bytes(1_000_000);
+    for (reads, writes) in [
+        (1 << 20, 1 << 20),
+        (100, 70_000),
+        (70_000, 100),
+        (1_000, 1_000),
+    ] {
+        let (mut source, mut reader) = tokio::io::duplex(reads);
+        let (mut writer, mut sink) = tokio::io::duplex(writes);
+        let copying = tokio::spawn(async move { copy(&mut reader, &mut writer).await });
+        let sending = tokio::spawn({
+            let sent = sent.clone();
+            async move { source.write_all(&sent).await }
+        });
+        let mut received = Vec::new();
+        sink.read_to_end(&mut received).await.expect("memory");
+        assert!(received == sent, "{reads} in, {writes} out");
+        sending.await.expect("no panic").expect("memory");
+        assert_eq!(
+            copying.await.expect("no panic").expect("memory"),
+            sent.len() as u64
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_flushed_before_it_waits_for_more() {
+    let (mut source, mut reader) = tokio::io::duplex(64);
+    let (writer, mut sink) = tokio::io::duplex(64);
+    let mut writer = tokio::io::BufWriter::new(writer);
+    tokio::spawn(async move { copy(&mut reader, &mut writer).await });
+    for message in [&b"first"[..], b"second"] {
+        source.write_all(message).await.expect("memory");
+        let mut received = vec![0; message.len()];
+        sink.read_exact(&mut received).await.expect("memory");
+        assert_eq!(received, message);
+    }
+}
+
+/// Takes one byte of each write, and says so only when it is asked again.
+#[derive(Default)]
+struct Reluctant {
+    taken: Vec<u8>,
+    ready: bool,
+    fails_at: Option<usize>,
+}
+
+impl AsyncWrite for Reluctant {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.ready = !self.ready;
+        if self.ready {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match self.fails_at {
+            Some(at) if at == self.taken.len() => Poll::Ready(Ok(0)),
+            _ => {
+                self.taken.push(buf[0]);
+                Poll::Ready(Ok(1))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        panic!("the writer is not shut down")
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_takes_little_gets_everything_once() {
+    let sent = bytes(1_000);
+    let mut writer = Reluctant::default();
+    assert_eq!(
+        copy(&mut &sent[..], &mut writer).await.expect("memory"),
+        1_000
+    );
+    assert!(writer.taken == sent);
+}
+
+#[tokio::test]
+async fn a_writer_that_takes_nothing_is_an_error() {
+    let mut writer = Reluctant {
+        fails_at: Some(3),
+        ..Default::default()
+    };
+    let error = copy(&mut &b"hello"[..], &mut writer)
+        .await
+        .expect_err("it took three bytes");
+    assert_eq!(
+        (error.kind(), &writer.taken[..]),
+        (io::ErrorKind::WriteZero, &b"hel"[..])
+    );
+}
+
+/// Never waits, and gives up on whoever never lets others run.
+struct Endless {
+    reads: u32,
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.reads += 1;
+        assert!(self.reads < 10_000, "it keeps the thread");
+        let length = buf.remaining();
+        buf.put_slice(&vec![0; length]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_never_waits_lets_others_run() {
+    let other = tokio::spawn(async {});
+    let mut endless = Endless { reads: 0 };
+    let mut sink = tokio::io::sink();
+    tokio::select! {
+        biased;
+        other = other => other.expect("no panic"),
+        _ = copy(&mut endless, &mut sink) => panic!("it has no end"),
+    }
+}
+
+/// Fails when it is read from.
+struct Broken;
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_reader_comes_through() {
+    let error = copy(&mut Broken, &mut tokio::io::sink())
+        .await
+        .expect_err("it is broken");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_waiting_copy_holds_no_buffer() {
+    let wait = || {
+        let (source, mut reader) = tokio::io::duplex(64);
+        let mut copying = Box::pin(async move { copy(&mut reader, &mut tokio::io::sink()).await });
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(copying.as_mut().poll(&mut cx).is_pending());
+        (source, copying)
+    };
+    // The first one makes the buffer that all others borrow.
+    let _first = wait();
+    let mut waiting = Vec::with_capacity(10);
+    let info = allocation_counter::measure(|| waiting.extend((0..10).map(|_| wait())));
+    let held = info.bytes_current / 10;
+    assert!(held < 1024, "{held} bytes are held by a copy that waits");
+}

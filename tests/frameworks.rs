@@ -1,0 +1,267 @@
+//! One layer, any tower stack: axum, hyper-util, plain tower; any bodies.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use axum::{Router, body::Body, routing::get};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::BoxBody};
+use std::{collections::VecDeque, convert::Infallible, error::Error, fmt};
+use support::{
+    Server, Via,
+    handlers::{Counted, echo},
+    head, offer, plain, soon,
+};
+use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
+use tower_http::timeout::TimeoutLayer;
+use tower_upgrade::{
+    Accept, BoxError, ProtocolHandler, Rejection, ResponseBody, UpgradeLayer, UpgradeRequest,
+};
+
+async fn assert_echoes(server: &Server, path: &str) {
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[]).replacen("GET / ", &format!("GET {path} "), 1))
+        .await;
+    peer.head().await.assert_switched("echo");
+    peer.expect_echo(b"hello").await;
+}
+
+async fn get_text(server: &Server, path: &str) -> (u16, String) {
+    let mut peer = server.connect().await;
+    peer.send(head(&[&format!("GET {path} HTTP/1.1"), "Host: test"]))
+        .await;
+    let (head, body) = peer.response().await;
+    (head.status, body)
+}
+
+fn router() -> Router {
+    Router::new().route("/", get(|| async { "index" }))
+}
+
+#[tokio::test]
+async fn axum_as_a_layer() {
+    let app = router().layer(UpgradeLayer::new().protocol("echo", echo()));
+    for via in [Via::Http1, Via::Auto] {
+        let server = Server::start_via(via, app.clone()).await;
+        assert_echoes(&server, "/").await;
+        // The layer is around the routes' fallback as well.
+        assert_echoes(&server, "/anywhere").await;
+        assert_eq!(get_text(&server, "/").await, (200, "index".into()));
+        assert_eq!(get_text(&server, "/anywhere").await.0, 404);
+    }
+}
+
+#[tokio::test]
+async fn axum_as_a_route_layer() {
+    let app = router().route_layer(UpgradeLayer::new().protocol("echo", echo()));
+    let server = Server::start_via(Via::Auto, app).await;
+    assert_echoes(&server, "/").await;
+    assert_eq!(get_text(&server, "/").await, (200, "index".into()));
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[]).replacen("GET / ", "GET /anywhere ", 1))
+        .await;
+    assert_eq!(peer.head().await.status, 404);
+}
+
+#[tokio::test]
+async fn axum_with_a_leaf_service() {
+    let leaf = UpgradeLayer::new().protocol("echo", echo()).into_service();
+    let app = router().route_service("/echo", leaf);
+    let server = Server::start_via(Via::Auto, app).await;
+    assert_echoes(&server, "/echo").await;
+    assert_eq!(get_text(&server, "/").await, (200, "index".into()));
+    assert_eq!(get_text(&server, "/echo").await.0, 426);
+}
+
+#[tokio::test]
+async fn axum_serve() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let app = router().layer(UpgradeLayer::new().protocol("echo", echo()));
+    let server = tokio::spawn(axum::serve(listener, app).into_future());
+    let io = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("loopback");
+    let mut peer = support::Peer::new(io);
+    peer.send(offer("echo", &[]) + "early").await;
+    peer.head().await.assert_switched("echo");
+    assert_eq!(peer.exactly(5).await, b"early");
+    peer.finish().await;
+    peer.expect_end().await;
+    server.abort();
+}
+
+/// A handler uses axum's own extractors on the request.
+#[derive(Clone)]
+struct Room;
+
+impl ProtocolHandler for Room {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        use axum::extract::{FromRequestParts as _, Path};
+        let Path(room): Path<u32> = Path::from_request_parts(request.parts_mut(), &())
+            .await
+            .map_err(|error| Rejection::new(error.status(), error.body_text()))?;
+        Ok(Accept::new(|_session| async { Ok(()) }).header("room", room.into()))
+    }
+}
+
+#[tokio::test]
+async fn axums_extractors_work_on_the_request() {
+    let leaf = UpgradeLayer::new().protocol("chat", Room).into_service();
+    let server = Server::start(Router::new().route_service("/rooms/{room}", leaf)).await;
+    for (path, status, room) in [("/rooms/7", 101, Some("7")), ("/rooms/x", 400, None)] {
+        let mut peer = server.connect().await;
+        peer.send(offer("chat", &[]).replacen("GET /", &format!("GET {path}"), 1))
+            .await;
+        let head = peer.head().await;
+        assert_eq!((head.status, head.get("room").as_deref()), (status, room));
+    }
+}
+
+#[tokio::test]
+async fn plain_tower_on_both_connections_of_hyper_util() {
+    let app = ServiceBuilder::new()
+        .layer(UpgradeLayer::new().protocol("echo", echo()))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            support_secs(60),
+        ))
+        .service(service_fn(plain));
+    for via in [Via::Http1, Via::Auto] {
+        let server = Server::start_via(via, app.clone()).await;
+        assert_echoes(&server, "/x").await;
+        assert_eq!(get_text(&server, "/x").await, (200, "plain GET /x".into()));
+    }
+}
+
+fn support_secs(seconds: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(seconds)
+}
+
+/// An error of an inner service: the layer adds none of its own.
+#[derive(Debug, PartialEq)]
+struct Inner;
+
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("inner")
+    }
+}
+
+impl Error for Inner {}
+
+#[tokio::test]
+async fn the_error_is_the_inner_services() {
+    let fails = service_fn(|_: Request<String>| async { Err::<Response<String>, _>(Inner) });
+    let service = UpgradeLayer::new().protocol("echo", echo()).layer(fails);
+    let response: Result<_, Inner> = service.oneshot(Request::new(String::new())).await;
+    assert_eq!(response.err(), Some(Inner));
+}
+
+#[tokio::test]
+async fn an_error_of_the_inner_service_starts_nothing() {
+    let handler = Counted::default();
+    let decides = UpgradeLayer::new()
+        .protocol("echo", handler.clone())
+        .layer(service_fn(plain));
+    let fails = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let accepted = decides.clone().oneshot(request);
+        async move {
+            let _switch = accepted.await;
+            Err::<Response<String>, _>(Inner)
+        }
+    });
+    let server = Server::start(UpgradeLayer::new().layer(fails)).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    assert!(peer.rest().await.unwrap_or_default().is_empty());
+    server.connections_ended().await;
+    assert_eq!(
+        (handler.accepted(), handler.started(), handler.held()),
+        (1, 0, 0)
+    );
+}
+
+#[test]
+fn any_bodies_with_the_usual_bounds() {
+    fn check<S, ReqBody, ResBody>(_: S)
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResponseBody<ResBody>>> + Clone,
+        S::Future: Send,
+        ResponseBody<ResBody>: http_body::Body<Data = Bytes, Error = BoxError> + Default,
+    {
+    }
+    fn service<A, B: Default>() -> impl Service<
+        Request<A>,
+        Response = Response<B>,
+        Error = Infallible,
+        Future = std::future::Ready<Result<Response<B>, Infallible>>,
+    > + Clone {
+        service_fn(|_| std::future::ready(Ok(Response::new(B::default()))))
+    }
+    let layer = UpgradeLayer::new().protocol("echo", echo());
+    check::<_, String, Body>(layer.layer(service()));
+    check::<_, Body, Full<VecDeque<u8>>>(layer.layer(service()));
+    check::<_, Empty<Bytes>, String>(layer.layer(service()));
+    check::<_, BoxBody<Bytes, BoxError>, Empty<VecDeque<u8>>>(layer.layer(service()));
+    check::<_, hyper::body::Incoming, BoxBody<Bytes, Infallible>>(layer.layer(service()));
+    check::<_, StreamBody<futures_util::stream::Empty<Result<_, std::io::Error>>>, String>(
+        layer.layer(service::<
+            StreamBody<
+                futures_util::stream::Empty<Result<http_body::Frame<Bytes>, std::io::Error>>,
+            >,
+            String,
+        >()),
+    );
+}
+
+#[test]
+fn what_users_hold_is_send_and_sync() {
+    fn send_and_sync<T: Send + Sync>() {}
+    send_and_sync::<UpgradeLayer>();
+    send_and_sync::<tower_upgrade::Upgrade<()>>();
+    send_and_sync::<UpgradeRequest>();
+    send_and_sync::<tower_upgrade::Session>();
+    send_and_sync::<tower_upgrade::Upgraded>();
+    send_and_sync::<tower_upgrade::BoxIo>();
+    send_and_sync::<Rejection>();
+    send_and_sync::<ResponseBody<String>>();
+    send_and_sync::<tower_upgrade::PendingUpgrade>();
+}
+
+#[tokio::test]
+async fn buffers_of_any_kind_come_out_whole() {
+    let inner = service_fn(|_: Request<String>| async {
+        let body = Full::new(VecDeque::from(b"not contiguous".to_vec()));
+        Ok::<_, Infallible>(Response::new(body))
+    });
+    let service = UpgradeLayer::new().layer(inner);
+    let response = service
+        .oneshot(Request::new(String::new()))
+        .await
+        .expect("infallible");
+    let size = http_body::Body::size_hint(response.body()).exact();
+    assert_eq!(size, Some(14));
+    let body = soon(response.into_body().collect())
+        .await
+        .expect("a body")
+        .to_bytes();
+    assert_eq!(body, "not contiguous");
+}
+
+#[test]
+#[should_panic(expected = "\"no token\" is no protocol")]
+fn a_name_that_is_no_token_is_a_bug() {
+    let _ = UpgradeLayer::new().protocol("no token", echo());
+}
+
+#[test]
+fn a_name_that_is_no_token_can_be_an_error() {
+    let error = UpgradeLayer::new()
+        .try_protocol("a/b/c", echo())
+        .expect_err("no protocol");
+    assert!(error.to_string().contains("\"a/b/c\""), "{error}");
+}

@@ -1,0 +1,271 @@
+//! `Upgraded`: its traits, early bytes, and the way back to the concrete type.
+
+use crate::support::{Server, Via, handlers::speak_echo, offer, plain, soon, text};
+use bytes::Bytes;
+use std::{
+    io::IoSlice,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    sync::mpsc,
+};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{BoxIo, Parts, Session, UpgradeLayer, Upgraded, copy, handler_fn};
+
+/// A server whose sessions' IO comes out here.
+async fn raw_server(via: Via) -> (Server, mpsc::UnboundedReceiver<Upgraded>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let raw = handler_fn(move |session: Session| {
+        let sender = sender.clone();
+        async move {
+            sender.send(session.into_io())?;
+            Ok(())
+        }
+    });
+    let layer = UpgradeLayer::new().protocol("raw", raw);
+    (
+        Server::start_via(via, layer.layer(service_fn(plain))).await,
+        receiver,
+    )
+}
+
+#[tokio::test]
+async fn downcast_gives_the_socket_back_with_early_bytes() {
+    for via in [Via::Http1, Via::Auto] {
+        let (server, mut sessions) = raw_server(via).await;
+        for early in ["", "early bytes"] {
+            let mut peer = server.connect().await;
+            peer.send(offer("raw", &[]) + early).await;
+            peer.head().await.assert_switched("raw");
+            let io = soon(sessions.recv()).await.expect("a session");
+
+            // A wrong guess costs nothing.
+            let io = io
+                .downcast::<tokio::net::UnixStream>()
+                .expect_err("it is a TcpStream");
+            let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
+            assert_eq!(io.local_addr().expect("a socket"), server.address);
+            assert_eq!(text(&read_buf), early, "{via:?}");
+
+            io.write_all(b"raw").await.expect("the socket");
+            assert_eq!(peer.exactly(3).await, b"raw");
+            drop(io);
+            peer.expect_end().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn downcast_gives_early_bytes_back_that_were_read_in_part() {
+    let (server, mut sessions) = raw_server(Via::Auto).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("raw", &[]) + "early bytes").await;
+    let mut io = soon(sessions.recv()).await.expect("a session");
+    let mut first = [0; 6];
+    io.read_exact(&mut first).await.expect("early bytes");
+    let Parts { read_buf, .. } = io.downcast::<TcpStream>().expect("a TcpStream");
+    assert_eq!((&first[..], &read_buf[..]), (&b"early "[..], &b"bytes"[..]));
+}
+
+#[tokio::test]
+async fn into_parts_takes_the_io_from_its_session() {
+    let (server, mut sessions) = raw_server(Via::Http1).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("raw", &[]) + "early").await;
+    peer.head().await.assert_switched("raw");
+    let parts: Parts<BoxIo> = soon(sessions.recv()).await.expect("a session").into_parts();
+    // The handler has ended long ago; the IO lives on until the caller ends it.
+    let mut io = Upgraded::from_parts(parts);
+    io.write_all(b"still here").await.expect("an IO");
+    assert_eq!(peer.exactly(10).await, b"still here");
+    let mut early = [0; 5];
+    io.read_exact(&mut early).await.expect("early bytes");
+    assert_eq!(&early, b"early");
+    io.shutdown().await.expect("an IO");
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn from_parts_reads_what_was_read_before_at_every_offset() {
+    let message = b"0123456789";
+    for split in 0..=message.len() {
+        for step in 1..=message.len() {
+            let (io, mut peer) = tokio::io::duplex(64);
+            peer.write_all(&message[split..]).await.expect("memory");
+            drop(peer);
+            let read_buf = Bytes::copy_from_slice(&message[..split]);
+            let mut io = Upgraded::from_parts(Parts { io, read_buf });
+            let mut received = Vec::new();
+            let mut buffer = vec![0; step];
+            loop {
+                match io.read(&mut buffer).await.expect("memory") {
+                    0 => break,
+                    read => received.extend_from_slice(&buffer[..read]),
+                }
+            }
+            assert_eq!(
+                text(&received),
+                text(message),
+                "split at {split}, {step} at a time"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn from_parts_downcasts_to_what_it_was_made_of() {
+    let (io, _peer) = tokio::io::duplex(64);
+    let io = Upgraded::from_parts(Parts {
+        io,
+        read_buf: Bytes::from_static(b"early"),
+    });
+    let io = io
+        .downcast::<TcpStream>()
+        .expect_err("it is a DuplexStream");
+    let parts = io.downcast::<tokio::io::DuplexStream>().expect("it is one");
+    assert_eq!(parts.read_buf, "early");
+}
+
+/// Tells how it was written to.
+struct Vectored(mpsc::UnboundedSender<usize>);
+
+impl AsyncRead for Vectored {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Vectored {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let _ = self.0.send(1);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let _ = self.0.send(bufs.len());
+        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn vectored_writes_stay_vectored() {
+    let slices = [
+        IoSlice::new(b"a"),
+        IoSlice::new(b"bc"),
+        IoSlice::new(b"def"),
+    ];
+
+    let (sender, mut writes) = mpsc::unbounded_channel();
+    let mut io = Upgraded::from_parts(Parts {
+        io: Vectored(sender),
+        read_buf: Bytes::new(),
+    });
+    assert!(AsyncWrite::is_write_vectored(&io));
+    assert!(hyper::rt::Write::is_write_vectored(&io));
+    assert_eq!(io.write_vectored(&slices).await.expect("memory"), 6);
+    assert_eq!(writes.recv().await, Some(3));
+    let write = |cx: &mut Context<'_>| {
+        hyper::rt::Write::poll_write_vectored(Pin::new(&mut io), cx, &slices)
+    };
+    assert_eq!(std::future::poll_fn(write).await.expect("memory"), 6);
+    assert_eq!(writes.recv().await, Some(3));
+
+    // And through hyper's own `Upgraded`, down to the socket.
+    for via in [Via::Http1, Via::Auto] {
+        let (server, mut sessions) = raw_server(via).await;
+        let mut peer = server.connect().await;
+        peer.send(offer("raw", &[])).await;
+        peer.head().await.assert_switched("raw");
+        let mut io = soon(sessions.recv()).await.expect("a session");
+        assert!(AsyncWrite::is_write_vectored(&io), "{via:?}");
+        assert_eq!(io.write_vectored(&slices).await.expect("a socket"), 6);
+        assert_eq!(peer.exactly(6).await, b"abcdef");
+    }
+}
+
+#[tokio::test]
+async fn it_has_hypers_traits() {
+    let (server, mut sessions) = raw_server(Via::Http1).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("raw", &[]) + "early").await;
+    peer.head().await.assert_switched("raw");
+    let io = soon(sessions.recv()).await.expect("a session");
+    // `TokioIo` asks for hyper's traits when it gives tokio's.
+    let mut io = hyper_util::rt::TokioIo::new(io);
+    let mut early = [0; 5];
+    io.read_exact(&mut early).await.expect("early bytes");
+    assert_eq!(&early, b"early");
+    io.write_all(b"late").await.expect("a socket");
+    io.flush().await.expect("a socket");
+    assert_eq!(peer.exactly(4).await, b"late");
+    io.shutdown().await.expect("a socket");
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn half_close_works_both_ways() {
+    let server = {
+        let layer = UpgradeLayer::new()
+            .protocol("echo", handler_fn(speak_echo))
+            .protocol(
+                "count",
+                handler_fn(|session: Session| async move {
+                    // Our end is shut down first, and still the peer is heard to its end.
+                    let mut io = session.into_io();
+                    io.write_all(b"go on").await?;
+                    io.shutdown().await?;
+                    let heard = copy(&mut io, &mut tokio::io::sink()).await?;
+                    assert_eq!(heard, 100_000);
+                    Err("heard it all".into())
+                }),
+            );
+        Server::start(layer.layer(service_fn(plain))).await
+    };
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    peer.send(b"the end").await;
+    peer.finish().await;
+    assert_eq!(text(&peer.rest().await.expect("an orderly end")), "the end");
+
+    let (log, _guard) = crate::support::log::Log::start();
+    let mut peer = server.connect().await;
+    peer.send(offer("count", &[])).await;
+    peer.head().await.assert_switched("count");
+    assert_eq!(text(&peer.rest().await.expect("an orderly end")), "go on");
+    peer.send(vec![b'x'; 100_000]).await;
+    peer.finish().await;
+    soon(async {
+        while log.lines("heard it all").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,370 @@
+//! From the switch to the end.
+
+use crate::support::{Server, Via, handlers::Counted, log::Log, offer, plain, soon};
+use http::{Request, StatusCode};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::oneshot,
+};
+use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower_upgrade::{
+    Accept, Parts, PendingUpgrade, ProtocolHandler, Rejection, RejectionReason, Session,
+    UpgradeKind, UpgradeLayer, UpgradeRequest, Upgraded, handler_fn, testing,
+};
+
+/// A request whose connection is handed over when `io` says so.
+fn request_with(io: oneshot::Receiver<Upgraded>) -> Request<String> {
+    let mut request = testing::request("echo")
+        .body(String::new())
+        .expect("a request");
+    request
+        .extensions_mut()
+        .insert(PendingUpgrade::new(async move { Ok(io.await?) }));
+    request
+}
+
+/// Lets all tasks run until they wait for the clock or for each other.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_switch_is_not_sent_gives_up() {
+    for (layer, seconds) in [
+        (UpgradeLayer::new(), 10),
+        (
+            UpgradeLayer::new().handshake_timeout(Duration::from_secs(60)),
+            60,
+        ),
+    ] {
+        let (log, _guard) = Log::start();
+        let handler = Counted::default();
+        let layer = layer.protocol("echo", handler.clone());
+        let (_never_sent, io) = oneshot::channel();
+        let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+        assert_eq!(response.await.expect("infallible").status(), 101);
+        tokio::time::sleep(Duration::from_secs(seconds - 1)).await;
+        assert_eq!(handler.held(), 1);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!((handler.held(), handler.started()), (0, 0));
+        assert_eq!(log.lines("the switch was not sent in time").len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_handshake_timeout_waits_as_long_as_it_takes() {
+    let handler = Counted::default();
+    let layer = UpgradeLayer::new()
+        .handshake_timeout(None)
+        .protocol("echo", handler.clone());
+    let (send, io) = oneshot::channel();
+    let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+    assert_eq!(response.await.expect("infallible").status(), 101);
+    tokio::time::sleep(Duration::from_secs(1_000_000)).await;
+    let (io, mut peer) = tokio::io::duplex(64);
+    send.send(Upgraded::from_parts(Parts {
+        io,
+        read_buf: "early".into(),
+    }))
+    .expect("it waits");
+    let mut early = [0; 5];
+    peer.read_exact(&mut early).await.expect("an echo");
+    assert_eq!((&early, handler.started()), (b"early", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_upgrade_of_another_server_is_dropped() {
+    let refuse = RefuseAll;
+    let layer = UpgradeLayer::new().protocol("echo", refuse);
+    let (send, io) = oneshot::channel();
+    let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+    assert_eq!(response.await.expect("infallible").status(), 403);
+    assert!(send.is_closed(), "the connection stays the server's");
+}
+
+#[derive(Clone)]
+struct RefuseAll;
+
+impl ProtocolHandler for RefuseAll {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        Err(Rejection::new(StatusCode::FORBIDDEN, "not you").with_source("a bad day"))
+    }
+}
+
+#[tokio::test]
+async fn layers_around_see_why_an_upgrade_was_refused() {
+    let (log, _guard) = Log::start();
+    let service = ServiceBuilder::new()
+        .map_response(|response: http::Response<_>| {
+            let reason = response
+                .extensions()
+                .get::<RejectionReason>()
+                .expect("a reason");
+            assert_eq!(reason.message(), "not you");
+            assert_eq!(reason.source().expect("a source").to_string(), "a bad day");
+            assert_eq!(reason.to_string(), "not you: a bad day");
+            response
+        })
+        .layer(UpgradeLayer::new().protocol("echo", RefuseAll))
+        .service(service_fn(plain));
+    let request = testing::request("echo")
+        .body(String::new())
+        .expect("a request");
+    let exchange = testing::upgrade(service, request)
+        .await
+        .expect("a response");
+    let response = exchange.expect_refused(StatusCode::FORBIDDEN);
+    assert_eq!(response.body(), "not you");
+    assert_eq!(
+        response.headers()["content-type"],
+        "text/plain; charset=utf-8"
+    );
+    let refused = log.lines("upgrade refused");
+    assert_eq!(refused.len(), 1);
+    assert!(
+        refused[0].contains("status=403") && refused[0].contains("a bad day"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_whole_response_can_be_the_refusal() {
+    struct Redirect;
+    impl ProtocolHandler for Redirect {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            let response = http::Response::builder()
+                .status(StatusCode::SEE_OTHER)
+                .header("location", "/login")
+                .body(String::from("over there"))
+                .expect("a response");
+            Err(response.into())
+        }
+    }
+    let service = UpgradeLayer::new()
+        .protocol("echo", Redirect)
+        .into_service();
+    let request = testing::request("echo")
+        .body(String::new())
+        .expect("a request");
+    let exchange = testing::upgrade(service, request)
+        .await
+        .expect("a response");
+    let response = exchange.expect_refused(StatusCode::SEE_OTHER);
+    assert_eq!(
+        (&response.headers()["location"], response.body().as_ref()),
+        (
+            &"/login".parse::<http::HeaderValue>().expect("a value"),
+            &b"over there"[..],
+        )
+    );
+}
+
+/// Takes what it needs from the request, and what layers left there.
+struct Thorough {
+    keep: bool,
+}
+
+impl ProtocolHandler for Thorough {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        assert_eq!(request.kind(), UpgradeKind::Upgrade);
+        assert_eq!(request.protocol(), &"chat/2");
+        let offered: Vec<String> = request.offered().map(|offer| offer.to_string()).collect();
+        assert_eq!(offered, ["other", "chat/2"]);
+        assert_eq!(request.uri().path(), "/room");
+        assert_eq!(request.headers()["x-user"], "ann");
+        request.parts_mut().extensions.insert(7_u32);
+        let keep = self.keep;
+        let accept = Accept::new(move |session: Session| async move {
+            assert_eq!(session.protocol(), &"chat/2");
+            assert_eq!(session.protocol().version(), Some("2"));
+            assert_eq!(session.kind(), UpgradeKind::Upgrade);
+            assert_eq!(session.extensions().get::<&str>(), Some(&"left by a layer"));
+            assert_eq!(session.extensions().get::<u32>(), Some(&7));
+            match session.request() {
+                Some(parts) => assert!(keep && parts.headers["x-user"] == "ann"),
+                None => assert!(!keep),
+            }
+            session.into_io().write_all(b"as expected").await?;
+            Ok(())
+        });
+        Ok(if keep { accept.keep_request() } else { accept })
+    }
+}
+
+#[tokio::test]
+async fn a_session_has_what_the_request_left_it() {
+    for keep in [false, true] {
+        let service = ServiceBuilder::new()
+            .map_request(|mut request: Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert("left by a layer");
+                request
+            })
+            .layer(UpgradeLayer::new().protocol("chat/2", Thorough { keep }))
+            .service(service_fn(plain));
+        let request = testing::request("other, chat/2")
+            .uri("/room")
+            .header("x-user", "ann");
+        let request = request.body(String::new()).expect("a request");
+        let exchange = testing::upgrade(service, request)
+            .await
+            .expect("a response");
+        let mut said = String::new();
+        let mut peer = exchange.expect_switched("chat/2");
+        peer.read_to_string(&mut said)
+            .await
+            .expect("an orderly end");
+        assert_eq!(said, "as expected");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_upgrades_says_what_is_missing() {
+    let (log, _guard) = Log::start();
+    let handler = Counted::default();
+    let layer = UpgradeLayer::new().protocol("echo", handler.clone());
+    let server = Server::start_via(Via::NoUpgrades, layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    peer.expect_end().await;
+    soon(async {
+        while handler.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(handler.started(), 0);
+    let reported = log.lines("session never started");
+    assert!(
+        reported.len() == 1 && reported[0].contains("with_upgrades"),
+        "{reported:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_ends_is_reported_with_its_error() {
+    let (log, _guard) = Log::start();
+    let layer = UpgradeLayer::new()
+        .protocol("good", handler_fn(|_session| async { Ok(()) }))
+        .protocol(
+            "bad",
+            handler_fn(|_session| async { Err("it went wrong".into()) }),
+        );
+    let service = layer.into_service();
+    for (protocol, event, what) in [
+        ("good", "session finished", "protocol=good"),
+        ("bad", "session failed", "it went wrong"),
+    ] {
+        let request = testing::request(protocol)
+            .body(String::new())
+            .expect("a request");
+        let exchange = testing::upgrade(service.clone(), request)
+            .await
+            .expect("a response");
+        let mut rest = Vec::new();
+        let mut peer = exchange.expect_switched(protocol);
+        peer.read_to_end(&mut rest).await.expect("an orderly end");
+        let lines = log.lines(event);
+        assert!(lines.len() == 1 && lines[0].contains(what), "{lines:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_io_that_does_not_shut_down_is_dropped_in_the_end() {
+    let stalls = handler_fn(|mut session: Session| async move {
+        // More than the connection takes, so that the flush behind it waits for ever.
+        let write = session.io_mut().write_all(&[0; 100]);
+        let _ = tokio::time::timeout(Duration::from_secs(1), write).await;
+        Ok(())
+    });
+    let layer = UpgradeLayer::new().protocol("echo", stalls);
+    let (send, io) = oneshot::channel();
+    let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+    assert_eq!(response.await.expect("infallible").status(), 101);
+    let (dropped, is_dropped) = oneshot::channel();
+    let io = NeverShutsDown { _dropped: dropped };
+    assert!(
+        send.send(Upgraded::from_parts(Parts {
+            io,
+            read_buf: "".into()
+        }))
+        .is_ok()
+    );
+    let before = tokio::time::Instant::now();
+    let _ = is_dropped.await;
+    assert_eq!(
+        before.elapsed().as_secs(),
+        11,
+        "a second of the handler's, and the timeout"
+    );
+    settle().await;
+}
+
+/// Takes no bytes and does not end.
+struct NeverShutsDown {
+    _dropped: oneshot::Sender<()>,
+}
+
+mod never {
+    use super::NeverShutsDown;
+    use std::{
+        io,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    impl AsyncRead for NeverShutsDown {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for NeverShutsDown {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_end_is_waited_for_a_second() {
+    let layer = UpgradeLayer::new().protocol("echo", handler_fn(|_session| async { Ok(()) }));
+    let (send, io) = oneshot::channel();
+    let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+    assert_eq!(response.await.expect("infallible").status(), 101);
+    let (io, mut peer) = tokio::io::duplex(64);
+    assert!(
+        send.send(Upgraded::from_parts(Parts {
+            io,
+            read_buf: "".into()
+        }))
+        .is_ok()
+    );
+
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).await.expect("an end");
+    let before = tokio::time::Instant::now();
+    // The session reads on while we write, and then no more.
+    while peer.write_all(&[0; 64]).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(before.elapsed().as_millis() / 100, 10);
+}

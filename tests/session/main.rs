@@ -1,0 +1,8 @@
+//! The session: its task, its IO, and its end.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod io;
+mod life;
+mod other_servers;

@@ -1,0 +1,80 @@
+//! A server that is not hyper: it hands its IO in.
+
+use crate::support::{handlers::echo, plain, text};
+use http::{Request, StatusCode, Version};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::oneshot,
+};
+use tower::{Layer as _, Service as _, service_fn};
+use tower_upgrade::{Parts, PendingUpgrade, UpgradeLayer, Upgraded};
+
+/// A server of one request, as small as they come.
+async fn serve(mut io: tokio::io::DuplexStream, layer: UpgradeLayer) {
+    let mut head = [0; 64];
+    let mut length = 0;
+    while !head[..length].ends_with(b"\n\n") {
+        length += io
+            .read(&mut head[length..length + 1])
+            .await
+            .expect("a request");
+    }
+    let protocol = text(&head[..length]).trim().to_owned();
+    let mut request = Request::get("/")
+        .header("connection", "upgrade")
+        .header("upgrade", protocol)
+        .body(String::new())
+        .expect("a request");
+    let (hand_over, io_is_free) = oneshot::channel();
+    request
+        .extensions_mut()
+        .insert(PendingUpgrade::new(async move { Ok(io_is_free.await?) }));
+    let mut service = layer.layer(service_fn(plain));
+    let response = service.call(request).await.expect("infallible");
+    io.write_all(format!("{}\n\n", response.status().as_u16()).as_bytes())
+        .await
+        .expect("memory");
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let io = Upgraded::from_parts(Parts {
+            io,
+            read_buf: "".into(),
+        });
+        hand_over.send(io).expect("a session waits");
+    } else {
+        assert!(hand_over.is_closed(), "nobody waits");
+    }
+}
+
+#[tokio::test]
+async fn its_sessions_are_like_all_others() {
+    for (protocol, answer) in [("echo", "101\n\nhello"), ("other", "200\n\n")] {
+        let (mut peer, io) = tokio::io::duplex(1024);
+        tokio::spawn(serve(io, UpgradeLayer::new().protocol("echo", echo())));
+        peer.write_all(format!("{protocol}\n\nhello").as_bytes())
+            .await
+            .expect("memory");
+        peer.shutdown().await.expect("memory");
+        let mut rest = String::new();
+        peer.read_to_string(&mut rest)
+            .await
+            .expect("an orderly end");
+        assert_eq!(rest, answer);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_can_hand_over_is_plain() {
+    let mut service = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .layer(service_fn(plain));
+    let request = Request::get("/")
+        .version(Version::HTTP_11)
+        .header("connection", "upgrade")
+        .header("upgrade", "echo")
+        .body(String::new())
+        .expect("a request");
+    assert_eq!(
+        service.call(request).await.expect("infallible").status(),
+        200
+    );
+}
