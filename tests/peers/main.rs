@@ -1,0 +1,7 @@
+//! Peers that nobody here wrote. They have to be installed: a test says which one is missing.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod curl;
+mod example;
