@@ -7,9 +7,9 @@
 //! is the switch and still carries the session.
 
 use crate::{
-    BoxError, PendingUpgrade, Protocol, Session, Upgraded,
+    BoxError, PendingUpgrade, Protocol, Upgraded,
     body::ResponseBody,
-    handler::BoxFuture,
+    handler::{BoxFuture, Speak},
     linger,
     negotiate::switch::Switch,
     rejection::Rejection,
@@ -173,7 +173,7 @@ pub(crate) struct PendingSession {
 
 /// What a session starts with, but for its IO.
 pub(crate) struct Accepted {
-    pub(crate) speak: Box<dyn FnOnce(Session) -> BoxFuture<Result<(), BoxError>> + Send>,
+    pub(crate) speak: Speak,
     pub(crate) kind: UpgradeKind,
     pub(crate) protocol: Protocol,
     pub(crate) extensions: Extensions,
@@ -185,7 +185,7 @@ pub(crate) struct Accepted {
 
 impl PendingSession {
     pub(crate) fn new(
-        speak: Box<dyn FnOnce(Session) -> BoxFuture<Result<(), BoxError>> + Send>,
+        speak: Speak,
         request: UpgradeRequest,
         keep_request: bool,
         switch: Switch,

@@ -88,11 +88,16 @@ pub(crate) async fn refuse(
 
 /// The head of the switch, with the session that it starts in its extensions.
 fn switch(accept: Accept, request: UpgradeRequest, gate: &Gate) -> Response<ErasedBody> {
-    let switch = Switch::new(&request.protocol, accept.headers.clone());
+    let Accept {
+        speak,
+        headers,
+        keep_request,
+    } = accept;
+    let switch = Switch::new(&request.parts.headers, &request.protocol, headers);
     let mut response = Response::new(ErasedBody::empty());
     *response.status_mut() = Switch::STATUS;
     *response.headers_mut() = switch.headers();
-    let pending = PendingSession::new(accept.speak, request, accept.keep_request, switch, gate);
+    let pending = PendingSession::new(speak, request, keep_request, switch, gate);
     response.extensions_mut().insert(pending);
     response
 }

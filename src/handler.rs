@@ -8,6 +8,12 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What holds a session, once it has one.
+pub(crate) type Speak = Box<dyn FnOnce(Session) -> Speaking + Send>;
+
+/// A handler's part of a session, on its way.
+pub(crate) type Speaking = BoxFuture<Result<(), BoxError>>;
+
 /// Speaks a protocol: decides on the requests for it, and holds the sessions.
 ///
 /// A handler that only speaks is a closure: see [`handler_fn`]. One that decides first does its
@@ -179,7 +185,7 @@ impl<F> fmt::Debug for HandlerFn<F> {
 /// replaced the response or the client left, this is dropped with all that it owns.
 #[must_use = "an upgrade is accepted by returning this from `accept`"]
 pub struct Accept {
-    pub(crate) speak: Box<dyn FnOnce(Session) -> BoxFuture<Result<(), BoxError>> + Send>,
+    pub(crate) speak: Speak,
     pub(crate) headers: HeaderMap,
     pub(crate) keep_request: bool,
 }

@@ -17,7 +17,8 @@ pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
         io.flush().await?;
         io.shutdown().await
     };
-    if let Some(Ok(())) = within(shutdown_timeout, shutdown).await {
+    let is_shut_down = matches!(within(shutdown_timeout, shutdown).await, Some(Ok(())));
+    if is_shut_down && !io.is_read_to_end() {
         let mut rest = io.take(LINGER_BYTES);
         let _: Option<io::Result<u64>> =
             within(LINGER_TIME, copy(&mut rest, &mut tokio::io::sink())).await;

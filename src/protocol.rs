@@ -1,7 +1,7 @@
 //! The name of what a connection switches to.
 
 use crate::negotiate::token::is_token;
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// A protocol: a `name["/"version]` member of `Upgrade` (RFC 9110 §7.8).
 ///
@@ -19,7 +19,7 @@ use std::{fmt, str::FromStr};
 /// ```
 #[derive(Clone)]
 pub struct Protocol {
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 impl Protocol {
@@ -46,6 +46,15 @@ impl Protocol {
         let own = self.member();
         own.name.eq_ignore_ascii_case(member.name)
             && (own.version.is_none() || own.version == member.version)
+    }
+
+    /// This protocol as `member` writes it.
+    pub(crate) fn as_offered(&self, member: Member<'_>) -> Self {
+        if *self.text == *member.text {
+            self.clone()
+        } else {
+            member.into()
+        }
     }
 
     fn member(&self) -> Member<'_> {

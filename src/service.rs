@@ -90,8 +90,9 @@ where
         );
         match choice {
             Choice::Chosen { index, member } => {
-                let protocol = member.into();
-                let handler = Arc::clone(&protocols[index].1);
+                let (protocol, handler) = &protocols[index];
+                let protocol = protocol.as_offered(member);
+                let handler = Arc::clone(handler);
                 gate.hold(&mut parts.extensions);
                 let request = UpgradeRequest {
                     parts,

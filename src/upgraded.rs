@@ -6,7 +6,7 @@ use std::{
     any::Any,
     fmt, io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use sync_wrapper::SyncWrapper;
 use tokio::{
@@ -248,6 +248,7 @@ pub struct Parts<T> {
 pub struct BoxIo {
     kind: SyncWrapper<Kind>,
     is_write_vectored: bool,
+    is_read_to_end: bool,
 }
 
 enum Kind {
@@ -286,11 +287,17 @@ impl BoxIo {
         Self {
             kind: SyncWrapper::new(kind),
             is_write_vectored,
+            is_read_to_end: false,
         }
     }
 
     fn gone() -> Self {
         Self::new(Kind::Gone)
+    }
+
+    /// Whether the peer's end has been read.
+    pub(crate) fn is_read_to_end(&self) -> bool {
+        self.is_read_to_end
     }
 
     fn kind(self: Pin<&mut Self>) -> &mut Kind {
@@ -363,20 +370,25 @@ impl AsyncRead for BoxIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.kind() {
-            Kind::Hyper(io) => Pin::new(io).poll_read(cx, buf),
-            Kind::Other { io, read_buf } if read_buf.is_empty() => Pin::new(io).poll_read(cx, buf),
+        let this = self.get_mut();
+        let room = buf.remaining();
+        match this.kind.get_mut() {
+            Kind::Hyper(io) => ready!(Pin::new(io).poll_read(cx, buf))?,
+            Kind::Other { io, read_buf } if read_buf.is_empty() => {
+                ready!(Pin::new(io).poll_read(cx, buf))?;
+            }
             Kind::Other { read_buf, .. } => {
-                let early = read_buf.split_to(read_buf.len().min(buf.remaining()));
+                let early = read_buf.split_to(read_buf.len().min(room));
                 buf.put_slice(&early);
                 if read_buf.is_empty() {
                     // Even an empty slice keeps the whole buffer that it was cut from.
                     *read_buf = Bytes::new();
                 }
-                Poll::Ready(Ok(()))
             }
-            Kind::Gone => gone(),
+            Kind::Gone => return gone(),
         }
+        this.is_read_to_end |= room > 0 && buf.remaining() == room;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -14,8 +14,10 @@ pub(crate) struct Switch {
 impl Switch {
     pub(crate) const STATUS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 
+    /// The switch of a request with `offered` as its `Upgrade`, to one of the protocols in there.
+    ///
     /// `added` may not touch what frames the message: those fields are dropped from it.
-    pub(crate) fn new(protocol: &Protocol, mut added: HeaderMap) -> Self {
+    pub(crate) fn new(offered: &HeaderMap, protocol: &Protocol, mut added: HeaderMap) -> Self {
         if !added.is_empty() {
             for name in [
                 header::CONNECTION,
@@ -26,8 +28,16 @@ impl Switch {
                 added.remove(name);
             }
         }
-        let protocol = HeaderValue::from_str(protocol.as_str())
-            .expect("tokens with a slash between them are a field value");
+        // Most requests offer one protocol: then the line is the value.
+        let line = offered
+            .get_all(header::UPGRADE)
+            .iter()
+            .find(|line| *line == protocol.as_str());
+        let protocol = match line {
+            Some(line) => line.clone(),
+            None => HeaderValue::from_str(protocol.as_str())
+                .expect("tokens with a slash between them are a field value"),
+        };
         Self { protocol, added }
     }
 
@@ -86,7 +96,7 @@ mod tests {
         let mut added = HeaderMap::new();
         added.append("sec-websocket-protocol", value("chat"));
         added.append(header::VARY, value("origin"));
-        let switch = Switch::new(&"websocket".parse().unwrap(), added);
+        let switch = Switch::new(&HeaderMap::new(), &"websocket".parse().unwrap(), added);
 
         let mut headers = switch.headers();
         headers.append(header::VARY, value("accept-encoding"));
@@ -110,7 +120,7 @@ mod tests {
         added.append(header::CONNECTION, value("close"));
         added.append(header::UPGRADE, value("other"));
         added.append(header::SERVER, value("kept"));
-        let headers = Switch::new(&"echo".parse().unwrap(), added).headers();
+        let headers = Switch::new(&HeaderMap::new(), &"echo".parse().unwrap(), added).headers();
         assert_eq!(headers.len(), 3);
         assert_eq!(headers[header::CONNECTION], "upgrade");
         assert_eq!(headers[header::UPGRADE], "echo");

@@ -2,9 +2,13 @@
 
 pub(crate) mod task;
 
-use crate::{Protocol, Upgraded, commit::Accepted, request::UpgradeKind};
+use crate::{Protocol, Upgraded, commit::Accepted, handler::Speaking, request::UpgradeKind};
 use http::{Extensions, request::Parts};
-use std::fmt;
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    thread,
+};
 
 /// A session: the conversation after the switch, as its handler gets it.
 ///
@@ -19,14 +23,19 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(accepted: Accepted, io: Upgraded) -> Self {
-        Self {
+    /// Starts what was accepted: the handler's part of the session, which may panic on the spot.
+    ///
+    /// It takes the box, so that the box is gone while the session lives.
+    fn start(accepted: Box<Accepted>, io: Upgraded) -> thread::Result<Speaking> {
+        let accepted = *accepted;
+        let session = Self {
             kind: accepted.kind,
             protocol: accepted.protocol,
             extensions: accepted.extensions,
             request: accepted.request,
             io,
-        }
+        };
+        panic::catch_unwind(AssertUnwindSafe(|| (accepted.speak)(session)))
     }
 
     /// How the request asked to leave HTTP.

@@ -18,25 +18,22 @@ pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     }
 }
 
+/// What is alive here while the handler speaks is what an idle session costs, so it is little: the
+/// handler's future in its box, and what the end needs.
 async fn run(accepted: Box<Accepted>, upgrade: UpgradeSource) {
-    let settings = accepted.settings;
+    let shutdown_timeout = accepted.settings.shutdown_timeout();
     let protocol = accepted.protocol.clone();
-    let io = match within(settings.handshake_timeout(), upgrade).await {
+    let io = match within(accepted.settings.handshake_timeout(), upgrade).await {
         Some(Ok(io)) => io,
         Some(Err(error)) => return trace::never_switched(&protocol, &*error),
         None => return trace::never_switched(&protocol, "the switch was not sent in time"),
     };
 
     let (io, returned) = Upgraded::owned_by_session(io);
-    let mut accepted = *accepted;
-    let speak = std::mem::replace(
-        &mut accepted.speak,
-        Box::new(|_| Box::pin(async { Ok(()) })),
-    );
-    let session = Session::new(accepted, io);
-    let end = AssertUnwindSafe(async move { speak(session).await })
-        .catch_unwind()
-        .await;
+    let end = match Session::start(accepted, io) {
+        Ok(speaking) => AssertUnwindSafe(speaking).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
     match end {
         Ok(Ok(())) => trace::session_finished(&protocol),
         Ok(Err(error)) => trace::session_failed(&protocol, &*error),
@@ -45,6 +42,7 @@ async fn run(accepted: Box<Accepted>, upgrade: UpgradeSource) {
     // The handler's future is gone, so the IO is back unless a part of it escaped into another
     // task, or the handler took it for itself.
     if let Ok(io) = returned.await {
-        linger::close(io, settings.shutdown_timeout()).await;
+        // In a box, so that it takes no room in the task until it is needed.
+        Box::pin(linger::close(io, shutdown_timeout)).await;
     }
 }

@@ -1,0 +1,53 @@
+//! What a whole handshake allocates, against a service that does it with hyper alone.
+//!
+//! It is the handshake of `handshake.rs`, and what is counted is the server's. It is a benchmark of
+//! its own since the allocator that counts would be in the way of a clock.
+//!
+//! ```text
+//! cargo bench --bench allocations
+//! cargo bench --bench allocations -- [--handshakes 1000]
+//! ```
+
+use support::{Arguments, ServerProcess, Side, handshakes};
+use tokio::runtime::Runtime;
+use tower_upgrade::BoxError;
+
+#[allow(dead_code, reason = "the other benchmarks look at the process as well")]
+mod support;
+
+fn main() -> Result<(), BoxError> {
+    let arguments = Arguments::new();
+    if let Some(side) = arguments.server()? {
+        return serve_and_count(side);
+    }
+    let count = arguments.count("--handshakes", 1000, 2)?;
+    println!("the server's allocations per handshake");
+    for side in Side::ALL {
+        // What `count` handshakes more add, so that the start of the server does not count.
+        let (once, twice) = (allocated(side, count)?, allocated(side, 2 * count)?);
+        let [number, bytes] = [0, 1].map(|i| (twice[i] - once[i]) / count as f64);
+        println!("    {:5}  {number:.1} of {bytes:.0} bytes", side.name());
+    }
+    Ok(())
+}
+
+/// The server has one thread, and that is the one in which allocations are counted.
+fn serve_and_count(side: Side) -> Result<(), BoxError> {
+    let mut served = Ok(());
+    let info = allocation_counter::measure(|| served = side.run());
+    served?;
+    println!("{} {}", info.count_total, info.bytes_total);
+    Ok(())
+}
+
+/// How many allocations a server makes for so many handshakes, and of how many bytes.
+fn allocated(side: Side, count: usize) -> Result<[f64; 2], BoxError> {
+    let server = ServerProcess::start(side)?;
+    Runtime::new()?.block_on(handshakes(server.address(), count))?;
+    let printed = server.stop()?;
+    let (number, bytes) = printed
+        .trim_end()
+        .split_once(' ')
+        .ok_or_else(|| format!("no counts: {printed}"))?;
+    Ok([number.parse()?, bytes.parse()?])
+}

@@ -1,0 +1,155 @@
+//! What the layer costs a request that it passes to the inner service.
+//!
+//! Services are called and polled by hand, with no runtime and no socket. The inner service answers
+//! at once and drops the request, so that the time under `bare` is that of dropping a request and
+//! of making an empty response; the layer's share is what is more than that.
+//!
+//! ```text
+//! cargo bench --bench layer
+//! ```
+
+use bytes::Bytes;
+use criterion::{
+    BatchSize, BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main,
+    measurement::WallTime,
+};
+use futures_util::FutureExt as _;
+use http::{Request, Response, header};
+use http_body_util::Empty;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Waker},
+};
+use tower::{Layer as _, Service, service_fn};
+use tower_upgrade::{PendingUpgrade, Upgrade, UpgradeLayer, handler_fn};
+
+type Body = Empty<Bytes>;
+
+/// The smallest head, and one as a browser sends it: the layer looks for `Upgrade` among its fields.
+fn passthrough(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("passthrough");
+    for (name, request) in [("plain", plain()), ("browser", browser())] {
+        compare(&mut group, name, || request.clone());
+    }
+    group.finish();
+}
+
+/// An upgrade request, of which nothing is supported, on its way to the inner service.
+///
+/// `layer` is all of it: the head is checked and its offers are parsed, twice; the request is taken
+/// apart and put together again; and a slot is allocated for inner layers, and put into the
+/// request's extensions. `layer, head only` is the same head where the server offers no upgrade: it
+/// is checked and parsed once, and the request is passed on whole.
+fn negotiation(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("negotiation");
+    for offers in [1, 16] {
+        let head = offering(offers);
+        let mut whole = head.clone();
+        let upgrade = PendingUpgrade::new(async { Err("nobody takes this upgrade".into()) });
+        whole.extensions_mut().insert(upgrade);
+
+        let name = format!("{offers} offered");
+        compare(&mut group, &name, || whole.clone());
+        measure(&mut group, "layer, head only", &name, layer(), || {
+            head.clone()
+        });
+    }
+    group.finish();
+}
+
+fn compare(group: &mut BenchmarkGroup<WallTime>, name: &str, request: impl Fn() -> Request<Body>) {
+    measure(group, "bare", name, service_fn(inner), &request);
+    measure(group, "layer", name, layer(), &request);
+}
+
+/// Requests are made, and responses dropped, outside of what is measured.
+fn measure<S, B>(
+    group: &mut BenchmarkGroup<WallTime>,
+    service_name: &str,
+    request_name: &str,
+    mut service: S,
+    request: impl Fn() -> Request<Body>,
+) where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+{
+    let id = BenchmarkId::new(service_name, request_name);
+    group.bench_function(id, |bencher| {
+        bencher.iter_batched(
+            &request,
+            |request| {
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(service.poll_ready(&mut context).is_ready());
+                service.call(request).now_or_never()
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn layer() -> Upgrade<
+    impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future = impl Send>,
+> {
+    let echo = handler_fn(|_session| async { Ok(()) });
+    UpgradeLayer::new()
+        .protocol("echo", echo)
+        .layer(service_fn(inner))
+}
+
+fn inner(_request: Request<Body>) -> Ready<Result<Response<Body>, Infallible>> {
+    ready(Ok(Response::new(Empty::new())))
+}
+
+fn plain() -> Request<Body> {
+    request(&[("host", "example.com")])
+}
+
+fn browser() -> Request<Body> {
+    request(&[
+        ("host", "example.com"),
+        ("connection", "keep-alive"),
+        ("cache-control", "max-age=0"),
+        ("upgrade-insecure-requests", "1"),
+        (
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        ),
+        (
+            "accept",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        ),
+        ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-user", "?1"),
+        ("sec-fetch-dest", "document"),
+        ("referer", "https://example.com/articles"),
+        ("accept-encoding", "gzip, deflate, br, zstd"),
+        ("accept-language", "en-US,en;q=0.5"),
+        (
+            "cookie",
+            "session=0123456789abcdef0123456789abcdef; theme=dark",
+        ),
+    ])
+}
+
+fn offering(offers: usize) -> Request<Body> {
+    let offers: Vec<_> = (1..=offers)
+        .map(|version| format!("chat/{version}"))
+        .collect();
+    request(&[
+        ("host", "example.com"),
+        (header::CONNECTION.as_str(), "upgrade"),
+        (header::UPGRADE.as_str(), &offers.join(", ")),
+    ])
+}
+
+fn request(headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::get("/articles/today");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Empty::new()).expect("a valid request")
+}
+
+criterion_group!(benches, passthrough, negotiation);
+criterion_main!(benches);

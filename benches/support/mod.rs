@@ -1,0 +1,320 @@
+//! What the benchmarks over a socket share: the two servers that are compared, the process that
+//! each of them runs in, and the client.
+//!
+//! A server is a process of its own, with one thread, so that what is measured is the server and not
+//! the client beside it, and so that the two servers do not share an allocator.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Empty;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use std::{
+    convert::Infallible,
+    fmt::Display,
+    io::{self, BufRead as _, BufReader, Read as _},
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, ChildStdout, Command, Stdio},
+    str::FromStr,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
+};
+use tower::{Layer as _, Service, service_fn};
+use tower_upgrade::{BoxError, Session, UpgradeLayer, handler_fn};
+
+/// The argument that makes a benchmark one of the servers.
+pub(crate) const SERVER: &str = "--server";
+
+/// The arguments of a benchmark: flags, and numbers behind names.
+pub(crate) struct Arguments(Vec<String>);
+
+impl Arguments {
+    pub(crate) fn new() -> Self {
+        Self(std::env::args().skip(1).collect())
+    }
+
+    pub(crate) fn has(&self, flag: &str) -> bool {
+        self.0.iter().any(|argument| argument == flag)
+    }
+
+    /// Whether to measure. `cargo bench` says `--bench`; `cargo test --benches` says nothing, and
+    /// `cargo bench -- --test` says both: then everything runs once, to see that it does.
+    pub(crate) fn measure(&self) -> bool {
+        self.has("--bench") && !self.has("--test")
+    }
+
+    /// The number behind `name`. If there is none: `default`, or `smoke` where nothing is measured.
+    pub(crate) fn count(
+        &self,
+        name: &str,
+        default: usize,
+        smoke: usize,
+    ) -> Result<usize, BoxError> {
+        match self.value(name)? {
+            Some(0) => Err(format!("{name} 0: there is nothing to measure").into()),
+            Some(count) => Ok(count),
+            None if self.measure() => Ok(default),
+            None => Ok(smoke),
+        }
+    }
+
+    /// The server to be, if this process is to be one.
+    pub(crate) fn server(&self) -> Result<Option<Side>, BoxError> {
+        self.value(SERVER)
+    }
+
+    /// What is behind `name`.
+    pub(crate) fn value<T>(&self, name: &str) -> Result<Option<T>, BoxError>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let Some(at) = self.0.iter().position(|argument| argument == name) else {
+            return Ok(None);
+        };
+        let value = self.0.get(at + 1).ok_or(format!("{name} wants a value"))?;
+        match value.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(format!("{name} {value}: {error}").into()),
+        }
+    }
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// hyper's `upgrade::on` and a task that copies with `tokio::io::copy`.
+    Raw,
+    /// `UpgradeLayer`, and a handler that copies with `tower_upgrade::copy`.
+    Layer,
+}
+
+impl Side {
+    pub(crate) const ALL: [Self; 2] = [Self::Raw, Self::Layer];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Layer => "layer",
+        }
+    }
+
+    /// The server for this side, until the process that started it closes this one's standard
+    /// input.
+    pub(crate) fn run(self) -> io::Result<()> {
+        single_thread()?.block_on(async {
+            let listener = listen().await?;
+            println!("{}", listener.local_addr()?);
+            let mut stdin = tokio::io::stdin();
+            let mut nothing = [0];
+            tokio::select! {
+                result = self.serve(listener) => result,
+                result = stdin.read(&mut nothing) => result.map(drop),
+            }
+        })
+    }
+
+    /// Serves for ever.
+    pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        match self {
+            Self::Raw => serve(listener, service_fn(upgrade_with_hyper)).await,
+            Self::Layer => {
+                let echo = handler_fn(|session: Session| async move {
+                    let (mut reader, mut writer) = tokio::io::split(session.into_io());
+                    tower_upgrade::copy(&mut reader, &mut writer).await?;
+                    Ok(())
+                });
+                let layer = UpgradeLayer::new().protocol("echo", echo);
+                serve(listener, layer.layer(service_fn(async |_| Ok(not_found())))).await
+            }
+        }
+    }
+}
+
+impl FromStr for Side {
+    type Err = BoxError;
+
+    fn from_str(name: &str) -> Result<Self, BoxError> {
+        let side = Self::ALL.into_iter().find(|side| side.name() == name);
+        side.ok_or_else(|| format!("no such server: {name}").into())
+    }
+}
+
+pub(crate) async fn listen() -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
+}
+
+/// A runtime without a second thread.
+pub(crate) fn single_thread() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Serves both sides in the same way.
+async fn serve<S, B>(listener: TcpListener, service: S) -> io::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let connection = http1::Builder::new().serve_connection(
+            TokioIo::new(stream),
+            TowerToHyperService::new(service.clone()),
+        );
+        tokio::spawn(connection.with_upgrades());
+    }
+}
+
+/// The least that a service with hyper alone can do: look at two headers, start a task, answer.
+///
+/// It is quick at the cost of what the layer is for: the task runs on whatever becomes of the 101,
+/// waits for ever, keeps a panic to itself, and drops the connection where it should shut it down.
+async fn upgrade_with_hyper(
+    mut request: Request<Incoming>,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
+    let has = |name, expected| {
+        let value = request.headers().get(name).map(HeaderValue::as_bytes);
+        value.is_some_and(|value| value.eq_ignore_ascii_case(expected))
+    };
+    if !has(header::CONNECTION, b"upgrade".as_slice()) || !has(header::UPGRADE, b"echo") {
+        return Ok(not_found());
+    }
+    // Outside of the task, so that the task does not hold the request.
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let upgraded = upgrade.await?;
+        let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgraded));
+        tokio::io::copy(&mut reader, &mut writer).await?;
+        Ok::<_, BoxError>(())
+    });
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("echo"));
+    Ok(response)
+}
+
+fn not_found() -> Response<Empty<Bytes>> {
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+/// A server in a process of its own.
+pub(crate) struct ServerProcess {
+    process: Child,
+    stdout: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl ServerProcess {
+    /// Starts this benchmark again, as a server.
+    pub(crate) fn start(side: Side) -> Result<Self, BoxError> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args([SERVER, side.name()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stdout = process.stdout.take().ok_or("the server has no output")?;
+        let mut stdout = BufReader::new(stdout);
+        let mut address = String::new();
+        stdout.read_line(&mut address)?;
+        let address = address.trim_end().parse()?;
+        Ok(Self {
+            process,
+            stdout,
+            address,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Stops the server, and returns what it has printed.
+    pub(crate) fn stop(mut self) -> Result<String, BoxError> {
+        drop(self.process.stdin.take());
+        let mut printed = String::new();
+        self.stdout.read_to_string(&mut printed)?;
+        let output = self.process.wait_with_output()?;
+        printed.push_str(&String::from_utf8(output.stderr)?);
+        if output.status.success() {
+            Ok(printed)
+        } else {
+            Err(format!("the server failed: {printed}").into())
+        }
+    }
+}
+
+/// A client that has switched: raw bytes over TCP, so that it costs little beside the server.
+pub(crate) struct Client(TcpStream);
+
+impl Client {
+    pub(crate) async fn connect(server: SocketAddr) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(server).await?;
+        let request =
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut head = [0; 512];
+        let mut end = 0;
+        // Nothing can follow the head: the server speaks when it is spoken to.
+        while !head[..end].ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut head[end..]).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            end += read;
+        }
+        if head.starts_with(b"HTTP/1.1 101 ") {
+            Ok(Self(stream))
+        } else {
+            Err(io::Error::other("the server did not switch"))
+        }
+    }
+
+    /// Sends a message and waits until it is back.
+    pub(crate) async fn echo<const BYTES: usize>(
+        &mut self,
+        message: [u8; BYTES],
+    ) -> io::Result<()> {
+        self.0.write_all(&message).await?;
+        let mut answer = [0; BYTES];
+        self.0.read_exact(&mut answer).await?;
+        if answer == message {
+            Ok(())
+        } else {
+            Err(io::Error::other("the server did not echo"))
+        }
+    }
+
+    /// Ends the session, and waits until the server has ended it as well.
+    pub(crate) async fn close(mut self) -> io::Result<()> {
+        self.0.shutdown().await?;
+        match self.0.read(&mut [0]).await? {
+            0 => Ok(()),
+            _ => Err(io::Error::other("the server said too much")),
+        }
+    }
+}
+
+/// Whole handshakes, one after the other: a new connection, the switch, an echo, the end.
+pub(crate) async fn handshakes(server: SocketAddr, count: usize) -> io::Result<()> {
+    for _ in 0..count {
+        let mut client = Client::connect(server).await?;
+        client.echo(*b"ping").await?;
+        client.close().await?;
+    }
+    Ok(())
+}
