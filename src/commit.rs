@@ -24,7 +24,7 @@ use hyper::upgrade::OnUpgrade;
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use sync_wrapper::SyncWrapper;
 
@@ -72,15 +72,15 @@ impl Gate {
             .and_then(PendingUpgrade::take);
         let hyper = extensions.remove::<OnUpgrade>();
         let upgrade = match (other, hyper) {
-            (Some(other), _) => UpgradeSource::Other(SyncWrapper::new(other)),
-            (None, Some(hyper)) => UpgradeSource::Hyper(hyper),
+            (Some(other), _) => AnyUpgrade::Other(SyncWrapper::new(other)),
+            (None, Some(hyper)) => AnyUpgrade::Hyper(hyper),
             (None, None) => return,
         };
         let mut slot = self.lock();
         // A request that was cloned on its way brings the same upgrade twice; the slot has it.
         if slot.upgrade.is_none() {
             let upgrade = HeldUpgrade {
-                source: Some(upgrade),
+                upgrade: Some(upgrade),
                 settings: self.settings,
             };
             if slot.is_closed {
@@ -221,20 +221,36 @@ impl Clone for PendingSession {
     }
 }
 
-/// The right to an upgraded connection. If it is not used the connection still ends in order.
+/// The right to an upgraded connection, and a future of it.
+///
+/// If it is dropped unused the connection still ends in order.
 pub(crate) struct HeldUpgrade {
-    source: Option<UpgradeSource>,
+    upgrade: Option<AnyUpgrade>,
     settings: Settings,
 }
 
-pub(crate) enum UpgradeSource {
+enum AnyUpgrade {
     Hyper(OnUpgrade),
     Other(SyncWrapper<BoxFuture<Result<Upgraded, BoxError>>>),
 }
 
-impl HeldUpgrade {
-    pub(crate) fn into_source(mut self) -> Option<UpgradeSource> {
-        self.source.take()
+impl Future for HeldUpgrade {
+    type Output = Result<BoxIo, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let io = match &mut self.upgrade {
+            Some(AnyUpgrade::Hyper(upgrade)) => {
+                let io = ready!(Pin::new(upgrade).poll(cx));
+                io.map(BoxIo::from).map_err(explain)
+            }
+            Some(AnyUpgrade::Other(upgrade)) => {
+                let io = ready!(upgrade.get_mut().as_mut().poll(cx));
+                io.map(Upgraded::into_box_io)
+            }
+            None => Err("the upgrade was used before".into()),
+        };
+        self.upgrade = None;
+        Poll::Ready(io)
     }
 }
 
@@ -244,7 +260,7 @@ impl Drop for HeldUpgrade {
     /// somebody has to wait for the connection and end it. hyper keeps one upgrade for a
     /// connection, so there is one who waits: a later one replaces it.
     fn drop(&mut self) {
-        let Some(UpgradeSource::Hyper(on_upgrade)) = self.source.take() else {
+        let Some(AnyUpgrade::Hyper(upgrade)) = self.upgrade.take() else {
             return;
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -252,27 +268,10 @@ impl Drop for HeldUpgrade {
         };
         let timeout = self.settings.shutdown_timeout();
         runtime.spawn(async move {
-            if let Ok(io) = on_upgrade.await {
+            if let Ok(io) = upgrade.await {
                 linger::close(BoxIo::from(io), timeout).await;
             }
         });
-    }
-}
-
-impl Future for UpgradeSource {
-    type Output = Result<BoxIo, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Hyper(on_upgrade) => Pin::new(on_upgrade)
-                .poll(cx)
-                .map(|io| io.map(BoxIo::from).map_err(explain)),
-            Self::Other(upgrade) => upgrade
-                .get_mut()
-                .as_mut()
-                .poll(cx)
-                .map_ok(Upgraded::into_box_io),
-        }
     }
 }
 

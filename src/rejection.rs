@@ -94,7 +94,7 @@ impl Rejection {
     pub(crate) fn close(mut self) -> Self {
         self.response
             .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            .append(header::CONNECTION, HeaderValue::from_static("close"));
         self
     }
 

@@ -3,7 +3,7 @@
 use super::Session;
 use crate::{
     Upgraded,
-    commit::{Accepted, HeldUpgrade, UpgradeSource},
+    commit::{Accepted, HeldUpgrade},
     linger,
     time::within,
     trace,
@@ -13,14 +13,12 @@ use std::panic::AssertUnwindSafe;
 
 /// Starts a session whose switch is about to leave.
 pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
-    if let Some(upgrade) = upgrade.into_source() {
-        tokio::spawn(run(accepted, upgrade));
-    }
+    tokio::spawn(run(accepted, upgrade));
 }
 
 /// What is alive here while the handler speaks is what an idle session costs, so it is little: the
 /// handler's future in its box, and what the end needs.
-async fn run(accepted: Box<Accepted>, upgrade: UpgradeSource) {
+async fn run(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     let shutdown_timeout = accepted.settings.shutdown_timeout();
     let protocol = accepted.protocol.clone();
     let io = match within(accepted.settings.handshake_timeout(), upgrade).await {
