@@ -4,6 +4,7 @@ use crate::{
     Accept, BoxError, ProtocolHandler, Rejection, UpgradeRequest,
     body::{ErasedBody, RequestBody},
     commit::{Gate, PendingSession},
+    linger,
     negotiate::switch::Switch,
     time::{Settings, within},
     trace,
@@ -78,12 +79,12 @@ pub(crate) async fn refuse(
         && discard(&mut body, settings.body_limit(), settings.body_timeout())
             .await
             .is_ok();
-    let rejection = if is_read {
-        rejection
+    if is_read {
+        rejection.into_response()
     } else {
-        rejection.close()
-    };
-    rejection.into_response()
+        let response = rejection.close().into_response();
+        response.map(|response| linger::keep_open(response, body, settings.shutdown_timeout()))
+    }
 }
 
 /// The head of the switch, with the session that it starts in its extensions.

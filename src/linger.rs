@@ -1,12 +1,29 @@
 //! The orderly end of a connection (RFC 9112 §9.6).
 
-use crate::{copy::copy, time::within, upgraded::BoxIo};
-use std::{io, time::Duration};
+use crate::{
+    BoxError,
+    body::{ErasedBody, RequestBody},
+    copy::copy,
+    time::within,
+    upgraded::BoxIo,
+};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How long, and how much, is read after our end was shut down.
 const LINGER_TIME: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u64 = 1024 * 1024;
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What a socket takes at once, even if it is new and slow.
+const SHORT_RESPONSE: u64 = 16 * 1024;
 
 /// Flushes, shuts the write side down, and reads until the peer has done the same, bounded.
 ///
@@ -19,8 +36,73 @@ pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
     };
     let is_shut_down = matches!(within(shutdown_timeout, shutdown).await, Some(Ok(())));
     if is_shut_down && !io.is_read_to_end() {
-        let mut rest = io.take(LINGER_BYTES);
+        let mut rest = io.take(LINGER_BYTES as u64);
         let _: Option<io::Result<u64>> =
             within(LINGER_TIME, copy(&mut rest, &mut tokio::io::sink())).await;
+    }
+}
+
+/// Keeps the request open behind a response that ends its connection, until the response is sent.
+///
+/// hyper hands the connection over as soon as the request's body was dropped and the response is in
+/// its buffer, and what was not sent by then is lost. So for a long response the body is dropped
+/// later: when the client has read it and left, or after `timeout`.
+pub(crate) fn keep_open(
+    response: ErasedBody,
+    request: RequestBody,
+    timeout: Duration,
+) -> ErasedBody {
+    let is_short = response
+        .size_hint()
+        .upper()
+        .is_some_and(|size| size <= SHORT_RESPONSE);
+    if is_short || request.is_end_stream() {
+        return response;
+    }
+    ErasedBody::new(KeepOpen {
+        response,
+        request: Some(request),
+        timeout,
+    })
+}
+
+struct KeepOpen {
+    response: ErasedBody,
+    request: Option<RequestBody>,
+    timeout: Duration,
+}
+
+impl Body for KeepOpen {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.response).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.response.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.response.size_hint()
+    }
+}
+
+impl Drop for KeepOpen {
+    fn drop(&mut self) {
+        let (Some(request), Ok(runtime)) =
+            (self.request.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let timeout = self.timeout;
+        runtime.spawn(within(timeout, async move {
+            let mut rest = Limited::new(request, LINGER_BYTES);
+            while let Some(Ok(_)) = rest.frame().await {}
+        }));
     }
 }

@@ -270,6 +270,32 @@ async fn s6_a_refusal_that_closes_reaches_a_client_that_still_sends() {
     }
 }
 
+#[tokio::test]
+async fn s6_a_long_refusal_that_closes_is_not_cut() {
+    /// More than any socket takes at once.
+    const LENGTH: usize = 20_000_000;
+    struct Refuse;
+    impl ProtocolHandler for Refuse {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(Rejection::new(StatusCode::FORBIDDEN, "x".repeat(LENGTH)))
+        }
+    }
+    let layer = UpgradeLayer::new().protocol("echo", Refuse);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    for unread in [
+        &["Content-Length: 1000000"][..],
+        &["Content-Length: 10", "Expect: 100-continue"],
+    ] {
+        let mut peer = server.connect().await;
+        peer.send(offer("echo", unread)).await;
+        let (refusal, body) = peer.response().await;
+        assert_eq!((refusal.status, body.len()), (403, LENGTH));
+        assert_eq!(refusal.get("connection").as_deref(), Some("close"));
+        peer.finish().await;
+        peer.expect_end().await;
+    }
+}
+
 async fn tls_server(layer: UpgradeLayer) -> (Server, Tls) {
     let tls = Tls::new();
     let acceptor = tls.acceptor.clone();
