@@ -1,4 +1,4 @@
-//! Bodies: what a response carries, and what a request carries to its handler.
+//! The body of a response, and any body behind one type.
 
 use crate::BoxError;
 use bytes::{Buf, Bytes};
@@ -97,62 +97,6 @@ impl<B> fmt::Debug for ResponseBody<B> {
             Kind::Empty => "empty",
         };
         f.debug_tuple("ResponseBody").field(&kind).finish()
-    }
-}
-
-/// The body of an upgrade request, as its handler reads it.
-///
-/// It is a [`Body`] of [`Bytes`]. What a handler leaves of it is read and dropped before the
-/// connection switches, up to [`UpgradeLayer::body_limit`](crate::UpgradeLayer::body_limit).
-pub struct RequestBody {
-    body: ErasedBody,
-    was_polled: bool,
-}
-
-impl RequestBody {
-    pub(crate) fn new<B>(body: B) -> Self
-    where
-        B: Body + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        Self {
-            body: ErasedBody::new(body),
-            was_polled: false,
-        }
-    }
-
-    /// Whether anybody has asked for a part of it yet.
-    pub(crate) fn was_polled(&self) -> bool {
-        self.was_polled
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.was_polled = true;
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl fmt::Debug for RequestBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RequestBody")
-            .field(&self.size_hint())
-            .finish()
     }
 }
 

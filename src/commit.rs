@@ -22,6 +22,8 @@ use crate::{
 use http::{Extensions, Response, StatusCode, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use std::{
+    future::poll_fn,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -138,6 +140,7 @@ impl Outermost {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the upgrade was lost on its way",
                 )
+                .close()
                 .into_response()
                 .map(ResponseBody::own)
             }
@@ -166,7 +169,7 @@ impl Drop for Outermost {
 
 /// An accepted session that has not started, in the extensions of the response that switches.
 ///
-/// There is one of it: a clone of the response carries an empty one.
+/// One-shot: clones are empty.
 pub(crate) struct PendingSession {
     session: Option<SyncWrapper<Box<Accepted>>>,
 }
@@ -239,10 +242,7 @@ impl Future for HeldUpgrade {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let io = match &mut self.upgrade {
-            Some(AnyUpgrade::Hyper(upgrade)) => {
-                let io = ready!(Pin::new(upgrade).poll(cx));
-                io.map(BoxIo::from).map_err(explain)
-            }
+            Some(AnyUpgrade::Hyper(upgrade)) => ready!(poll_hyper(upgrade, cx)),
             Some(AnyUpgrade::Other(upgrade)) => {
                 let io = ready!(upgrade.get_mut().as_mut().poll(cx));
                 io.map(Upgraded::into_box_io)
@@ -268,22 +268,28 @@ impl Drop for HeldUpgrade {
         };
         let timeout = self.settings.shutdown_timeout();
         runtime.spawn(async move {
-            if let Ok(io) = upgrade.await {
-                linger::close(BoxIo::from(io), timeout).await;
+            let mut upgrade = upgrade;
+            if let Ok(io) = poll_fn(|cx| poll_hyper(&mut upgrade, cx)).await {
+                linger::close(io, timeout).await;
             }
         });
     }
 }
 
-/// hyper does not name what its user has to change.
-fn explain(error: hyper::Error) -> BoxError {
-    if error.is_user() {
-        format!(
-            "{error}: the connection has to be served with `with_upgrades()`, or with \
-             `serve_connection_with_upgrades` of hyper-util"
-        )
-        .into()
-    } else {
-        error.into()
+fn poll_hyper(upgrade: &mut OnUpgrade, cx: &mut Context<'_>) -> Poll<Result<BoxIo, BoxError>> {
+    // It panics if a clone of it was used before. Nobody inside has one, but a layer around the
+    // outermost one may have sent a clone of the request.
+    let upgraded = panic::catch_unwind(AssertUnwindSafe(|| Pin::new(upgrade).poll(cx)));
+    match upgraded {
+        Ok(upgraded) => upgraded.map(|upgraded| match upgraded {
+            Ok(io) => Ok(BoxIo::from(io)),
+            Err(error) => {
+                if error.is_user() {
+                    trace::cannot_switch(&error);
+                }
+                Err(error.into())
+            }
+        }),
+        Err(_) => Poll::Ready(Err("a clone of the request has used the upgrade".into())),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What one read takes at the most. Large, so that much is moved in few calls: it costs nothing
+/// What one read takes at most. Large, so that much is moved in few calls: it costs nothing
 /// while there is nothing to move.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -43,6 +43,9 @@ fn return_buffer(buffer: Box<[u8]>) {
 /// poll borrows a buffer of 64 KiB from a pool of its thread and gives it back. Only while the
 /// writer takes no more is the buffer kept, with what is still to be written. So an idle session
 /// costs no buffer, and a busy one moves much at a time.
+///
+/// A thread keeps up to four buffers for later. They are not cleared: a reader sees what other
+/// copies left there if it looks at the part of the buffer that it did not fill.
 ///
 /// The writer is flushed whenever the reader has nothing more at the moment, and at the end. It is
 /// not shut down.
@@ -79,6 +82,7 @@ struct Copy {
     /// What the writer has not taken yet.
     unwritten: Option<Unwritten>,
     needs_flush: bool,
+    is_read_to_end: bool,
     copied: u64,
 }
 
@@ -103,11 +107,12 @@ impl Copy {
             // Sources and sinks that are always ready must not keep the thread.
             let turn = ready!(tokio::task::coop::poll_proceed(cx));
             ready!(self.poll_write(cx, writer.as_mut()))?;
+            if self.is_read_to_end {
+                ready!(writer.poll_flush(cx))?;
+                return Poll::Ready(Ok(self.copied));
+            }
             match self.poll_read(cx, reader.as_mut())? {
-                Poll::Ready(0) => {
-                    ready!(writer.poll_flush(cx))?;
-                    return Poll::Ready(Ok(self.copied));
-                }
+                Poll::Ready(0) => self.is_read_to_end = true,
                 Poll::Ready(_) => turn.made_progress(),
                 Poll::Pending => {
                     if self.needs_flush {

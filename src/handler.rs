@@ -8,13 +8,13 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What holds a session, once it has one.
+/// What runs a session, once it has one.
 pub(crate) type Speak = Box<dyn FnOnce(Session) -> Speaking + Send>;
 
 /// A handler's part of a session, on its way.
 pub(crate) type Speaking = BoxFuture<Result<(), BoxError>>;
 
-/// Speaks a protocol: decides on the requests for it, and holds the sessions.
+/// Speaks a protocol: decides on the requests for it, and runs the sessions.
 ///
 /// A handler that only speaks is a closure: see [`handler_fn`]. One that decides first does its
 /// work in [`accept`](Self::accept), while nothing has been answered yet, and moves what it
@@ -41,12 +41,14 @@ pub(crate) type Speaking = BoxFuture<Result<(), BoxError>>;
 /// }
 /// ```
 pub trait ProtocolHandler: Send + Sync + 'static {
-    /// Decides on a request. Nothing has been answered yet.
+    /// Decides on a request. Nothing has been answered yet, but for the `100 Continue` that hyper
+    /// sends when a body is read for which the client expects one.
     ///
     /// The future is dropped, and the request refused with 504, when it takes longer than
-    /// [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout); it is dropped as
-    /// well when a layer around gives up, or when the client leaves. If it panics the request is
-    /// refused with 500.
+    /// [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout). It is also dropped
+    /// when a layer around gives up, and when hyper sees that the client has left. hyper does not
+    /// see that while early bytes of the client are unread, nor at all with `half_close(true)`: then
+    /// the timeout ends it. If it panics the request is refused with 500.
     ///
     /// # Errors
     ///
@@ -56,11 +58,12 @@ pub trait ProtocolHandler: Send + Sync + 'static {
         request: &mut UpgradeRequest,
     ) -> impl Future<Output = Result<Accept, Rejection>> + Send;
 
-    /// Whether this handler is for this request at all; it is by default.
+    /// Whether this handler should be considered for the request. Defaults to `true`.
     ///
     /// If not, the next handler of the same protocol is asked, then the next protocol that was
     /// offered, and in the end the request goes to the inner service. To refuse a request rather
-    /// than to leave it to others, return a [`Rejection`] from [`accept`](Self::accept).
+    /// than leave it to others, return a [`Rejection`] from [`accept`](Self::accept). If it panics
+    /// the request is refused with 500.
     fn wants(&self, parts: &Parts) -> bool {
         let _ = parts;
         true
@@ -179,7 +182,7 @@ impl<F> fmt::Debug for HandlerFn<F> {
     }
 }
 
-/// A handler's consent: what will hold the session, and what it adds to the head of the switch.
+/// A handler's consent: what will run the session, and what it adds to the 101.
 ///
 /// The session starts once the switch has been sent. If it never is, because a layer around
 /// replaced the response or the client left, this is dropped with all that it owns.
@@ -191,7 +194,7 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts, and lets `speak` hold the session. It owns what it captures.
+    /// Accepts, and lets `speak` run the session. It owns what it captures.
     ///
     /// When its future ends, in whichever way, what was written is flushed and the connection is
     /// shut down in order. An error is reported as the session's end; the peer sees no more of it
@@ -208,10 +211,15 @@ impl Accept {
         }
     }
 
-    /// Adds a line to the head of the switch; lines of the same name stay.
+    /// Appends a header to the 101; existing values with the same name are kept.
     ///
-    /// `Connection`, `Upgrade`, `Content-Length` and `Transfer-Encoding` are not a handler's to
-    /// set (RFC 9110 §7.8 and §8.6) and are left out.
+    /// `Connection`, `Upgrade`, `Content-Length` and `Transfer-Encoding` are not the handler's to
+    /// set (RFC 9110 §7.8 and §8.6) and are left out. If a layer around turns the 101 into
+    /// something else, the headers that were added here are removed from it.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is a `&'static str` that is not a valid header name in lower case.
     pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self

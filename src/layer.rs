@@ -1,7 +1,7 @@
 //! The layer: what is registered, and how it is set up.
 
 use crate::{
-    InvalidProtocol, Preference, Protocol, ProtocolHandler, Upgrade,
+    InvalidProtocol, Preference, Protocol, ProtocolHandler, Unsupported, Upgrade,
     handler::ErasedHandler,
     service::UpgradeRequired,
     time::{Settings, limit},
@@ -11,16 +11,18 @@ use tower_layer::Layer;
 
 /// Finds upgrade requests, lets handlers decide on them, and starts their sessions.
 ///
-/// Register a handler for each protocol. Everything that is no upgrade request passes to the inner
-/// service unchanged, and so does, by default, an upgrade request that offers nothing supported.
+/// Register a handler for each protocol. All other requests pass to the inner service unchanged, and
+/// so does, by default, an upgrade request that offers nothing supported.
 ///
 /// # Where to put it
 ///
 /// Several of these layers may be around one another. The inner ones decide, and the *outermost*
 /// one commits: it starts the session only if the response that leaves it is still the switch. Put
 /// one outermost, as `UpgradeLayer::new()` if it has nothing to decide, so that a layer in between
-/// which turns a 101 into a 403 keeps the session from starting. A layer further out can still
-/// change the response, and the session would not know.
+/// which turns a 101 into a 403 keeps the session from starting. A session cannot see what layers
+/// further out do to the response. Nor may such a layer send a clone of an upgrade request, with its
+/// extensions, a second time, as a retry or a mirror does: both would wait for the one connection
+/// that there is. Inside they may.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -65,7 +67,7 @@ pub struct UpgradeLayer {
 pub(crate) struct Config {
     pub(crate) protocols: Vec<(Protocol, Arc<dyn ErasedHandler>)>,
     pub(crate) preference: Preference,
-    pub(crate) refuse_unsupported: bool,
+    pub(crate) unsupported: Unsupported,
     pub(crate) settings: Settings,
 }
 
@@ -116,19 +118,19 @@ impl UpgradeLayer {
         self.with(|config| config.preference = preference)
     }
 
-    /// Refuses upgrade requests that offer nothing supported with 426 and a list of what is
-    /// (RFC 9110 §15.5.22).
+    /// Sets what becomes of upgrade requests that offer nothing supported. By default they
+    /// [pass](Unsupported::Pass) to the inner service.
     ///
-    /// By default they go to the inner service, which may ignore the offer. A request whose
-    /// protocol is supported here, though its handler does not [want](ProtocolHandler::wants) it,
-    /// goes to the inner service all the same.
+    /// A layer around others refuses before those inside are asked; one that supports nothing at all
+    /// passes every request on. A request whose protocol is supported passes as well if its handler
+    /// does not [want](ProtocolHandler::wants) it.
     #[must_use]
-    pub fn refuse_unsupported(self) -> Self {
-        self.with(|config| config.refuse_unsupported = true)
+    pub fn unsupported(self, unsupported: Unsupported) -> Self {
+        self.with(|config| config.unsupported = unsupported)
     }
 
     /// Sets how long a handler may take to decide, by default 30 seconds. `None` sets no limit:
-    /// then a client that sent early bytes and left can keep a decision waiting for ever.
+    /// then a client that sent early bytes and left can keep `accept` pending indefinitely.
     #[must_use]
     pub fn accept_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
@@ -179,10 +181,19 @@ impl UpgradeLayer {
     /// let app: Router = Router::new()
     ///     .route_service("/chat", UpgradeLayer::new().protocol("chat", chat).into_service());
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the layer has no protocol.
     #[must_use]
+    #[track_caller]
     pub fn into_service(self) -> Upgrade<UpgradeRequired> {
+        assert!(
+            !self.config.protocols.is_empty(),
+            "a service of upgrades needs a protocol"
+        );
         let leaf = UpgradeRequired::new(&self.config);
-        self.refuse_unsupported().layer(leaf)
+        self.unsupported(Unsupported::Refuse).layer(leaf)
     }
 
     fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -215,7 +226,7 @@ impl fmt::Debug for Config {
         f.debug_struct("UpgradeLayer")
             .field("protocols", &protocols)
             .field("preference", &self.preference)
-            .field("refuse_unsupported", &self.refuse_unsupported)
+            .field("unsupported", &self.unsupported)
             .field("settings", &self.settings)
             .finish()
     }

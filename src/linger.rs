@@ -1,12 +1,6 @@
 //! The orderly end of a connection (RFC 9112 §9.6).
 
-use crate::{
-    BoxError,
-    body::{ErasedBody, RequestBody},
-    copy::copy,
-    time::within,
-    upgraded::BoxIo,
-};
+use crate::{BoxError, RequestBody, body::ErasedBody, copy::copy, time::within, upgraded::BoxIo};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
@@ -24,6 +18,9 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// What a socket takes at once, even if it is new and slow.
 const SHORT_RESPONSE: u64 = 16 * 1024;
+
+/// How long a longer response may take to be sent.
+const SENDING_TIME: Duration = Duration::from_secs(10);
 
 /// Flushes, shuts the write side down, and reads until the peer has done the same, bounded.
 ///
@@ -45,13 +42,9 @@ pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
 /// Keeps the request open behind a response that ends its connection, until the response is sent.
 ///
 /// hyper hands the connection over as soon as the request's body was dropped and the response is in
-/// its buffer, and what was not sent by then is lost. So for a long response the body is dropped
-/// later: when the client has read it and left, or after `timeout`.
-pub(crate) fn keep_open(
-    response: ErasedBody,
-    request: RequestBody,
-    timeout: Duration,
-) -> ErasedBody {
+/// its buffer, and what was not sent by then is lost. So behind a long response the body is read on
+/// and dropped later: when the client has left, or when the response has had its time.
+pub(crate) fn keep_open(response: ErasedBody, request: RequestBody) -> ErasedBody {
     let is_short = response
         .size_hint()
         .upper()
@@ -62,14 +55,12 @@ pub(crate) fn keep_open(
     ErasedBody::new(KeepOpen {
         response,
         request: Some(request),
-        timeout,
     })
 }
 
 struct KeepOpen {
     response: ErasedBody,
     request: Option<RequestBody>,
-    timeout: Duration,
 }
 
 impl Body for KeepOpen {
@@ -99,8 +90,7 @@ impl Drop for KeepOpen {
         else {
             return;
         };
-        let timeout = self.timeout;
-        runtime.spawn(within(timeout, async move {
+        runtime.spawn(within(SENDING_TIME, async move {
             let mut rest = Limited::new(request, LINGER_BYTES);
             while let Some(Ok(_)) = rest.frame().await {}
         }));

@@ -35,7 +35,8 @@ pub struct PendingUpgrade {
 }
 
 impl PendingUpgrade {
-    /// An upgrade that `upgrade` fulfils. Of its clones one is used.
+    /// Creates a pending upgrade that resolves to the output of `upgrade`. Only one of its clones is
+    /// ever used.
     pub fn new<F>(upgrade: F) -> Self
     where
         F: Future<Output = Result<Upgraded, BoxError>> + Send + 'static,

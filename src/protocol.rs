@@ -1,7 +1,12 @@
 //! The name of what a connection switches to.
 
 use crate::negotiate::token::is_token;
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+    sync::Arc,
+};
 
 /// A protocol: a `name["/"version]` member of `Upgrade` (RFC 9110 §7.8).
 ///
@@ -126,6 +131,16 @@ impl PartialEq for Protocol {
 }
 
 impl Eq for Protocol {}
+
+impl Hash for Protocol {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let member = self.member();
+        for byte in member.name.bytes() {
+            state.write_u8(byte.to_ascii_lowercase());
+        }
+        member.version.hash(state);
+    }
+}
 
 impl PartialEq<str> for Protocol {
     fn eq(&self, other: &str) -> bool {

@@ -10,6 +10,9 @@ use http_body::Body;
 use http_body_util::Full;
 use std::{borrow::Cow, fmt};
 
+/// The media type of a message.
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+
 /// A refusal: a whole response in place of the switch.
 ///
 /// Make one from a status and a message, from a bare [`StatusCode`], or from a whole [`Response`];
@@ -18,7 +21,7 @@ use std::{borrow::Cow, fmt};
 ///
 /// The response carries a [`RejectionReason`] in its extensions, for the layers around to log.
 ///
-/// On HTTP/1.1 the connection goes on after it, if the request's body was read.
+/// On HTTP/1.1 the connection stays open after it, if the request's body was read.
 ///
 /// ```
 /// use http::StatusCode;
@@ -55,10 +58,9 @@ impl Rejection {
         };
         let mut response = Response::new(ErasedBody::new(Full::new(body)));
         *response.status_mut() = status;
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
         Self {
             response,
             source: None,
@@ -66,7 +68,11 @@ impl Rejection {
         }
     }
 
-    /// Adds a line to the response's headers; lines of the same name stay.
+    /// Appends a header; existing values with the same name are kept.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is a `&'static str` that is not a valid header name in lower case.
     pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
         self.response.headers_mut().append(name, value);
         self
@@ -114,7 +120,7 @@ impl Rejection {
 }
 
 impl From<StatusCode> for Rejection {
-    /// A refusal that says what the status is called.
+    /// A rejection whose body is the status's reason phrase.
     fn from(status: StatusCode) -> Self {
         Self::new(status, status.canonical_reason().unwrap_or("refused"))
     }
@@ -168,7 +174,7 @@ pub struct RejectionReason {
 }
 
 impl RejectionReason {
-    /// What the client was told.
+    /// The rejection's message, or the reason phrase of a whole response's status.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

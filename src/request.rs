@@ -1,9 +1,8 @@
 //! What a handler decides on.
 
-use crate::{Protocol, Rejection, body::RequestBody, negotiate::http1};
+use crate::{Protocol, Rejection, RequestBody, negotiate::http1};
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, StatusCode, Uri, request::Parts};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http::{Extensions, HeaderMap, Method, Uri, request::Parts};
 use std::fmt;
 
 /// How a request asks to leave HTTP.
@@ -51,7 +50,7 @@ impl UpgradeRequest {
         &self.parts
     }
 
-    /// The head of the request, for what wants to change it, as axum's extractors do.
+    /// The head of the request, mutably: for example to run axum extractors.
     #[must_use]
     pub fn parts_mut(&mut self) -> &mut Parts {
         &mut self.parts
@@ -91,24 +90,15 @@ impl UpgradeRequest {
     ///
     /// # Errors
     ///
-    /// A longer body is refused with 413, one that breaks off or is malformed with 400.
+    /// A longer body is rejected with 413, one that takes longer than
+    /// [`UpgradeLayer::body_timeout`](crate::UpgradeLayer::body_timeout) with 408, one that breaks
+    /// off or is malformed with 400.
     ///
     /// # Cancel safety
     ///
     /// What has been read is lost if the future is dropped.
     pub async fn read_body(&mut self, limit: usize) -> Result<Bytes, Rejection> {
-        match Limited::new(&mut self.body, limit).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(Rejection::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the request's body is longer than {limit} bytes"),
-            )),
-            Err(error) => Err(Rejection::new(
-                StatusCode::BAD_REQUEST,
-                "the request's body could not be read",
-            )
-            .with_source(error)),
-        }
+        Ok(self.body.read(limit as u64).await?)
     }
 }
 

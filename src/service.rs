@@ -1,18 +1,20 @@
 //! The service: it wires what is decided elsewhere.
 
 use crate::{
-    BoxError, Rejection, ResponseFuture, UpgradeKind, UpgradeRequest,
-    body::{RequestBody, ResponseBody},
+    BoxError, Rejection, RequestBody, ResponseBody, ResponseFuture, Unsupported, UpgradeKind,
+    UpgradeRequest,
     commit::{self, Gate, Outermost},
     decision,
     layer::Config,
     negotiate::{Choice, choose, http1},
+    rejection::TEXT,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -22,7 +24,12 @@ use tower_service::Service;
 ///
 /// Its error is the inner service's: what goes wrong with an upgrade becomes a response.
 ///
-/// It runs on tokio, with the time driver enabled.
+/// It runs on tokio.
+///
+/// # Panics
+///
+/// Its future panics if an upgrade request is accepted outside of a tokio runtime, or in one without
+/// the time driver.
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,
@@ -82,14 +89,17 @@ where
         };
 
         let protocols = &self.config.protocols;
-        let choice = choose(
-            || http1::offered(&parts.headers),
-            protocols.iter().map(|(protocol, _)| protocol),
-            self.config.preference,
-            |index| protocols[index].1.wants(&parts),
-        );
-        match choice {
-            Choice::Chosen { index, member } => {
+        // A handler's predicate is asked, and it may panic.
+        let choice = panic::catch_unwind(AssertUnwindSafe(|| {
+            choose(
+                || http1::offered(&parts.headers),
+                protocols.iter().map(|(protocol, _)| protocol),
+                self.config.preference,
+                |index| protocols[index].1.wants(&parts),
+            )
+        }));
+        let rejection = match choice {
+            Ok(Choice::Chosen { index, member }) => {
                 let (protocol, handler) = &protocols[index];
                 let protocol = protocol.as_offered(member);
                 let handler = Arc::clone(handler);
@@ -98,52 +108,55 @@ where
                     parts,
                     kind: UpgradeKind::Upgrade,
                     protocol,
-                    body: RequestBody::new(body),
+                    body: RequestBody::new(body, gate.settings().body_timeout()),
                 };
-                ResponseFuture::decision(handler.decide(request, gate), outermost)
+                return ResponseFuture::decision(handler.decide(request, gate), outermost);
             }
-            Choice::Unsupported if self.config.refuse_unsupported => {
-                gate.hold(&mut parts.extensions);
-                let rejection = self.config.upgrade_required();
-                let body = RequestBody::new(body);
-                let refusal = async move {
-                    decision::refuse(rejection, &parts.headers, body, gate.settings()).await
-                };
-                ResponseFuture::decision(Box::pin(refusal), outermost)
+            Ok(Choice::Unsupported) if self.config.refuses_unsupported() => {
+                self.config.upgrade_required()
             }
-            Choice::Declined | Choice::Unsupported => {
+            Ok(Choice::Declined | Choice::Unsupported) => {
                 if let Some(outermost) = &outermost {
                     parts.extensions.insert(outermost.gate().clone());
                 }
                 let request = Request::from_parts(parts, body);
-                ResponseFuture::inner(self.inner.call(request), outermost)
+                return ResponseFuture::inner(self.inner.call(request), outermost);
             }
-        }
+            Err(panic) => decision::panicked(&*panic),
+        };
+        gate.hold(&mut parts.extensions);
+        let body = RequestBody::new(body, gate.settings().body_timeout());
+        let refusal = async move { decision::refuse(rejection, &parts, body, &gate).await };
+        ResponseFuture::decision(Box::pin(refusal), outermost)
     }
 }
 
 impl Config {
     /// What is supported, in the server's order, as the fields of a 426.
     fn supported(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         let mut list: Vec<&str> = Vec::new();
         for (protocol, _) in &self.protocols {
             if !list.contains(&protocol.as_str()) {
                 list.push(protocol.as_str());
             }
         }
-        // Tokens, slashes and commas always are a value.
-        if let Ok(list) = HeaderValue::from_str(&list.join(", ")) {
-            headers.insert(header::UPGRADE, list);
-        }
-        headers
+        let list = HeaderValue::from_str(&list.join(", "))
+            .expect("tokens, slashes, commas and spaces are a field value");
+        HeaderMap::from_iter([
+            (header::CONNECTION, HeaderValue::from_static("upgrade")),
+            (header::UPGRADE, list),
+        ])
+    }
+
+    /// A layer that supports nothing leaves the answer to the layers inside.
+    fn refuses_unsupported(&self) -> bool {
+        self.unsupported == Unsupported::Refuse && !self.protocols.is_empty()
     }
 
     fn upgrade_required(&self) -> Rejection {
         let mut rejection = Rejection::new(
             StatusCode::UPGRADE_REQUIRED,
-            "none of the protocols that are offered is supported",
+            "none of the offered protocols is supported",
         );
         for (name, value) in &self.supported() {
             rejection = rejection.header(name, value.clone());
@@ -153,10 +166,10 @@ impl Config {
 }
 
 /// The inner service of [`UpgradeLayer::into_service`](crate::UpgradeLayer::into_service): it
-/// refuses what is no upgrade request.
+/// refuses what is not an upgrade request.
 ///
-/// The answer is 426 with a list of what is supported (RFC 9110 §15.5.22). On HTTP/2 and later,
-/// which know no `Upgrade`, it is 400.
+/// The response is 426 with a list of what is supported (RFC 9110 §15.5.22). On HTTP/2 and later,
+/// which have no `Upgrade`, it is 400.
 #[derive(Clone, Debug)]
 pub struct UpgradeRequired {
     headers: Arc<HeaderMap>,
@@ -180,17 +193,16 @@ impl<ReqBody> Service<Request<ReqBody>> for UpgradeRequired {
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let mut response = Response::new("this resource is an upgrade to another protocol".into());
+        let mut response = Response::new("this resource requires a protocol upgrade".into());
         if request.version() > Version::HTTP_11 {
             *response.status_mut() = StatusCode::BAD_REQUEST;
         } else {
             *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
             response.headers_mut().clone_from(&self.headers);
         }
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
         ready(Ok(response))
     }
 }

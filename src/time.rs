@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_LIMIT: u64 = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Limits of one layer. What is not set is the outer layer's, or the default.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Settings {
@@ -25,23 +31,23 @@ impl Settings {
     }
 
     pub(crate) fn accept_timeout(&self) -> Duration {
-        self.accept_timeout.unwrap_or(Duration::from_secs(30))
+        self.accept_timeout.unwrap_or(ACCEPT_TIMEOUT)
     }
 
     pub(crate) fn handshake_timeout(&self) -> Duration {
-        self.handshake_timeout.unwrap_or(Duration::from_secs(10))
+        self.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT)
     }
 
     pub(crate) fn shutdown_timeout(&self) -> Duration {
-        self.shutdown_timeout.unwrap_or(Duration::from_secs(10))
+        self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT)
     }
 
     pub(crate) fn body_limit(&self) -> u64 {
-        self.body_limit.unwrap_or(64 * 1024)
+        self.body_limit.unwrap_or(BODY_LIMIT)
     }
 
     pub(crate) fn body_timeout(&self) -> Duration {
-        self.body_timeout.unwrap_or(Duration::from_secs(10))
+        self.body_timeout.unwrap_or(BODY_TIMEOUT)
     }
 }
 

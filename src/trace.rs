@@ -35,9 +35,9 @@ pub(crate) fn refused(
     );
 }
 
-pub(crate) fn accept_panicked(protocol: &Protocol, panic: &str) {
-    ignore!(protocol, panic);
-    event!(ERROR, %protocol, panic, "handler panicked before it decided");
+pub(crate) fn handler_panicked(panic: &str) {
+    ignore!(panic);
+    event!(ERROR, panic, "handler panicked before it decided");
 }
 
 pub(crate) fn switch_replaced(status: StatusCode) {
@@ -57,9 +57,21 @@ pub(crate) fn session_lost() {
     );
 }
 
-pub(crate) fn never_switched(protocol: &Protocol, reason: impl Display) {
+/// The client left, or took too long: that is the client's doing.
+pub(crate) fn never_switched(protocol: &Protocol, reason: &dyn Display) {
     ignore!(protocol, reason);
-    event!(WARN, %protocol, %reason, "session never started");
+    event!(DEBUG, %protocol, %reason, "session never started");
+}
+
+/// The server cannot hand its connections over: that is for its author to know.
+pub(crate) fn cannot_switch(error: &dyn Display) {
+    ignore!(error);
+    event!(
+        ERROR,
+        %error,
+        "no session can start: serve connections with `with_upgrades()`, or with \
+         `serve_connection_with_upgrades` of hyper-util"
+    );
 }
 
 pub(crate) fn session_finished(protocol: &Protocol) {
@@ -67,9 +79,14 @@ pub(crate) fn session_finished(protocol: &Protocol) {
     event!(DEBUG, %protocol, "session finished");
 }
 
+/// A connection that breaks is the peer's doing; any other error is the handler's.
 pub(crate) fn session_failed(protocol: &Protocol, error: &(dyn Error + Send + Sync + 'static)) {
     ignore!(protocol, error);
-    event!(WARN, %protocol, %error, "session failed");
+    if error.is::<std::io::Error>() {
+        event!(DEBUG, %protocol, %error, "session failed");
+    } else {
+        event!(WARN, %protocol, %error, "session failed");
+    }
 }
 
 pub(crate) fn session_panicked(protocol: &Protocol, panic: &str) {
@@ -84,6 +101,6 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Cow<'static, str> {
     } else if let Some(message) = panic.downcast_ref::<String>() {
         Cow::Owned(message.clone())
     } else {
-        Cow::Borrowed("it says nothing")
+        Cow::Borrowed("the panic payload is not a string")
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -23,6 +23,9 @@ use tokio::{
 /// connection goes back to be flushed and shut down in order, before the session ends. With
 /// [`downcast`](Self::downcast) and [`into_parts`](Self::into_parts) a handler takes the connection
 /// for itself: then it has to shut it down, and the session ends with the handler.
+///
+/// If a part of it, such as a half of `tokio::io::split`, is still alive in another task when the
+/// handler has ended, the session goes on until that is dropped.
 pub struct Upgraded {
     io: BoxIo,
     /// Where the IO goes in the end, if it belongs to a session.
@@ -80,14 +83,14 @@ impl Upgraded {
 
     /// Takes the connection out, away from its session.
     ///
-    /// Nobody but the caller shuts it down then. All of `read_buf` that is at hand without a read
-    /// is in the parts; for a connection of hyper's that is nothing: its early bytes are read from
-    /// the IO.
+    /// Nobody but the caller shuts it down then. Early bytes of a connection of hyper's are read
+    /// from the IO; `read_buf` has what [`from_parts`](Self::from_parts) was given and nobody read.
     #[must_use]
     pub fn into_parts(self) -> Parts<BoxIo> {
+        let mut io = self.into_box_io();
         Parts {
-            io: self.into_box_io(),
-            read_buf: Bytes::new(),
+            read_buf: std::mem::take(&mut io.read_buf),
+            io,
         }
     }
 
@@ -95,8 +98,8 @@ impl Upgraded {
     ///
     /// `T` is what the server accepted, such as `tokio::net::TcpStream`: the [`TokioIo`] around it
     /// is taken off, and so is the wrapper of hyper-util's `auto` connections, which axum uses.
-    /// Nobody but the caller shuts the connection down then, and `read_buf` has to be taken for
-    /// read before anything is read from `io`.
+    /// Nobody but the caller shuts the connection down then. Process `read_buf` before reading from
+    /// `io`.
     ///
     /// # Errors
     ///
@@ -247,6 +250,8 @@ pub struct Parts<T> {
 /// A connection that no session owns, without its type: what [`Upgraded::into_parts`] takes out.
 pub struct BoxIo {
     kind: SyncWrapper<Kind>,
+    /// Read before everything else.
+    read_buf: Bytes,
     is_write_vectored: bool,
     is_read_to_end: bool,
 }
@@ -254,21 +259,18 @@ pub struct BoxIo {
 enum Kind {
     /// hyper's, with early bytes of its own. It is a box already, so it is not boxed again.
     Hyper(TokioIo<hyper::upgrade::Upgraded>),
-    Other {
-        io: Box<dyn OtherIo>,
-        read_buf: Bytes,
-    },
+    Other(Box<dyn OtherIo>),
     /// It was taken out of its `Upgraded`, which nobody can see any more.
     Gone,
 }
 
 trait OtherIo: AsyncRead + AsyncWrite + Send + Unpin + Any {
-    fn is(&self, id: std::any::TypeId) -> bool;
+    fn is(&self, id: TypeId) -> bool;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> OtherIo for T {
-    fn is(&self, id: std::any::TypeId) -> bool {
+    fn is(&self, id: TypeId) -> bool {
         self.type_id() == id
     }
 
@@ -278,21 +280,22 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> OtherIo for T {
 }
 
 impl BoxIo {
-    fn new(kind: Kind) -> Self {
+    fn new(kind: Kind, read_buf: Bytes) -> Self {
         let is_write_vectored = match &kind {
             Kind::Hyper(io) => io.is_write_vectored(),
-            Kind::Other { io, .. } => io.is_write_vectored(),
+            Kind::Other(io) => io.is_write_vectored(),
             Kind::Gone => false,
         };
         Self {
             kind: SyncWrapper::new(kind),
+            read_buf,
             is_write_vectored,
             is_read_to_end: false,
         }
     }
 
     fn gone() -> Self {
-        Self::new(Kind::Gone)
+        Self::new(Kind::Gone, Bytes::new())
     }
 
     /// Whether the peer's end has been read.
@@ -308,17 +311,34 @@ impl BoxIo {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let read_buf = self.read_buf;
         match self.kind.into_inner() {
-            Kind::Hyper(io) => downcast_hyper(io.into_inner())
-                .map_err(|io| Self::new(Kind::Hyper(TokioIo::new(io)))),
-            Kind::Other { io, read_buf } if OtherIo::is(&*io, std::any::TypeId::of::<T>()) => {
+            Kind::Hyper(io) => match downcast_hyper(io.into_inner()) {
+                Ok(parts) => Ok(Parts {
+                    read_buf: join(read_buf, parts.read_buf),
+                    ..parts
+                }),
+                Err(io) => Err(Self::new(Kind::Hyper(TokioIo::new(io)), read_buf)),
+            },
+            Kind::Other(io) if OtherIo::is(&*io, TypeId::of::<T>()) => {
                 match io.into_any().downcast() {
                     Ok(io) => Ok(Parts { io: *io, read_buf }),
                     Err(_) => unreachable!("the type was compared the line before"),
                 }
             }
-            kind => Err(Self::new(kind)),
+            kind => Err(Self::new(kind, read_buf)),
         }
+    }
+}
+
+/// What is read first, and what is read then.
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    if first.is_empty() {
+        second
+    } else if second.is_empty() {
+        first
+    } else {
+        [first, second].concat().into()
     }
 }
 
@@ -344,7 +364,7 @@ where
 
 impl From<hyper::upgrade::Upgraded> for BoxIo {
     fn from(io: hyper::upgrade::Upgraded) -> Self {
-        Self::new(Kind::Hyper(TokioIo::new(io)))
+        Self::new(Kind::Hyper(TokioIo::new(io)), Bytes::new())
     }
 }
 
@@ -353,10 +373,21 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     fn from(Parts { io, read_buf }: Parts<T>) -> Self {
-        Self::new(Kind::Other {
-            io: Box::new(io),
-            read_buf,
-        })
+        // What `into_parts` took out is not wrapped once more.
+        let mut io = Some(io);
+        match (&mut io as &mut dyn Any)
+            .downcast_mut::<Option<Self>>()
+            .and_then(Option::take)
+        {
+            Some(io) => Self {
+                read_buf: join(read_buf, io.read_buf),
+                ..io
+            },
+            None => match io {
+                Some(io) => Self::new(Kind::Other(Box::new(io)), read_buf),
+                None => Self::gone(),
+            },
+        }
     }
 }
 
@@ -372,22 +403,21 @@ impl AsyncRead for BoxIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let room = buf.remaining();
-        match this.kind.get_mut() {
-            Kind::Hyper(io) => ready!(Pin::new(io).poll_read(cx, buf))?,
-            Kind::Other { io, read_buf } if read_buf.is_empty() => {
-                ready!(Pin::new(io).poll_read(cx, buf))?;
+        if this.read_buf.is_empty() {
+            match this.kind.get_mut() {
+                Kind::Hyper(io) => ready!(Pin::new(io).poll_read(cx, buf))?,
+                Kind::Other(io) => ready!(Pin::new(io).poll_read(cx, buf))?,
+                Kind::Gone => return gone(),
             }
-            Kind::Other { read_buf, .. } => {
-                let early = read_buf.split_to(read_buf.len().min(room));
-                buf.put_slice(&early);
-                if read_buf.is_empty() {
-                    // Even an empty slice keeps the whole buffer that it was cut from.
-                    *read_buf = Bytes::new();
-                }
+            this.is_read_to_end |= room > 0 && buf.remaining() == room;
+        } else {
+            let early = this.read_buf.split_to(this.read_buf.len().min(room));
+            buf.put_slice(&early);
+            if this.read_buf.is_empty() {
+                // Even an empty slice keeps the whole buffer that it was cut from.
+                this.read_buf = Bytes::new();
             }
-            Kind::Gone => return gone(),
         }
-        this.is_read_to_end |= room > 0 && buf.remaining() == room;
         Poll::Ready(Ok(()))
     }
 }
@@ -400,7 +430,7 @@ impl AsyncWrite for BoxIo {
     ) -> Poll<io::Result<usize>> {
         match self.kind() {
             Kind::Hyper(io) => Pin::new(io).poll_write(cx, buf),
-            Kind::Other { io, .. } => Pin::new(io).poll_write(cx, buf),
+            Kind::Other(io) => Pin::new(io).poll_write(cx, buf),
             Kind::Gone => gone(),
         }
     }
@@ -412,7 +442,7 @@ impl AsyncWrite for BoxIo {
     ) -> Poll<io::Result<usize>> {
         match self.kind() {
             Kind::Hyper(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Kind::Other { io, .. } => Pin::new(io).poll_write_vectored(cx, bufs),
+            Kind::Other(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Kind::Gone => gone(),
         }
     }
@@ -424,7 +454,7 @@ impl AsyncWrite for BoxIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.kind() {
             Kind::Hyper(io) => Pin::new(io).poll_flush(cx),
-            Kind::Other { io, .. } => Pin::new(io).poll_flush(cx),
+            Kind::Other(io) => Pin::new(io).poll_flush(cx),
             Kind::Gone => gone(),
         }
     }
@@ -432,7 +462,7 @@ impl AsyncWrite for BoxIo {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.kind() {
             Kind::Hyper(io) => Pin::new(io).poll_shutdown(cx),
-            Kind::Other { io, .. } => Pin::new(io).poll_shutdown(cx),
+            Kind::Other(io) => Pin::new(io).poll_shutdown(cx),
             Kind::Gone => gone(),
         }
     }

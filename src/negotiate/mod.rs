@@ -17,6 +17,17 @@ pub enum Preference {
     Server,
 }
 
+/// What becomes of an upgrade request that offers nothing supported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// It goes to the inner service, which may ignore the offer (RFC 9110 §7.8).
+    #[default]
+    Pass,
+    /// It is refused with 426 and a list of what is supported (RFC 9110 §15.5.22).
+    Refuse,
+}
+
 /// What [`choose`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Choice<'a> {

@@ -1,5 +1,6 @@
 //! The response head of a switch, and what is taken off a response that turned out to be none.
 
+use super::token;
 use crate::Protocol;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -62,13 +63,32 @@ impl Switch {
         // A 426 has an `Upgrade` of its own: what it lists is for the next request.
         if status != StatusCode::UPGRADE_REQUIRED {
             headers.remove(header::UPGRADE);
-            retain(headers, header::CONNECTION, |value| {
-                !value.as_bytes().eq_ignore_ascii_case(b"upgrade")
-            });
+            remove_upgrade_option(headers);
         }
         for (name, added) in &self.added {
             retain(headers, name.clone(), |value| value != added);
         }
+    }
+}
+
+/// Takes `upgrade` out of the options of `Connection`, also where a layer has joined them.
+fn remove_upgrade_option(headers: &mut HeaderMap) {
+    let mut others: Vec<u8> = Vec::new();
+    for option in headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| token::members(line.as_bytes()))
+        .filter(|option| !option.eq_ignore_ascii_case(b"upgrade"))
+    {
+        if !others.is_empty() {
+            others.extend_from_slice(b", ");
+        }
+        others.extend_from_slice(option);
+    }
+    headers.remove(header::CONNECTION);
+    if !others.is_empty() {
+        let others = HeaderValue::from_bytes(&others).expect("parts of field values are one");
+        headers.insert(header::CONNECTION, others);
     }
 }
 
@@ -100,7 +120,8 @@ mod tests {
 
         let mut headers = switch.headers();
         headers.append(header::VARY, value("accept-encoding"));
-        headers.append(header::CONNECTION, value("close"));
+        headers.append(header::CONNECTION, value("Upgrade , close"));
+        headers.append(header::CONNECTION, value("te"));
         switch.strip(StatusCode::FORBIDDEN, &mut headers);
 
         let left: Vec<_> = headers
@@ -109,7 +130,7 @@ mod tests {
             .collect();
         assert_eq!(left.len(), 2, "{left:?}");
         assert_eq!(headers[header::VARY], "accept-encoding");
-        assert_eq!(headers[header::CONNECTION], "close");
+        assert_eq!(headers[header::CONNECTION], "close, te");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Session {
         self.request.as_deref()
     }
 
-    /// The connection, without the rest.
+    /// The connection. The rest is dropped at once, with what layers left in the extensions.
     #[must_use]
     pub fn into_io(self) -> Upgraded {
         self.io

@@ -23,8 +23,8 @@ async fn run(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     let protocol = accepted.protocol.clone();
     let io = match within(accepted.settings.handshake_timeout(), upgrade).await {
         Some(Ok(io)) => io,
-        Some(Err(error)) => return trace::never_switched(&protocol, &*error),
-        None => return trace::never_switched(&protocol, "the switch was not sent in time"),
+        Some(Err(error)) => return trace::never_switched(&protocol, &error),
+        None => return trace::never_switched(&protocol, &"the switch was not sent in time"),
     };
 
     let (io, returned) = Upgraded::owned_by_session(io);

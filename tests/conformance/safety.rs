@@ -20,7 +20,8 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{
-    Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, handler_fn,
+    Accept, ProtocolHandler, Rejection, Session, Unsupported, UpgradeLayer, UpgradeRequest,
+    handler_fn,
 };
 
 #[tokio::test]
@@ -84,6 +85,26 @@ async fn s1_a_panic_in_accept_is_a_500() {
     );
     assert_eq!(
         log.lines("cannot decide on /").len(),
+        2,
+        "the panic, and the refusal it led to"
+    );
+    peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
+    assert_eq!(peer.response().await.1, "plain GET /next");
+}
+
+#[tokio::test]
+async fn s1_a_panic_in_wants_is_a_500() {
+    let (log, _guard) = Log::start();
+    let choosy = handler_fn(speak_echo).when(|parts| panic!("cannot judge {}", parts.uri));
+    let layer = UpgradeLayer::new().protocol("echo", choosy);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let (refusal, _) = peer.response().await;
+    refusal.assert_no_handshake();
+    assert_eq!(refusal.status, 500);
+    assert_eq!(
+        log.lines("cannot judge /").len(),
         2,
         "the panic, and the refusal it led to"
     );
@@ -169,13 +190,46 @@ async fn s2_a_late_decision_is_a_504() {
 }
 
 #[tokio::test]
+async fn s2_the_accept_timeout_ends_the_decision_where_hyper_allows_half_closed_clients() {
+    let handler = Undecided::default();
+    let layer = UpgradeLayer::new()
+        .protocol("echo", handler.clone())
+        .accept_timeout(Duration::from_millis(1));
+    let server = Server::start_via(Via::HalfClose, layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    drop(peer);
+    until(&handler.given_up, 1).await;
+}
+
+#[tokio::test]
+async fn s2_a_half_closed_client_is_answered_where_hyper_allows_it() {
+    let layer = UpgradeLayer::new().protocol("echo", echo());
+    let server = Server::start_via(Via::HalfClose, layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[]) + "all there is").await;
+    peer.finish().await;
+    peer.head().await.assert_switched("echo");
+    assert_eq!(
+        text(&peer.rest().await.expect("an orderly end")),
+        "all there is"
+    );
+}
+
+#[tokio::test]
 async fn s2_a_session_whose_client_left_ends() {
     let handler = Counted::default();
     let layer = UpgradeLayer::new().protocol("echo", handler.clone());
     let server = Server::start(layer.layer(service_fn(plain))).await;
-    for early in ["", "early"] {
+    for (count, early) in [(1, ""), (2, "early")] {
         let mut peer = server.connect().await;
         peer.send(offer("echo", &[]) + early).await;
+        soon(async {
+            while handler.accepted() < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         drop(peer);
         server.connections_ended().await;
         soon(async {
@@ -226,7 +280,7 @@ async fn s3_no_header_of_the_request_is_copied() {
         .protocol("echo", echo())
         .accept_timeout(Duration::from_millis(1))
         .body_limit(3)
-        .refuse_unsupported();
+        .unsupported(Unsupported::Refuse);
     let server = Server::start(layer.layer(service_fn(plain))).await;
     for (offered, more, status) in [
         ("marked, echo", &[][..], 101),
@@ -254,7 +308,7 @@ async fn assert_response_survives<Io: AsyncRead + AsyncWrite + Unpin>(mut peer: 
     peer.send(vec![b'x'; 500_000]).await;
     let (refusal, body) = peer.response().await;
     assert_eq!(refusal.status, 413);
-    assert!(body.contains("left to read"), "{body}");
+    assert!(body.contains("exceeds 65536 bytes"), "{body}");
     // An end in order, not a reset. On TLS: with a close_notify.
     peer.expect_end().await;
 }

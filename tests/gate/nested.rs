@@ -11,7 +11,8 @@ use std::time::Duration;
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
-    Accept, ProtocolHandler as _, Rejection, UpgradeLayer, UpgradeRequest, handler_fn, testing,
+    Accept, ProtocolHandler as _, Rejection, Unsupported, UpgradeLayer, UpgradeRequest, handler_fn,
+    testing,
 };
 
 #[tokio::test]
@@ -203,7 +204,7 @@ async fn handlers_of_one_protocol_are_asked_in_order() {
                 .when(|parts| parts.uri.path().starts_with("/public")),
         )
         .protocol("echo", echo())
-        .refuse_unsupported();
+        .unsupported(Unsupported::Refuse);
     let service = layer.layer(service_fn(plain));
     for (path, protocols, outcome) in [
         ("/private/1", "chat", Some("chat")),

@@ -235,7 +235,7 @@ async fn a_connection_without_upgrades_says_what_is_missing() {
     })
     .await;
     assert_eq!(handler.started(), 0);
-    let reported = log.lines("session never started");
+    let reported = log.lines("no session can start");
     assert!(
         reported.len() == 1 && reported[0].contains("with_upgrades"),
         "{reported:?}"

@@ -28,6 +28,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 use tower::Service;
@@ -61,6 +62,8 @@ pub enum Via {
     Http1,
     /// hyper-util's `auto` connection, as `axum::serve` has it.
     Auto,
+    /// hyper's own, and a client may shut its side down before it is answered.
+    HalfClose,
     /// hyper's own, without `with_upgrades`.
     NoUpgrades,
 }
@@ -134,6 +137,24 @@ impl Server {
         }
     }
 
+    /// Beside the server: how many bytes it has read so far.
+    pub async fn start_metered<S, B>(via: Via, service: S) -> (Self, watch::Receiver<usize>)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let (read, has_read) = watch::channel(0);
+        let server = Self::start_with(via, service, move |io| {
+            let read = read.clone();
+            async move { Ok(meter::Metered::new(io, read)) }
+        });
+        (server.await, has_read)
+    }
+
     pub async fn connect(&self) -> Peer<TcpStream> {
         Peer::new(TcpStream::connect(self.address).await.expect("loopback"))
     }
@@ -167,9 +188,10 @@ where
     B::Error: Into<BoxError>,
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let http1 = hyper::server::conn::http1::Builder::new();
+    let mut http1 = hyper::server::conn::http1::Builder::new();
+    http1.half_close(via == Via::HalfClose);
     match via {
-        Via::Http1 => http1.serve_connection(io, service).with_upgrades().await?,
+        Via::Http1 | Via::HalfClose => http1.serve_connection(io, service).with_upgrades().await?,
         Via::NoUpgrades => http1.serve_connection(io, service).await?,
         Via::Auto => {
             auto::Builder::new(TokioExecutor::new())

@@ -1,0 +1,149 @@
+//! The body of an upgrade request: read by its handler, and the rest of it by the layer.
+
+use crate::{BoxError, Rejection, body::ErasedBody, time::within};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+/// The body of an upgrade request, as its handler reads it.
+///
+/// It is a [`Body`] of [`Bytes`]. What a handler leaves of it is read and dropped before the
+/// connection switches, up to [`UpgradeLayer::body_limit`](crate::UpgradeLayer::body_limit). After
+/// an error the connection does not switch any more, whatever the handler makes of the error.
+pub struct RequestBody {
+    body: ErasedBody,
+    timeout: Duration,
+    was_polled: bool,
+    /// The end of the request is not known any more.
+    is_broken: bool,
+}
+
+impl RequestBody {
+    /// `timeout` is how long it may take to read it to the end.
+    pub(crate) fn new<B>(body: B, timeout: Duration) -> Self
+    where
+        B: Body + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self {
+            body: ErasedBody::new(body),
+            timeout,
+            was_polled: false,
+            is_broken: false,
+        }
+    }
+
+    /// Whether anybody has asked for a part of it yet.
+    pub(crate) fn was_polled(&self) -> bool {
+        self.was_polled
+    }
+
+    /// Reads the rest of it.
+    pub(crate) async fn read(&mut self, limit: u64) -> Result<Bytes, Unread> {
+        let mut bytes = BytesMut::new();
+        self.for_each(limit, |data| bytes.extend_from_slice(data))
+            .await?;
+        Ok(bytes.freeze())
+    }
+
+    /// Reads the rest of it and drops it.
+    pub(crate) async fn discard(&mut self, limit: u64) -> Result<(), Unread> {
+        self.for_each(limit, |_| {}).await
+    }
+
+    async fn for_each(&mut self, limit: u64, mut take: impl FnMut(&Bytes)) -> Result<(), Unread> {
+        if self.is_broken {
+            return Err(Unread::Broken("it could not be read before".into()));
+        }
+        // What says that it is too long is not asked for: the client may wait for a 100.
+        if self.size_hint().lower() > limit {
+            return Err(Unread::TooLong(limit));
+        }
+        let timeout = self.timeout;
+        let read = async {
+            let mut length = 0;
+            while let Some(frame) = self.frame().await {
+                if let Some(data) = frame.map_err(Unread::Broken)?.data_ref() {
+                    length += data.len() as u64;
+                    if length > limit {
+                        return Err(Unread::TooLong(limit));
+                    }
+                    take(data);
+                }
+            }
+            Ok(())
+        };
+        match within(timeout, read).await {
+            Some(result) => result,
+            None => {
+                self.is_broken = true;
+                Err(Unread::Late)
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.was_polled = true;
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.is_broken |= matches!(frame, Some(Err(_)));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RequestBody")
+            .field(&self.size_hint())
+            .finish()
+    }
+}
+
+/// Why a body was not read to its end.
+pub(crate) enum Unread {
+    TooLong(u64),
+    Late,
+    Broken(BoxError),
+}
+
+impl From<Unread> for Rejection {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLong(limit) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the unread request body exceeds {limit} bytes"),
+            ),
+            Unread::Late => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the request body did not arrive in time",
+            ),
+            Unread::Broken(error) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "the request body could not be read",
+            )
+            .with_source(error),
+        }
+    }
+}
