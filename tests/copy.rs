@@ -147,6 +147,60 @@ async fn what_never_waits_lets_others_run() {
     }
 }
 
+/// Ends, and must not be read from again.
+#[derive(Default)]
+struct EndsOnce {
+    has_ended: bool,
+}
+
+impl AsyncRead for EndsOnce {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        assert!(!self.has_ended, "read again after the end");
+        self.has_ended = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Is flushed only when it is asked twice.
+#[derive(Default)]
+struct SlowFlush {
+    was_asked: bool,
+}
+
+impl AsyncWrite for SlowFlush {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.was_asked {
+            self.was_asked = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        panic!("the writer is not shut down")
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_ended_is_left_alone() {
+    let (mut reader, mut writer) = (EndsOnce::default(), SlowFlush::default());
+    assert_eq!(copy(&mut reader, &mut writer).await.expect("memory"), 0);
+    assert!(writer.was_asked, "the end is flushed");
+}
+
 /// Fails when it is read from.
 struct Broken;
 

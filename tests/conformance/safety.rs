@@ -350,18 +350,20 @@ async fn s6_a_long_refusal_that_closes_is_not_cut() {
     }
 }
 
-async fn tls_server(layer: UpgradeLayer) -> (Server, Tls) {
+async fn tls_server(via: Via, layer: UpgradeLayer) -> (Server, Tls) {
     let tls = Tls::new();
     let acceptor = tls.acceptor.clone();
     let service = layer.layer(service_fn(plain));
-    let server = Server::start_with(Via::Http1, service, move |io| acceptor.accept(io)).await;
+    let server = Server::start_with(via, service, move |io| acceptor.accept(io)).await;
     (server, tls)
 }
 
 #[tokio::test]
 async fn s6_a_refusal_that_closes_ends_tls_with_a_close_notify() {
-    let (server, tls) = tls_server(UpgradeLayer::new().protocol("echo", echo())).await;
-    assert_response_survives(tls.connect(server.connect().await).await).await;
+    for via in [Via::Http1, Via::Auto] {
+        let (server, tls) = tls_server(via, UpgradeLayer::new().protocol("echo", echo())).await;
+        assert_response_survives(tls.connect(server.connect().await).await).await;
+    }
 }
 
 #[tokio::test]
@@ -372,7 +374,7 @@ async fn s6_the_later_end_after_a_refusal_has_a_close_notify() {
             Err(StatusCode::FORBIDDEN.into())
         }
     }
-    let (server, tls) = tls_server(UpgradeLayer::new().protocol("no", Refuse)).await;
+    let (server, tls) = tls_server(Via::Http1, UpgradeLayer::new().protocol("no", Refuse)).await;
     for next in ["", "Connection: close"] {
         let mut peer = tls.connect(server.connect().await).await;
         for _ in 0..3 {
@@ -396,7 +398,11 @@ async fn s6_a_session_ends_with_what_was_written_and_a_close_notify() {
         session.io_mut().write_all(&[b'x'; 100_000]).await?;
         Err("the handler fails without reading".into())
     });
-    let (server, tls) = tls_server(UpgradeLayer::new().protocol("brief", brief.clone())).await;
+    let (server, tls) = tls_server(
+        Via::Auto,
+        UpgradeLayer::new().protocol("brief", brief.clone()),
+    )
+    .await;
     let mut peer = tls.connect(server.connect().await).await;
     peer.send(offer("brief", &[]) + "unread bytes, for which a socket would be reset")
         .await;

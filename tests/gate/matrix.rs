@@ -50,6 +50,8 @@ pub(crate) struct Row {
     pub(crate) status: u16,
     /// Whether the decision takes for ever.
     pub(crate) undecided: bool,
+    /// Whether the handler is asked at all.
+    pub(crate) reaches_handler: bool,
     /// Whether the row makes sense around the layer that commits: there a layer may act on the
     /// request, or give up, but what it does to the response nobody sees.
     pub(crate) around: bool,
@@ -73,6 +75,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &[],
         status: 504,
         undecided: true,
+        reaches_handler: true,
         around: true,
     },
     Row {
@@ -81,6 +84,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &[],
         status: 408,
         undecided: true,
+        reaches_handler: true,
         around: true,
     },
     Row {
@@ -89,6 +93,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &["Accept-Encoding: identity;q=0"],
         status: 406,
         undecided: false,
+        reaches_handler: true,
         around: false,
     },
     Row {
@@ -101,6 +106,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &[],
         status: 403,
         undecided: false,
+        reaches_handler: true,
         around: false,
     },
     Row {
@@ -114,6 +120,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &[],
         status: 403,
         undecided: false,
+        reaches_handler: true,
         around: false,
     },
     Row {
@@ -129,6 +136,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &[],
         status: 418,
         undecided: false,
+        reaches_handler: true,
         around: false,
     },
     Row {
@@ -137,6 +145,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &[],
         status: 200,
         undecided: false,
+        reaches_handler: true,
         around: false,
     },
     Row {
@@ -153,6 +162,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &[],
         status: 500,
         undecided: false,
+        reaches_handler: true,
         around: false,
     },
     Row {
@@ -161,6 +171,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &["Accept: text/plain"],
         status: 406,
         undecided: false,
+        reaches_handler: false,
         around: true,
     },
     Row {
@@ -174,6 +185,7 @@ pub(crate) const ROWS: &[Row] = &[
         lines: &[],
         status: 401,
         undecided: false,
+        reaches_handler: true,
         around: false,
     },
 ];
@@ -182,6 +194,7 @@ pub(crate) const ROWS: &[Row] = &[
 #[derive(Clone)]
 struct Handler {
     undecided: bool,
+    asked: Arc<AtomicUsize>,
     started: Arc<AtomicUsize>,
     token: Arc<()>,
 }
@@ -190,9 +203,14 @@ impl Handler {
     fn new(undecided: bool) -> Self {
         Self {
             undecided,
+            asked: Arc::default(),
             started: Arc::default(),
             token: Arc::default(),
         }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     fn started(&self) -> usize {
@@ -208,6 +226,7 @@ impl Handler {
 
 impl ProtocolHandler for Handler {
     async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let token = Arc::clone(&self.token);
         if self.undecided {
             std::future::pending::<()>().await;
@@ -325,9 +344,21 @@ async fn a_client_that_disconnects_leaves_nothing_behind() {
     for (row, around) in cases() {
         for early in ["", "bytes of the protocol"] {
             let handler = Handler::new(row.undecided);
-            let server = Server::start(stack(row, around, &handler)).await;
+            let stack = stack(row, around, &handler);
+            let (server, mut has_read) = Server::start_metered(Via::Http1, stack).await;
             let mut peer = server.connect().await;
-            peer.send(request(row, "Upgrade") + early).await;
+            let request = request(row, "Upgrade") + early;
+            peer.send(&request).await;
+            // The request has reached the handler, or the layer that keeps it away.
+            soon(has_read.wait_for(|total| *total == request.len()))
+                .await
+                .expect("a server");
+            assert_eq!(
+                handler.asked(),
+                usize::from(row.reaches_handler),
+                "{}",
+                row.name
+            );
             drop(peer);
             server.connections_ended().await;
             soon(async {

@@ -8,11 +8,11 @@ use crate::support::{
 use axum::{Router, routing::get};
 use http::{Request, StatusCode};
 use std::time::Duration;
-use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower::{Layer as _, Service as _, ServiceBuilder, service_fn};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
-    Accept, ProtocolHandler as _, Rejection, Unsupported, UpgradeLayer, UpgradeRequest, handler_fn,
-    testing,
+    Accept, PendingUpgrade, ProtocolHandler as _, Rejection, Unsupported, UpgradeLayer,
+    UpgradeRequest, Upgraded, handler_fn, testing,
 };
 
 #[tokio::test]
@@ -235,4 +235,36 @@ async fn a_handler_behind_an_arc_is_a_handler() {
         .expect("a request");
     let exchange = testing::upgrade(service.into_service(), request).await;
     let _peer = exchange.expect("a response").expect_switched("b");
+}
+
+#[tokio::test]
+async fn a_decision_after_the_outermost_layer_has_given_up_starts_nothing() {
+    // An inner layer that hands its requests to a worker, which can outlive their response future.
+    let (worker, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    let handing_over = service_fn(move |request: Request<String>| {
+        worker.send(request).expect("a worker");
+        std::future::pending::<Result<http::Response<String>, std::convert::Infallible>>()
+    });
+    let mut outermost = UpgradeLayer::new().layer(handing_over);
+    let (hand_over, io) = tokio::sync::oneshot::channel::<Upgraded>();
+    let mut request = testing::request("echo")
+        .body(String::new())
+        .expect("a request");
+    request
+        .extensions_mut()
+        .insert(PendingUpgrade::new(async move { Ok(io.await?) }));
+    drop(outermost.call(request));
+
+    let handler = Counted::default();
+    let decides = UpgradeLayer::new()
+        .protocol("echo", handler.clone())
+        .layer(service_fn(plain));
+    let request = requests.recv().await.expect("a request");
+    let response = tower::ServiceExt::oneshot(decides.clone(), request)
+        .await
+        .expect("infallible");
+    assert_eq!((response.status().as_u16(), handler.accepted()), (101, 1));
+    assert!(hand_over.is_closed(), "nobody waits for the connection");
+    drop(response);
+    assert_eq!((handler.started(), handler.held()), (0, 0));
 }

@@ -129,6 +129,34 @@ async fn from_parts_downcasts_to_what_it_was_made_of() {
     assert_eq!(parts.read_buf, "early");
 }
 
+#[tokio::test]
+async fn parts_go_out_and_in_again() {
+    let (io, mut peer) = tokio::io::duplex(64);
+    let mut io = Upgraded::from_parts(Parts {
+        io,
+        read_buf: Bytes::from_static(b"early bytes"),
+    });
+    let mut first = [0; 6];
+    io.read_exact(&mut first).await.expect("early bytes");
+    let parts = io.into_parts();
+    assert_eq!((&first, &parts.read_buf[..]), (b"early ", &b"bytes"[..]));
+
+    peer.write_all(b" and late ones").await.expect("memory");
+    let io = Upgraded::from_parts(Parts {
+        io: parts.io,
+        read_buf: parts.read_buf,
+    });
+    let parts = io
+        .downcast::<tokio::io::DuplexStream>()
+        .expect("still what it was made of");
+    assert_eq!(parts.read_buf, "bytes");
+    let mut io = Upgraded::from_parts(parts);
+    drop(peer);
+    let mut rest = String::new();
+    io.read_to_string(&mut rest).await.expect("memory");
+    assert_eq!(rest, "bytes and late ones");
+}
+
 /// Tells how it was written to.
 struct Vectored(mpsc::UnboundedSender<usize>);
 

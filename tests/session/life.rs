@@ -1,6 +1,6 @@
 //! From the switch to the end.
 
-use crate::support::{Server, Via, handlers::Counted, log::Log, offer, plain, soon};
+use crate::support::{Peer, Server, Via, handlers::Counted, log::Log, offer, plain, soon};
 use http::{Request, StatusCode};
 use std::time::Duration;
 use tokio::{
@@ -367,4 +367,36 @@ async fn a_peer_that_does_not_end_is_waited_for_a_second() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(before.elapsed().as_millis() / 100, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_long_refusal_the_connection_is_kept_for_as_long_as_the_docs_say() {
+    /// Refuses with so many bytes.
+    struct Refuse(usize);
+    impl ProtocolHandler for Refuse {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(Rejection::new(StatusCode::FORBIDDEN, "x".repeat(self.0)))
+        }
+    }
+    // A short one is sent at once, so that the connection can end; then it is lingered for.
+    for (length, seconds) in [(16 * 1024, 0), (16 * 1024 + 1, 10)] {
+        let service = UpgradeLayer::new()
+            .protocol("echo", Refuse(length))
+            .into_service();
+        let service = hyper_util::service::TowerToHyperService::new(service);
+        let (peer, io) = tokio::io::duplex(1024 * 1024);
+        let io = hyper_util::rt::TokioIo::new(io);
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(io, service)
+            .with_upgrades();
+        tokio::spawn(connection);
+        let mut peer = Peer::new(peer);
+        // The body is too long to be read, and the client neither sends it nor leaves.
+        peer.send(offer("echo", &["Content-Length: 1000000"])).await;
+        let (head, body) = peer.response().await;
+        assert_eq!((head.status, body.len()), (403, length));
+        let before = tokio::time::Instant::now();
+        peer.expect_end().await;
+        assert_eq!(before.elapsed().as_secs(), seconds, "{length} bytes");
+    }
 }

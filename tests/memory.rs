@@ -1,0 +1,82 @@
+//! What an idle session holds: no buffer, no request, little else.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+};
+use support::handlers::speak_echo;
+use tokio::runtime::Builder;
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{UpgradeLayer, handler_fn};
+
+/// What is resident is this and what the allocator and the pages add: see `benches/memory.rs`.
+const LIMIT: i64 = 1280;
+
+/// Opens a session whose head fills the server's buffer, and hears one echo.
+fn open(server: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect(server).expect("loopback");
+    let padding = "x".repeat(4000);
+    let request = support::offer("echo", &[&format!("X-Padding: {padding}")]);
+    client.write_all(request.as_bytes()).expect("a socket");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).expect("a switch");
+        answer.extend(byte);
+    }
+    client.write_all(&[7; 64]).expect("a socket");
+    client.read_exact(&mut [0; 64]).expect("an echo");
+    client
+}
+
+/// Heap bytes that a server with one thread holds with so many idle sessions.
+fn held(sessions: usize) -> i64 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    listener.set_nonblocking(true).expect("a socket");
+    let clients = std::thread::spawn(move || {
+        let clients: Vec<_> = (0..sessions).map(|_| open(address)).collect();
+        // One more that comes and goes: when it has gone, all others are idle.
+        let mut last = open(address);
+        last.shutdown(std::net::Shutdown::Write).expect("a socket");
+        assert_eq!(last.read(&mut [0]).expect("the end"), 0);
+        clients
+    });
+
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut held_clients = None;
+    let info = allocation_counter::measure(|| {
+        runtime.block_on(async {
+            let service = UpgradeLayer::new().protocol("echo", handler_fn(speak_echo));
+            let service = service.layer(service_fn(support::plain));
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            for _ in 0..=sessions {
+                let (io, _) = listener.accept().await.expect("a client");
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(io), TowerToHyperService::new(service.clone()));
+                tokio::spawn(connection.with_upgrades());
+            }
+            while !clients.is_finished() {
+                tokio::task::yield_now().await;
+            }
+            held_clients = Some(clients.join().expect("no panic"));
+        });
+    });
+    drop(runtime);
+    info.bytes_current
+}
+
+#[test]
+fn an_idle_session_holds_little() {
+    let (few, many) = (held(10), held(110));
+    let session = (many - few) / 100;
+    assert!(session > 0, "the counter counts");
+    assert!(session <= LIMIT, "{session} bytes of the heap");
+}
