@@ -201,6 +201,56 @@ async fn a_reader_that_has_ended_is_left_alone() {
     assert!(writer.was_asked, "the end is flushed");
 }
 
+/// Takes everything, and counts how often it is flushed.
+#[derive(Default)]
+struct Counts {
+    flushes: usize,
+}
+
+impl AsyncWrite for Counts {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushes += 1;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        panic!("the writer is not shut down")
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_flushed_once() {
+    let (mut source, mut reader) = tokio::io::duplex(64);
+    let mut writer = Counts::default();
+    source.write_all(b"hello").await.expect("memory");
+    let mut copying = Box::pin(copy(&mut reader, &mut writer));
+    for _ in 0..3 {
+        assert!(futures_util::poll!(&mut copying).is_pending());
+    }
+    drop(copying);
+    assert_eq!(writer.flushes, 1);
+}
+
+#[tokio::test]
+async fn the_end_is_flushed() {
+    // Nothing is waited for between the last byte and the end.
+    let (writer, mut sink) = tokio::io::duplex(64);
+    let mut writer = tokio::io::BufWriter::new(writer);
+    let copied = copy(&mut &b"hello"[..], &mut writer).await;
+    assert_eq!(copied.expect("memory"), 5);
+    let mut received = [0; 5];
+    let read = futures_util::poll!(Box::pin(sink.read_exact(&mut received)));
+    assert!(read.is_ready(), "it is still in the writer");
+}
+
 /// Fails when it is read from.
 struct Broken;
 
@@ -237,4 +287,64 @@ fn a_waiting_copy_holds_no_buffer() {
     let info = allocation_counter::measure(|| waiting.extend((0..10).map(|_| wait())));
     let held = info.bytes_current / 10;
     assert!(held < 1024, "{held} bytes are held by a copy that waits");
+}
+
+const BUFFER: u64 = 64 * 1024;
+
+/// A copy in which one byte was read, that `writer` is asked to take.
+fn polled_once(mut writer: impl AsyncWrite + Unpin) -> impl Sized {
+    let (mut source, mut reader) = tokio::io::duplex(64);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let sending = std::pin::pin!(source.write_all(b"x")).poll(&mut cx);
+    assert!(sending.is_ready());
+    let mut copying = Box::pin(async move { copy(&mut reader, &mut writer).await });
+    assert!(copying.as_mut().poll(&mut cx).is_pending());
+    (source, copying)
+}
+
+/// Takes nothing.
+struct Full;
+
+impl AsyncWrite for Full {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[test]
+fn a_buffer_goes_from_copy_to_copy() {
+    let _first = polled_once(tokio::io::sink());
+    let again = || {
+        // It is given back where all was written and more is waited for, and where it was in use.
+        let _waits = polled_once(tokio::io::sink());
+        drop(polled_once(Full));
+    };
+    let info = allocation_counter::measure(|| {
+        for _ in 0..10 {
+            again();
+        }
+    });
+    assert!(info.bytes_total < BUFFER, "{} bytes", info.bytes_total);
+}
+
+#[test]
+fn a_thread_keeps_a_few_buffers_and_no_more() {
+    let crowd = || drop((0..20).map(|_| polled_once(Full)).collect::<Vec<_>>());
+    let held = allocation_counter::measure(crowd).bytes_current;
+    let held = u64::try_from(held).expect("some are kept");
+    assert!((2 * BUFFER..8 * BUFFER).contains(&held), "{held} bytes");
+    let made = allocation_counter::measure(crowd).bytes_total;
+    assert!(made < 18 * BUFFER + 20 * 4096, "{made} bytes");
 }

@@ -5,9 +5,16 @@ mod support;
 
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::BoxBody};
-use std::{collections::VecDeque, convert::Infallible, error::Error, fmt};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    error::Error,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
 use support::{
     Server, Via,
     handlers::{Counted, echo},
@@ -16,7 +23,8 @@ use support::{
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
-    Accept, BoxError, ProtocolHandler, Rejection, ResponseBody, UpgradeLayer, UpgradeRequest,
+    Accept, BoxError, PendingUpgrade, ProtocolHandler, Rejection, ResponseBody, UpgradeLayer,
+    UpgradeRequest,
 };
 
 async fn assert_echoes(server: &Server, path: &str) {
@@ -161,6 +169,60 @@ async fn the_error_is_the_inner_services() {
     assert_eq!(response.err(), Some(Inner));
 }
 
+/// Is not ready, and fails when it is asked again.
+#[derive(Clone)]
+struct Unready {
+    asked: usize,
+}
+
+impl Service<Request<String>> for Unready {
+    type Response = Response<String>;
+    type Error = Inner;
+    type Future = std::future::Ready<Result<Response<String>, Inner>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Inner>> {
+        self.asked += 1;
+        if self.asked == 1 {
+            Poll::Pending
+        } else {
+            Poll::Ready(Err(Inner))
+        }
+    }
+
+    fn call(&mut self, _request: Request<String>) -> Self::Future {
+        panic!("it is not ready")
+    }
+}
+
+#[test]
+fn it_is_ready_when_the_inner_service_is() {
+    let layer = UpgradeLayer::new().protocol("echo", echo());
+    let mut service = layer.layer(Unready { asked: 0 });
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert_eq!(service.poll_ready(&mut cx), Poll::Pending);
+    assert_eq!(service.poll_ready(&mut cx), Poll::Ready(Err(Inner)));
+}
+
+#[tokio::test]
+async fn a_leaf_knows_no_upgrade_beyond_http_1() {
+    let leaf = UpgradeLayer::new().protocol("echo", echo()).into_service();
+    for (version, status, upgrade) in [
+        (Version::HTTP_11, 426, Some("echo")),
+        (Version::HTTP_2, 400, None),
+        (Version::HTTP_3, 400, None),
+    ] {
+        let mut request = Request::new(String::new());
+        *request.version_mut() = version;
+        let response = leaf.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), status, "{version:?}");
+        let headers = response.headers();
+        let value = headers.get("upgrade").map(|value| value.as_bytes());
+        assert_eq!(value, upgrade.map(str::as_bytes), "{version:?}");
+        assert_eq!(headers.contains_key("connection"), upgrade.is_some());
+        assert_eq!(headers["content-type"], "text/plain; charset=utf-8");
+    }
+}
+
 #[tokio::test]
 async fn an_error_of_the_inner_service_starts_nothing() {
     let handler = Counted::default();
@@ -230,6 +292,88 @@ fn what_users_hold_is_send_and_sync() {
     send_and_sync::<Rejection>();
     send_and_sync::<ResponseBody<String>>();
     send_and_sync::<tower_upgrade::PendingUpgrade>();
+}
+
+/// A body of one frame that must not be asked for more once it has ended.
+struct OnceOnly {
+    /// Whether it says that the frame is the last, or ends when it is asked for another.
+    says_its_end: bool,
+    asked: usize,
+}
+
+impl http_body::Body for OnceOnly {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        assert!(!self.is_end_stream(), "it was asked behind its end");
+        self.asked += 1;
+        match self.asked {
+            1 => Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"x"))))),
+            2 => Poll::Ready(None),
+            _ => panic!("it was asked behind its end"),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.says_its_end && self.asked > 0
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_not_asked_behind_its_end() {
+    struct ReadAll;
+    impl ProtocolHandler for ReadAll {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            let body = request.read_body(10).await?;
+            assert_eq!(body, "x");
+            assert!(http_body::Body::is_end_stream(request.body_mut()));
+            Ok(Accept::new(|_session| async { Ok(()) }))
+        }
+    }
+    for says_its_end in [false, true] {
+        let mut request = Request::get("/")
+            .header("connection", "upgrade")
+            .header("upgrade", "echo")
+            .body(OnceOnly {
+                says_its_end,
+                asked: 0,
+            })
+            .expect("a request");
+        let never = std::future::pending();
+        request.extensions_mut().insert(PendingUpgrade::new(never));
+        let inner = service_fn(|_: Request<OnceOnly>| async {
+            Ok::<_, Infallible>(Response::new(String::new()))
+        });
+        let layer = UpgradeLayer::new().protocol("echo", ReadAll);
+        let response = layer.layer(inner).oneshot(request).await;
+        assert_eq!(response.expect("infallible").status(), 101);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_body_ends_with_its_head() {
+    struct Refuse;
+    impl ProtocolHandler for Refuse {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(Response::new(String::new()).into())
+        }
+    }
+    let mut request = Request::get("/")
+        .header("connection", "upgrade")
+        .header("upgrade", "echo")
+        .body(String::new())
+        .expect("a request");
+    let never = std::future::pending();
+    request.extensions_mut().insert(PendingUpgrade::new(never));
+    let layer = UpgradeLayer::new().protocol("echo", Refuse);
+    let response = layer.layer(service_fn(plain)).oneshot(request).await;
+    let body = response.expect("infallible").into_body();
+    assert!(http_body::Body::is_end_stream(&body));
+    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(0));
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{
-    Accept, ProtocolHandler, Rejection, Session, Unsupported, UpgradeLayer, UpgradeRequest,
-    handler_fn,
+    Accept, BoxError, ProtocolHandler, Rejection, Session, Unsupported, UpgradeLayer,
+    UpgradeRequest, handler_fn,
 };
 
 #[tokio::test]
@@ -62,6 +62,43 @@ async fn s1_a_panic_ends_its_session_and_no_other() {
     let mut next = server.connect().await;
     next.send(offer("echo", &[])).await;
     next.head().await.assert_switched("echo");
+}
+
+#[tokio::test]
+async fn s1_a_panic_before_there_is_a_future_is_a_panic_like_others() {
+    struct Panics;
+    impl ProtocolHandler for Panics {
+        #[allow(clippy::manual_async_fn, reason = "it panics before there is a future")]
+        fn accept(
+            &self,
+            request: &mut UpgradeRequest,
+        ) -> impl Future<Output = Result<Accept, Rejection>> + Send {
+            assert_ne!(request.protocol(), &"early", "no future to decide");
+            let speak = |_session: Session| -> std::future::Ready<Result<(), BoxError>> {
+                panic!("no future to speak")
+            };
+            std::future::ready(Ok(Accept::new(speak)))
+        }
+    }
+    let (log, _guard) = Log::start();
+    let layer = UpgradeLayer::new()
+        .protocol("early", Panics)
+        .protocol("late", Panics);
+    let (server, tls) = tls_server(Via::Http1, layer).await;
+    let mut peer = tls.connect(server.connect().await).await;
+    peer.send(offer("early", &[])).await;
+    assert_eq!(peer.response().await.0.status, 500);
+    let reported = log.lines("handler panicked before it decided");
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    peer.send(offer("late", &[])).await;
+    peer.head().await.assert_switched("late");
+    // With a close_notify: an end in order.
+    peer.expect_end().await;
+    let reported = log.lines("session panicked");
+    assert!(
+        reported.len() == 1 && reported[0].contains("no future to speak"),
+        "{reported:?}"
+    );
 }
 
 #[tokio::test]
@@ -374,12 +411,20 @@ async fn s6_the_later_end_after_a_refusal_has_a_close_notify() {
             Err(StatusCode::FORBIDDEN.into())
         }
     }
-    let (server, tls) = tls_server(Via::Http1, UpgradeLayer::new().protocol("no", Refuse)).await;
-    for next in ["", "Connection: close"] {
+    let layer = UpgradeLayer::new()
+        .protocol("no", Refuse)
+        .unsupported(Unsupported::Refuse);
+    let (server, tls) = tls_server(Via::Http1, layer).await;
+    for (offered, status, next) in [
+        ("no", 403, ""),
+        ("no", 403, "Connection: close"),
+        ("other", 426, ""),
+        ("other", 426, "Connection: close"),
+    ] {
         let mut peer = tls.connect(server.connect().await).await;
         for _ in 0..3 {
-            peer.send(offer("no", &[])).await;
-            assert_eq!(peer.response().await.0.status, 403);
+            peer.send(offer(offered, &[])).await;
+            assert_eq!(peer.response().await.0.status, status);
         }
         if next.is_empty() {
             peer.finish().await;

@@ -6,10 +6,11 @@ use crate::support::{
     head, offer, plain, soon, text,
 };
 use http::{HeaderValue, Method, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Notify};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, Preference, ProtocolHandler, Rejection, Session, Unsupported, UpgradeLayer,
@@ -438,17 +439,24 @@ async fn u7_a_declared_body_over_the_limit_is_not_read() {
 async fn u7_a_chunked_body_over_the_limit_is_refused() {
     let layer = UpgradeLayer::new().protocol("echo", echo()).body_limit(100);
     let server = echo_server(layer).await;
-    let mut peer = server.connect().await;
-    peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
-        .await;
-    peer.send(format!("65\r\n{}\r\n", "x".repeat(0x65))).await;
-    let (head, _) = peer.response().await;
-    head.assert_no_handshake();
-    assert_eq!(
-        (head.status, head.get("connection").as_deref()),
-        (413, Some("close"))
-    );
-    peer.expect_end().await;
+    // The limit is one for all chunks.
+    for chunks in [&[101][..], &[60, 41], &[1; 101]] {
+        let mut peer = server.connect().await;
+        peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
+            .await;
+        let body: String = chunks
+            .iter()
+            .map(|&length| format!("{length:x}\r\n{}\r\n", "x".repeat(length)))
+            .collect();
+        peer.send(body).await;
+        let (head, _) = peer.response().await;
+        head.assert_no_handshake();
+        assert_eq!(
+            (head.status, head.get("connection").as_deref()),
+            (413, Some("close"))
+        );
+        peer.expect_end().await;
+    }
 }
 
 #[tokio::test]
@@ -576,11 +584,92 @@ async fn u7_a_refusal_reads_the_body_first_up_to_the_limit() {
     )
     .await;
 
+    // Over the limit it makes no difference whether the body comes.
+    for sent in [0, 101] {
+        let mut peer = server.connect().await;
+        peer.send(offer_with_body(101)).await;
+        peer.send(vec![b'x'; sent]).await;
+        let (head, body) = peer.response().await;
+        assert_eq!((head.status, body.as_str()), (403, "not you"));
+        assert_eq!(head.get("connection").as_deref(), Some("close"));
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn u7_a_refusal_waits_for_the_body_no_longer_than_a_switch() {
+    let layer = UpgradeLayer::new()
+        .protocol("echo", Refuse)
+        .body_timeout(Duration::from_millis(1));
+    let server = echo_server(layer).await;
     let mut peer = server.connect().await;
-    peer.send(offer_with_body(101)).await;
+    peer.send(offer_with_body(10)).await;
+    peer.send(b"01234").await;
     let (head, body) = peer.response().await;
     assert_eq!((head.status, body.as_str()), (403, "not you"));
     assert_eq!(head.get("connection").as_deref(), Some("close"));
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn u7_what_the_handler_read_is_not_left_to_read() {
+    struct ReadSome {
+        has_read: Arc<Notify>,
+    }
+    impl ProtocolHandler for ReadSome {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            let first = request.body_mut().frame().await.expect("a frame");
+            assert_eq!(
+                first.expect("data").data_ref().map(|data| data.len()),
+                Some(60)
+            );
+            assert_eq!(request.body_mut().size_hint().exact(), Some(100));
+            self.has_read.notify_one();
+            Ok(Accept::new(speak_echo))
+        }
+    }
+    let has_read = Arc::new(Notify::new());
+    let layer = UpgradeLayer::new()
+        .protocol(
+            "echo",
+            ReadSome {
+                has_read: Arc::clone(&has_read),
+            },
+        )
+        .body_limit(100);
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    peer.send(offer(
+        "echo",
+        &["Content-Length: 160", "Expect: 100-continue"],
+    ))
+    .await;
+    assert_eq!(peer.head().await.status, 100);
+    peer.send([b'x'; 60]).await;
+    soon(has_read.notified()).await;
+    peer.send([b'x'; 100]).await;
+    peer.head().await.assert_switched("echo");
+}
+
+#[tokio::test]
+async fn u7_a_refusal_that_closes_keeps_its_own_lines() {
+    struct Other;
+    impl ProtocolHandler for Other {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(Rejection::from(StatusCode::UPGRADE_REQUIRED)
+                .header(header::CONNECTION, HeaderValue::from_static("upgrade"))
+                .header(header::UPGRADE, HeaderValue::from_static("tls/1.2"))
+                .header(header::UPGRADE, HeaderValue::from_static("tls/1.3")))
+        }
+    }
+    let layer = UpgradeLayer::new().protocol("echo", Other).body_limit(1);
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    peer.send(offer_with_body(2)).await;
+    let (head, _) = peer.response().await;
+    assert_eq!(head.status, 426);
+    assert_eq!(head.get("upgrade").as_deref(), Some("tls/1.2, tls/1.3"));
+    assert_eq!(head.get("connection").as_deref(), Some("upgrade, close"));
     peer.expect_end().await;
 }
 
@@ -601,17 +690,38 @@ async fn u8_100_comes_before_101() {
 #[tokio::test]
 async fn u8_a_refusal_owes_no_100() {
     let server = echo_server(UpgradeLayer::new().protocol("echo", Refuse)).await;
+    for expect in ["Expect: 100-continue", "Expect: 100-Continue"] {
+        let mut peer = server.connect().await;
+        peer.send(offer("echo", &["Content-Length: 4", expect]))
+            .await;
+        let (head, body) = peer.response().await;
+        assert_eq!((head.status, body.as_str()), (403, "not you"));
+        // The client may now send the body or not: only an end of the connection is clear.
+        assert_eq!(head.get("connection").as_deref(), Some("close"));
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn u8_a_client_that_waits_for_no_100_keeps_its_connection() {
+    let server = echo_server(UpgradeLayer::new().protocol("echo", Refuse)).await;
     let mut peer = server.connect().await;
-    peer.send(offer(
-        "echo",
-        &["Content-Length: 4", "Expect: 100-continue"],
-    ))
+    for (lines, body) in [
+        // No body, so nothing to wait for.
+        (&["Expect: 100-continue"][..], ""),
+        (&["Expect: 100-continue", "Content-Length: 0"], ""),
+        // Another expectation, which hyper leaves to its user: the body comes unasked.
+        (&["Expect: something", "Content-Length: 4"], "body"),
+    ] {
+        peer.send(offer("echo", lines) + body).await;
+        let (head, _) = peer.response().await;
+        assert_eq!((head.status, head.get("connection")), (403, None));
+    }
+    assert_passes(
+        &mut peer,
+        &crate::support::head(&["GET /x HTTP/1.1", "Host: test"]),
+    )
     .await;
-    let (head, body) = peer.response().await;
-    assert_eq!((head.status, body.as_str()), (403, "not you"));
-    // The client may now send the body or not: only an end of the connection is clear.
-    assert_eq!(head.get("connection").as_deref(), Some("close"));
-    peer.expect_end().await;
 }
 
 #[tokio::test]

@@ -6,3 +6,5 @@ mod support;
 mod foreign;
 mod matrix;
 mod nested;
+mod settings;
+mod slot;

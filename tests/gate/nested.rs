@@ -235,6 +235,12 @@ async fn a_handler_behind_an_arc_is_a_handler() {
         .expect("a request");
     let exchange = testing::upgrade(service.into_service(), request).await;
     let _peer = exchange.expect("a response").expect_switched("b");
+
+    let unwilling = std::sync::Arc::new(echo().when(|_parts| false));
+    let layer = UpgradeLayer::new().protocol("c", unwilling);
+    let request = testing::request("c").body(String::new());
+    let exchange = testing::upgrade(layer.layer(service_fn(plain)), request.expect("a request"));
+    exchange.await.expect("a response").expect_passed();
 }
 
 #[tokio::test]

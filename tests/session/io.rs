@@ -297,3 +297,49 @@ async fn half_close_works_both_ways() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_flush_goes_down_to_the_io() {
+    // A new IO that keeps what is written to itself, and the peer that waits for it.
+    let buffered = || {
+        let (io, peer) = tokio::io::duplex(64);
+        let io = tokio::io::BufWriter::with_capacity(1024, io);
+        let read_buf = Bytes::new();
+        (Upgraded::from_parts(Parts { io, read_buf }), peer)
+    };
+    let mut received = [0; 5];
+
+    let (mut io, mut peer) = buffered();
+    io.write_all(b"hello").await.expect("memory");
+    io.flush().await.expect("memory");
+    soon(peer.read_exact(&mut received)).await.expect("memory");
+
+    let (io, mut peer) = buffered();
+    let mut io = hyper_util::rt::TokioIo::new(io);
+    io.write_all(b"hello").await.expect("memory");
+    io.flush().await.expect("memory");
+    soon(peer.read_exact(&mut received)).await.expect("memory");
+
+    // And through hyper's own `Upgraded`.
+    let speaks = handler_fn(|mut session: Session| async move {
+        session.io_mut().write_all(b"hello").await?;
+        session.io_mut().flush().await?;
+        std::future::pending().await
+    });
+    let service = UpgradeLayer::new()
+        .protocol("hello", speaks)
+        .layer(service_fn(plain));
+    let (io, peer) = tokio::io::duplex(64);
+    let io = tokio::io::BufWriter::with_capacity(1024, io);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(
+            hyper_util::rt::TokioIo::new(io),
+            hyper_util::service::TowerToHyperService::new(service),
+        )
+        .with_upgrades();
+    tokio::spawn(connection);
+    let mut peer = crate::support::Peer::new(peer);
+    peer.send(offer("hello", &[])).await;
+    peer.head().await.assert_switched("hello");
+    assert_eq!(peer.exactly(5).await, b"hello");
+}

@@ -1,7 +1,10 @@
 //! From the switch to the end.
 
-use crate::support::{Peer, Server, Via, handlers::Counted, log::Log, offer, plain, soon};
+use crate::support::{Server, Via, handlers::Counted, log::Log, offer, plain, soon};
+use bytes::Bytes;
 use http::{Request, StatusCode};
+use http_body_util::StreamBody;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -9,7 +12,7 @@ use tokio::{
 };
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{
-    Accept, Parts, PendingUpgrade, ProtocolHandler, Rejection, RejectionReason, Session,
+    Accept, BoxError, Parts, PendingUpgrade, ProtocolHandler, Rejection, RejectionReason, Session,
     UpgradeKind, UpgradeLayer, UpgradeRequest, Upgraded, handler_fn, testing,
 };
 
@@ -182,7 +185,10 @@ impl ProtocolHandler for Thorough {
             assert_eq!(session.extensions().get::<&str>(), Some(&"left by a layer"));
             assert_eq!(session.extensions().get::<u32>(), Some(&7));
             match session.request() {
-                Some(parts) => assert!(keep && parts.headers["x-user"] == "ann"),
+                Some(parts) => {
+                    assert!(keep && parts.headers["x-user"] == "ann");
+                    assert!(parts.extensions.is_empty(), "the session has them");
+                }
                 None => assert!(!keep),
             }
             session.into_io().write_all(b"as expected").await?;
@@ -238,6 +244,38 @@ async fn a_connection_without_upgrades_says_what_is_missing() {
     let reported = log.lines("no session can start");
     assert!(
         reported.len() == 1 && reported[0].contains("with_upgrades"),
+        "{reported:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_off_is_not_said_to_lack_upgrades() {
+    let (log, _guard) = Log::start();
+    let handler = Counted::default();
+    let layer = UpgradeLayer::new().protocol("echo", handler.clone());
+    // The head of the switch does not fit, so that it is never sent to its end.
+    let (mut peer, io) = tokio::io::duplex(64);
+    let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let connection = tokio::spawn(connection);
+    peer.write_all(offer("echo", &[]).as_bytes())
+        .await
+        .expect("memory");
+    peer.read_exact(&mut [0]).await.expect("a head");
+    assert_eq!(handler.held(), 1);
+    connection.abort();
+    soon(async {
+        while handler.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(handler.started(), 0);
+    let reported = log.lines("session never started");
+    assert!(
+        reported.len() == 1 && !reported[0].contains("with_upgrades"),
         "{reported:?}"
     );
 }
@@ -301,13 +339,49 @@ async fn an_io_that_does_not_shut_down_is_dropped_in_the_end() {
     settle().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
+    for (layer, seconds) in [
+        (UpgradeLayer::new(), 10),
+        (
+            UpgradeLayer::new().shutdown_timeout(Duration::from_secs(60)),
+            60,
+        ),
+    ] {
+        let layer = layer.protocol("echo", RefuseAll);
+        let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+        let (mut peer, inner) = tokio::io::duplex(1024);
+        let (dropped, is_dropped) = oneshot::channel();
+        let io = NoEnd {
+            io: inner,
+            _dropped: dropped,
+        };
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades();
+        tokio::spawn(connection);
+        let before = tokio::time::Instant::now();
+        peer.write_all(offer("echo", &["Connection: close"]).as_bytes())
+            .await
+            .expect("memory");
+        let _ = is_dropped.await;
+        assert_eq!(before.elapsed().as_secs(), seconds);
+    }
+}
+
+/// Is never shut down.
+struct NoEnd {
+    io: tokio::io::DuplexStream,
+    _dropped: oneshot::Sender<()>,
+}
+
 /// Takes no bytes and does not end.
 struct NeverShutsDown {
     _dropped: oneshot::Sender<()>,
 }
 
 mod never {
-    use super::NeverShutsDown;
+    use super::{NeverShutsDown, NoEnd};
     use std::{
         io,
         pin::Pin,
@@ -342,6 +416,34 @@ mod never {
             Poll::Pending
         }
     }
+
+    impl AsyncRead for NoEnd {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for NoEnd {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.io).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_flush(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,34 +471,146 @@ async fn a_peer_that_does_not_end_is_waited_for_a_second() {
     assert_eq!(before.elapsed().as_millis() / 100, 10);
 }
 
+/// A refusal long enough that its connection has to be kept for it.
+#[derive(Clone)]
+struct RefuseAtLength;
+
+const LONG: usize = 20_000;
+
+impl ProtocolHandler for RefuseAtLength {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let text = "x".repeat(LONG);
+        Err(match request.uri().path() {
+            "/long" => Rejection::new(StatusCode::FORBIDDEN, text),
+            "/unknown" => {
+                // No size is known before the end.
+                let frames = [Ok::<_, BoxError>(http_body::Frame::data(Bytes::from(text)))];
+                let body = StreamBody::new(futures_util::stream::iter(frames));
+                http::Response::new(body).into()
+            }
+            _ => StatusCode::FORBIDDEN.into(),
+        })
+    }
+}
+
+/// The peer's end of a connection whose request is refused before its body was sent.
+async fn refused_early(path: &str) -> tokio::io::DuplexStream {
+    let layer = UpgradeLayer::new().protocol("echo", RefuseAtLength);
+    let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+    let (mut peer, io) = tokio::io::duplex(1024);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::spawn(connection);
+    let offer = offer("echo", &["Content-Length: 100000000"]);
+    let offer = offer.replacen("GET /", &format!("GET {path}"), 1);
+    peer.write_all(offer.as_bytes()).await.expect("memory");
+    peer
+}
+
 #[tokio::test(start_paused = true)]
-async fn behind_a_long_refusal_the_connection_is_kept_for_as_long_as_the_docs_say() {
-    /// Refuses with so many bytes.
-    struct Refuse(usize);
-    impl ProtocolHandler for Refuse {
-        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-            Err(Rejection::new(StatusCode::FORBIDDEN, "x".repeat(self.0)))
-        }
-    }
-    // A short one is sent at once, so that the connection can end; then it is lingered for.
-    for (length, seconds) in [(16 * 1024, 0), (16 * 1024 + 1, 10)] {
-        let service = UpgradeLayer::new()
-            .protocol("echo", Refuse(length))
-            .into_service();
-        let service = hyper_util::service::TowerToHyperService::new(service);
-        let (peer, io) = tokio::io::duplex(1024 * 1024);
-        let io = hyper_util::rt::TokioIo::new(io);
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(io, service)
-            .with_upgrades();
-        tokio::spawn(connection);
-        let mut peer = Peer::new(peer);
-        // The body is too long to be read, and the client neither sends it nor leaves.
-        peer.send(offer("echo", &["Content-Length: 1000000"])).await;
-        let (head, body) = peer.response().await;
-        assert_eq!((head.status, body.len()), (403, length));
+async fn a_connection_is_kept_for_a_long_refusal_only_and_not_for_ever() {
+    for (path, seconds) in [("/short", 0), ("/long", 10), ("/unknown", 10)] {
+        let mut peer = refused_early(path).await;
         let before = tokio::time::Instant::now();
-        peer.expect_end().await;
-        assert_eq!(before.elapsed().as_secs(), seconds, "{length} bytes");
+        let mut response = Vec::new();
+        soon(peer.read_to_end(&mut response)).await.expect("an end");
+        assert_eq!(before.elapsed().as_secs(), seconds, "{path}");
+        assert_eq!(response.len() > LONG, seconds > 0, "{path}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_body_behind_a_long_refusal_a_bounded_part_is_read() {
+    let peer = refused_early("/long").await;
+    let (mut reader, mut writer) = tokio::io::split(peer);
+    let reading = tokio::spawn(async move {
+        let mut response = Vec::new();
+        let _ = reader.read_to_end(&mut response).await;
+        response.len()
+    });
+    let mut sent = 0;
+    while sent < 10_000_000 && writer.write_all(&[0; 1000]).await.is_ok() {
+        sent += 1000;
+    }
+    assert!(
+        (1_000_000..4_000_000).contains(&sent),
+        "{sent} bytes were taken"
+    );
+    assert!(reading.await.expect("no panic") > LONG);
+}
+
+/// Starts a session, and waits until the peer reads its end.
+async fn ended(handler: impl ProtocolHandler) -> tokio::io::DuplexStream {
+    let layer = UpgradeLayer::new().protocol("echo", handler);
+    let (send, io) = oneshot::channel();
+    let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+    assert_eq!(response.await.expect("infallible").status(), 101);
+    let (io, mut peer) = tokio::io::duplex(64);
+    let parts = Parts {
+        io,
+        read_buf: "".into(),
+    };
+    assert!(send.send(Upgraded::from_parts(parts)).is_ok());
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).await.expect("an end");
+    peer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_of_nothing_is_not_the_peers_end() {
+    let brief = handler_fn(|mut session: Session| async move {
+        assert_eq!(session.io_mut().read(&mut []).await?, 0);
+        Ok(())
+    });
+    let mut peer = ended(brief).await;
+    peer.write_all(&[0; 1000]).await.expect("it is read on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_downcast_that_fails_leaves_the_io_to_its_session() {
+    let brief = handler_fn(|session: Session| async move {
+        let io = session.into_io().downcast::<tokio::net::TcpStream>();
+        drop(io.expect_err("it is no socket"));
+        Ok(())
+    });
+    let mut peer = ended(brief).await;
+    peer.write_all(&[0; 1000]).await.expect("it is read on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_a_peer_sends_after_the_end_a_bounded_part_is_read() {
+    let mut peer = ended(handler_fn(|_session| async { Ok(()) })).await;
+    let mut sent = 0;
+    while sent < 10_000_000 && peer.write_all(&[0; 1000]).await.is_ok() {
+        sent += 1000;
+    }
+    assert!(
+        (1_000_000..2_000_000).contains(&sent),
+        "{sent} bytes were taken"
+    );
+}
+
+thread_local! {
+    static PANICS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[tokio::test]
+async fn a_session_leaves_no_task_that_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.with(|panics| panics.set(panics.get() + 1));
+        default(panic);
+    }));
+    let handler = Counted::default();
+    let layer = UpgradeLayer::new().protocol("echo", handler.clone());
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    peer.expect_echo(b"hello").await;
+    peer.finish().await;
+    peer.expect_end().await;
+    // All tasks of this runtime run on this thread.
+    assert_eq!(PANICS.with(std::cell::Cell::get), 0);
 }

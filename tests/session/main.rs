@@ -6,3 +6,4 @@ mod support;
 mod io;
 mod life;
 mod other_servers;
+mod testing;

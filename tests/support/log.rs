@@ -2,9 +2,13 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 use tracing_subscriber::fmt::MakeWriter;
+
+/// A subscriber that nobody looks at. While there is only one, `tracing` asks nobody but the thread
+/// that first comes to an event whether it is listened to, and remembers a no for all threads.
+static OTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
 
 /// The events of a test's thread, as text.
 #[derive(Clone, Default)]
@@ -13,6 +17,7 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Collects what this thread reports while the guard lives.
     pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        OTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)

@@ -1,0 +1,101 @@
+//! The crate's own help for tests: it tells outcomes apart.
+
+use crate::support::{handlers::echo, plain};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
+use tower::{Layer as _, Service, service_fn};
+use tower_upgrade::{
+    Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest,
+    testing::{self, Exchange},
+};
+
+struct Refuse;
+
+impl ProtocolHandler for Refuse {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        Err(Rejection::new(StatusCode::FORBIDDEN, "not you"))
+    }
+}
+
+async fn exchange(protocols: &str) -> Exchange {
+    let layer = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .protocol("no", Refuse);
+    let request = testing::request(protocols)
+        .body(String::new())
+        .expect("a request");
+    testing::upgrade(layer.layer(service_fn(plain)), request)
+        .await
+        .expect("a response")
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a switch to other, got a switch: ")]
+async fn a_switch_to_another_protocol_is_not_the_expected_one() {
+    let _peer = exchange("echo").await.expect_switched("other");
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a switch to echo, got a response of the inner service: ")]
+async fn a_passed_request_is_no_switch() {
+    let _peer = exchange("other").await.expect_switched("echo");
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a refusal with 409 Conflict, got a refusal (not you): ")]
+async fn a_refusal_with_another_status_is_not_the_expected_one() {
+    exchange("no").await.expect_refused(StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a refusal with 200 OK, got a response of the inner service: ")]
+async fn a_passed_request_is_no_refusal() {
+    exchange("other").await.expect_refused(StatusCode::OK);
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a response of the inner service, got a refusal (not you): ")]
+async fn a_refused_request_did_not_pass() {
+    exchange("no").await.expect_passed();
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a response of the inner service, got a switch: ")]
+async fn a_switched_request_did_not_pass() {
+    exchange("echo").await.expect_passed();
+}
+
+/// Panics when it is called before it is ready, as the services of tower do.
+#[derive(Clone, Default)]
+struct AsksFirst {
+    is_ready: bool,
+}
+
+impl Service<Request<Incoming>> for AsksFirst {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<String>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.is_ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: Request<Incoming>) -> Self::Future {
+        assert!(self.is_ready, "nobody asked whether it is ready");
+        ready(Ok(Response::new(String::new())))
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_ready_when_it_is_called() {
+    let request = testing::request("other").body(String::new());
+    let service = UpgradeLayer::new().layer(AsksFirst::default());
+    let exchange = testing::upgrade(service, request.expect("a request")).await;
+    exchange.expect("a response").expect_passed();
+}
