@@ -27,6 +27,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use sync_wrapper::SyncWrapper;
 
@@ -83,7 +84,7 @@ impl Gate {
         if slot.upgrade.is_none() {
             let upgrade = HeldUpgrade {
                 upgrade: Some(upgrade),
-                settings: self.settings,
+                shutdown_timeout: self.settings.shutdown_timeout(),
             };
             if slot.is_closed {
                 drop(slot);
@@ -229,7 +230,7 @@ impl Clone for PendingSession {
 /// If it is dropped unused the connection still ends in order.
 pub(crate) struct HeldUpgrade {
     upgrade: Option<AnyUpgrade>,
-    settings: Settings,
+    shutdown_timeout: Duration,
 }
 
 enum AnyUpgrade {
@@ -266,7 +267,7 @@ impl Drop for HeldUpgrade {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let timeout = self.settings.shutdown_timeout();
+        let timeout = self.shutdown_timeout;
         runtime.spawn(async move {
             let mut upgrade = upgrade;
             if let Ok(io) = poll_fn(|cx| poll_hyper(&mut upgrade, cx)).await {

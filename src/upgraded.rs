@@ -88,10 +88,8 @@ impl Upgraded {
     #[must_use]
     pub fn into_parts(self) -> Parts<BoxIo> {
         let mut io = self.into_box_io();
-        Parts {
-            read_buf: std::mem::take(&mut io.read_buf),
-            io,
-        }
+        let read_buf = io.take_read_buf();
+        Parts { io, read_buf }
     }
 
     /// Takes the connection out as the type that it has beneath, away from its session.
@@ -250,8 +248,8 @@ pub struct Parts<T> {
 /// A connection that no session owns, without its type: what [`Upgraded::into_parts`] takes out.
 pub struct BoxIo {
     kind: SyncWrapper<Kind>,
-    /// Read before everything else.
-    read_buf: Bytes,
+    /// Read before everything else. In a box, since most sessions have none.
+    read_buf: Option<Box<Bytes>>,
     is_write_vectored: bool,
     is_read_to_end: bool,
 }
@@ -286,6 +284,7 @@ impl BoxIo {
             Kind::Other(io) => io.is_write_vectored(),
             Kind::Gone => false,
         };
+        let read_buf = (!read_buf.is_empty()).then(|| Box::new(read_buf));
         Self {
             kind: SyncWrapper::new(kind),
             read_buf,
@@ -298,6 +297,13 @@ impl BoxIo {
         Self::new(Kind::Gone, Bytes::new())
     }
 
+    fn take_read_buf(&mut self) -> Bytes {
+        self.read_buf
+            .take()
+            .map(|read_buf| *read_buf)
+            .unwrap_or_default()
+    }
+
     /// Whether the peer's end has been read.
     pub(crate) fn is_read_to_end(&self) -> bool {
         self.is_read_to_end
@@ -307,11 +313,11 @@ impl BoxIo {
         self.get_mut().kind.get_mut()
     }
 
-    fn downcast<T>(self) -> Result<Parts<T>, Self>
+    fn downcast<T>(mut self) -> Result<Parts<T>, Self>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let read_buf = self.read_buf;
+        let read_buf = self.take_read_buf();
         match self.kind.into_inner() {
             Kind::Hyper(io) => match downcast_hyper(io.into_inner()) {
                 Ok(parts) => Ok(Parts {
@@ -379,10 +385,10 @@ where
             .downcast_mut::<Option<Self>>()
             .and_then(Option::take)
         {
-            Some(io) => Self {
-                read_buf: join(read_buf, io.read_buf),
-                ..io
-            },
+            Some(mut io) => {
+                let read_buf = join(read_buf, io.take_read_buf());
+                Self::new(io.kind.into_inner(), read_buf)
+            }
             None => match io {
                 Some(io) => Self::new(Kind::Other(Box::new(io)), read_buf),
                 None => Self::gone(),
@@ -403,20 +409,19 @@ impl AsyncRead for BoxIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let room = buf.remaining();
-        if this.read_buf.is_empty() {
+        if let Some(read_buf) = &mut this.read_buf {
+            let early = read_buf.split_to(read_buf.len().min(room));
+            buf.put_slice(&early);
+            if read_buf.is_empty() {
+                this.read_buf = None;
+            }
+        } else {
             match this.kind.get_mut() {
                 Kind::Hyper(io) => ready!(Pin::new(io).poll_read(cx, buf))?,
                 Kind::Other(io) => ready!(Pin::new(io).poll_read(cx, buf))?,
                 Kind::Gone => return gone(),
             }
             this.is_read_to_end |= room > 0 && buf.remaining() == room;
-        } else {
-            let early = this.read_buf.split_to(this.read_buf.len().min(room));
-            buf.put_slice(&early);
-            if this.read_buf.is_empty() {
-                // Even an empty slice keeps the whole buffer that it was cut from.
-                this.read_buf = Bytes::new();
-            }
         }
         Poll::Ready(Ok(()))
     }

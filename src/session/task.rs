@@ -17,11 +17,13 @@ pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
 }
 
 /// What is alive here while the handler speaks is what an idle session costs, so it is little: the
-/// handler's future in its box, and what the end needs.
+/// handler's future in its box, and what the end needs. The waits before and after have boxes of
+/// their own, which are there only while they last.
 async fn run(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     let shutdown_timeout = accepted.settings.shutdown_timeout();
     let protocol = accepted.protocol.clone();
-    let io = match within(accepted.settings.handshake_timeout(), upgrade).await {
+    let handshake = within(accepted.settings.handshake_timeout(), upgrade);
+    let io = match Box::pin(handshake).await {
         Some(Ok(io)) => io,
         Some(Err(error)) => return trace::never_switched(&protocol, &error),
         None => return trace::never_switched(&protocol, &"the switch was not sent in time"),
@@ -40,7 +42,6 @@ async fn run(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     // The handler's future is gone, so the IO is back unless a part of it escaped into another
     // task, or the handler took it for itself.
     if let Ok(io) = returned.await {
-        // In a box, so that it takes no room in the task until it is needed.
         Box::pin(linger::close(io, shutdown_timeout)).await;
     }
 }
