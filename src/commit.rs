@@ -9,6 +9,7 @@
 use crate::{
     BoxError, PendingUpgrade, Protocol, Upgraded,
     body::ResponseBody,
+    box_io::BoxIo,
     handler::{BoxFuture, Speak},
     linger,
     negotiate::switch::Switch,
@@ -17,7 +18,6 @@ use crate::{
     session::task,
     time::Settings,
     trace,
-    upgraded::BoxIo,
 };
 use http::{Extensions, Response, StatusCode, request::Parts};
 use hyper::upgrade::OnUpgrade;

@@ -138,6 +138,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;
+mod box_io;
 mod commit;
 mod copy;
 mod decision;
@@ -161,6 +162,7 @@ mod upgraded;
 
 pub use crate::{
     body::ResponseBody,
+    box_io::BoxIo,
     copy::copy,
     future::ResponseFuture,
     handler::{Accept, HandlerFn, ProtocolHandler, When, handler_fn},
@@ -173,7 +175,7 @@ pub use crate::{
     request_body::RequestBody,
     service::{Upgrade, UpgradeRequired},
     session::Session,
-    upgraded::{BoxIo, Parts, Upgraded},
+    upgraded::{Parts, Upgraded},
 };
 
 /// Any error: what handlers end with.

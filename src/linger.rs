@@ -1,6 +1,6 @@
 //! The orderly end of a connection (RFC 9112 §9.6).
 
-use crate::{BoxError, RequestBody, body::ErasedBody, copy::copy, time::within, upgraded::BoxIo};
+use crate::{BoxError, RequestBody, body::ErasedBody, box_io::BoxIo, copy::copy, time::within};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};

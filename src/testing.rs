@@ -47,7 +47,7 @@
 //! # }
 //! ```
 
-use crate::{BoxError, Protocol, RejectionReason, Upgraded, upgraded::BoxIo};
+use crate::{BoxError, Protocol, RejectionReason, Upgraded, box_io::BoxIo};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body::Body;

@@ -7,5 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod request_body;
 mod safety;
+mod server;
 mod upgrade;
