@@ -3,7 +3,6 @@
 use crate::{BoxError, RequestBody, body::ErasedBody, box_io::BoxIo, copy::copy, time::within};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Limited};
 use std::{
     io,
     pin::Pin,
@@ -14,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How long, and how much, is read after our end was shut down.
 const LINGER_TIME: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1024 * 1024;
+const LINGER_BYTES: u64 = 1024 * 1024;
 
 /// What a socket takes at once, even if it is new and slow.
 const SHORT_RESPONSE: u64 = 16 * 1024;
@@ -33,7 +32,7 @@ pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
     };
     let is_shut_down = matches!(within(shutdown_timeout, shutdown).await, Some(Ok(())));
     if is_shut_down && !io.is_read_to_end() {
-        let mut rest = io.take(LINGER_BYTES as u64);
+        let mut rest = io.take(LINGER_BYTES);
         let _: Option<io::Result<u64>> =
             within(LINGER_TIME, copy(&mut rest, &mut tokio::io::sink())).await;
     }
@@ -41,9 +40,9 @@ pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
 
 /// Keeps the request open behind a response that ends its connection, until the response is sent.
 ///
-/// hyper hands the connection over as soon as the request's body was dropped and the response is in
-/// its buffer, and what was not sent by then is lost. So behind a long response the body is read on
-/// and dropped later: when the client has left, or when the response has had its time.
+/// hyper hands the connection over as soon as the request's body was read or dropped and the response
+/// is in its buffer, and what was not sent by then is lost. Nobody can see when it is sent. So behind
+/// a long response the body is neither read nor dropped until the response has had its time.
 pub(crate) fn keep_open(response: ErasedBody, request: RequestBody) -> ErasedBody {
     let is_short = response
         .size_hint()
@@ -90,9 +89,9 @@ impl Drop for KeepOpen {
         else {
             return;
         };
-        runtime.spawn(within(SENDING_TIME, async move {
-            let mut rest = Limited::new(request, LINGER_BYTES);
-            while let Some(Ok(_)) = rest.frame().await {}
-        }));
+        runtime.spawn(async move {
+            tokio::time::sleep(SENDING_TIME).await;
+            drop(request);
+        });
     }
 }

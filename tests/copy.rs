@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tower_upgrade::copy;
@@ -48,7 +49,9 @@ async fn a_write_is_flushed_before_it_waits_for_more() {
     for message in [&b"first"[..], b"second"] {
         source.write_all(message).await.expect("memory");
         let mut received = vec![0; message.len()];
-        sink.read_exact(&mut received).await.expect("memory");
+        let read = sink.read_exact(&mut received);
+        let read = tokio::time::timeout(Duration::from_secs(30), read).await;
+        read.expect("it is flushed").expect("memory");
         assert_eq!(received, message);
     }
 }

@@ -373,17 +373,23 @@ async fn s6_a_long_refusal_that_closes_is_not_cut() {
     }
     let layer = UpgradeLayer::new().protocol("echo", Refuse);
     let server = Server::start(layer.layer(service_fn(plain))).await;
-    for unread in [
-        &["Content-Length: 1000000"][..],
-        &["Content-Length: 10", "Expect: 100-continue"],
+    for (unread, sent) in [
+        (&["Content-Length: 1000000"][..], 0),
+        (&["Content-Length: 100000"], 100_000),
+        (&["Content-Length: 100000"], 50_000),
+        (&["Content-Length: 10", "Expect: 100-continue"], 0),
+        (&["Content-Length: 10", "Expect: 100-continue"], 10),
     ] {
         let mut peer = server.connect().await;
         peer.send(offer("echo", unread)).await;
+        peer.send(vec![b'y'; sent]).await;
         let (refusal, body) = peer.response().await;
-        assert_eq!((refusal.status, body.len()), (403, LENGTH));
+        assert_eq!(
+            (refusal.status, body.len()),
+            (403, LENGTH),
+            "{unread:?}, {sent}"
+        );
         assert_eq!(refusal.get("connection").as_deref(), Some("close"));
-        peer.finish().await;
-        peer.expect_end().await;
     }
 }
 

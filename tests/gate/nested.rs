@@ -274,3 +274,12 @@ async fn a_decision_after_the_outermost_layer_has_given_up_starts_nothing() {
     drop(response);
     assert_eq!((handler.started(), handler.held()), (0, 0));
 }
+
+#[tokio::test]
+async fn a_leaf_refuses_what_it_does_not_support_with_a_reason() {
+    let leaf = UpgradeLayer::new().protocol("a", echo()).into_service();
+    let request = testing::request("b").body(String::new());
+    let exchange = testing::upgrade(leaf, request.expect("a request")).await;
+    let exchange = exchange.expect("a response");
+    exchange.expect_refused(StatusCode::UPGRADE_REQUIRED);
+}

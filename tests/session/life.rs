@@ -330,7 +330,8 @@ async fn an_io_that_does_not_shut_down_is_dropped_in_the_end() {
         .is_ok()
     );
     let before = tokio::time::Instant::now();
-    let _ = is_dropped.await;
+    let dropped = tokio::time::timeout(Duration::from_secs(1000), is_dropped).await;
+    assert!(dropped.is_ok(), "it is kept for ever");
     assert_eq!(
         before.elapsed().as_secs(),
         11,
@@ -364,7 +365,8 @@ async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
         peer.write_all(offer("echo", &["Connection: close"]).as_bytes())
             .await
             .expect("memory");
-        let _ = is_dropped.await;
+        let dropped = tokio::time::timeout(Duration::from_secs(1000), is_dropped).await;
+        assert!(dropped.is_ok(), "it is kept for ever");
         assert_eq!(before.elapsed().as_secs(), seconds);
     }
 }
@@ -518,26 +520,6 @@ async fn a_connection_is_kept_for_a_long_refusal_only_and_not_for_ever() {
         assert_eq!(before.elapsed().as_secs(), seconds, "{path}");
         assert_eq!(response.len() > LONG, seconds > 0, "{path}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn of_a_body_behind_a_long_refusal_a_bounded_part_is_read() {
-    let peer = refused_early("/long").await;
-    let (mut reader, mut writer) = tokio::io::split(peer);
-    let reading = tokio::spawn(async move {
-        let mut response = Vec::new();
-        let _ = reader.read_to_end(&mut response).await;
-        response.len()
-    });
-    let mut sent = 0;
-    while sent < 10_000_000 && writer.write_all(&[0; 1000]).await.is_ok() {
-        sent += 1000;
-    }
-    assert!(
-        (1_000_000..4_000_000).contains(&sent),
-        "{sent} bytes were taken"
-    );
-    assert!(reading.await.expect("no panic") > LONG);
 }
 
 /// Starts a session, and waits until the peer reads its end.
