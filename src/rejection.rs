@@ -21,7 +21,9 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 ///
 /// The response carries a [`RejectionReason`] in its extensions, for the layers around to log.
 ///
-/// On HTTP/1.1 the connection stays open after it, if the request's body was read.
+/// On HTTP/1.1 the connection stays open after it, if the request's body was read. Otherwise it ends:
+/// at once, or 10 seconds later if the body of the rejection is longer than 16 KiB, so that hyper does
+/// not cut what is still to be sent.
 ///
 /// ```
 /// use http::StatusCode;
