@@ -155,6 +155,7 @@ mod request_body;
 mod service;
 mod session;
 #[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 mod time;
 mod trace;

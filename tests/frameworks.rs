@@ -149,6 +149,34 @@ fn support_secs(seconds: u64) -> std::time::Duration {
     std::time::Duration::from_secs(seconds)
 }
 
+#[tokio::test]
+async fn a_request_that_is_no_upgrade_request_reaches_the_inner_service_unchanged() {
+    let inner = service_fn(|request: Request<String>| async move {
+        assert_eq!(request.method(), "PUT");
+        assert_eq!(request.uri(), "/x?y=z");
+        assert_eq!(request.version(), http::Version::HTTP_11);
+        let headers: Vec<_> = request.headers().iter().collect();
+        assert_eq!(headers.len(), 4, "{headers:?}");
+        assert_eq!(request.headers()["upgrade"], "echo");
+        assert_eq!(request.extensions().len(), 1);
+        assert_eq!(request.extensions().get::<u8>(), Some(&7));
+        Ok::<_, Infallible>(Response::new(request.into_body()))
+    });
+    let service = UpgradeLayer::new().protocol("echo", echo()).layer(inner);
+    // It has an offer, and no `Connection` that lists it.
+    let mut request = Request::put("/x?y=z")
+        .header("upgrade", "echo")
+        .header("connection", "keep-alive")
+        .header("cookie", "a=b")
+        .header("cookie", "c=d")
+        .body(String::from("the body"))
+        .expect("a request");
+    request.extensions_mut().insert(7_u8);
+    let response = service.oneshot(request).await.expect("infallible");
+    let body = response.into_body().collect().await.expect("a body");
+    assert_eq!(body.to_bytes(), "the body");
+}
+
 /// An error of an inner service: the layer adds none of its own.
 #[derive(Debug, PartialEq)]
 struct Inner;
