@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cargo bench --bench handshake
-//! cargo bench --bench handshake -- [--rounds 15] [--handshakes 600] [--connections 8]
+//! cargo bench --bench handshake -- [--rounds 21] [--handshakes 2000] [--connections 8]
 //! cargo bench --bench handshake -- --instructions [--handshakes 500]
 //! ```
 //!
@@ -41,8 +41,8 @@ fn main() -> Result<(), BoxError> {
         let count = arguments.count("--handshakes", 500, 500)?;
         compare_instructions(count)
     } else {
-        let rounds = arguments.count("--rounds", 15, 1)?;
-        let handshakes = arguments.count("--handshakes", 600, 8)?;
+        let rounds = arguments.count("--rounds", 21, 1)?;
+        let handshakes = arguments.count("--handshakes", 2000, 8)?;
         let connections = arguments.count("--connections", 8, 2)?;
         compare_rates(rounds, handshakes, connections)
     }
