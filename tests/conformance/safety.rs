@@ -488,6 +488,7 @@ async fn assert_lost(rebuild: fn(Response<String>) -> Response<String>) {
         (500, "the upgrade was lost on its way")
     );
     assert_eq!(refusal.get("added"), None);
+    assert_eq!(refusal.get("connection").as_deref(), Some("close"));
     assert_eq!((handler.accepted(), handler.held()), (1, 0));
     assert_eq!(log.lines("lost its session").len(), 1);
     peer.finish().await;

@@ -596,3 +596,25 @@ async fn a_session_leaves_no_task_that_panics() {
     // All tasks of this runtime run on this thread.
     assert_eq!(PANICS.with(std::cell::Cell::get), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_the_handler_waited_for_is_not_waited_for_again() {
+    struct Reads;
+    impl ProtocolHandler for Reads {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            request.read_body(1024).await?;
+            Ok(Accept::new(|_session| async { Ok(()) }))
+        }
+    }
+    let service = UpgradeLayer::new().protocol("echo", Reads).into_service();
+    let never = futures_util::stream::pending::<Result<http_body::Frame<Bytes>, BoxError>>();
+    let request = testing::request("echo")
+        .body(StreamBody::new(never))
+        .expect("a request");
+    let before = tokio::time::Instant::now();
+    let exchange = testing::upgrade(service, request)
+        .await
+        .expect("a response");
+    exchange.expect_refused(StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(before.elapsed().as_secs(), 10);
+}
