@@ -609,8 +609,9 @@ async fn a_body_that_the_handler_waited_for_is_not_waited_for_again() {
     let service = UpgradeLayer::new().protocol("echo", Reads).into_service();
     let never = futures_util::stream::pending::<Result<http_body::Frame<Bytes>, BoxError>>();
     let request = testing::request("echo")
-        .body(StreamBody::new(never))
-        .expect("a request");
+        .method("POST")
+        .body(StreamBody::new(never));
+    let request = request.expect("a request");
     let before = tokio::time::Instant::now();
     let exchange = testing::upgrade(service, request)
         .await
