@@ -22,7 +22,7 @@ pub(crate) async fn decide<H: ProtocolHandler>(
 ) -> Response<ErasedBody> {
     let decision = {
         // A block of its own, so that a panic on the way to the future is caught as well.
-        let accept = async { handler.accept(&mut request).await };
+        let accept = async { H::accept(&handler, &mut request).await };
         let accept = AssertUnwindSafe(accept).catch_unwind();
         within(gate.settings().accept_timeout(), accept).await
     };

@@ -227,8 +227,8 @@ impl Accept {
 
     /// Keeps the head of the request for the session: see [`Session::request`].
     ///
-    /// This costs some 6 KiB for as long as the session lives: the headers are slices of the
-    /// buffer that they were read into, and hold on to all of it.
+    /// This costs memory for as long as the session lives, measured under axum at 12 KiB: the headers
+    /// are slices of the buffer that they were read into, and hold on to all of it.
     pub fn keep_request(mut self) -> Self {
         self.keep_request = true;
         self

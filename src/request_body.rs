@@ -21,8 +21,14 @@ pub struct RequestBody {
     body: ErasedBody,
     timeout: Duration,
     was_polled: bool,
-    /// The end of the request is not known any more.
-    is_broken: bool,
+    /// The end of the request is not to be had any more.
+    failed: Option<Failed>,
+}
+
+#[derive(Clone, Copy)]
+enum Failed {
+    Broken,
+    Late,
 }
 
 impl RequestBody {
@@ -36,7 +42,7 @@ impl RequestBody {
             body: ErasedBody::new(body),
             timeout,
             was_polled: false,
-            is_broken: false,
+            failed: None,
         }
     }
 
@@ -59,8 +65,12 @@ impl RequestBody {
     }
 
     async fn for_each(&mut self, limit: u64, mut take: impl FnMut(&Bytes)) -> Result<(), Unread> {
-        if self.is_broken {
-            return Err(Unread::Broken("it could not be read before".into()));
+        match self.failed {
+            Some(Failed::Broken) => {
+                return Err(Unread::Broken("it could not be read before".into()));
+            }
+            Some(Failed::Late) => return Err(Unread::Late),
+            None => {}
         }
         // What says that it is too long is not asked for: the client may wait for a 100.
         if self.size_hint().lower() > limit {
@@ -83,7 +93,7 @@ impl RequestBody {
         match within(timeout, read).await {
             Some(result) => result,
             None => {
-                self.is_broken = true;
+                self.failed = Some(Failed::Late);
                 Err(Unread::Late)
             }
         }
@@ -100,7 +110,9 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.was_polled = true;
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.is_broken |= matches!(frame, Some(Err(_)));
+        if let Some(Err(_)) = frame {
+            self.failed = Some(Failed::Broken);
+        }
         Poll::Ready(frame)
     }
 

@@ -1,7 +1,7 @@
 //! Real layers between the one that decides and the one that commits, and around both, with each
 //! way in which a client can go on.
 
-use crate::support::{Head, Peer, Server, Via, handlers::speak_echo, head, plain, soon};
+use crate::support::{Head, Peer, Server, Via, handlers::speak_echo, head, plain, soon, until};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
@@ -361,12 +361,7 @@ async fn a_client_that_disconnects_leaves_nothing_behind() {
             );
             drop(peer);
             server.connections_ended().await;
-            soon(async {
-                while handler.held() > 0 {
-                    tokio::task::yield_now().await;
-                }
-            })
-            .await;
+            until(|| handler.held() == 0).await;
         }
     }
 }
@@ -411,11 +406,6 @@ async fn layers_that_let_the_switch_pass_do_not_harm_it() {
         assert_eq!((handler.started(), handler.held()), (1, 1));
         peer.finish().await;
         peer.expect_end().await;
-        soon(async {
-            while handler.held() > 0 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(|| handler.held() == 0).await;
     }
 }

@@ -1,6 +1,6 @@
 //! `Upgraded`: its traits, early bytes, and the way back to the concrete type.
 
-use crate::support::{Server, Via, handlers::speak_echo, offer, plain, soon, text};
+use crate::support::{Server, Via, handlers::speak_echo, offer, plain, soon, text, until};
 use bytes::Bytes;
 use std::{
     io::IoSlice,
@@ -290,12 +290,7 @@ async fn half_close_works_both_ways() {
     assert_eq!(text(&peer.rest().await.expect("an orderly end")), "go on");
     peer.send(vec![b'x'; 100_000]).await;
     peer.finish().await;
-    soon(async {
-        while log.lines("heard it all").is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| !log.lines("heard it all").is_empty()).await;
 }
 
 #[tokio::test]

@@ -49,6 +49,16 @@ pub fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
     }
 }
 
+/// Waits until something that nobody announces has come true.
+#[track_caller]
+pub fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
+    soon(async move {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    })
+}
+
 /// The inner service of most tests: it says what it was asked for.
 pub async fn plain<B: Body>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = format!("plain {} {}", request.method(), request.uri().path());

@@ -1,0 +1,334 @@
+//! How a session, and a connection that was refused, ends.
+
+use crate::life::{RefuseAll, request_with};
+use crate::support::{Server, handlers::Counted, log::Log, offer, plain, soon};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::StreamBody;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::oneshot,
+};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    Accept, BoxError, Parts, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
+    Upgraded, handler_fn, testing,
+};
+
+#[tokio::test]
+async fn a_session_that_ends_is_reported_with_its_error() {
+    let (log, _guard) = Log::start();
+    let layer = UpgradeLayer::new()
+        .protocol("good", handler_fn(|_session| async { Ok(()) }))
+        .protocol(
+            "bad",
+            handler_fn(|_session| async { Err("it went wrong".into()) }),
+        );
+    let service = layer.into_service();
+    for (protocol, event, what) in [
+        ("good", "session finished", "protocol=good"),
+        ("bad", "session failed", "it went wrong"),
+    ] {
+        let request = testing::request(protocol)
+            .body(String::new())
+            .expect("a request");
+        let exchange = testing::upgrade(service.clone(), request)
+            .await
+            .expect("a response");
+        let mut rest = Vec::new();
+        let mut peer = exchange.expect_switched(protocol);
+        peer.read_to_end(&mut rest).await.expect("an orderly end");
+        let lines = log.lines(event);
+        assert!(lines.len() == 1 && lines[0].contains(what), "{lines:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_io_that_does_not_shut_down_is_dropped_in_the_end() {
+    let stalls = handler_fn(|mut session: Session| async move {
+        // More than the connection takes, so that the flush behind it waits for ever.
+        let write = session.io_mut().write_all(&[0; 100]);
+        let _ = tokio::time::timeout(Duration::from_secs(1), write).await;
+        Ok(())
+    });
+    let layer = UpgradeLayer::new().protocol("echo", stalls);
+    let (send, io) = oneshot::channel();
+    let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+    assert_eq!(response.await.expect("infallible").status(), 101);
+    let (dropped, is_dropped) = oneshot::channel();
+    let io = NeverShutsDown { _dropped: dropped };
+    assert!(
+        send.send(Upgraded::from_parts(Parts {
+            io,
+            read_buf: "".into()
+        }))
+        .is_ok()
+    );
+    let before = tokio::time::Instant::now();
+    let dropped = tokio::time::timeout(Duration::from_secs(1000), is_dropped).await;
+    assert!(dropped.is_ok(), "it is kept for ever");
+    assert_eq!(
+        before.elapsed().as_secs(),
+        11,
+        "a second of the handler's, and the timeout"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
+    for (layer, seconds) in [
+        (UpgradeLayer::new(), 10),
+        (
+            UpgradeLayer::new().shutdown_timeout(Duration::from_secs(60)),
+            60,
+        ),
+    ] {
+        let layer = layer.protocol("echo", RefuseAll);
+        let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+        let (mut peer, inner) = tokio::io::duplex(1024);
+        let (dropped, is_dropped) = oneshot::channel();
+        let io = NoEnd {
+            io: inner,
+            _dropped: dropped,
+        };
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades();
+        tokio::spawn(connection);
+        let before = tokio::time::Instant::now();
+        peer.write_all(offer("echo", &["Connection: close"]).as_bytes())
+            .await
+            .expect("memory");
+        let dropped = tokio::time::timeout(Duration::from_secs(1000), is_dropped).await;
+        assert!(dropped.is_ok(), "it is kept for ever");
+        assert_eq!(before.elapsed().as_secs(), seconds);
+    }
+}
+
+/// Takes no bytes and does not end.
+struct NeverShutsDown {
+    _dropped: oneshot::Sender<()>,
+}
+
+/// Is never shut down.
+struct NoEnd {
+    io: tokio::io::DuplexStream,
+    _dropped: oneshot::Sender<()>,
+}
+
+mod never {
+    use super::{NeverShutsDown, NoEnd};
+    use std::{
+        io,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    impl AsyncRead for NeverShutsDown {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for NeverShutsDown {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncRead for NoEnd {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for NoEnd {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.io).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_flush(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_end_is_waited_for_a_second() {
+    let layer = UpgradeLayer::new().protocol("echo", handler_fn(|_session| async { Ok(()) }));
+    let (send, io) = oneshot::channel();
+    let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+    assert_eq!(response.await.expect("infallible").status(), 101);
+    let (io, mut peer) = tokio::io::duplex(64);
+    assert!(
+        send.send(Upgraded::from_parts(Parts {
+            io,
+            read_buf: "".into()
+        }))
+        .is_ok()
+    );
+
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).await.expect("an end");
+    let before = tokio::time::Instant::now();
+    // The session reads on while we write, and then no more.
+    while peer.write_all(&[0; 64]).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(before.elapsed().as_millis() / 100, 10);
+}
+
+/// A refusal long enough that its connection has to be kept for it.
+#[derive(Clone)]
+struct RefuseAtLength;
+
+const LONG: usize = 20_000;
+
+impl ProtocolHandler for RefuseAtLength {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let text = "x".repeat(LONG);
+        Err(match request.uri().path() {
+            "/long" => Rejection::new(StatusCode::FORBIDDEN, text),
+            "/unknown" => {
+                // No size is known before the end.
+                let frames = [Ok::<_, BoxError>(http_body::Frame::data(Bytes::from(text)))];
+                let body = StreamBody::new(futures_util::stream::iter(frames));
+                http::Response::new(body).into()
+            }
+            _ => StatusCode::FORBIDDEN.into(),
+        })
+    }
+}
+
+/// The peer's end of a connection whose request is refused before its body was sent.
+async fn refused_early(path: &str) -> tokio::io::DuplexStream {
+    let layer = UpgradeLayer::new().protocol("echo", RefuseAtLength);
+    let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+    let (mut peer, io) = tokio::io::duplex(1024);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::spawn(connection);
+    let offer = offer("echo", &["Content-Length: 100000000"]);
+    let offer = offer.replacen("GET /", &format!("GET {path}"), 1);
+    peer.write_all(offer.as_bytes()).await.expect("memory");
+    peer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_kept_for_a_long_refusal_only_and_not_for_ever() {
+    for (path, seconds) in [("/short", 0), ("/long", 10), ("/unknown", 10)] {
+        let mut peer = refused_early(path).await;
+        let before = tokio::time::Instant::now();
+        let mut response = Vec::new();
+        soon(peer.read_to_end(&mut response)).await.expect("an end");
+        assert_eq!(before.elapsed().as_secs(), seconds, "{path}");
+        assert_eq!(response.len() > LONG, seconds > 0, "{path}");
+    }
+}
+
+/// Starts a session, and waits until the peer reads its end.
+async fn ended(handler: impl ProtocolHandler) -> tokio::io::DuplexStream {
+    let layer = UpgradeLayer::new().protocol("echo", handler);
+    let (send, io) = oneshot::channel();
+    let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
+    assert_eq!(response.await.expect("infallible").status(), 101);
+    let (io, mut peer) = tokio::io::duplex(64);
+    let parts = Parts {
+        io,
+        read_buf: "".into(),
+    };
+    assert!(send.send(Upgraded::from_parts(parts)).is_ok());
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).await.expect("an end");
+    peer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_of_nothing_is_not_the_peers_end() {
+    let brief = handler_fn(|mut session: Session| async move {
+        assert_eq!(session.io_mut().read(&mut []).await?, 0);
+        Ok(())
+    });
+    let mut peer = ended(brief).await;
+    peer.write_all(&[0; 1000]).await.expect("it is read on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_downcast_that_fails_leaves_the_io_to_its_session() {
+    let brief = handler_fn(|session: Session| async move {
+        let io = session.into_io().downcast::<tokio::net::TcpStream>();
+        drop(io.expect_err("it is no socket"));
+        Ok(())
+    });
+    let mut peer = ended(brief).await;
+    peer.write_all(&[0; 1000]).await.expect("it is read on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_a_peer_sends_after_the_end_a_bounded_part_is_read() {
+    let mut peer = ended(handler_fn(|_session| async { Ok(()) })).await;
+    let mut sent = 0;
+    while sent < 10_000_000 && peer.write_all(&[0; 1000]).await.is_ok() {
+        sent += 1000;
+    }
+    assert!(
+        (1_000_000..2_000_000).contains(&sent),
+        "{sent} bytes were taken"
+    );
+}
+
+thread_local! {
+    static PANICS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[tokio::test]
+async fn a_session_leaves_no_task_that_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.with(|panics| panics.set(panics.get() + 1));
+        default(panic);
+    }));
+    let handler = Counted::default();
+    let layer = UpgradeLayer::new().protocol("echo", handler.clone());
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    peer.expect_echo(b"hello").await;
+    peer.finish().await;
+    peer.expect_end().await;
+    // All tasks of this runtime run on this thread.
+    assert_eq!(PANICS.with(std::cell::Cell::get), 0);
+}
