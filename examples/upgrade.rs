@@ -42,13 +42,13 @@ async fn main() -> Result<(), BoxError> {
 async fn serve(listener: TcpListener) -> Result<(), BoxError> {
     // A handler that only speaks is a closure.
     let echo = handler_fn(|session: Session| async move {
-        println!("server: a session of {}", session.protocol());
+        println!("server: a session of echo");
         let (mut reader, mut writer) = tokio::io::split(session.into_io());
         copy(&mut reader, &mut writer).await?;
         Ok(())
     });
     let shout = handler_fn(|session: Session| async move {
-        println!("server: a session of {}", session.protocol());
+        println!("server: a session of shout");
         let mut io = BufReader::new(session.into_io());
         let mut line = String::new();
         while io.read_line(&mut line).await? > 0 {
@@ -84,7 +84,7 @@ impl ProtocolHandler for Greeter {
         };
         // What was prepared here moves into the session.
         Ok(Accept::new(move |mut session: Session| async move {
-            println!("server: a session of {}", session.protocol());
+            println!("server: a session of greet/1");
             session.io_mut().write_all(b"Hello ").await?;
             session.io_mut().write_all(user.as_bytes()).await?;
             Ok(())

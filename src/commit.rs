@@ -4,7 +4,7 @@
 //! into a 403: hyper hands the connection over when it ends, whatever was sent on it. So the
 //! accepted session travels outwards in the extensions of the response, and hyper's `OnUpgrade`
 //! waits in a slot of the outermost layer. The two meet only if the response that leaves that layer
-//! is the switch and still carries the session.
+//! is the switch (101, or any 2xx to a CONNECT) and still carries the session.
 
 use crate::{
     BoxError, PendingUpgrade, Protocol, Upgraded,
@@ -12,14 +12,14 @@ use crate::{
     box_io::BoxIo,
     handler::{BoxFuture, Speak},
     linger,
-    negotiate::switch::Switch,
+    negotiate::switch::{self, Switch},
     rejection::Rejection,
     request::{UpgradeKind, UpgradeRequest},
     session::task,
     time::Settings,
     trace,
 };
-use http::{Extensions, Response, StatusCode, request::Parts};
+use http::{Extensions, Response, StatusCode, Version, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use std::{
     future::poll_fn,
@@ -68,31 +68,40 @@ impl Gate {
     }
 
     /// Moves the upgrade out of a request into the slot: from here on it is this crate's to fulfil.
-    pub(crate) fn hold(&self, extensions: &mut Extensions) {
+    ///
+    /// Returns whether the slot has it. It has none where the server cannot hand over its connections,
+    /// and when the outermost layer has answered already.
+    pub(crate) fn hold(&self, request: &mut Parts) -> bool {
+        let extensions = &mut request.extensions;
         extensions.remove::<Self>();
         let other = extensions
             .remove::<PendingUpgrade>()
             .and_then(PendingUpgrade::take);
         let hyper = extensions.remove::<OnUpgrade>();
         let upgrade = match (other, hyper) {
-            (Some(other), _) => AnyUpgrade::Other(SyncWrapper::new(other)),
-            (None, Some(hyper)) => AnyUpgrade::Hyper(hyper),
-            (None, None) => return,
+            (Some(other), _) => Some(AnyUpgrade::Other(SyncWrapper::new(other))),
+            (None, Some(hyper)) if request.version <= Version::HTTP_11 => {
+                Some(AnyUpgrade::Connection(hyper))
+            }
+            (None, Some(hyper)) => Some(AnyUpgrade::Stream(hyper)),
+            (None, None) => None,
         };
         let mut slot = self.lock();
         // A request that was cloned on its way brings the same upgrade twice; the slot has it.
-        if slot.upgrade.is_none() {
-            let upgrade = HeldUpgrade {
-                upgrade: Some(upgrade),
-                shutdown_timeout: self.settings.shutdown_timeout(),
-            };
-            if slot.is_closed {
-                drop(slot);
-                drop(upgrade);
-            } else {
-                slot.upgrade = Some(upgrade);
-            }
+        if slot.upgrade.is_some() {
+            return true;
         }
+        let upgrade = upgrade.map(|upgrade| HeldUpgrade {
+            upgrade: Some(upgrade),
+            shutdown_timeout: self.settings.shutdown_timeout(),
+        });
+        if slot.is_closed {
+            drop(slot);
+            drop(upgrade);
+            return false;
+        }
+        slot.upgrade = upgrade;
+        slot.upgrade.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {
@@ -102,18 +111,33 @@ impl Gate {
 }
 
 /// The outermost layer's end of the [`Gate`]: dropped with the response future, it closes it.
-pub(crate) struct Outermost(Gate);
+pub(crate) struct Outermost {
+    gate: Gate,
+    kind: UpgradeKind,
+    version: Version,
+}
 
 impl Outermost {
-    pub(crate) fn new(settings: Settings) -> Self {
-        Self(Gate {
+    pub(crate) fn new(settings: Settings, kind: UpgradeKind, version: Version) -> Self {
+        let gate = Gate {
             slot: Arc::default(),
             settings,
-        })
+        };
+        Self {
+            gate,
+            kind,
+            version,
+        }
     }
 
     pub(crate) fn gate(&self) -> &Gate {
-        &self.0
+        &self.gate
+    }
+
+    /// Whether the connection cannot go on after any response: a CONNECT on HTTP/1. Behind it there
+    /// may be bytes for the tunnel, which nobody must take for a request (RFC 9931).
+    pub(crate) fn ends_connection(&self) -> bool {
+        self.kind == UpgradeKind::Connect && self.version <= Version::HTTP_11
     }
 
     /// Looks at the response that leaves: starts the session, or makes sure that it never starts.
@@ -121,42 +145,51 @@ impl Outermost {
         &self,
         mut response: Response<ResponseBody<B>>,
     ) -> Response<ResponseBody<B>> {
-        let (Some(upgrade), switch) = self.close() else {
+        let (upgrade, switch) = self.close();
+        if upgrade.is_none() && !self.ends_connection() {
             // No handler of ours was chosen: what is inside answers for itself.
             return response;
-        };
+        }
+        let switches = switch::switches(self.kind, response.status());
         let pending = response
             .extensions_mut()
             .remove::<PendingSession>()
-            .and_then(|pending| pending.claim(&self.0));
-        match pending {
-            Some(pending) if response.status() == Switch::STATUS => {
-                pending.switch.enforce(response.headers_mut());
-                task::spawn(pending, upgrade);
-                response.map(|_| ResponseBody::default())
+            .and_then(|pending| pending.claim(&self.gate));
+        if let (true, Some(pending), Some(upgrade)) = (switches, pending, upgrade) {
+            pending.switch.enforce(response.headers_mut());
+            task::spawn(pending, upgrade);
+            return response.map(|_| ResponseBody::default());
+        }
+
+        // A 101 switches nothing but an `Upgrade`; it must not leave even so.
+        if switches || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            trace::session_lost(response.status());
+            response = self.lost().into_response().map(ResponseBody::own);
+        } else if let Some(switch) = switch {
+            trace::switch_replaced(response.status());
+            switch.strip(response.status(), response.headers_mut());
+        }
+        if self.ends_connection() {
+            switch::close(response.headers_mut());
+        }
+        response
+    }
+
+    /// The response in place of a switch that has lost its session.
+    fn lost(&self) -> Rejection {
+        match self.kind {
+            UpgradeKind::Upgrade => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Rejection::new(status, "the upgrade was lost on its way").close()
             }
-            None if response.status() == Switch::STATUS => {
-                trace::session_lost();
-                Rejection::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the upgrade was lost on its way",
-                )
-                .close()
-                .into_response()
-                .map(ResponseBody::own)
-            }
-            _ => {
-                if let Some(switch) = switch {
-                    trace::switch_replaced(response.status());
-                    switch.strip(response.status(), response.headers_mut());
-                }
-                response
+            UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
+                Rejection::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported")
             }
         }
     }
 
     fn close(&self) -> (Option<HeldUpgrade>, Option<Switch>) {
-        let mut slot = self.0.lock();
+        let mut slot = self.gate.lock();
         slot.is_closed = true;
         (slot.upgrade.take(), slot.switch.take())
     }
@@ -179,7 +212,7 @@ pub(crate) struct PendingSession {
 pub(crate) struct Accepted {
     pub(crate) speak: Speak,
     pub(crate) kind: UpgradeKind,
-    pub(crate) protocol: Protocol,
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) extensions: Extensions,
     pub(crate) request: Option<Box<Parts>>,
     pub(crate) settings: Settings,
@@ -234,7 +267,10 @@ pub(crate) struct HeldUpgrade {
 }
 
 enum AnyUpgrade {
-    Hyper(OnUpgrade),
+    /// Of hyper's HTTP/1: all of the connection.
+    Connection(OnUpgrade),
+    /// Of hyper's HTTP/2: one stream, which ends with its response if that is no switch.
+    Stream(OnUpgrade),
     Other(SyncWrapper<BoxFuture<Result<Upgraded, BoxError>>>),
 }
 
@@ -243,7 +279,9 @@ impl Future for HeldUpgrade {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let io = match &mut self.upgrade {
-            Some(AnyUpgrade::Hyper(upgrade)) => ready!(poll_hyper(upgrade, cx)),
+            Some(AnyUpgrade::Connection(upgrade) | AnyUpgrade::Stream(upgrade)) => {
+                ready!(poll_hyper(upgrade, cx))
+            }
             Some(AnyUpgrade::Other(upgrade)) => {
                 let io = ready!(upgrade.get_mut().as_mut().poll(cx));
                 io.map(Upgraded::into_box_io)
@@ -261,7 +299,7 @@ impl Drop for HeldUpgrade {
     /// somebody has to wait for the connection and end it. hyper keeps one upgrade for a
     /// connection, so there is one who waits: a later one replaces it.
     fn drop(&mut self) {
-        let Some(AnyUpgrade::Hyper(upgrade)) = self.upgrade.take() else {
+        let Some(AnyUpgrade::Connection(upgrade)) = self.upgrade.take() else {
             return;
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {

@@ -84,9 +84,14 @@ fn switch(accept: Accept, request: UpgradeRequest, gate: &Gate) -> Response<Eras
         headers,
         keep_request,
     } = accept;
-    let switch = Switch::new(&request.parts.headers, &request.protocol, headers);
+    let switch = Switch::new(
+        request.kind,
+        &request.parts.headers,
+        request.protocol.as_ref(),
+        headers,
+    );
     let mut response = Response::new(ErasedBody::empty());
-    *response.status_mut() = Switch::STATUS;
+    *response.status_mut() = switch.status();
     *response.headers_mut() = switch.headers();
     let pending = PendingSession::new(speak, request, keep_request, switch, gate);
     response.extensions_mut().insert(pending);

@@ -1,18 +1,22 @@
 //! The layer: what is registered, and how it is set up.
 
 use crate::{
-    InvalidProtocol, Preference, Protocol, ProtocolHandler, Unsupported, Upgrade,
-    handler::ErasedHandler,
-    service::UpgradeRequired,
-    time::{Settings, limit},
+    InvalidProtocol, Preference, ProtocolHandler, Unsupported, Upgrade, config::Config,
+    service::UpgradeRequired, time::limit,
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 /// Finds upgrade requests, lets handlers decide on them, and starts their sessions.
 ///
-/// Register a handler for each protocol. All other requests pass to the inner service unchanged, and
-/// so does, by default, an upgrade request that offers nothing supported.
+/// Register a handler for each [`protocol`](Self::protocol), and one for [`connect`](Self::connect).
+/// What is not an upgrade request passes to the inner service unchanged.
+///
+/// | the client asks with | for a handler of | it is answered with |
+/// |---|---|---|
+/// | `Upgrade` on HTTP/1.1 | [`protocol`](Self::protocol) | 101 |
+/// | extended CONNECT (`:protocol`) on HTTP/2 or HTTP/3 | [`protocol`](Self::protocol) | 200 |
+/// | CONNECT on any version | [`connect`](Self::connect) | 200 |
 ///
 /// # Where to put it
 ///
@@ -63,14 +67,6 @@ pub struct UpgradeLayer {
     config: Arc<Config>,
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct Config {
-    pub(crate) protocols: Vec<(Protocol, Arc<dyn ErasedHandler>)>,
-    pub(crate) preference: Preference,
-    pub(crate) unsupported: Unsupported,
-    pub(crate) settings: Settings,
-}
-
 impl UpgradeLayer {
     /// A layer that supports nothing yet. Placed outermost it is the gate for what inner layers
     /// decide.
@@ -81,6 +77,9 @@ impl UpgradeLayer {
 
     /// Adds a handler for a protocol: `name`, which takes any version that is offered, or
     /// `name/version`, which takes that one.
+    ///
+    /// It serves `Upgrade` on HTTP/1.1 (RFC 9110 §7.8), and extended CONNECT on HTTP/2 (RFC 8441) and
+    /// HTTP/3 (RFC 9220) where the server enables it.
     ///
     /// Several handlers for one protocol are asked in the order in which they were added, until
     /// one [wants](ProtocolHandler::wants) the request.
@@ -111,6 +110,58 @@ impl UpgradeLayer {
         Ok(self.with(|config| config.protocols.push((protocol, Arc::new(handler)))))
     }
 
+    /// Adds a handler for CONNECT (RFC 9110 §9.3.6), which asks for a tunnel to a host and a port and
+    /// names no protocol.
+    ///
+    /// The target is checked before the handler is asked: it has a host and a port, and nothing else,
+    /// or the request is refused with 400. So is a CONNECT with content on HTTP/1: it has none. The
+    /// handler finds the target in [`UpgradeRequest::authority`] and [`UpgradeRequest::port`]. Whether a
+    /// client may go there is the handler's to decide: without a policy of its own it is an open
+    /// proxy.
+    ///
+    /// An HTTP/1 connection is closed after the refusal of a CONNECT, whoever refuses it, and nothing
+    /// behind it is taken for a request (RFC 9931): the client may have sent bytes for the tunnel
+    /// already. For that the outermost layer takes the connection of each CONNECT on HTTP/1 from the
+    /// request: what is inside cannot switch it.
+    ///
+    /// Several handlers are asked in the order in which they were added, until one
+    /// [wants](ProtocolHandler::wants) the request.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tokio::net::TcpStream;
+    /// use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
+    ///
+    /// /// Connects to whatever listens on this machine's port 8080.
+    /// struct ToBackend;
+    ///
+    /// impl ProtocolHandler for ToBackend {
+    ///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    ///         let target = request.authority()?;
+    ///         if target != "localhost:8080" {
+    ///             return Err(Rejection::new(StatusCode::FORBIDDEN, "this target is not allowed"));
+    ///         }
+    ///         let mut upstream = TcpStream::connect(target.as_str()).await.map_err(|error| {
+    ///             Rejection::new(StatusCode::BAD_GATEWAY, "cannot connect").with_source(error)
+    ///         })?;
+    ///         Ok(Accept::new(|session| async move {
+    ///             let mut client = session.into_io();
+    ///             tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
+    ///             Ok(())
+    ///         }))
+    ///     }
+    /// }
+    ///
+    /// let layer = UpgradeLayer::new().connect(ToBackend);
+    /// ```
+    ///
+    /// [`UpgradeRequest::authority`]: crate::UpgradeRequest::authority
+    /// [`UpgradeRequest::port`]: crate::UpgradeRequest::port
+    #[must_use]
+    pub fn connect<H: ProtocolHandler>(self, handler: H) -> Self {
+        self.with(|config| config.connect.push(Arc::new(handler)))
+    }
+
     /// Sets whose order decides between several protocols that are offered and supported. By
     /// default it is the client's.
     #[must_use]
@@ -118,15 +169,18 @@ impl UpgradeLayer {
         self.with(|config| config.preference = preference)
     }
 
-    /// Sets what becomes of upgrade requests that offer nothing supported. By default they
-    /// [pass](Unsupported::Pass) to the inner service.
+    /// Sets what becomes of an upgrade request for which this layer has no handler.
     ///
-    /// A layer around others refuses before those inside are asked; one that supports nothing at all
-    /// passes every request on. A request whose protocol is supported passes as well if its handler
-    /// does not [want](ProtocolHandler::wants) it.
+    /// By default an `Upgrade` on HTTP/1.1 [passes](Unsupported::Pass) to the inner service, and a
+    /// CONNECT and an extended CONNECT are [refused](Unsupported::Refuse) with 501: no ordinary service
+    /// knows what to do with them. What is set here holds for all three.
+    ///
+    /// A layer around others refuses before those inside are asked: let it pass what they should see,
+    /// CONNECT included. A layer without any handler passes every request on. So does one whose handlers
+    /// do not [want](ProtocolHandler::wants) the request.
     #[must_use]
     pub fn unsupported(self, unsupported: Unsupported) -> Self {
-        self.with(|config| config.unsupported = unsupported)
+        self.with(|config| config.unsupported = Some(unsupported))
     }
 
     /// Sets how long a handler may take to decide, by default 30 seconds. `None` sets no limit:
@@ -172,7 +226,7 @@ impl UpgradeLayer {
 
     /// This layer as a service of its own, for a route that serves upgrades and nothing else.
     ///
-    /// All other requests are refused with 426 and a list of what is supported.
+    /// All other requests are refused: see [`UpgradeRequired`].
     ///
     /// ```
     /// # use axum::Router;
@@ -184,13 +238,13 @@ impl UpgradeLayer {
     ///
     /// # Panics
     ///
-    /// If the layer has no protocol.
+    /// If the layer has no handler.
     #[must_use]
     #[track_caller]
     pub fn into_service(self) -> Upgrade<UpgradeRequired> {
         assert!(
-            !self.config.protocols.is_empty(),
-            "a service of upgrades needs a protocol"
+            self.config.has_handlers(),
+            "a service of upgrades needs a handler"
         );
         let leaf = UpgradeRequired::new(&self.config);
         self.unsupported(Unsupported::Refuse).layer(leaf)
@@ -213,21 +267,5 @@ impl<S> Layer<S> for UpgradeLayer {
 impl fmt::Debug for UpgradeLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.config, f)
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocols: Vec<_> = self
-            .protocols
-            .iter()
-            .map(|(protocol, _)| protocol)
-            .collect();
-        f.debug_struct("UpgradeLayer")
-            .field("protocols", &protocols)
-            .field("preference", &self.preference)
-            .field("unsupported", &self.unsupported)
-            .field("settings", &self.settings)
-            .finish()
     }
 }

@@ -140,6 +140,7 @@
 mod body;
 mod box_io;
 mod commit;
+mod config;
 mod copy;
 mod decision;
 mod future;

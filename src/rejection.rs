@@ -1,6 +1,6 @@
 //! A handler's refusal.
 
-use crate::{BoxError, body::ErasedBody};
+use crate::{BoxError, body::ErasedBody, negotiate::switch};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
@@ -45,6 +45,11 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 /// ```
 #[must_use = "a rejection does nothing unless it is returned from `accept`"]
 pub struct Rejection {
+    /// In a box, so that it is cheap to return.
+    refusal: Box<Refusal>,
+}
+
+struct Refusal {
     response: Response<ErasedBody>,
     source: Option<BoxError>,
     message: Cow<'static, str>,
@@ -63,10 +68,16 @@ impl Rejection {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
+        Self::of(response, message)
+    }
+
+    fn of(response: Response<ErasedBody>, message: Cow<'static, str>) -> Self {
         Self {
-            response,
-            source: None,
-            message,
+            refusal: Box::new(Refusal {
+                response,
+                source: None,
+                message,
+            }),
         }
     }
 
@@ -76,46 +87,44 @@ impl Rejection {
     ///
     /// If `name` is a `&'static str` that is not a valid header name in lower case.
     pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
-        self.response.headers_mut().append(name, value);
+        self.refusal.response.headers_mut().append(name, value);
         self
     }
 
     /// Says what the refusal comes from: for the log, the client does not see it.
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.refusal.source = Some(source.into());
         self
     }
 
     /// The status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.response.status()
+        self.refusal.response.status()
     }
 
     /// The headers of the response.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        self.refusal.response.headers()
     }
 
     /// Lets the connection end after the response.
     pub(crate) fn close(mut self) -> Self {
-        self.response
-            .headers_mut()
-            .append(header::CONNECTION, HeaderValue::from_static("close"));
+        switch::close(self.refusal.response.headers_mut());
         self
     }
 
     pub(crate) fn into_response(self) -> Response<ErasedBody> {
-        crate::trace::refused(
-            self.response.status(),
-            &self.message,
-            self.source.as_deref(),
-        );
-        let mut response = self.response;
+        let Refusal {
+            mut response,
+            source,
+            message,
+        } = *self.refusal;
+        crate::trace::refused(response.status(), &message, source.as_deref());
         response.extensions_mut().insert(RejectionReason {
-            message: self.message,
-            source: self.source.map(Into::into),
+            message,
+            source: source.map(Into::into),
         });
         response
     }
@@ -140,11 +149,7 @@ where
             .canonical_reason()
             .unwrap_or("refused")
             .into();
-        Self {
-            response: response.map(ErasedBody::new),
-            source: None,
-            message,
-        }
+        Self::of(response.map(ErasedBody::new), message)
     }
 }
 
@@ -152,8 +157,8 @@ impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejection")
             .field("status", &self.status())
-            .field("message", &self.message)
-            .field("source", &self.source)
+            .field("message", &self.refusal.message)
+            .field("source", &self.refusal.source)
             .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,13 @@
 //! What a handler decides on.
 
-use crate::{Protocol, Rejection, RequestBody, negotiate::http1};
+use crate::{
+    Protocol, Rejection, RequestBody,
+    negotiate::{self, connect},
+};
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, Uri, request::Parts};
+use http::{
+    Extensions, HeaderMap, Method, StatusCode, Uri, header, request::Parts, uri::Authority,
+};
 use std::fmt;
 
 /// How a request asks to leave HTTP.
@@ -11,9 +16,33 @@ use std::fmt;
 pub enum UpgradeKind {
     /// `Upgrade` on HTTP/1.1 (RFC 9110 §7.8), answered with 101.
     Upgrade,
+    /// CONNECT on any version of HTTP (RFC 9110 §9.3.6), answered with 200. It names a host and a port,
+    /// and no protocol.
+    Connect,
+    /// Extended CONNECT on HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220), answered with 200. Its `:protocol`
+    /// names one protocol.
+    ExtendedConnect,
 }
 
-/// A request that asks for an upgrade, with the protocol that was chosen from its offer.
+impl UpgradeKind {
+    /// `upgrade`, `connect` or `extended-connect`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Upgrade => "upgrade",
+            Self::Connect => "connect",
+            Self::ExtendedConnect => "extended-connect",
+        }
+    }
+}
+
+impl fmt::Display for UpgradeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A request that asks for an upgrade.
 ///
 /// A handler gets it in [`ProtocolHandler::accept`](crate::ProtocolHandler::accept), before
 /// anything is answered. It takes from it what the session will need: a session keeps the
@@ -22,7 +51,7 @@ pub enum UpgradeKind {
 pub struct UpgradeRequest {
     pub(crate) parts: Parts,
     pub(crate) kind: UpgradeKind,
-    pub(crate) protocol: Protocol,
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) body: RequestBody,
 }
 
@@ -33,15 +62,50 @@ impl UpgradeRequest {
         self.kind
     }
 
-    /// The protocol that was chosen, as the client wrote it.
+    /// The protocol that was chosen, as the client wrote it. A [CONNECT](UpgradeKind::Connect) names
+    /// none.
     #[must_use]
-    pub fn protocol(&self) -> &Protocol {
-        &self.protocol
+    pub fn protocol(&self) -> Option<&Protocol> {
+        self.protocol.as_ref()
     }
 
-    /// All protocols that the client offers, in its order.
+    /// All protocols that the client offers, in its order: any number with an
+    /// [`Upgrade`](UpgradeKind::Upgrade), one with an [extended CONNECT](UpgradeKind::ExtendedConnect),
+    /// none with a [CONNECT](UpgradeKind::Connect).
     pub fn offered(&self) -> impl Iterator<Item = Protocol> {
-        http1::offered(&self.parts.headers).map(Protocol::from)
+        negotiate::offered(self.kind, &self.parts).map(Protocol::from)
+    }
+
+    /// The host, and the port if there is one, that the request is for: of the request target
+    /// (`:authority`), or else of `Host`.
+    ///
+    /// That of a [CONNECT](UpgradeKind::Connect) has been checked, and has a host and a port.
+    ///
+    /// # Errors
+    ///
+    /// 400 if the request has none that is valid. A CONNECT always has one.
+    pub fn authority(&self) -> Result<Authority, Rejection> {
+        if let Some(authority) = self.parts.uri.authority() {
+            return Ok(authority.clone());
+        }
+        let mut hosts = self.parts.headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
+            _ => None,
+        };
+        host.ok_or_else(|| Rejection::new(StatusCode::BAD_REQUEST, "the request has no valid host"))
+    }
+
+    /// The port of the [`authority`](Self::authority), from 1 to 65535.
+    ///
+    /// # Errors
+    ///
+    /// 400 if the request has none that is valid. A CONNECT always has one; with other requests it is
+    /// left out where it is the default of the scheme.
+    pub fn port(&self) -> Result<u16, Rejection> {
+        connect::port(&self.authority()?).ok_or_else(|| {
+            Rejection::new(StatusCode::BAD_REQUEST, "the request names no valid port")
+        })
     }
 
     /// The head of the request.

@@ -1,15 +1,13 @@
 //! The service: it wires what is decided elsewhere.
 
 use crate::{
-    BoxError, Rejection, RequestBody, ResponseBody, ResponseFuture, Unsupported, UpgradeKind,
-    UpgradeRequest,
+    BoxError, RequestBody, ResponseBody, ResponseFuture, UpgradeKind, UpgradeRequest,
     commit::{self, Gate, Outermost},
-    decision,
-    layer::Config,
-    negotiate::{Choice, choose, http1},
+    config::{self, Config, Outcome},
+    decision, negotiate,
     rejection::TEXT,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use std::{
     convert::Infallible,
@@ -72,50 +70,40 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let is_upgrade = http1::is_upgrade(request.method(), request.version(), request.headers())
-            && commit::is_available(request.extensions());
-        if !is_upgrade {
+        let Some(kind) = kind_of(&request) else {
             return ResponseFuture::inner(self.inner.call(request), None);
-        }
+        };
 
         let (mut parts, body) = request.into_parts();
         let settings = self.config.settings;
         let (gate, outermost) = match Gate::find(&parts.extensions) {
             Some(outer) => (outer.clone().with_settings(settings), None),
             None => {
-                let outermost = Outermost::new(settings);
+                let outermost = Outermost::new(settings, kind, parts.version);
+                if outermost.ends_connection() {
+                    outermost.gate().hold(&mut parts);
+                }
                 (outermost.gate().clone(), Some(outermost))
             }
         };
 
-        let protocols = &self.config.protocols;
-        // A handler's predicate is asked, and it may panic.
-        let choice = panic::catch_unwind(AssertUnwindSafe(|| {
-            choose(
-                || http1::offered(&parts.headers),
-                protocols.iter().map(|(protocol, _)| protocol),
-                self.config.preference,
-                |index| protocols[index].1.wants(&parts),
-            )
-        }));
-        let rejection = match choice {
-            Ok(Choice::Chosen { index, member }) => {
-                let (protocol, handler) = &protocols[index];
-                let protocol = protocol.as_offered(member);
-                let handler = Arc::clone(handler);
-                gate.hold(&mut parts.extensions);
-                let request = UpgradeRequest {
-                    parts,
-                    kind: UpgradeKind::Upgrade,
-                    protocol,
-                    body: RequestBody::new(body, gate.settings().body_timeout()),
-                };
-                return ResponseFuture::decision(handler.decide(request, gate), outermost);
+        // Handlers are asked, and they may panic.
+        let negotiate = AssertUnwindSafe(|| self.config.negotiate(kind, &parts));
+        let rejection = match panic::catch_unwind(negotiate) {
+            Ok(Outcome::Handler { handler, protocol }) => {
+                if gate.hold(&mut parts) {
+                    let request = UpgradeRequest {
+                        parts,
+                        kind,
+                        protocol,
+                        body: RequestBody::new(body, gate.settings().body_timeout()),
+                    };
+                    return ResponseFuture::decision(handler.decide(request, gate), outermost);
+                }
+                config::not_implemented("the server does not hand over this connection")
             }
-            Ok(Choice::Unsupported) if self.config.refuses_unsupported() => {
-                self.config.upgrade_required()
-            }
-            Ok(Choice::Declined | Choice::Unsupported) => {
+            Ok(Outcome::Refuse(rejection)) => rejection,
+            Ok(Outcome::Pass) => {
                 if let Some(outermost) = &outermost {
                     parts.extensions.insert(outermost.gate().clone());
                 }
@@ -124,61 +112,44 @@ where
             }
             Err(panic) => decision::panicked(&*panic),
         };
-        gate.hold(&mut parts.extensions);
+        gate.hold(&mut parts);
         let body = RequestBody::new(body, gate.settings().body_timeout());
         let refusal = async move { decision::refuse(rejection, &parts, body, &gate).await };
         ResponseFuture::decision(Box::pin(refusal), outermost)
     }
 }
 
-impl Config {
-    /// What is supported, in the server's order, as the fields of a 426.
-    fn supported(&self) -> HeaderMap {
-        let mut list: Vec<&str> = Vec::new();
-        for (protocol, _) in &self.protocols {
-            if !list.contains(&protocol.as_str()) {
-                list.push(protocol.as_str());
-            }
-        }
-        let list = HeaderValue::from_str(&list.join(", "))
-            .expect("tokens, slashes, commas and spaces are a field value");
-        HeaderMap::from_iter([
-            (header::CONNECTION, HeaderValue::from_static("upgrade")),
-            (header::UPGRADE, list),
-        ])
-    }
-
-    /// A layer that supports nothing leaves the answer to the layers inside.
-    fn refuses_unsupported(&self) -> bool {
-        self.unsupported == Unsupported::Refuse && !self.protocols.is_empty()
-    }
-
-    fn upgrade_required(&self) -> Rejection {
-        let mut rejection = Rejection::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "none of the offered protocols is supported",
-        );
-        for (name, value) in &self.supported() {
-            rejection = rejection.header(name, value.clone());
-        }
-        rejection
-    }
+/// How a request asks to leave HTTP. An `Upgrade` whose connection the server does not hand over is
+/// ignored, as it may be; a CONNECT cannot be taken for anything else.
+fn kind_of<B>(request: &Request<B>) -> Option<UpgradeKind> {
+    let extensions = request.extensions();
+    let kind = negotiate::kind(
+        request.method(),
+        request.version(),
+        request.headers(),
+        extensions,
+    )?;
+    let is_ignored = kind == UpgradeKind::Upgrade && !commit::is_available(extensions);
+    (!is_ignored).then_some(kind)
 }
 
 /// The inner service of [`UpgradeLayer::into_service`](crate::UpgradeLayer::into_service): it
 /// refuses what is not an upgrade request.
 ///
 /// The response is 426 with a list of what is supported (RFC 9110 §15.5.22). On HTTP/2 and later,
-/// which have no `Upgrade`, it is 400.
+/// which have no `Upgrade`, it is 400. Where CONNECT is all that is supported it is 405. A CONNECT
+/// that no handler wants is refused with 501.
 #[derive(Clone, Debug)]
 pub struct UpgradeRequired {
-    headers: Arc<HeaderMap>,
+    /// Of a 426, if there is one.
+    headers: Option<Arc<HeaderMap>>,
 }
 
 impl UpgradeRequired {
     pub(crate) fn new(config: &Config) -> Self {
+        let has_protocols = !config.protocols.is_empty();
         Self {
-            headers: Arc::new(config.supported()),
+            headers: has_protocols.then(|| Arc::new(config.supported())),
         }
     }
 }
@@ -194,12 +165,19 @@ impl<ReqBody> Service<Request<ReqBody>> for UpgradeRequired {
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut response = Response::new("this resource requires a protocol upgrade".into());
-        if request.version() > Version::HTTP_11 {
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-        } else {
-            *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
-            response.headers_mut().clone_from(&self.headers);
-        }
+        *response.status_mut() = match &self.headers {
+            _ if *request.method() == Method::CONNECT => StatusCode::NOT_IMPLEMENTED,
+            Some(_) if request.version() > Version::HTTP_11 => StatusCode::BAD_REQUEST,
+            Some(headers) => {
+                response.headers_mut().clone_from(headers);
+                StatusCode::UPGRADE_REQUIRED
+            }
+            None => {
+                let allow = HeaderValue::from_static("CONNECT");
+                response.headers_mut().insert(header::ALLOW, allow);
+                StatusCode::METHOD_NOT_ALLOWED
+            }
+        };
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));

@@ -1,6 +1,6 @@
 //! What is reported, where nobody else would see it. Without the feature `tracing` it is nothing.
 
-use crate::Protocol;
+use crate::{Protocol, UpgradeKind};
 use http::StatusCode;
 use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
 
@@ -49,18 +49,46 @@ pub(crate) fn switch_replaced(status: StatusCode) {
     );
 }
 
-pub(crate) fn session_lost() {
+pub(crate) fn session_lost(status: StatusCode) {
+    ignore!(status);
     event!(
         ERROR,
-        "a 101 lost its session on the way out: a layer made a new response, or cloned it, and \
-         left the extensions behind"
+        status = status.as_u16(),
+        "a switch has no session: a layer made a new response, or cloned it, and left the extensions \
+         behind, or a service answered that knows nothing of this connection"
     );
 }
 
+/// What a session was asked for with, as its events say it.
+pub(crate) struct UpgradeOf {
+    kind: UpgradeKind,
+    protocol: Option<Protocol>,
+}
+
+impl UpgradeOf {
+    pub(crate) fn new(kind: UpgradeKind, protocol: Option<Protocol>) -> Self {
+        Self { kind, protocol }
+    }
+}
+
+/// `session_event!(LEVEL, upgrade, ...)`: an event with the kind and the protocol of a session.
+macro_rules! session_event {
+    ($level:ident, $of:expr, $($args:tt)*) => {
+        let UpgradeOf { kind, protocol } = $of;
+        ignore!(kind, protocol);
+        event!(
+            $level,
+            %kind,
+            protocol = protocol.as_ref().map(tracing::field::display),
+            $($args)*
+        );
+    };
+}
+
 /// The client left, or took too long: that is the client's doing.
-pub(crate) fn never_switched(protocol: &Protocol, reason: &dyn Display) {
-    ignore!(protocol, reason);
-    event!(DEBUG, %protocol, %reason, "session never started");
+pub(crate) fn never_switched(of: &UpgradeOf, reason: &dyn Display) {
+    ignore!(reason);
+    session_event!(DEBUG, of, %reason, "session never started");
 }
 
 /// The server cannot hand its connections over: that is for its author to know.
@@ -74,24 +102,23 @@ pub(crate) fn cannot_switch(error: &dyn Display) {
     );
 }
 
-pub(crate) fn session_finished(protocol: &Protocol) {
-    ignore!(protocol);
-    event!(DEBUG, %protocol, "session finished");
+pub(crate) fn session_finished(of: &UpgradeOf) {
+    session_event!(DEBUG, of, "session finished");
 }
 
 /// A connection that breaks is the peer's doing; any other error is the handler's.
-pub(crate) fn session_failed(protocol: &Protocol, error: &(dyn Error + Send + Sync + 'static)) {
-    ignore!(protocol, error);
+pub(crate) fn session_failed(of: &UpgradeOf, error: &(dyn Error + Send + Sync + 'static)) {
+    ignore!(error);
     if error.is::<std::io::Error>() {
-        event!(DEBUG, %protocol, %error, "session failed");
+        session_event!(DEBUG, of, %error, "session failed");
     } else {
-        event!(WARN, %protocol, %error, "session failed");
+        session_event!(WARN, of, %error, "session failed");
     }
 }
 
-pub(crate) fn session_panicked(protocol: &Protocol, panic: &str) {
-    ignore!(protocol, panic);
-    event!(ERROR, %protocol, panic, "session panicked");
+pub(crate) fn session_panicked(of: &UpgradeOf, panic: &str) {
+    ignore!(panic);
+    session_event!(ERROR, of, panic, "session panicked");
 }
 
 /// What a panic said.

@@ -2,17 +2,15 @@
 
 use super::token;
 use crate::protocol::Member;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, Version, header};
 
 /// Whether a request head asks for an upgrade.
 ///
 /// It does when it is HTTP/1.1, lists `upgrade` among the options of `Connection`, and offers at
-/// least one protocol. An `Upgrade` that is not a list of protocols offers nothing. A CONNECT is a
-/// CONNECT, whatever else it carries.
-pub(crate) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+/// least one protocol. An `Upgrade` that is not a list of protocols offers nothing.
+pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && headers.contains_key(header::UPGRADE)
-        && *method != Method::CONNECT
         && connection_has_upgrade(headers)
         && offers_well_formed(headers)
 }

@@ -1,10 +1,44 @@
 //! Pure functions from a request head to what should become of it. No IO here.
 
-pub(crate) mod http1;
+pub(crate) mod connect;
+mod extended_connect;
+mod http1;
 pub(crate) mod switch;
 pub(crate) mod token;
 
-use crate::protocol::{Member, Protocol};
+use crate::{
+    UpgradeKind,
+    protocol::{Member, Protocol},
+};
+use http::{Extensions, HeaderMap, Method, Version, request::Parts};
+
+/// How a request asks to leave HTTP, if it does.
+pub(crate) fn kind(
+    method: &Method,
+    version: Version,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Option<UpgradeKind> {
+    if extended_connect::is_extended_connect(version, extensions) {
+        Some(UpgradeKind::ExtendedConnect)
+    } else if *method == Method::CONNECT {
+        Some(UpgradeKind::Connect)
+    } else if http1::is_upgrade(version, headers) {
+        Some(UpgradeKind::Upgrade)
+    } else {
+        None
+    }
+}
+
+/// The protocols that a request offers, in the client's order.
+pub(crate) fn offered(kind: UpgradeKind, parts: &Parts) -> impl Iterator<Item = Member<'_>> {
+    let (list, one) = match kind {
+        UpgradeKind::Upgrade => (Some(http1::offered(&parts.headers)), None),
+        UpgradeKind::Connect => (None, None),
+        UpgradeKind::ExtendedConnect => (None, extended_connect::offered(&parts.extensions)),
+    };
+    list.into_iter().flatten().chain(one)
+}
 
 /// Whose order decides where a client offers more than one protocol that is supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,14 +51,14 @@ pub enum Preference {
     Server,
 }
 
-/// What becomes of an upgrade request that offers nothing supported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What becomes of an upgrade request for which there is no handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unsupported {
-    /// It goes to the inner service, which may ignore the offer (RFC 9110 §7.8).
-    #[default]
+    /// It goes to the inner service, which may ignore an offer (RFC 9110 §7.8).
     Pass,
-    /// It is refused with 426 and a list of what is supported (RFC 9110 §15.5.22).
+    /// It is refused: an offer of HTTP/1.1 with 426 and a list of what is supported (RFC 9110
+    /// §15.5.22), a CONNECT and an extended CONNECT with 501 (RFC 9110 §15.6.2, RFC 9220 §3).
     Refuse,
 }
 

@@ -1,45 +1,52 @@
 //! The response head of a switch, and what is taken off a response that turned out to be none.
 
 use super::token;
-use crate::Protocol;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use crate::{Protocol, UpgradeKind};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{self, HeaderName},
+};
 
-/// What makes a head the head of a switch: the protocol that was chosen, as it was offered, and the
-/// fields that the handler adds.
+/// What makes a head the head of a switch.
 #[derive(Clone, Debug)]
 pub(crate) struct Switch {
-    protocol: HeaderValue,
+    /// The protocol that was chosen, as it was offered: the `Upgrade` of a 101. CONNECT has none.
+    protocol: Option<HeaderValue>,
+    /// The fields that the handler adds.
     added: HeaderMap,
 }
 
-impl Switch {
-    pub(crate) const STATUS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
+/// What frames a message, or says what the connection becomes: not a handler's to set.
+const FRAMING: [HeaderName; 4] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+];
 
-    /// The switch of a request with `offered` as its `Upgrade`, to one of the protocols in there.
-    ///
-    /// `added` may not touch what frames the message: those fields are dropped from it.
-    pub(crate) fn new(offered: &HeaderMap, protocol: &Protocol, mut added: HeaderMap) -> Self {
+impl Switch {
+    /// The switch of a request with these headers.
+    pub(crate) fn new(
+        kind: UpgradeKind,
+        request: &HeaderMap,
+        protocol: Option<&Protocol>,
+        mut added: HeaderMap,
+    ) -> Self {
         if !added.is_empty() {
-            for name in [
-                header::CONNECTION,
-                header::UPGRADE,
-                header::CONTENT_LENGTH,
-                header::TRANSFER_ENCODING,
-            ] {
-                added.remove(name);
-            }
+            FRAMING.iter().for_each(|name| drop(added.remove(name)));
         }
-        // Most requests offer one protocol: then the line is the value.
-        let line = offered
-            .get_all(header::UPGRADE)
-            .iter()
-            .find(|line| *line == protocol.as_str());
-        let protocol = match line {
-            Some(line) => line.clone(),
-            None => HeaderValue::from_str(protocol.as_str())
-                .expect("tokens with a slash between them are a field value"),
+        let protocol = match kind {
+            UpgradeKind::Upgrade => protocol.map(|protocol| upgrade_to(protocol, request)),
+            UpgradeKind::Connect | UpgradeKind::ExtendedConnect => None,
         };
         Self { protocol, added }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        match self.protocol {
+            Some(_) => StatusCode::SWITCHING_PROTOCOLS,
+            None => StatusCode::OK,
+        }
     }
 
     /// The fields of the head.
@@ -49,13 +56,15 @@ impl Switch {
         headers
     }
 
-    /// Makes sure of the fields without which a 101 is none, and takes off those that none may have
-    /// (RFC 9110 §7.8 and §8.6, RFC 9112 §6.1), whatever the layers on its way did to them.
+    /// Makes sure of the fields without which a 101 is none, and takes off those that a switch may not
+    /// have (RFC 9110 §7.8, §8.6 and §9.3.6, RFC 9112 §6.1), whatever the layers on its way did to
+    /// them.
     pub(crate) fn enforce(&self, headers: &mut HeaderMap) {
-        headers.remove(header::CONTENT_LENGTH);
-        headers.remove(header::TRANSFER_ENCODING);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, self.protocol.clone());
+        FRAMING.iter().for_each(|name| drop(headers.remove(name)));
+        if let Some(protocol) = &self.protocol {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol.clone());
+        }
     }
 
     /// Takes the head of a switch off a response that became something else.
@@ -63,7 +72,7 @@ impl Switch {
         // A 426 has an `Upgrade` of its own: what it lists is for the next request.
         if status != StatusCode::UPGRADE_REQUIRED {
             headers.remove(header::UPGRADE);
-            remove_upgrade_option(headers);
+            remove_options(headers, |option| option.eq_ignore_ascii_case(b"upgrade"));
         }
         for (name, added) in &self.added {
             retain(headers, name.clone(), |value| value != added);
@@ -71,14 +80,30 @@ impl Switch {
     }
 }
 
-/// Takes `upgrade` out of the options of `Connection`, also where a layer has joined them.
-fn remove_upgrade_option(headers: &mut HeaderMap) {
+/// Whether a response with this status leaves HTTP, as far as the connection is concerned.
+pub(crate) fn switches(kind: UpgradeKind, status: StatusCode) -> bool {
+    match kind {
+        UpgradeKind::Upgrade => status == StatusCode::SWITCHING_PROTOCOLS,
+        UpgradeKind::Connect | UpgradeKind::ExtendedConnect => status.is_success(),
+    }
+}
+
+/// Lets the connection end after the response.
+pub(crate) fn close(headers: &mut HeaderMap) {
+    remove_options(headers, |option| {
+        option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
+    });
+    headers.append(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// Takes options out of `Connection`, also where a layer has joined them.
+fn remove_options(headers: &mut HeaderMap, is_unwanted: impl Fn(&[u8]) -> bool) {
     let mut others: Vec<u8> = Vec::new();
     for option in headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|line| token::members(line.as_bytes()))
-        .filter(|option| !option.eq_ignore_ascii_case(b"upgrade"))
+        .filter(|option| !is_unwanted(option))
     {
         if !others.is_empty() {
             others.extend_from_slice(b", ");
@@ -92,8 +117,22 @@ fn remove_upgrade_option(headers: &mut HeaderMap) {
     }
 }
 
+/// The chosen protocol as a field value, as it was offered.
+fn upgrade_to(protocol: &Protocol, request: &HeaderMap) -> HeaderValue {
+    // Most requests offer one protocol: then the line is the value.
+    let line = request
+        .get_all(header::UPGRADE)
+        .iter()
+        .find(|line| *line == protocol.as_str());
+    match line {
+        Some(line) => line.clone(),
+        None => HeaderValue::from_str(protocol.as_str())
+            .expect("tokens with a slash between them are a field value"),
+    }
+}
+
 /// Keeps those lines of a field that `keep` says to keep, in order.
-fn retain(headers: &mut HeaderMap, name: header::HeaderName, keep: impl Fn(&HeaderValue) -> bool) {
+fn retain(headers: &mut HeaderMap, name: HeaderName, keep: impl Fn(&HeaderValue) -> bool) {
     if let header::Entry::Occupied(entry) = headers.entry(name) {
         let (name, values) = entry.remove_entry_mult();
         let kept: Vec<_> = values.filter(keep).collect();
@@ -116,7 +155,9 @@ mod tests {
         let mut added = HeaderMap::new();
         added.append("sec-websocket-protocol", value("chat"));
         added.append(header::VARY, value("origin"));
-        let switch = Switch::new(&HeaderMap::new(), &"websocket".parse().unwrap(), added);
+        let protocol = "websocket".parse().unwrap();
+        let kind = UpgradeKind::Upgrade;
+        let switch = Switch::new(kind, &HeaderMap::new(), Some(&protocol), added);
 
         let mut headers = switch.headers();
         headers.append(header::VARY, value("accept-encoding"));
@@ -141,10 +182,33 @@ mod tests {
         added.append(header::CONNECTION, value("close"));
         added.append(header::UPGRADE, value("other"));
         added.append(header::SERVER, value("kept"));
-        let headers = Switch::new(&HeaderMap::new(), &"echo".parse().unwrap(), added).headers();
+        let protocol = "echo".parse().unwrap();
+        let switch = |kind, protocol| {
+            Switch::new(kind, &HeaderMap::new(), protocol, added.clone()).headers()
+        };
+        let headers = switch(UpgradeKind::Upgrade, Some(&protocol));
         assert_eq!(headers.len(), 3);
         assert_eq!(headers[header::CONNECTION], "upgrade");
         assert_eq!(headers[header::UPGRADE], "echo");
         assert_eq!(headers[header::SERVER], "kept");
+
+        for headers in [
+            switch(UpgradeKind::Connect, None),
+            switch(UpgradeKind::ExtendedConnect, Some(&protocol)),
+        ] {
+            assert_eq!(headers.len(), 1);
+            assert_eq!(headers[header::SERVER], "kept");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ends_is_not_said_to_be_kept() {
+        let mut headers = HeaderMap::new();
+        close(&mut headers);
+        assert_eq!(headers[header::CONNECTION], "close");
+        headers.insert(header::CONNECTION, value("Keep-Alive, x-hop, Close"));
+        close(&mut headers);
+        let lines: Vec<_> = headers.get_all(header::CONNECTION).iter().collect();
+        assert_eq!(lines, ["x-hop", "close"]);
     }
 }

@@ -16,7 +16,7 @@ use std::{
 /// does; then what was written is flushed and the connection is shut down in order.
 pub struct Session {
     kind: UpgradeKind,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
     extensions: Extensions,
     request: Option<Box<Parts>>,
     io: Upgraded,
@@ -44,10 +44,11 @@ impl Session {
         self.kind
     }
 
-    /// The protocol that was chosen, as the client wrote it.
+    /// The protocol that was chosen, as the client wrote it. A [CONNECT](UpgradeKind::Connect) names
+    /// none.
     #[must_use]
-    pub fn protocol(&self) -> &Protocol {
-        &self.protocol
+    pub fn protocol(&self) -> Option<&Protocol> {
+        self.protocol.as_ref()
     }
 
     /// The request's extensions: what the layers around the handler, and the handler itself in

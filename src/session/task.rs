@@ -21,12 +21,12 @@ pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
 /// their own, which are there only while they last.
 async fn run(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     let shutdown_timeout = accepted.settings.shutdown_timeout();
-    let protocol = accepted.protocol.clone();
+    let upgrade_of = trace::UpgradeOf::new(accepted.kind, accepted.protocol.clone());
     let handshake = within(accepted.settings.handshake_timeout(), upgrade);
     let io = match Box::pin(handshake).await {
         Some(Ok(io)) => io,
-        Some(Err(error)) => return trace::never_switched(&protocol, &error),
-        None => return trace::never_switched(&protocol, &"the switch was not sent in time"),
+        Some(Err(error)) => return trace::never_switched(&upgrade_of, &error),
+        None => return trace::never_switched(&upgrade_of, &"the switch was not sent in time"),
     };
 
     let (io, returned) = Upgraded::owned_by_session(io);
@@ -35,9 +35,9 @@ async fn run(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
         Err(panic) => Err(panic),
     };
     match end {
-        Ok(Ok(())) => trace::session_finished(&protocol),
-        Ok(Err(error)) => trace::session_failed(&protocol, &*error),
-        Err(panic) => trace::session_panicked(&protocol, &trace::panic_message(&*panic)),
+        Ok(Ok(())) => trace::session_finished(&upgrade_of),
+        Ok(Err(error)) => trace::session_failed(&upgrade_of, &*error),
+        Err(panic) => trace::session_panicked(&upgrade_of, &trace::panic_message(&*panic)),
     }
     // The handler's future is gone, so the IO is back unless a part of it escaped into another
     // task, or the handler took it for itself.

@@ -1,9 +1,10 @@
 //! The grammar and the choice against a reference that is written as plainly as the RFC reads.
 
 use super::*;
-use crate::negotiate::{Choice, Preference, choose};
+use crate::UpgradeKind;
+use crate::negotiate::{Choice, Preference, choose, kind};
 use crate::protocol::Protocol;
-use http::HeaderValue;
+use http::{Extensions, HeaderValue, Method};
 use proptest::prelude::*;
 
 /// One offered protocol of the reference: name in lower case, version, text as offered.
@@ -131,10 +132,12 @@ proptest! {
             .any(|option| option.eq_ignore_ascii_case("upgrade"));
         let expected = is_listed && reference_offers(&upgrade).is_some();
         let headers = headers(&connection, &upgrade);
-        prop_assert_eq!(is_upgrade(&Method::GET, Version::HTTP_11, &headers), expected);
-        prop_assert!(!is_upgrade(&Method::GET, Version::HTTP_10, &headers));
-        prop_assert!(!is_upgrade(&Method::GET, Version::HTTP_2, &headers));
-        prop_assert!(!is_upgrade(&Method::CONNECT, Version::HTTP_11, &headers));
+        prop_assert_eq!(is_upgrade(Version::HTTP_11, &headers), expected);
+        prop_assert!(!is_upgrade(Version::HTTP_10, &headers));
+        prop_assert!(!is_upgrade(Version::HTTP_2, &headers));
+        let kind = |method| kind(&method, Version::HTTP_11, &headers, &Extensions::new());
+        prop_assert_eq!(kind(Method::GET), expected.then_some(UpgradeKind::Upgrade));
+        prop_assert_eq!(kind(Method::CONNECT), Some(UpgradeKind::Connect));
     }
 
     #[test]
@@ -169,7 +172,7 @@ proptest! {
         let expected = std::str::from_utf8(&upgrade)
             .ok()
             .and_then(|text| reference_offers(&[text.to_owned()]));
-        prop_assert_eq!(is_upgrade(&Method::GET, Version::HTTP_11, &headers), expected.is_some());
+        prop_assert_eq!(is_upgrade(Version::HTTP_11, &headers), expected.is_some());
     }
 }
 

@@ -1,0 +1,128 @@
+//! CONNECT (RFC 9110 §9.3.6).
+
+use http::{HeaderMap, Uri, header, uri::Authority};
+use std::net::Ipv6Addr;
+
+/// The target of a CONNECT: `host:port`, and nothing else.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
+    let authority = match uri.authority() {
+        Some(authority) if uri.scheme().is_none() && uri.path_and_query().is_none() => authority,
+        _ => return Err("the target of a CONNECT is `host:port`"),
+    };
+    if authority.as_str().contains('@') {
+        return Err("the target of a CONNECT has no user");
+    }
+    // The parser's host of `[::1]x:80` is `[::1]`.
+    let rest = authority.as_str().strip_prefix(authority.host());
+    let is_all = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+    if !is_all || !is_host(authority.host()) {
+        return Err("the target of a CONNECT has no valid host");
+    }
+    match port(authority) {
+        Some(_) => Ok(authority),
+        None => Err("the target of a CONNECT has no port from 1 to 65535"),
+    }
+}
+
+/// The port of an authority, if it is one that can be connected to.
+pub(crate) fn port(authority: &Authority) -> Option<u16> {
+    let port = authority.port()?;
+    // What parses as a number may have a sign.
+    let is_number = port.as_str().bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && port.as_u16() > 0).then_some(port.as_u16())
+}
+
+/// Whether `host` is an IPv6 address in brackets, an IPv4 address or a name (RFC 3986 §3.2.2).
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(address) => address
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(is_name),
+    }
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
+}
+
+/// Whether a head announces content. A CONNECT has none: on HTTP/1 nobody could tell it from the
+/// bytes for the tunnel (RFC 9110 §9.3.6).
+pub(crate) fn has_content(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|length| length != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_host_and_a_port() {
+        for (text, port) in [
+            ("example.com:443", 443),
+            ("EXAMPLE.com:1", 1),
+            ("127.0.0.1:65535", 65535),
+            ("[::1]:80", 80),
+            ("[::ffff:127.0.0.1]:80", 80),
+            ("a_b-c.d~e:080", 80),
+        ] {
+            let uri: Uri = text.parse().expect(text);
+            let authority = target(&uri).expect(text);
+            assert_eq!(authority.as_str(), text);
+            assert_eq!(super::port(authority), Some(port));
+        }
+    }
+
+    #[test]
+    fn what_is_none_says_what_is_wrong() {
+        for (text, wrong) in [
+            ("/", "`host:port`"),
+            ("/example.com:443", "`host:port`"),
+            ("*", "`host:port`"),
+            ("http://example.com:443/", "`host:port`"),
+            ("ann@example.com:443", "user"),
+            ("ann:secret@example.com:443", "user"),
+            (":443", "host"),
+            ("[::1]x:443", "host"),
+            ("a{b}:443", "host"),
+            ("a\"b:443", "host"),
+            ("[localhost]:443", "host"),
+            ("[]:443", "host"),
+            ("[fe80::1%25eth0]:443", "host"),
+            ("example.com", "port"),
+            ("example.com:", "port"),
+            ("example.com:0", "port"),
+            ("example.com:65536", "port"),
+            ("example.com:99999999999999999999", "port"),
+            ("example.com:+80", "port"),
+            ("example.com:http", "port"),
+            ("[::1]", "port"),
+        ] {
+            // What the parser refuses never gets here.
+            let Ok(uri) = text.parse::<Uri>() else {
+                continue;
+            };
+            let error = target(&uri).expect_err(text);
+            assert!(error.contains(wrong), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn content_is_announced_by_what_frames_it() {
+        let headers = |name, value: &'static str| {
+            HeaderMap::from_iter([(name, http::HeaderValue::from_static(value))])
+        };
+        assert!(!has_content(&HeaderMap::new()));
+        assert!(!has_content(&headers(header::CONTENT_LENGTH, "0")));
+        assert!(has_content(&headers(header::CONTENT_LENGTH, "1")));
+        assert!(has_content(&headers(header::TRANSFER_ENCODING, "chunked")));
+    }
+}
