@@ -171,6 +171,8 @@ impl Outermost {
         }
         if self.ends_connection() {
             switch::close(response.headers_mut());
+            // To an HTTP/1.0 client hyper would say `keep-alive` beside it in a later version's response.
+            *response.version_mut() = self.version;
         }
         response
     }

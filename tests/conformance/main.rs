@@ -8,6 +8,7 @@
 mod support;
 
 mod closing;
+mod connect;
 mod request_body;
 mod safety;
 mod server;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 
+pub mod h2;
 pub mod handlers;
 pub mod log;
 pub mod meter;
@@ -70,8 +71,12 @@ pub async fn plain<B: Body>(request: Request<B>) -> Result<Response<Full<Bytes>>
 pub enum Via {
     /// hyper's own `http1` connection.
     Http1,
-    /// hyper-util's `auto` connection, as `axum::serve` has it.
+    /// hyper-util's `auto` connection, as `axum::serve` has it: HTTP/1 and HTTP/2.
     Auto,
+    /// hyper's own `http2` connection, with extended CONNECT.
+    Http2,
+    /// The same, with streams that cannot fill the connection's window.
+    Http2SmallStreams,
     /// hyper's own, and a client may shut its side down before it is answered.
     HalfClose,
     /// hyper's own, without `with_upgrades`.
@@ -204,9 +209,17 @@ where
         Via::Http1 | Via::HalfClose => http1.serve_connection(io, service).with_upgrades().await?,
         Via::NoUpgrades => http1.serve_connection(io, service).await?,
         Via::Auto => {
-            auto::Builder::new(TokioExecutor::new())
-                .serve_connection_with_upgrades(io, service)
-                .await?;
+            let mut auto = auto::Builder::new(TokioExecutor::new());
+            auto.http2().enable_connect_protocol();
+            auto.serve_connection_with_upgrades(io, service).await?;
+        }
+        Via::Http2 | Via::Http2SmallStreams => {
+            let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            http2.enable_connect_protocol();
+            if via == Via::Http2SmallStreams {
+                http2.initial_stream_window_size(64 * 1024);
+            }
+            http2.serve_connection(io, service).await?;
         }
     }
     Ok(())

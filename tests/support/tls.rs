@@ -20,18 +20,29 @@ pub struct Tls {
 
 impl Tls {
     pub fn new() -> Self {
+        Self::with_alpn(&[])
+    }
+
+    /// Both ends agree on the first of these.
+    pub fn with_alpn(protocols: &[&str]) -> Self {
+        let alpn: Vec<Vec<u8>> = protocols
+            .iter()
+            .map(|name| name.as_bytes().into())
+            .collect();
         let certified = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a name");
         let certificate = certified.cert.der().clone();
         let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a key");
-        let server = ServerConfig::builder()
+        let mut server = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.clone()], key)
             .expect("the key of the certificate");
         let mut roots = RootCertStore::empty();
         roots.add(certificate).expect("a certificate");
-        let client = ClientConfig::builder()
+        let mut client = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        server.alpn_protocols.clone_from(&alpn);
+        client.alpn_protocols = alpn;
         Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),

@@ -1,0 +1,460 @@
+//! C on HTTP/1: CONNECT (RFC 9110 §9.3.6, RFC 9931).
+
+use crate::server::{Refuse, echo_server};
+use crate::support::{
+    Head, Peer, Server, Via,
+    handlers::{Counted, echo, speak_echo},
+    head, plain, soon,
+};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::net::TcpStream;
+use tower::{Layer as _, service_fn};
+use tower_http::validate_request::ValidateRequestHeaderLayer;
+use tower_upgrade::{
+    Accept, ProtocolHandler, Rejection, Unsupported, UpgradeKind, UpgradeLayer, UpgradeRequest,
+};
+
+fn connect_to(target: &str, more: &[&str]) -> String {
+    let line = format!("CONNECT {target} HTTP/1.1");
+    let host = format!("Host: {target}");
+    head(&[&[line.as_str(), host.as_str()], more].concat())
+}
+
+/// A 200 with nothing in it that a tunnel may not have.
+#[track_caller]
+fn assert_connected(head: &Head) {
+    assert_eq!(head.status, 200, "{head:?}");
+    assert_eq!(head.names(), [] as [&str; 0], "{head:?}");
+}
+
+/// A refusal after which the connection ends, with nothing of what is behind it answered.
+async fn expect_refusal(peer: &mut Peer<TcpStream>, status: u16) -> (Head, String) {
+    let (head, body) = peer.response().await;
+    head.assert_no_handshake();
+    assert_eq!(head.status, status, "{head:?}");
+    assert_eq!(head.get("connection").as_deref(), Some("close"), "{head:?}");
+    peer.expect_end().await;
+    (head, body)
+}
+
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
+
+#[tokio::test]
+async fn u13_connect_with_an_upgrade_is_a_connect() {
+    let tunnel = Counted::default();
+    let upgrade = Counted::default();
+    let layer = UpgradeLayer::new()
+        .protocol("echo", upgrade.clone())
+        .connect(tunnel.clone());
+    let server = echo_server(layer).await;
+    let mut peer = server.connect().await;
+    peer.send(connect_to(
+        "test:1",
+        &["Connection: upgrade", "Upgrade: echo"],
+    ))
+    .await;
+    let head = peer.head().await;
+    assert_eq!((head.status, head.names()), (200, vec!["added"]));
+    peer.expect_echo(b"hello").await;
+    assert_eq!((tunnel.started(), upgrade.accepted()), (1, 0));
+}
+
+/// Says what it was asked for, in a refusal.
+struct Tell;
+
+impl ProtocolHandler for Tell {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        assert_eq!(request.kind(), UpgradeKind::Connect);
+        assert_eq!((request.protocol(), request.offered().count()), (None, 0));
+        let (authority, port) = (request.authority()?, request.port()?);
+        let text = format!("{authority} is {} at {port}", authority.host());
+        Err(Rejection::new(StatusCode::IM_A_TEAPOT, text))
+    }
+}
+
+#[tokio::test]
+async fn c1_the_target_has_a_host_and_a_port() {
+    let server = echo_server(UpgradeLayer::new().connect(Tell)).await;
+    for (target, told) in [
+        ("example.com:443", "example.com:443 is example.com at 443"),
+        ("127.0.0.1:1", "127.0.0.1:1 is 127.0.0.1 at 1"),
+        ("[::1]:65535", "[::1]:65535 is [::1] at 65535"),
+    ] {
+        let mut peer = server.connect().await;
+        // `Host` is another's business.
+        peer.send(head(&[
+            &format!("CONNECT {target} HTTP/1.1"),
+            "Host: other",
+        ]))
+        .await;
+        assert_eq!(expect_refusal(&mut peer, 418).await.1, told);
+    }
+}
+
+#[tokio::test]
+async fn c1_any_other_target_is_a_bad_request() {
+    let tunnel = Counted::default();
+    let server = echo_server(UpgradeLayer::new().connect(tunnel.clone())).await;
+    for target in [
+        "/",
+        "*",
+        "example.com",
+        "example.com:",
+        "example.com:0",
+        "example.com:65536",
+        "example.com:+1",
+        "example.com:https",
+        ":443",
+        "[::1]",
+        "[::1]x:443",
+        "[name]:443",
+        "ann@example.com:443",
+        "ann:secret@example.com:443",
+        "http://example.com:443/",
+        "example.com:443/",
+    ] {
+        let mut peer = server.connect().await;
+        peer.send(connect_to(target, &[]) + SMUGGLED).await;
+        let refusal = peer.head().await;
+        assert_eq!(refusal.status, 400, "{target}");
+        let rest = peer.rest().await.expect("an orderly end");
+        assert!(
+            !crate::support::text(&rest).contains("smuggled"),
+            "{target}"
+        );
+    }
+    assert_eq!(tunnel.accepted(), 0);
+}
+
+#[tokio::test]
+async fn c1_a_connect_has_no_content() {
+    let tunnel = Counted::default();
+    let server = echo_server(UpgradeLayer::new().connect(tunnel.clone())).await;
+    for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[framing]) + "5\r\nhello\r\n0\r\n\r\n")
+            .await;
+        let (_, body) = expect_refusal(&mut peer, 400).await;
+        assert!(body.contains("no content"), "{body}");
+    }
+    assert_eq!(tunnel.accepted(), 0);
+
+    let mut peer = server.connect().await;
+    peer.send(connect_to("test:1", &["Content-Length: 0"]) + "early")
+        .await;
+    assert_eq!(peer.head().await.status, 200);
+    assert_eq!(peer.exactly(5).await, b"early");
+}
+
+#[tokio::test]
+async fn c2_success_is_200_without_framing() {
+    for via in [Via::Http1, Via::Auto] {
+        let layer = UpgradeLayer::new().connect(echo());
+        let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[]) + "early").await;
+        assert_connected(&peer.head().await);
+        assert_eq!(peer.exactly(5).await, b"early");
+        peer.expect_echo(b"late").await;
+        peer.finish().await;
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn c2_a_layer_around_cannot_break_the_tunnel() {
+    let service = tower::ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .map_response(|mut response: Response<_>| {
+            *response.status_mut() = StatusCode::OK;
+            let headers = response.headers_mut();
+            for (name, value) in [
+                (header::CONTENT_LENGTH, "7"),
+                (header::TRANSFER_ENCODING, "chunked"),
+                (header::UPGRADE, "lie"),
+                (header::CONNECTION, "close"),
+            ] {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            headers.insert("x-kept", HeaderValue::from_static("yes"));
+            response.map(|_| String::from("a body"))
+        })
+        .layer(UpgradeLayer::new().connect(echo()))
+        .service(service_fn(plain));
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(connect_to("test:1", &[])).await;
+    let head = peer.head().await;
+    assert_eq!((head.status, head.names()), (200, vec!["x-kept"]));
+    peer.expect_echo(b"the first byte is the tunnel's").await;
+}
+
+/// An inner service that counts what it is asked for, and refuses what it does not know.
+fn counting(
+    asked: &Arc<AtomicUsize>,
+) -> impl Clone
++ Send
++ tower::Service<
+    http::Request<hyper::body::Incoming>,
+    Response = Response<String>,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + use<> {
+    let asked = Arc::clone(asked);
+    service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        let mut response = Response::new("not here".to_owned());
+        if request.method() == Method::CONNECT {
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            let keep = HeaderValue::from_static("keep-alive");
+            response.headers_mut().insert(header::CONNECTION, keep);
+        }
+        std::future::ready(Ok(response))
+    })
+}
+
+#[tokio::test]
+async fn c3_nothing_behind_a_connect_that_a_handler_refused_is_processed() {
+    for via in [Via::Http1, Via::Auto, Via::HalfClose] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let layer = UpgradeLayer::new().connect(Refuse);
+        let server = Server::start_via(via, layer.layer(counting(&asked))).await;
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+        let (_, body) = expect_refusal(&mut peer, 403).await;
+        assert_eq!(body, "not you");
+        server.connections_ended().await;
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test]
+async fn c3_nothing_behind_a_connect_that_the_inner_service_refused_is_processed() {
+    let pass = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .unsupported(Unsupported::Pass);
+    let unwilling = UpgradeLayer::new().connect(echo().when(|_parts| false));
+    for layer in [UpgradeLayer::new(), pass, unwilling] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let server = Server::start(layer.layer(counting(&asked))).await;
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+        expect_refusal(&mut peer, 404).await;
+        server.connections_ended().await;
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test]
+async fn c3_a_refusal_reaches_a_client_that_sends_on() {
+    let server = echo_server(UpgradeLayer::new().connect(Refuse)).await;
+    for _ in 0..10 {
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[])).await;
+        peer.send(vec![b'x'; 500_000]).await;
+        expect_refusal(&mut peer, 403).await;
+    }
+}
+
+#[tokio::test]
+async fn c3_a_long_refusal_is_not_cut() {
+    /// More than any socket takes at once.
+    const LENGTH: usize = 20_000_000;
+    struct Long;
+    impl ProtocolHandler for Long {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(Rejection::new(StatusCode::FORBIDDEN, "x".repeat(LENGTH)))
+        }
+    }
+    let server = echo_server(UpgradeLayer::new().connect(Long)).await;
+    let mut peer = server.connect().await;
+    peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+    let (_, body) = expect_refusal(&mut peer, 403).await;
+    assert_eq!(body.len(), LENGTH);
+}
+
+/// hyper hands the connection over when it ends, whatever was answered: nobody inside may get it.
+#[tokio::test]
+async fn c3_a_foreign_handler_inside_does_not_get_the_connection() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let foreign = service_fn({
+        let taken = Arc::clone(&taken);
+        move |mut request: http::Request<hyper::body::Incoming>| {
+            let taken = Arc::clone(&taken);
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                if upgrade.await.is_ok() {
+                    taken.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            let mut response = Response::new("no".to_owned());
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        }
+    });
+    let server = Server::start(UpgradeLayer::new().layer(foreign)).await;
+    let mut peer = server.connect().await;
+    peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+    expect_refusal(&mut peer, 403).await;
+    server.connections_ended().await;
+    assert_eq!(taken.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn c4_a_connect_without_a_handler_is_not_implemented() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let protocols_only = || UpgradeLayer::new().protocol("echo", echo());
+    for layer in [
+        protocols_only(),
+        protocols_only().unsupported(Unsupported::Refuse),
+    ] {
+        let server = Server::start(layer.layer(counting(&asked))).await;
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+        expect_refusal(&mut peer, 501).await;
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+
+    let leaf = UpgradeLayer::new()
+        .connect(echo().when(|_parts| false))
+        .into_service();
+    let server = Server::start(leaf).await;
+    let mut peer = server.connect().await;
+    peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+    expect_refusal(&mut peer, 501).await;
+}
+
+#[tokio::test]
+async fn c4_a_leaf_for_connect_says_so_to_other_requests() {
+    let server = Server::start(UpgradeLayer::new().connect(echo()).into_service()).await;
+    let mut peer = server.connect().await;
+    for request in [SMUGGLED.to_owned(), crate::support::offer("echo", &[])] {
+        peer.send(request).await;
+        let (head, _) = peer.response().await;
+        assert_eq!(
+            (head.status, head.get("allow").as_deref()),
+            (405, Some("CONNECT"))
+        );
+    }
+    peer.send(connect_to("test:1", &[])).await;
+    assert_connected(&peer.head().await);
+}
+
+#[tokio::test]
+async fn c4_s8_a_success_that_nobody_stands_behind_does_not_leave() {
+    let pass = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .unsupported(Unsupported::Pass);
+    for (layer, status) in [
+        (UpgradeLayer::new(), StatusCode::OK),
+        (UpgradeLayer::new(), StatusCode::NO_CONTENT),
+        (UpgradeLayer::new(), StatusCode::SWITCHING_PROTOCOLS),
+        (pass, StatusCode::OK),
+    ] {
+        let inner = service_fn(move |_: http::Request<hyper::body::Incoming>| {
+            let mut response = Response::new("welcome".to_owned());
+            *response.status_mut() = status;
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        });
+        let server = Server::start(layer.layer(inner)).await;
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+        let (_, body) = expect_refusal(&mut peer, 501).await;
+        assert_eq!(body, "CONNECT is not supported");
+    }
+}
+
+#[tokio::test]
+async fn c5_a_proxy_authentication_from_a_layer_around_comes_through() {
+    let tunnel = Counted::default();
+    let auth = ValidateRequestHeaderLayer::custom(|request: &mut http::Request<_>| {
+        if request.headers().contains_key(header::PROXY_AUTHORIZATION) {
+            return Ok(());
+        }
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        let challenge = HeaderValue::from_static("Basic realm=\"test\"");
+        response
+            .headers_mut()
+            .insert(header::PROXY_AUTHENTICATE, challenge);
+        Err(response)
+    });
+    let service = tower::ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .layer(auth)
+        .layer(UpgradeLayer::new().connect(tunnel.clone()))
+        .service(service_fn(plain));
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+    let (refusal, _) = expect_refusal(&mut peer, 407).await;
+    assert_eq!(
+        refusal.get("proxy-authenticate").as_deref(),
+        Some("Basic realm=\"test\"")
+    );
+    assert_eq!(tunnel.accepted(), 0);
+
+    let mut peer = server.connect().await;
+    peer.send(connect_to(
+        "test:1",
+        &["Proxy-Authorization: Basic YW5uOg=="],
+    ))
+    .await;
+    assert_eq!(peer.head().await.status, 200);
+    peer.expect_echo(b"hello").await;
+    assert_eq!(tunnel.started(), 1);
+}
+
+#[tokio::test]
+async fn c8_connect_over_http_1_0_is_served_and_closed_alike() {
+    for via in [Via::Http1, Via::Auto] {
+        let layer = UpgradeLayer::new()
+            .connect(echo().when(|parts| parts.uri.port_u16() == Some(1)))
+            .connect(Refuse);
+        let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
+        let mut peer = server.connect().await;
+        peer.send(head(&["CONNECT test:1 HTTP/1.0"]) + "early")
+            .await;
+        assert_connected(&peer.head().await);
+        assert_eq!(peer.exactly(5).await, b"early");
+        peer.finish().await;
+        peer.expect_end().await;
+
+        for keep in [
+            &["CONNECT test:2 HTTP/1.0"][..],
+            &["CONNECT test:2 HTTP/1.0", "Connection: keep-alive"],
+        ] {
+            let mut peer = server.connect().await;
+            peer.send(head(keep) + SMUGGLED).await;
+            expect_refusal(&mut peer, 403).await;
+        }
+    }
+}
+
+/// A handler that fails before it decides refuses as well.
+#[tokio::test]
+async fn c3_a_panic_or_a_decision_that_takes_too_long_closes_as_well() {
+    struct Panics;
+    impl ProtocolHandler for Panics {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            if request.port()? == 1 {
+                panic!("on purpose");
+            }
+            std::future::pending::<()>().await;
+            Ok(Accept::new(speak_echo))
+        }
+    }
+    let layer = UpgradeLayer::new()
+        .connect(Panics)
+        .accept_timeout(std::time::Duration::from_millis(1));
+    let server = echo_server(layer).await;
+    for (target, status) in [("test:1", 500), ("test:2", 504)] {
+        let mut peer = server.connect().await;
+        peer.send(connect_to(target, &[]) + SMUGGLED).await;
+        soon(expect_refusal(&mut peer, status)).await;
+    }
+}
