@@ -9,6 +9,7 @@ mod support;
 
 mod closing;
 mod connect;
+mod http2;
 mod request_body;
 mod safety;
 mod server;

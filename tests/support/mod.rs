@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 
+pub mod frames;
 pub mod h2;
 pub mod handlers;
 pub mod log;
@@ -294,6 +295,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
             }
             self.read.drain(..length).collect()
         })
+    }
+
+    /// This much, or nothing if the connection has ended.
+    pub async fn up_to(&mut self, length: usize) -> Vec<u8> {
+        let ended = self.read.is_empty() && !soon(self.fill()).await.expect("peer can read");
+        if ended {
+            Vec::new()
+        } else {
+            self.exactly(length).await
+        }
     }
 
     /// All that still comes, to an orderly end: a reset is an error.

@@ -1,0 +1,98 @@
+//! A client that writes HTTP/2 frames by hand: what the `h2` crate would not send.
+
+use super::{Peer, soon};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+pub const GOAWAY: u8 = 7;
+
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// A frame as it came (RFC 9113 §4.1).
+#[derive(Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+pub struct Client {
+    peer: Peer<TcpStream>,
+    next_stream: u32,
+}
+
+impl Client {
+    pub async fn connect(mut peer: Peer<TcpStream>) -> Self {
+        peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        let mut client = Self {
+            peer,
+            next_stream: 1,
+        };
+        client.send(SETTINGS, 0, 0, &[]).await;
+        client
+    }
+
+    pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len())
+            .expect("a small frame")
+            .to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        soon(self.peer.io.write_all(&frame))
+            .await
+            .expect("peer can write");
+    }
+
+    /// Sends a head whose stream stays open: literal fields without indexing (RFC 7541 §6.2.2).
+    pub async fn request(&mut self, fields: &[(&str, &str)]) -> u32 {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0);
+            for text in [name, value] {
+                assert!(text.len() < 127, "one byte is enough for the length");
+                block.push(text.len() as u8);
+                block.extend(text.as_bytes());
+            }
+        }
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        self.send(HEADERS, END_HEADERS, stream, &block).await;
+        stream
+    }
+
+    /// The next frame that is about this stream.
+    pub async fn frame_of(&mut self, stream: u32) -> Frame {
+        loop {
+            let frame = self.frame().await.expect("the connection goes on");
+            if frame.stream == stream {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame, if the connection goes on. Settings are acknowledged.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        let head = self.peer.up_to(9).await;
+        if head.is_empty() {
+            return None;
+        }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let frame = Frame {
+            kind: head[3],
+            flags: head[4],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            payload: self.peer.exactly(length as usize).await,
+        };
+        if frame.kind == SETTINGS && frame.flags & ACK == 0 {
+            self.send(SETTINGS, ACK, 0, &[]).await;
+        }
+        Some(frame)
+    }
+}
