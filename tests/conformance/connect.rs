@@ -371,6 +371,10 @@ async fn c4_s8_a_success_that_nobody_stands_behind_does_not_leave() {
 #[tokio::test]
 async fn c5_a_proxy_authentication_from_a_layer_around_comes_through() {
     let tunnel = Counted::default();
+    #[allow(
+        clippy::result_large_err,
+        reason = "tower-http wants the response itself"
+    )]
     let auth = ValidateRequestHeaderLayer::custom(|request: &mut http::Request<_>| {
         if request.headers().contains_key(header::PROXY_AUTHORIZATION) {
             return Ok(());

@@ -171,7 +171,7 @@ impl ProtocolHandler for Tell {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         assert_eq!(request.kind(), UpgradeKind::ExtendedConnect);
         let protocol = request.protocol().cloned().expect("it has one");
-        assert_eq!(request.offered().collect::<Vec<_>>(), [protocol.clone()]);
+        assert!(request.offered().eq([protocol]));
         assert_eq!(request.uri(), "http://test/path?query");
         assert_eq!(request.authority()?, "test");
         let without_port = request.port().expect_err("there is none");
