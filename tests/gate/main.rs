@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connect;
 mod foreign;
 mod matrix;
 mod nested;

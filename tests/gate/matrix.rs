@@ -152,7 +152,8 @@ pub(crate) const ROWS: &[Row] = &[
         name: "CatchPanicLayer answers 500",
         wrap: |inner| {
             let panics = inner.map_response(|response| {
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                let is_101 = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if is_101 || response.headers().contains_key("handshake") {
                     panic!("a layer panics");
                 }
                 response
@@ -192,7 +193,7 @@ pub(crate) const ROWS: &[Row] = &[
 
 /// An echo that counts its sessions; each holds a token from its acceptance on.
 #[derive(Clone)]
-struct Handler {
+pub(crate) struct Handler {
     undecided: bool,
     asked: Arc<AtomicUsize>,
     started: Arc<AtomicUsize>,
@@ -200,7 +201,7 @@ struct Handler {
 }
 
 impl Handler {
-    fn new(undecided: bool) -> Self {
+    pub(crate) fn new(undecided: bool) -> Self {
         Self {
             undecided,
             asked: Arc::default(),
@@ -209,16 +210,16 @@ impl Handler {
         }
     }
 
-    fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn started(&self) -> usize {
+    pub(crate) fn started(&self) -> usize {
         self.started.load(Ordering::SeqCst)
     }
 
     /// How many decisions and sessions, pending or running, hold the token.
-    fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         // One is here, one in the clone that is registered.
         Arc::strong_count(&self.token) - 2
     }
@@ -242,8 +243,11 @@ impl ProtocolHandler for Handler {
 }
 
 /// What stands between, and what around.
-fn stack(row: &Row, around: bool, handler: &Handler) -> Boxed {
-    let decides = UpgradeLayer::new().protocol("echo", handler.clone());
+pub(crate) fn stack(row: &Row, around: bool, handler: &Handler) -> Boxed {
+    let handler = Arc::new(handler.clone());
+    let decides = UpgradeLayer::new()
+        .protocol("echo", Arc::clone(&handler))
+        .connect(handler);
     let decides = boxed(decides.layer(service_fn(plain)));
     if around {
         // One layer that decides and commits, and the row around it.
@@ -279,7 +283,7 @@ async fn refused(peer: &mut Peer<TcpStream>, row: &Row, handler: &Handler) -> He
     head
 }
 
-fn cases() -> impl Iterator<Item = (&'static Row, bool)> {
+pub(crate) fn cases() -> impl Iterator<Item = (&'static Row, bool)> {
     ROWS.iter().flat_map(|row| {
         let around = row.around.then_some((row, true));
         [Some((row, false)), around].into_iter().flatten()

@@ -66,8 +66,21 @@ impl Client {
     /// Sends a head, and waits for the answer.
     #[track_caller]
     pub fn ask(&mut self, request: Request<()>) -> impl Future<Output = Answer> {
+        self.ask_with(request, "")
+    }
+
+    /// Sends a head and bytes behind it, and waits for the answer.
+    #[track_caller]
+    pub fn ask_with(
+        &mut self,
+        request: Request<()>,
+        early: &'static str,
+    ) -> impl Future<Output = Answer> {
         soon(async move {
-            let (response, send) = self.send(request).await;
+            let (response, mut send) = self.send(request).await;
+            if !early.is_empty() {
+                send.send_data(early.into(), false).expect("an open stream");
+            }
             let (head, recv) = response.await.expect("a response").into_parts();
             let stream = Stream {
                 send,

@@ -135,6 +135,8 @@ impl Server {
             let connections = Arc::clone(&connections);
             async move {
                 while let Ok((io, _)) = listener.accept().await {
+                    // Or HTTP/2's small frames wait for acknowledgements that wait for a timer.
+                    io.set_nodelay(true).expect("a socket");
                     let io = wrap(io);
                     let service = TowerToHyperService::new(service.clone());
                     let connection = tokio::spawn(async move {
@@ -172,7 +174,9 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Peer<TcpStream> {
-        Peer::new(TcpStream::connect(self.address).await.expect("loopback"))
+        let io = TcpStream::connect(self.address).await.expect("loopback");
+        io.set_nodelay(true).expect("a socket");
+        Peer::new(io)
     }
 
     /// Waits until hyper has ended all connections so far.
@@ -232,11 +236,27 @@ pub struct Peer<Io> {
     read: Vec<u8>,
 }
 
+/// Any IO.
+pub trait AnyIo: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<Io: AsyncRead + AsyncWrite + Send + Unpin> AnyIo for Io {}
+
 impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
     pub fn new(io: Io) -> Self {
         Self {
             io,
             read: Vec::new(),
+        }
+    }
+
+    /// The same peer, whatever its IO is.
+    pub fn boxed(self) -> Peer<Box<dyn AnyIo>>
+    where
+        Io: Send + 'static,
+    {
+        Peer {
+            io: Box::new(self.io),
+            read: self.read,
         }
     }
 
