@@ -39,7 +39,7 @@ impl Client {
             requests,
             connection,
         };
-        client.settings_arrive().await;
+        soon(client.settings_arrive()).await;
         client
     }
 

@@ -1,0 +1,227 @@
+//! Behind axum's router, which matches methods: an extended CONNECT is no GET.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use axum::{
+    Router,
+    body::Body,
+    routing::{MethodFilter, any_service, get, get_service, on_service},
+};
+use http::{Method, Request, Response};
+use std::convert::Infallible;
+use support::{
+    Peer,
+    h2::{Answer, Client, connect, extended_connect},
+    handlers::echo,
+    head, offer,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tower::{Layer as _, Service, ServiceExt as _, util::MapRequestLayer};
+use tower_upgrade::{BoxError, Unsupported, UpgradeLayer};
+
+/// `axum::serve`, which always offers extended CONNECT.
+struct Served {
+    address: std::net::SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Served {
+    async fn router(app: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let serving = tokio::spawn(async { axum::serve(listener, app).await });
+        Self { address, serving }
+    }
+
+    /// A stack around a router. `axum::serve` wants axum's own body.
+    async fn stack<S, B>(app: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let app = app.map_response(|response| response.map(Body::new));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let app = axum::ServiceExt::<Request<Body>>::into_make_service(app);
+        let serving = tokio::spawn(async { axum::serve(listener, app).await });
+        Self { address, serving }
+    }
+
+    async fn connect(&self) -> Peer<TcpStream> {
+        Peer::new(TcpStream::connect(self.address).await.expect("loopback"))
+    }
+
+    /// An extended CONNECT to `/ws`.
+    async fn ask(&self) -> Answer {
+        let mut client = Client::connect(self.connect().await).await;
+        let request = extended_connect("echo").uri("http://test/ws").body(());
+        client.ask(request.expect("a request")).await
+    }
+
+    async fn assert_reached_on_both_versions(&self) {
+        let mut peer = self.connect().await;
+        peer.send(offer("echo", &[]).replacen("GET / ", "GET /ws ", 1))
+            .await;
+        peer.head().await.assert_switched("echo");
+        peer.expect_echo(b"hello").await;
+        self.ask()
+            .await
+            .expect_switched()
+            .expect_echo(b"hello")
+            .await;
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn layer() -> UpgradeLayer {
+    UpgradeLayer::new().protocol("echo", echo())
+}
+
+fn index() -> Router {
+    Router::new().route("/ws", get(|| async { "index" }))
+}
+
+#[tokio::test]
+async fn a_layer_around_routes_that_know_only_get_is_reached() {
+    Served::router(index().layer(layer()))
+        .await
+        .assert_reached_on_both_versions()
+        .await;
+    Served::router(index().route_layer(layer()))
+        .await
+        .assert_reached_on_both_versions()
+        .await;
+    Served::stack(layer().layer(index()))
+        .await
+        .assert_reached_on_both_versions()
+        .await;
+    let only_this_route = Router::new().route("/ws", get(|| async { "index" }).layer(layer()));
+    Served::router(only_this_route)
+        .await
+        .assert_reached_on_both_versions()
+        .await;
+}
+
+#[tokio::test]
+async fn a_leaf_is_reached_where_the_route_takes_any_method() {
+    let leaf = layer().into_service();
+    let app = Router::new().route_service("/ws", leaf.clone());
+    Served::router(app)
+        .await
+        .assert_reached_on_both_versions()
+        .await;
+    let app = Router::new().route("/ws", any_service(leaf));
+    Served::router(app)
+        .await
+        .assert_reached_on_both_versions()
+        .await;
+}
+
+#[tokio::test]
+async fn a_leaf_under_get_is_not_reached_by_connect() {
+    let app = Router::new().route("/ws", get_service(layer().into_service()));
+    let (status, _) = Served::router(app).await.ask().await.refused().await;
+    assert_eq!(status, 405);
+}
+
+#[tokio::test]
+async fn a_leaf_is_reached_where_connect_is_routed_beside_get() {
+    let methods = MethodFilter::GET.or(MethodFilter::CONNECT);
+    let app = Router::new().route("/ws", on_service(methods, layer().into_service()));
+    Served::router(app)
+        .await
+        .assert_reached_on_both_versions()
+        .await;
+}
+
+/// For a router that is not ours to change: in front of it an extended CONNECT becomes a GET.
+fn connect_as_get<B>(mut request: Request<B>) -> Request<B> {
+    if request.extensions().get::<hyper::ext::Protocol>().is_some() {
+        *request.method_mut() = Method::GET;
+    }
+    request
+}
+
+#[tokio::test]
+async fn a_leaf_under_get_is_reached_where_connect_is_made_a_get_in_front() {
+    let router = Router::new().route("/ws", get_service(layer().into_service()));
+    for outermost in [UpgradeLayer::new(), layer().unsupported(Unsupported::Pass)] {
+        let app = tower::ServiceBuilder::new()
+            .layer(outermost)
+            .layer(MapRequestLayer::new(connect_as_get))
+            .service(router.clone());
+        Served::stack(app)
+            .await
+            .assert_reached_on_both_versions()
+            .await;
+    }
+    // Also without a layer of ours in front.
+    let app = MapRequestLayer::new(connect_as_get).layer(router);
+    Served::stack(app)
+        .await
+        .assert_reached_on_both_versions()
+        .await;
+}
+
+/// The target of a CONNECT has no path for a router to match.
+#[tokio::test]
+async fn a_connect_reaches_a_layer_around_all_routes() {
+    for app in [
+        index().layer(UpgradeLayer::new().connect(echo())),
+        Router::new().fallback_service(UpgradeLayer::new().connect(echo()).into_service()),
+    ] {
+        let served = Served::router(app).await;
+        let mut peer = served.connect().await;
+        peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
+            .await;
+        assert_eq!(peer.head().await.status, 200);
+        peer.expect_echo(b"hello").await;
+        let mut client = Client::connect(served.connect().await).await;
+        let answer = client
+            .ask(connect("test:1").body(()).expect("a request"))
+            .await;
+        answer.expect_switched().expect_echo(b"hello").await;
+    }
+}
+
+/// axum's own upgrader inside, over HTTP/2, is let alone where the layer lets it pass.
+#[tokio::test]
+async fn axums_own_web_socket_works_inside_over_http_2() {
+    use axum::{extract::ws::WebSocketUpgrade, routing::any};
+    let own = Router::new().route(
+        "/ws",
+        any(|upgrade: WebSocketUpgrade| async {
+            upgrade.on_upgrade(|mut socket| async move {
+                let _ = socket.send("hello".into()).await;
+            })
+        }),
+    );
+    for layer in [UpgradeLayer::new(), layer().unsupported(Unsupported::Pass)] {
+        let served = Served::router(own.clone().layer(layer)).await;
+        let mut client = Client::connect(served.connect().await).await;
+        let request = extended_connect("websocket")
+            .uri("http://test/ws")
+            .header("sec-websocket-version", "13")
+            .body(());
+        let mut peer = client
+            .ask(request.expect("a request"))
+            .await
+            .expect_switched();
+        // A text frame from a server: unmasked (RFC 6455 §5.2).
+        assert_eq!(peer.exactly(7).await, b"\x81\x05hello");
+    }
+}
