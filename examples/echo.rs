@@ -1,14 +1,30 @@
-//! An echo server: `Upgrade: echo` on every path, and a plain `GET /` beside it.
+//! An echo server: `Upgrade: echo` on HTTP/1.1, extended CONNECT with `:protocol echo` on HTTP/2, and
+//! CONNECT on both, which goes nowhere: whatever its target is, it gets the echo. Beside them a plain
+//! `GET /`.
 //!
 //! ```sh
 //! cargo run --example echo -- --listen 127.0.0.1:3000
 //! curl -i -N -H 'Connection: Upgrade' -H 'Upgrade: echo' http://127.0.0.1:3000/
 //! curl -i -N -H 'Connection: Upgrade' -H 'Upgrade: echo' -H 'Content-Length: 0' -d hello \
 //!     http://127.0.0.1:3000/
+//! curl -N --proxytunnel --proxy http://127.0.0.1:3000 telnet://example.com:443
 //! ```
 //!
 //! The first curl waits for what it will never send; the second sends `hello` behind its head, and
-//! sees it come back.
+//! sees it come back. The third sends what is typed through a tunnel, and prints what comes back.
+//!
+//! With `--tls` it speaks TLS, with a certificate that it makes for itself, and ALPN chooses between
+//! HTTP/2 and HTTP/1.1:
+//!
+//! ```sh
+//! cargo run --example echo -- --listen 127.0.0.1:3000 --tls
+//! curl -i -N --insecure --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: echo' \
+//!     https://127.0.0.1:3000/
+//! curl -N --proxy-insecure --proxytunnel --proxy https://127.0.0.1:3000 telnet://example.com:443
+//! curl -i --insecure --http2 https://127.0.0.1:3000/
+//! ```
+//!
+//! curl has no extended CONNECT; `tests/peers/extended_connect.js` is a client that has.
 //!
 //! On SIGINT and SIGTERM it takes no more connections, ends its sessions, and exits.
 
@@ -20,16 +36,28 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use lexopt::ValueExt as _;
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{self, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, pki_types::PrivateKeyDer},
+    server::TlsStream,
+};
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{BoxError, Session, UpgradeLayer, copy, handler_fn};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let listener = TcpListener::bind(listen_address()?).await?;
-    println!("listening on http://{}", listener.local_addr()?);
+    let args = Args::parse()?;
+    let listener = TcpListener::bind(args.listen).await?;
+    let address = listener.local_addr()?;
+    let tls = args.tls.then(|| tls_acceptor(address)).transpose()?;
+    let scheme = if args.tls { "https" } else { "http" };
+    println!("listening on {scheme}://{address}");
 
     let stop = CancellationToken::new();
     let sessions = TaskTracker::new();
@@ -50,21 +78,33 @@ async fn main() -> Result<(), BoxError> {
         }
     });
     let app = UpgradeLayer::new()
-        .protocol("echo", echo)
+        .protocol("echo", echo.clone())
+        .connect(echo)
         .layer(service_fn(index));
 
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().half_close(true);
+    let server = server();
     let connections = GracefulShutdown::new();
     let mut signal = std::pin::pin!(shutdown_signal());
     loop {
-        let io = tokio::select! {
-            accepted = listener.accept() => accepted?.0,
+        let (io, peer) = tokio::select! {
+            accepted = accept(&listener) => accepted,
             () = &mut signal => break,
         };
-        let service = TowerToHyperService::new(app.clone());
-        let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service);
-        tokio::spawn(connections.watch(connection.into_owned()));
+        let (tls, stop, watcher) = (tls.clone(), stop.clone(), connections.watcher());
+        let (server, service) = (server.clone(), TowerToHyperService::new(app.clone()));
+        tokio::spawn(async move {
+            let connection = async {
+                let io = tokio::select! {
+                    io = handshake(tls, io) => io?,
+                    () = stop.cancelled() => return Ok(()),
+                };
+                let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service);
+                watcher.watch(connection).await
+            };
+            if let Err(error) = connection.await {
+                eprintln!("the connection of {peer} failed: {error:?}");
+            }
+        });
     }
 
     drop(listener);
@@ -90,17 +130,83 @@ async fn index(request: Request<Incoming>) -> Result<Response<String>, Infallibl
     Ok(response)
 }
 
-/// `--listen ADDR`, by default 127.0.0.1:3000.
-fn listen_address() -> Result<SocketAddr, BoxError> {
-    let mut address = SocketAddr::from(([127, 0, 0, 1], 3000));
-    let mut args = lexopt::Parser::from_env();
-    while let Some(arg) = args.next()? {
-        match arg {
-            lexopt::Arg::Long("listen") => address = args.value()?.string()?.parse()?,
-            other => return Err(other.unexpected().into()),
+/// HTTP/1.1 and HTTP/2, whichever the client begins with.
+fn server() -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().half_close(true);
+    server
+        .http2()
+        .enable_connect_protocol()
+        // By default the windows of a stream and of its connection are equal, so one session that
+        // reads no more takes all of the connection's, and the others stall with it. Here there is
+        // room for each of the 200 streams that a connection may have at a time.
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024);
+    server
+}
+
+/// The next connection. A failure is that connection's, or passes when others end: of too many open
+/// files, for example.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                eprintln!("cannot accept a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
-    Ok(address)
+}
+
+type Io = Either<TlsStream<TcpStream>, TcpStream>;
+
+async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<Io> {
+    match tls {
+        Some(tls) => {
+            let handshake = tokio::time::timeout(Duration::from_secs(10), tls.accept(io));
+            Ok(Either::Left(handshake.await??))
+        }
+        None => Ok(Either::Right(io)),
+    }
+}
+
+/// TLS with a certificate that is made here, and that nobody else has reason to trust.
+fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
+    let address = address.ip().to_string();
+    let names = ["localhost", "127.0.0.1", "::1", &address].map(String::from);
+    let made = rcgen::generate_simple_self_signed(names)?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)?;
+    config.alpn_protocols = ["h2", "http/1.1"].map(Vec::from).to_vec();
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+struct Args {
+    /// `--listen ADDR`, by default 127.0.0.1:3000.
+    listen: SocketAddr,
+    /// `--tls`
+    tls: bool,
+}
+
+impl Args {
+    fn parse() -> Result<Self, BoxError> {
+        let mut found = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            tls: false,
+        };
+        let mut args = lexopt::Parser::from_env();
+        while let Some(arg) = args.next()? {
+            match arg {
+                lexopt::Arg::Long("listen") => found.listen = args.value()?.string()?.parse()?,
+                lexopt::Arg::Long("tls") => found.tls = true,
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        Ok(found)
+    }
 }
 
 async fn shutdown_signal() {
