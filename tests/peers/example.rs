@@ -3,13 +3,13 @@
 use std::{path::PathBuf, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
 };
 
 use crate::support::soon;
 
-/// A program that is not Rust's.
-pub(crate) fn program(name: &str) -> Command {
+/// A program that is not Rust's, and the package that it comes in.
+pub(crate) fn program(name: &str, package: &str) -> Command {
     let found = std::process::Command::new(name)
         .arg("--version")
         .stdout(Stdio::null())
@@ -17,7 +17,7 @@ pub(crate) fn program(name: &str) -> Command {
         .status();
     assert!(
         found.is_ok(),
-        "`{name}` is not installed: on Debian, `apt-get install {name}`"
+        "`{name}` is not installed: on Debian, `apt-get install {package}`"
     );
     let mut command = Command::new(name);
     command
@@ -27,30 +27,45 @@ pub(crate) fn program(name: &str) -> Command {
     command
 }
 
+async fn build(example: &str) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--quiet", "--example", example])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    // What cargo has told this test about its package: build scripts of dependencies that look at
+    // it would run again, and everything behind them be compiled anew.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.status().await.expect("cargo runs");
+    assert!(status.success(), "example {example} does not build");
+}
+
 /// A server from `examples/`, on a port of its own.
 pub(crate) struct Example {
     pub(crate) url: String,
     process: Child,
     stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Example {
-    pub(crate) async fn start(name: &str) -> Self {
-        let build = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", name])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(
-            build.await.expect("cargo runs").success(),
-            "example {name} does not build"
-        );
+    /// `args` are beside `--listen`.
+    pub(crate) async fn start(name: &str, args: &[&str]) -> Self {
+        build(name).await;
         let mut process = Command::new(Self::path(name))
             .args(["--listen", "127.0.0.1:0"])
+            .args(args)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the example starts");
         let mut stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        let stderr = BufReader::new(process.stderr.take().expect("it is piped"));
         let mut line = String::new();
         soon(stdout.read_line(&mut line)).await.expect("its output");
         let url = line
@@ -60,6 +75,7 @@ impl Example {
             url: url.trim().to_owned(),
             process,
             stdout,
+            stderr,
         }
     }
 
@@ -71,20 +87,40 @@ impl Example {
         path.join("examples").join(name)
     }
 
-    /// Sends a signal, and expects the orderly end: what it printed since.
-    pub(crate) async fn stop(mut self, signal: &str) -> String {
+    /// Where it listens: its URL without the scheme.
+    pub(crate) fn address(&self) -> &str {
+        self.url.split_once("://").expect("a scheme").1
+    }
+
+    /// The next line that it complains with.
+    pub(crate) async fn complaint(&mut self) -> String {
+        let mut line = String::new();
+        soon(self.stderr.read_line(&mut line))
+            .await
+            .expect("its output");
+        line
+    }
+
+    /// Sends a signal, and expects the orderly end.
+    pub(crate) async fn stop(mut self, signal: &str) {
         let id = self.process.id().expect("it runs");
-        let kill = program("sh")
+        let kill = Command::new("sh")
             .args(["-c", &format!("kill -{signal} {id}")])
             .status()
             .await;
         assert!(kill.expect("sh runs").success());
-        let mut rest = String::new();
+        let (mut rest, mut complaints) = (String::new(), String::new());
         soon(self.stdout.read_to_string(&mut rest))
             .await
             .expect("its output");
+        soon(self.stderr.read_to_string(&mut complaints))
+            .await
+            .expect("its output");
         let status = soon(self.process.wait()).await.expect("it ends");
-        assert!(status.success(), "{status}");
-        rest
+        assert!(status.success(), "{status}: {complaints}");
+        assert_eq!(rest, "stopped\n", "{complaints}");
+        for bad in ["panicked", "in time"] {
+            assert!(!complaints.contains(bad), "{complaints}");
+        }
     }
 }

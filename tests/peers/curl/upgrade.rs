@@ -1,30 +1,19 @@
-//! curl.
+//! `Upgrade` on HTTP/1.1.
 
+use super::{curl, output};
 use crate::{
-    example::{Example, program},
+    example::Example,
     support::{Server, handlers::echo, plain, soon, text},
 };
 use http::StatusCode;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, handler_fn,
 };
-
-fn curl(args: &[&str]) -> Command {
-    let mut curl = program("curl");
-    curl.args([
-        "--silent",
-        "--show-error",
-        "--include",
-        "--no-buffer",
-        "--noproxy",
-        "*",
-    ]);
-    curl.args(args);
-    curl
-}
 
 const UPGRADE: &[&str] = &[
     "--header",
@@ -33,16 +22,10 @@ const UPGRADE: &[&str] = &[
     "Upgrade: echo",
 ];
 
-async fn output(curl: &mut Command) -> String {
-    let output = soon(curl.output()).await.expect("curl runs");
-    assert!(output.status.success(), "{}", output.status);
-    text(&output.stdout)
-}
-
 #[tokio::test]
 async fn curl_upgrades_and_hears_its_echo() {
-    for signal in ["TERM", "INT"] {
-        let server = Example::start("echo").await;
+    for (signal, args) in [("TERM", &[][..]), ("INT", &[]), ("TERM", &["--tls"])] {
+        let server = Example::start("echo", args).await;
         // No length, and still bytes behind the head: these are the protocol's.
         let early = [
             "--header",
@@ -52,7 +35,8 @@ async fn curl_upgrades_and_hears_its_echo() {
             "--data",
             "hello",
         ];
-        let mut curl = curl(&[UPGRADE, &early, &[&server.url]].concat());
+        let http = ["--http1.1", "--insecure", &server.url];
+        let mut curl = curl(&[UPGRADE, &early, &http].concat());
         let mut curl = curl.spawn().expect("curl starts");
         let mut stdout = curl.stdout.take().expect("it is piped");
         let mut seen = String::new();
@@ -71,7 +55,7 @@ async fn curl_upgrades_and_hears_its_echo() {
         assert!(seen.contains("\r\nconnection: upgrade\r\n"), "{seen}");
 
         // The server ends its sessions in order, and curl is content with that.
-        assert_eq!(server.stop(signal).await, "stopped\n");
+        server.stop(signal).await;
         assert!(soon(curl.wait()).await.expect("it ends").success());
     }
 }
@@ -107,13 +91,34 @@ async fn curl_switches_after_its_request_body() {
 
 #[tokio::test]
 async fn curl_gets_the_plain_pages_beside() {
-    let server = Example::start("echo").await;
+    let server = Example::start("echo", &[]).await;
     let index = output(&mut curl(&[&server.url])).await;
     assert!(index.starts_with("HTTP/1.1 200 OK\r\n"), "{index}");
     assert!(index.ends_with("Try it with `Upgrade: echo`.\n"), "{index}");
     let missing = output(&mut curl(&[&format!("{}/missing", server.url)])).await;
     assert!(missing.starts_with("HTTP/1.1 404 "), "{missing}");
     server.stop("TERM").await;
+}
+
+#[tokio::test]
+async fn curl_is_served_over_tls_whatever_others_do() {
+    let mut server = Example::start("echo", &["--tls"]).await;
+    // One that says nothing, one that does not trust the certificate, and one that speaks no TLS.
+    let silent = soon(TcpStream::connect(server.address())).await;
+    let plain = format!("http://{}", server.address());
+    for url in [server.url.clone(), plain] {
+        let refused = soon(curl(&[&url]).output()).await.expect("curl runs");
+        assert!(!refused.status.success(), "{url}");
+        let complaint = server.complaint().await;
+        assert!(complaint.contains(" failed: "), "{complaint}");
+    }
+
+    for (http, status) in [("--http2", "HTTP/2 200"), ("--http1.1", "HTTP/1.1 200 OK")] {
+        let index = output(&mut curl(&["--insecure", http, &server.url])).await;
+        assert!(index.starts_with(status), "{index}");
+    }
+    server.stop("TERM").await;
+    drop(silent);
 }
 
 struct Refuse;
