@@ -5,3 +5,4 @@ mod support;
 
 mod curl;
 mod example;
+mod node;
