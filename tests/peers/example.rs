@@ -87,6 +87,16 @@ impl Example {
         path.join("examples").join(name)
     }
 
+    /// Lets it open files, or no more of them.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn allow_files(&self, number: u64) {
+        let id = self.process.id().expect("it runs");
+        let (_, most) = rlimit::Resource::NOFILE.get().expect("a limit");
+        let id = id.try_into().expect("an id");
+        rlimit::prlimit(id, rlimit::Resource::NOFILE, Some((number, most)), None)
+            .expect("the limit of a process of ours");
+    }
+
     /// Where it listens: its URL without the scheme.
     pub(crate) fn address(&self) -> &str {
         self.url.split_once("://").expect("a scheme").1

@@ -121,6 +121,19 @@ async fn curl_is_served_over_tls_whatever_others_do() {
     drop(silent);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn curl_is_served_when_there_are_files_again() {
+    let mut server = Example::start("echo", &[]).await;
+    server.allow_files(0);
+    let mut waiting = curl(&[&server.url]).spawn().expect("curl starts");
+    let complaint = server.complaint().await;
+    assert!(complaint.contains("cannot accept"), "{complaint}");
+    server.allow_files(64);
+    assert!(soon(waiting.wait()).await.expect("it ends").success());
+    server.stop("TERM").await;
+}
+
 struct Refuse;
 
 impl ProtocolHandler for Refuse {
