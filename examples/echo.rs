@@ -150,7 +150,14 @@ fn server() -> auto::Builder<TokioExecutor> {
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok(accepted) => return accepted,
+            Ok((io, peer)) => {
+                // Small writes leave at once: without it each message, and each HTTP/2 frame, may wait
+                // 40 ms for the acknowledgement of the one before.
+                match io.set_nodelay(true) {
+                    Ok(()) => return (io, peer),
+                    Err(error) => eprintln!("cannot set up the connection of {peer}: {error}"),
+                }
+            }
             Err(error) => {
                 eprintln!("cannot accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -108,7 +108,8 @@ pub(crate) fn session_finished(of: &UpgradeOf) {
 
 /// A connection that breaks is the peer's doing; any other error is the handler's.
 pub(crate) fn session_failed(of: &UpgradeOf, error: &(dyn Error + Send + Sync + 'static)) {
-    ignore!(error);
+    ignore!(of, error);
+    #[cfg(feature = "tracing")]
     if error.is::<std::io::Error>() {
         session_event!(DEBUG, of, %error, "session failed");
     } else {
