@@ -182,7 +182,7 @@ impl<F> fmt::Debug for HandlerFn<F> {
     }
 }
 
-/// A handler's consent: what will run the session, and what it adds to the 101.
+/// A handler's consent: what will run the session, and what it adds to the switch.
 ///
 /// The session starts once the switch has been sent. If it never is, because a layer around
 /// replaced the response or the client left, this is dropped with all that it owns.
@@ -211,10 +211,11 @@ impl Accept {
         }
     }
 
-    /// Appends a header to the 101; existing values with the same name are kept.
+    /// Appends a header to the 101, or to the 200 that answers a CONNECT; existing values with the same
+    /// name are kept.
     ///
     /// `Connection`, `Upgrade`, `Content-Length` and `Transfer-Encoding` are not the handler's to
-    /// set (RFC 9110 §7.8 and §8.6) and are left out. If a layer around turns the 101 into
+    /// set (RFC 9110 §7.8, §8.6 and §9.3.6) and are left out. If a layer around turns the switch into
     /// something else, the headers that were added here are removed from it.
     ///
     /// # Panics

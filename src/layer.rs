@@ -50,6 +50,54 @@ use tower_layer::Layer;
 /// # is_service(service);
 /// ```
 ///
+/// # Behind a router
+///
+/// An extended CONNECT is not a GET, and routers look at the method:
+///
+/// | the layer is | a browser's WebSocket over HTTP/2 |
+/// |---|---|
+/// | around the router, or on its routes (`.layer(..)`, `.route_layer(..)`) | reaches it |
+/// | a leaf at `.route_service(path, leaf)`, or under `any_service(leaf)` | reaches it |
+/// | a leaf under `get_service(leaf)` | is answered with 405 |
+///
+/// In the last case route CONNECT as well:
+///
+/// ```
+/// use axum::{Router, routing::{MethodFilter, on_service}};
+/// # use tower_upgrade::{UpgradeLayer, handler_fn};
+/// # let chat = handler_fn(|_session| async { Ok(()) });
+///
+/// let leaf = UpgradeLayer::new().protocol("chat", chat).into_service();
+/// let methods = MethodFilter::GET.or(MethodFilter::CONNECT);
+/// let app: Router = Router::new().route("/chat", on_service(methods, leaf));
+/// ```
+///
+/// Where the router is not yours to change, make the request a GET in front of it. It is still known by
+/// its `:protocol`:
+///
+/// ```
+/// use axum::{Router, ServiceExt as _, extract::Request, routing::get_service};
+/// use http::Method;
+/// use tower::{Layer as _, util::MapRequestLayer};
+/// # use tower_upgrade::{UpgradeLayer, handler_fn};
+///
+/// fn connect_as_get(mut request: Request) -> Request {
+///     if request.extensions().get::<hyper::ext::Protocol>().is_some() {
+///         *request.method_mut() = Method::GET;
+///     }
+///     request
+/// }
+///
+/// # let chat = handler_fn(|_session| async { Ok(()) });
+/// # let leaf = UpgradeLayer::new().protocol("chat", chat).into_service();
+/// let router = Router::new().route("/chat", get_service(leaf));
+/// let app = MapRequestLayer::new(connect_as_get).layer(router);
+/// let make_service = app.into_make_service(); // for `axum::serve`
+/// ```
+///
+/// A plain CONNECT has no path: the layer that serves it goes around the router, or is its
+/// `fallback_service`.
+///
 /// # Limits
 ///
 /// What the outermost layer sets holds for all that is decided inside it, unless an inner layer

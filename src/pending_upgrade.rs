@@ -13,6 +13,10 @@ use std::{
 /// was sent, and give the connection. If the request is refused the future is dropped, and the
 /// connection stays the server's.
 ///
+/// The kind of upgrade is read from the request: an `Upgrade` of version HTTP/1.1, or the method CONNECT.
+/// An extended CONNECT, of version HTTP/2 or HTTP/3, has its `:protocol` in the extensions as
+/// [`hyper::ext::Protocol`].
+///
 /// ```
 /// use http::Request;
 /// use tower_upgrade::{Parts, PendingUpgrade, Upgraded};

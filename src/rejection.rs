@@ -23,7 +23,8 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 ///
 /// On HTTP/1.1 the connection stays open after it, if the request's body was read. Otherwise it ends:
 /// at once, or 10 seconds later if the body of the rejection is longer than 16 KiB, so that hyper does
-/// not cut what is still to be sent.
+/// not cut what is still to be sent. After the refusal of a CONNECT it ends in any case (RFC 9931). On
+/// HTTP/2 the stream ends, and the connection goes on.
 ///
 /// ```
 /// use http::StatusCode;
