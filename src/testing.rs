@@ -1,7 +1,7 @@
 //! Test a handler, or a whole stack, with no socket.
 //!
-//! [`upgrade`] sends one request through a stack, over HTTP/1.1 in memory with hyper at both ends,
-//! and holds the peer's end of what comes of it. Nothing waits for a real clock, so that a test can
+//! [`upgrade`] sends one request through a stack, an offer of protocols or a [`connect`], over HTTP/1.1
+//! in memory with hyper at both ends, and holds the peer's end of what comes of it. Nothing waits for a real clock, so that a test can
 //! run with tokio's time paused.
 //!
 //! ```
@@ -49,7 +49,7 @@
 
 use crate::{BoxError, Protocol, RejectionReason, Upgraded, box_io::BoxIo};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -70,6 +70,12 @@ pub fn request(protocols: &str) -> http::request::Builder {
     Request::builder()
         .header(header::CONNECTION, "upgrade")
         .header(header::UPGRADE, protocols)
+}
+
+/// Starts a CONNECT to `target`, a host and a port such as `example.com:443`.
+#[must_use]
+pub fn connect(target: &str) -> http::request::Builder {
+    Request::builder().method(Method::CONNECT).uri(target)
 }
 
 /// Sends a request through a stack, and returns what the peer then sees.
@@ -118,10 +124,15 @@ where
     let (mut client, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(client_io)).await?;
     tokio::spawn(connection.with_upgrades());
+    let is_connect = *request.method() == Method::CONNECT;
     let mut response = client.send_request(request).await?;
-    let io = match response.status() {
-        StatusCode::SWITCHING_PROTOCOLS => Some(hyper::upgrade::on(&mut response).await?),
-        _ => None,
+    let is_switched = match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => true,
+        status => is_connect && status.is_success(),
+    };
+    let io = match is_switched {
+        true => Some(hyper::upgrade::on(&mut response).await?),
+        false => None,
     };
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -165,6 +176,22 @@ impl Exchange {
         match self {
             Self { io: Some(io), .. } if is_expected => io,
             other => other.unexpected(&format!("a switch to {protocol}")),
+        }
+    }
+
+    /// The peer's end of the session that a CONNECT was answered with.
+    ///
+    /// # Panics
+    ///
+    /// If the CONNECT was refused, or the request was none.
+    #[must_use]
+    #[track_caller]
+    pub fn expect_connected(self) -> Upgraded {
+        match self {
+            Self { io: Some(io), .. } if !self.response.headers().contains_key(header::UPGRADE) => {
+                io
+            }
+            other => other.unexpected("a tunnel"),
         }
     }
 

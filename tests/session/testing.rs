@@ -99,3 +99,40 @@ async fn a_service_is_ready_when_it_is_called() {
     let exchange = testing::upgrade(service, request.expect("a request")).await;
     exchange.expect("a response").expect_passed();
 }
+
+async fn connect(layer: UpgradeLayer) -> Exchange {
+    let request = testing::connect("test:1").body(String::new());
+    let layer = layer.layer(service_fn(plain));
+    let exchange = testing::upgrade(layer, request.expect("a request")).await;
+    exchange.expect("a response")
+}
+
+#[tokio::test]
+async fn a_connect_has_a_peer_as_well() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let exchange = connect(UpgradeLayer::new().connect(echo())).await;
+    assert_eq!(exchange.response().status(), StatusCode::OK);
+    let mut peer = exchange.expect_connected();
+    peer.write_all(b"hello").await.expect("it is open");
+    peer.shutdown().await.expect("it is open");
+    let mut echo = String::new();
+    peer.read_to_string(&mut echo).await.expect("it is open");
+    assert_eq!(echo, "hello");
+
+    let exchange = connect(UpgradeLayer::new().connect(Refuse)).await;
+    exchange.expect_refused(StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a tunnel, got a refusal (not you): ")]
+async fn a_refused_connect_is_no_tunnel() {
+    let _peer = connect(UpgradeLayer::new().connect(Refuse))
+        .await
+        .expect_connected();
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a tunnel, got a switch: ")]
+async fn a_switch_is_no_tunnel() {
+    let _peer = exchange("echo").await.expect_connected();
+}
