@@ -1,15 +1,20 @@
 //! A client that writes HTTP/2 frames by hand: what the `h2` crate would not send.
 
 use super::{Peer, soon};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 
-const ACK: u8 = 1;
+pub const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// A frame as it came (RFC 9113 §4.1).
@@ -21,13 +26,13 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-pub struct Client {
-    peer: Peer<TcpStream>,
+pub struct Client<Io = TcpStream> {
+    peer: Peer<Io>,
     next_stream: u32,
 }
 
-impl Client {
-    pub async fn connect(mut peer: Peer<TcpStream>) -> Self {
+impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
+    pub async fn connect(mut peer: Peer<Io>) -> Self {
         peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         let mut client = Self {
             peer,
@@ -72,6 +77,16 @@ impl Client {
         loop {
             let frame = self.frame().await.expect("the connection goes on");
             if frame.stream == stream {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame of this kind.
+    pub async fn next(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.frame().await.expect("the connection goes on");
+            if frame.kind == kind {
                 return frame;
             }
         }

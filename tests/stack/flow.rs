@@ -1,0 +1,234 @@
+//! HTTP/2: what a write, a flush and a shutdown mean, and whom a window stops.
+
+use crate::connection::{Offered, answering, http2, http2_in_memory};
+use crate::http2::{EXTENDED_CONNECT, ask, round_trip};
+use crate::support::{Server, Via, frames, h2::Client, handlers::echo, plain, soon, text};
+use futures_util::FutureExt as _;
+use h2::Reason;
+use http::StatusCode;
+use hyper_util::rt::TokioIo;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    sync::Notify,
+};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{Session, UpgradeLayer, handler_fn};
+
+const END_STREAM: u8 = 1;
+
+/// A client that takes no bytes on its streams, until it says so.
+async fn take_nothing<Io>(client: &mut frames::Client<Io>)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+    let setting = [&INITIAL_WINDOW_SIZE[..], &0_u32.to_be_bytes()].concat();
+    client.send(frames::SETTINGS, 0, 0, &setting).await;
+}
+
+async fn take<Io>(client: &mut frames::Client<Io>, stream: u32, count: u32)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let count = count.to_be_bytes();
+    client.send(frames::WINDOW_UPDATE, 0, stream, &count).await;
+}
+
+/// A session that plain hyper has begun, with a client that takes nothing.
+async fn stuck(
+    client: &mut frames::Client,
+    mut offered: Offered,
+) -> (u32, TokioIo<hyper::upgrade::Upgraded>) {
+    take_nothing(client).await;
+    let stream = client.request(&EXTENDED_CONNECT).await;
+    assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
+    (stream, offered.io().await)
+}
+
+async fn data_of(client: &mut frames::Client, stream: u32) -> frames::Frame {
+    let frame = client.frame_of(stream).await;
+    assert_eq!(frame.kind, frames::DATA, "{frame:?}");
+    frame
+}
+
+/// Manual: "A flush does not say that anything was sent". `Upgraded`'s documentation should say it
+/// of HTTP/2 as long as it is so.
+#[tokio::test]
+async fn a_flush_says_that_there_is_room_and_not_that_anything_was_sent() {
+    let (service, offered) = answering(StatusCode::OK);
+    let (_connection, peer) = http2(service).await;
+    let mut client = frames::Client::connect(peer).await;
+    let (stream, mut io) = stuck(&mut client, offered).await;
+    for text in ["one, ", "two, "] {
+        soon(io.write_all(text.as_bytes())).await.expect("room");
+        soon(io.flush()).await.expect("room");
+        round_trip(&mut client).await;
+    }
+    // A third is still taken, but then there is no room.
+    soon(io.write_all(b"three")).await.expect("room");
+    round_trip(&mut client).await;
+    assert!(io.flush().now_or_never().is_none());
+    assert!(io.write(b"four").now_or_never().is_none());
+
+    take(&mut client, stream, 1024).await;
+    soon(io.flush()).await.expect("room");
+    let mut heard = String::new();
+    while heard.len() < 15 {
+        heard.push_str(&text(&data_of(&mut client, stream).await.payload));
+    }
+    assert_eq!(heard, "one, two, three");
+}
+
+/// Manual: "A flush does not say that anything was sent".
+#[tokio::test]
+async fn a_write_is_taken_whole_however_long_it_is() {
+    const LENGTH: usize = 8 * 1024 * 1024;
+    let (service, offered) = answering(StatusCode::OK);
+    let (_connection, peer) = http2(service).await;
+    let mut client = frames::Client::connect(peer).await;
+    let (_stream, mut io) = stuck(&mut client, offered).await;
+    for _ in 0..2 {
+        let written = soon(io.write(&vec![0; LENGTH])).await.expect("room");
+        assert_eq!(written, LENGTH);
+        round_trip(&mut client).await;
+    }
+}
+
+/// Manual: "A flush does not say that anything was sent".
+#[tokio::test]
+async fn a_shutdown_waits_for_a_first_byte_of_the_last_write() {
+    let (service, offered) = answering(StatusCode::OK);
+    let (_connection, peer) = http2(service).await;
+    let mut client = frames::Client::connect(peer).await;
+    let (stream, mut io) = stuck(&mut client, offered).await;
+    soon(io.write_all(b"words")).await.expect("room");
+    soon(io.flush()).await.expect("room");
+    round_trip(&mut client).await;
+    assert!(io.shutdown().now_or_never().is_none());
+    round_trip(&mut client).await;
+    assert!(io.shutdown().now_or_never().is_none());
+
+    take(&mut client, stream, 1).await;
+    let data = data_of(&mut client, stream).await;
+    assert_eq!((text(&data.payload).as_str(), data.flags), ("w", 0));
+    soon(io.shutdown()).await.expect("handed to h2");
+    take(&mut client, stream, 1024).await;
+    let data = data_of(&mut client, stream).await;
+    assert_eq!(text(&data.payload), "ords");
+    if data.flags != END_STREAM {
+        let end = data_of(&mut client, stream).await;
+        assert_eq!((end.payload.len(), end.flags), (0, END_STREAM));
+    }
+}
+
+/// Manual: "A stream outlives its session". If hyper resets it when its `Upgraded` is dropped the
+/// shutdown timeout ends it, and the section goes.
+#[tokio::test(start_paused = true)]
+async fn what_a_client_does_not_take_stays_when_the_shutdown_timeout_is_over() {
+    let brief = handler_fn(|mut session: Session| async move {
+        session.io_mut().write_all(b"brief").await?;
+        Ok(())
+    });
+    let layer = UpgradeLayer::new()
+        .protocol("listen", brief)
+        .shutdown_timeout(Duration::from_secs(1));
+    let (connection, peer) = http2_in_memory(layer.layer(service_fn(plain)));
+    let mut client = frames::Client::connect(peer).await;
+    take_nothing(&mut client).await;
+    let stream = client.request(&EXTENDED_CONNECT).await;
+    assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
+    // All timers of the session have run out, and nothing comes of it.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let served = connection.shut_down().await;
+    let ping = client.next(frames::PING).await;
+    client
+        .send(frames::PING, frames::ACK, 0, &ping.payload)
+        .await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(!served.is_finished());
+
+    take(&mut client, stream, 1024).await;
+    let data = client.frame_of(stream).await;
+    assert_eq!(
+        (data.kind, text(&data.payload)),
+        (frames::DATA, "brief".into())
+    );
+    let end = client.frame_of(stream).await;
+    assert_eq!((end.kind, end.flags), (frames::DATA, END_STREAM));
+    let ended = soon(served).await.expect("no panic");
+    ended.expect("an end in order");
+}
+
+/// Two sessions on one connection: one that reads nothing until it is told to end, and an echo.
+async fn start(via: Via) -> (Server, Client, Arc<Notify>) {
+    let end = Arc::new(Notify::new());
+    let holds = handler_fn({
+        let end = Arc::clone(&end);
+        move |session: Session| {
+            let end = Arc::clone(&end);
+            async move {
+                end.notified().await;
+                drop(session);
+                Ok(())
+            }
+        }
+    });
+    let layer = UpgradeLayer::new()
+        .protocol("hold", holds)
+        .protocol("echo", echo());
+    let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
+    let client = Client::connect(server.connect().await).await;
+    (server, client, end)
+}
+
+/// Manual: "One session that does not read stops all the others". If hyper's default windows change, so do the
+/// numbers there.
+#[tokio::test]
+async fn with_hypers_windows_one_session_that_does_not_read_stops_the_others() {
+    let (_server, mut client, end) = start(Via::Http2).await;
+    let mut holds = ask(&mut client, "hold").await.expect_switched();
+    let mut other = ask(&mut client, "echo").await.expect_switched();
+    // That much is taken, though nobody reads it.
+    holds.send(vec![b'x'; 1024 * 1024]).await;
+    other.io.send.reserve_capacity(1);
+    assert_eq!(client.get_text("/x").await, "plain GET /x");
+    assert_eq!(other.io.send.capacity(), 0);
+    // With the session its bytes are gone.
+    end.notify_one();
+    other.expect_echo(b"at last").await;
+}
+
+/// Manual: "One session that does not read stops all the others".
+#[tokio::test]
+async fn with_smaller_stream_windows_a_session_that_does_not_read_stops_only_itself() {
+    let (_server, mut client, _end) = start(Via::Http2SmallStreams).await;
+    let mut holds = ask(&mut client, "hold").await.expect_switched();
+    let mut other = ask(&mut client, "echo").await.expect_switched();
+    holds.send(vec![b'x'; 64 * 1024]).await;
+    holds.io.send.reserve_capacity(1);
+    for _ in 0..64 {
+        other.expect_echo(&[b'y'; 32 * 1024]).await;
+    }
+    assert_eq!(holds.io.send.capacity(), 0);
+}
+
+/// Manual: "A connection has 200 sessions".
+#[tokio::test]
+async fn a_connection_has_no_more_than_200_streams() {
+    let (service, mut offered) = answering(StatusCode::OK);
+    let (_connection, peer) = http2(service).await;
+    let mut client = frames::Client::connect(peer).await;
+    let mut sessions = Vec::new();
+    for _ in 0..200 {
+        let stream = client.request(&EXTENDED_CONNECT).await;
+        assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
+        sessions.push(offered.io().await);
+    }
+    let stream = client.request(&EXTENDED_CONNECT).await;
+    let refused = client.frame_of(stream).await;
+    assert_eq!(refused.kind, frames::RST_STREAM);
+    let reason = u32::from(Reason::REFUSED_STREAM).to_be_bytes();
+    assert_eq!(refused.payload, reason);
+    assert!(offered.is_empty());
+}

@@ -1,0 +1,195 @@
+//! What waits for what when a server shuts down gracefully.
+
+use crate::connection::{Connection, http2, sockets};
+use crate::http2::{EXTENDED_CONNECT, ask};
+use crate::support::{
+    Peer, frames, h2::Client, handlers::echo, handlers::speak_echo, offer, plain, soon, text,
+};
+use axum::{Router, routing::get};
+use h2::Reason;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use std::sync::Arc;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, oneshot},
+};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
+
+fn layer() -> UpgradeLayer {
+    UpgradeLayer::new()
+        .protocol("echo", echo())
+        .protocol("listen", echo())
+}
+
+async fn http1(layer: UpgradeLayer) -> (Connection, Peer<TcpStream>) {
+    let (io, peer) = sockets().await;
+    let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+    let connection = http1::Builder::new()
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let connection = Connection::serve(connection, http1::UpgradeableConnection::graceful_shutdown);
+    (connection, peer)
+}
+
+/// Manual: "HTTP/1.1 sessions are not waited for". `src/lib.rs` says it under "What the server has to
+/// do". Of `auto` connections: `a_graceful_shutdown_of_hypers_does_not_wait_for_sessions` in
+/// `tests/session/life.rs`.
+#[tokio::test]
+async fn the_future_of_an_http_1_connection_ends_when_the_session_begins() {
+    let (connection, mut peer) = http1(layer()).await;
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    let ended = soon(connection.served).await.expect("no panic");
+    ended.expect("an end in order");
+    peer.expect_echo(b"still here").await;
+}
+
+struct Slow(Arc<(Notify, Notify)>);
+
+impl ProtocolHandler for Slow {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let (asked, decide) = &*self.0;
+        asked.notify_one();
+        decide.notified().await;
+        Ok(Accept::new(speak_echo))
+    }
+}
+
+/// Manual: "HTTP/1.1 sessions are not waited for".
+#[tokio::test]
+async fn an_upgrade_that_is_under_way_at_the_shutdown_goes_on_and_says_close() {
+    let slow = Arc::new((Notify::new(), Notify::new()));
+    let layer = UpgradeLayer::new().protocol("echo", Slow(Arc::clone(&slow)));
+    let (connection, mut peer) = http1(layer).await;
+    peer.send(offer("echo", &[])).await;
+    soon(slow.0.notified()).await;
+    let served = connection.shut_down().await;
+    slow.1.notify_one();
+    let head = peer.head().await;
+    head.assert_switched("echo");
+    assert_eq!(head.get("connection").as_deref(), Some("upgrade, close"));
+    soon(served).await.expect("no panic").expect("an end");
+    peer.expect_echo(b"a session all the same").await;
+}
+
+/// Manual: "HTTP/2 sessions are waited for".
+#[tokio::test]
+async fn an_http_2_connection_refuses_new_requests_and_ends_with_its_last_session() {
+    let (connection, peer) = http2(layer().layer(service_fn(plain))).await;
+    let mut client = frames::Client::connect(peer).await;
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let stream = client.request(&EXTENDED_CONNECT).await;
+        assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
+        sessions.push(stream);
+    }
+    let served = connection.shut_down().await;
+    assert_eq!(goaway(&mut client).await, (0x7fff_ffff, Reason::NO_ERROR));
+    // What follows is said as soon as the client has answered that it knows.
+    let ping = client.next(frames::PING).await;
+    client
+        .send(frames::PING, frames::ACK, 0, &ping.payload)
+        .await;
+    assert_eq!(goaway(&mut client).await, (sessions[1], Reason::NO_ERROR));
+
+    let ignored = client.request(&EXTENDED_CONNECT).await;
+    for stream in sessions {
+        // The connection has an order: an answer to what came before would be here first.
+        for (sent, flags) in [("still ", 0), ("here", 1)] {
+            client
+                .send(frames::DATA, flags, stream, sent.as_bytes())
+                .await;
+            let heard = frame_beside(&mut client, ignored).await;
+            assert_eq!((heard.kind, heard.stream), (frames::DATA, stream));
+            assert_eq!(text(&heard.payload), sent);
+        }
+        let end = frame_beside(&mut client, ignored).await;
+        assert_eq!((end.kind, end.flags, end.stream), (frames::DATA, 1, stream));
+    }
+    soon(served).await.expect("no panic").expect("an end");
+}
+
+/// The last stream that the server will serve, and the reason.
+async fn goaway(client: &mut frames::Client) -> (u32, Reason) {
+    let frame = client.next(frames::GOAWAY).await;
+    let number = |at| {
+        let bytes = frame.payload[at..at + 4].try_into().expect("four bytes");
+        u32::from_be_bytes(bytes)
+    };
+    (number(0), number(4).into())
+}
+
+/// The next frame of any stream, which may not be this one's.
+async fn frame_beside(client: &mut frames::Client, ignored: u32) -> frames::Frame {
+    loop {
+        let frame = client.frame().await.expect("the connection goes on");
+        assert_ne!(frame.stream, ignored, "{frame:?}");
+        if frame.stream != 0 && frame.kind != frames::WINDOW_UPDATE {
+            return frame;
+        }
+    }
+}
+
+/// Manual: "HTTP/2 sessions are waited for".
+#[tokio::test]
+async fn hyper_utils_graceful_shutdown_waits_for_http_2_sessions() {
+    let (io, peer) = sockets().await;
+    let service = TowerToHyperService::new(layer().layer(service_fn(plain)));
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http2().enable_connect_protocol();
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service);
+    let connections = GracefulShutdown::new();
+    tokio::spawn(connections.watch(connection.into_owned()));
+
+    let mut client = Client::connect(peer).await;
+    let mut peer = ask(&mut client, "echo").await.expect_switched();
+    let shutdown = tokio::spawn(connections.shutdown());
+    for _ in 0..3 {
+        peer.expect_echo(b"still here").await;
+        assert!(!shutdown.is_finished());
+    }
+    peer.finish().await;
+    peer.expect_end().await;
+    soon(shutdown).await.expect("no panic");
+}
+
+/// Manual: "HTTP/1.1 sessions are not waited for" and "HTTP/2 sessions are waited for".
+#[tokio::test]
+async fn axum_serve_waits_for_http_2_sessions_and_not_for_http_1() {
+    let app = Router::new()
+        .route("/", get(|| async { "index" }))
+        .layer(layer());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async {
+        let _ = stopped.await;
+    });
+    let serving = tokio::spawn(serving.into_future());
+    let connect = || async { Peer::new(TcpStream::connect(address).await.expect("loopback")) };
+
+    let mut http1 = connect().await;
+    http1.send(offer("echo", &[])).await;
+    http1.head().await.assert_switched("echo");
+    let mut client = Client::connect(connect().await).await;
+    let mut http2 = ask(&mut client, "echo").await.expect_switched();
+    stop.send(()).expect("it is serving");
+    // New connections are refused, so the signal has arrived.
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..3 {
+        http2.expect_echo(b"still here").await;
+        assert!(!serving.is_finished());
+    }
+    http2.finish().await;
+    http2.expect_end().await;
+    soon(serving).await.expect("no panic").expect("an end");
+    http1.expect_echo(b"and I go on").await;
+}

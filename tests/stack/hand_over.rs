@@ -1,0 +1,210 @@
+//! HTTP/1.1: when hyper hands its connection over, and how.
+
+use crate::connection::{Connection, answering, sockets};
+use crate::support::{Server, head, offer, soon, text, tls::Tls};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, upgrade::OnUpgrade};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use std::{convert::Infallible, io};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::service_fn;
+
+/// Manual: "hyper hands the connection over whatever was answered". Were it gone, so were the reason
+/// for the gate: `src/lib.rs`, the README and `src/commit.rs` say so, too.
+#[tokio::test]
+async fn hyper_hands_the_connection_over_after_a_refusal() {
+    let (service, mut offered) = answering(StatusCode::FORBIDDEN);
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let upgrade = offered.next().await;
+    assert_eq!(peer.response().await.0.status, 403);
+    // The next request is served as if nothing had been promised.
+    peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
+    assert_eq!(peer.response().await.1, "plain GET /next");
+
+    peer.finish().await;
+    let mut io = TokioIo::new(soon(upgrade).await.expect("the live connection"));
+    io.write_all(b"to a client that was refused")
+        .await
+        .expect("it is live");
+    drop(io);
+    let heard = peer.rest().await.expect("an end");
+    assert_eq!(text(&heard), "to a client that was refused");
+}
+
+/// Manual: "hyper hands the connection over whatever was answered". The gate needs no change.
+#[tokio::test]
+async fn a_later_upgrade_request_takes_the_connection_from_an_earlier_one() {
+    let (service, mut offered) = answering(StatusCode::FORBIDDEN);
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let first = offered.next().await;
+    assert_eq!(peer.response().await.0.status, 403);
+    peer.send(offer("echo", &[])).await;
+    let second = offered.next().await;
+    let error = soon(first).await.expect_err("it was replaced");
+    assert!(error.is_canceled(), "{error:?}");
+    assert_eq!(peer.response().await.0.status, 403);
+    peer.finish().await;
+    soon(second).await.expect("the live connection");
+}
+
+/// Manual: "hyper offers an upgrade that nobody asked for". If hyper looks at `Connection` the check
+/// in `src/negotiate/http1.rs` stays: RFC 9110 asks it of the server, whoever calls.
+#[tokio::test]
+async fn hyper_offers_an_upgrade_without_the_connection_option() {
+    let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(head(&["GET / HTTP/1.1", "Host: test", "Upgrade: echo"]))
+        .await;
+    peer.head().await.assert_switched("echo");
+    offered
+        .io()
+        .await
+        .write_all(b"!")
+        .await
+        .expect("it is live");
+    assert_eq!(peer.exactly(1).await, b"!");
+}
+
+/// Manual: "A 101 goes out to HTTP/1.0 clients". If hyper refuses it, that section goes.
+#[tokio::test]
+async fn hyper_sends_a_101_to_an_http_1_0_client_that_it_offers_no_upgrade() {
+    let service = service_fn(|request: Request<Incoming>| async move {
+        assert!(request.extensions().get::<OnUpgrade>().is_none());
+        let mut response = Response::new(Full::<Bytes>::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        Ok::<_, Infallible>(response)
+    });
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(head(&[
+        "GET / HTTP/1.0",
+        "Connection: upgrade",
+        "Upgrade: echo",
+    ]))
+    .await;
+    let answer = text(&peer.rest().await.expect("an end"));
+    assert!(answer.starts_with("HTTP/1.0 101 Switching"), "{answer}");
+}
+
+/// Manual: "A 101 goes out to HTTP/1.0 clients".
+#[tokio::test]
+async fn on_http_1_0_hyper_offers_connect_unless_it_has_an_upgrade_header() {
+    for (field, is_offered) in [("Host: test:1", true), ("Upgrade: echo", false)] {
+        let (service, mut offered) = answering(StatusCode::OK);
+        let server = Server::start(service).await;
+        let mut peer = server.connect().await;
+        peer.send(head(&["CONNECT test:1 HTTP/1.0", field])).await;
+        assert_eq!(peer.head().await.status, 200);
+        if is_offered {
+            drop(offered.io().await);
+        } else {
+            assert!(offered.is_empty(), "{field}");
+        }
+        peer.expect_end().await;
+    }
+}
+
+/// Manual: "A body that was not read becomes the new protocol". If hyper reads the body first, the
+/// reading in `src/decision.rs` is doubled.
+#[tokio::test]
+async fn what_comes_of_an_unread_body_after_a_101_are_bytes_of_the_new_protocol() {
+    let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &["Content-Length: 18"])).await;
+    peer.head().await.assert_switched("echo");
+    let mut io = offered.io().await;
+    peer.send(b"DELETE / HTTP/1.1\n").await;
+    let mut heard = [0; 18];
+    soon(io.read_exact(&mut heard)).await.expect("the body");
+    assert_eq!(text(&heard), "DELETE / HTTP/1.1\n");
+}
+
+/// Manual: "A 2xx to CONNECT with a `Content-Length` is not sent".
+#[tokio::test]
+async fn a_content_length_on_a_2xx_to_connect_drops_the_connection_unanswered() {
+    for length in ["0", "5"] {
+        let (offer, mut offered) = tokio::sync::mpsc::unbounded_channel();
+        let service = service_fn(move |request: Request<Incoming>| {
+            offer.send(hyper::upgrade::on(request)).expect("a test");
+            let mut response = Response::new(Full::<Bytes>::default());
+            let length = HeaderValue::from_static(length);
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, length);
+            async { Ok::<_, Infallible>(response) }
+        });
+        let (io, mut peer) = sockets().await;
+        let connection = http1::Builder::new()
+            .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
+            .with_upgrades();
+        let connection =
+            Connection::serve(connection, http1::UpgradeableConnection::graceful_shutdown);
+        peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
+            .await;
+        let ended = soon(connection.served).await.expect("no panic");
+        let error = ended.expect_err("hyper blames the service");
+        let error = error.downcast::<hyper::Error>().expect("hyper's");
+        assert!(error.is_user(), "{error:?}");
+        let upgrade = soon(offered.recv()).await.expect("an upgrade");
+        let error = soon(upgrade).await.expect_err("there is no connection");
+        assert!(error.is_canceled(), "{error:?}");
+        peer.expect_end().await;
+    }
+}
+
+/// Manual: "Only one clone of an upgrade is of use". If it yields an error instead, the
+/// `catch_unwind` in `src/commit.rs` can go.
+#[tokio::test]
+async fn a_clone_of_an_upgrade_that_was_used_panics() {
+    let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let upgrade = offered.next().await;
+    let clone = upgrade.clone();
+    let _io = soon(upgrade).await.expect("an upgrade");
+    let polled = tokio::spawn(clone);
+    let error = soon(polled).await.expect_err("it does not return");
+    assert!(error.is_panic());
+}
+
+/// Manual: "After a refusal hyper ends the connection without a shutdown". If hyper shuts it down,
+/// `HeldUpgrade`'s `Drop` in `src/commit.rs` has no work left.
+#[tokio::test]
+async fn after_a_refused_upgrade_hyper_sends_no_close_notify() {
+    for (request, has_close_notify) in [
+        (
+            head(&["GET / HTTP/1.1", "Host: test", "Connection: close"]),
+            true,
+        ),
+        (offer("echo", &["Connection: close"]), false),
+    ] {
+        let service = service_fn(|_request: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(String::from("not you")))
+        });
+        let tls = Tls::new();
+        let acceptor = tls.acceptor.clone();
+        let server = Server::start_with(crate::support::Via::Http1, service, move |io| {
+            acceptor.accept(io)
+        });
+        let server = server.await;
+        let mut peer = tls.connect(server.connect().await).await;
+        peer.send(&request).await;
+        assert_eq!(peer.response().await.1, "not you");
+        match peer.rest().await {
+            Ok(rest) => assert!(rest.is_empty() && has_close_notify, "{request}"),
+            Err(error) => assert!(
+                error.kind() == io::ErrorKind::UnexpectedEof && !has_close_notify,
+                "{request}: {error}"
+            ),
+        }
+    }
+}
