@@ -1,7 +1,7 @@
 //! HTTP/1.1: when hyper hands its connection over, and how.
 
 use crate::connection::{Connection, answering, sockets};
-use crate::support::{Server, head, offer, soon, text, tls::Tls};
+use crate::support::{Server, handlers::echo, head, offer, plain, soon, text, tls::Tls};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -9,7 +9,8 @@ use hyper::{body::Incoming, server::conn::http1, upgrade::OnUpgrade};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::{convert::Infallible, io};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tower::service_fn;
+use tower::{Layer as _, service_fn};
+use tower_upgrade::UpgradeLayer;
 
 /// Manual: "hyper hands the connection over whatever was answered". Were it gone, so were the reason
 /// for the gate: `src/lib.rs`, the README and `src/commit.rs` say so, too.
@@ -108,6 +109,18 @@ async fn on_http_1_0_hyper_offers_connect_unless_it_has_an_upgrade_header() {
             assert!(offered.is_empty(), "{field}");
         }
         peer.expect_end().await;
+    }
+}
+
+/// The same through this crate: it answers for itself where there is no upgrade.
+#[tokio::test]
+async fn a_connect_on_http_1_0_with_an_upgrade_header_is_not_implemented() {
+    for (field, status) in [("Host: test:1", 200), ("Upgrade: echo", 501)] {
+        let layer = UpgradeLayer::new().connect(echo());
+        let server = Server::start(layer.layer(service_fn(plain))).await;
+        let mut peer = server.connect().await;
+        peer.send(head(&["CONNECT test:1 HTTP/1.0", field])).await;
+        assert_eq!(peer.head().await.status, status, "{field}");
     }
 }
 
