@@ -143,6 +143,9 @@
 //! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown: its connection has ended when
 //! the session begins. A connection of HTTP/2 goes on as long as its sessions.
 //!
+//! That is so on HTTP/1.1. On HTTP/2 it waits. What else the stack below does that surprises, and how
+//! to set a server up for it, is in [the manual](manual::stack_below).
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |
@@ -168,6 +171,7 @@ mod future;
 mod handler;
 mod layer;
 mod linger;
+pub mod manual;
 mod negotiate;
 mod pending_upgrade;
 mod protocol;

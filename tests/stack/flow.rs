@@ -209,15 +209,35 @@ async fn with_hypers_windows_one_session_that_does_not_read_stops_the_others() {
 /// Manual: "One session that does not read stops all the others".
 #[tokio::test]
 async fn with_smaller_stream_windows_a_session_that_does_not_read_stops_only_itself() {
-    let (_server, mut client, _end) = start(Via::Http2SmallStreams).await;
-    let mut holds = ask(&mut client, "hold").await.expect_switched();
+    let (_server, mut client, end) = start(Via::Http2SmallStreams).await;
     let mut other = ask(&mut client, "echo").await.expect_switched();
-    holds.send(vec![b'x'; 64 * 1024]).await;
-    holds.io.send.reserve_capacity(1);
+    let mut held = Vec::new();
+    for _ in 0..15 {
+        let mut holds = ask(&mut client, "hold").await.expect_switched();
+        holds.send(vec![b'x'; 64 * 1024]).await;
+        holds.io.send.reserve_capacity(1);
+        held.push(holds);
+    }
     for _ in 0..64 {
         other.expect_echo(&[b'y'; 32 * 1024]).await;
     }
-    assert_eq!(holds.io.send.capacity(), 0);
+    assert!(held.iter().all(|holds| holds.io.send.capacity() == 0));
+
+    // The sixteenth takes what was left of the connection's window.
+    let mut last = ask(&mut client, "hold").await.expect_switched();
+    for byte in [b'z'; 64 * 1024].chunks(1024) {
+        last.io.send.reserve_capacity(byte.len());
+        assert_eq!(client.get_text("/x").await, "plain GET /x");
+        if last.io.send.capacity() < byte.len() {
+            break;
+        }
+        last.send(byte).await;
+    }
+    other.io.send.reserve_capacity(1);
+    assert_eq!(client.get_text("/x").await, "plain GET /x");
+    assert_eq!(other.io.send.capacity(), 0);
+    end.notify_one();
+    other.expect_echo(b"at last").await;
 }
 
 /// Manual: "A connection has 200 sessions".
