@@ -121,11 +121,9 @@
 //!   such a client is answered, but then one that has left keeps a decision pending until
 //!   [`UpgradeLayer::accept_timeout`].
 //!
-//! - For HTTP/2, enable extended CONNECT with `http2().enable_connect_protocol()`. `axum::serve` does, if
-//!   axum has its feature `http2`. Let the window of the connection be as large as those of its streams
-//!   together: with hyper's defaults one session that reads no more stops the others on its connection.
-//!   And set `TCP_NODELAY`: without it frames wait for acknowledgements (32 MiB through windows of
-//!   64 KiB over loopback took 45 s, with it 0.06 s).
+//! - For HTTP/2: enable extended CONNECT (`axum::serve` does, if axum has its feature `http2`), choose
+//!   windows that keep a session which does not read from stopping the others on its connection, and
+//!   set `TCP_NODELAY`.
 //!
 //! ```no_run
 //! use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -136,15 +134,14 @@
 //!     .http2()
 //!     .enable_connect_protocol()
 //!     .initial_stream_window_size(64 * 1024)
-//!     .initial_connection_window_size(200 * 64 * 1024) // of 200 streams, as many as there may be
-//! # ;
+//!     .initial_connection_window_size(200 * 64 * 1024); // of 200 streams, as many as there may be
 //! ```
 //!
 //! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown: its connection has ended when
 //! the session begins. A connection of HTTP/2 goes on as long as its sessions.
 //!
-//! That is so on HTTP/1.1. On HTTP/2 it waits. What else the stack below does that surprises, and how
-//! to set a server up for it, is in [the manual](manual::stack_below).
+//! More about what hyper and h2 do beneath that surprises, and what to do about it, is in [the
+//! manual](manual::stack_below).
 //!
 //! # Features
 //!

@@ -161,12 +161,12 @@
 //! session of the connection gets any data, until the first one reads or ends.
 //!
 //! With smaller stream windows a session stops only itself, until so many do not read that their
-//! windows together are the connection's: with the values below 15 sessions may stand still, and the
-//! 16th stops all.
+//! windows together are the connection's.
 //!
 //! This crate changes nothing about it: windows are the server's.
 //!
-//! *What to do:* choose both windows.
+//! *What to do:* choose both windows, so that the connection's holds those of all its streams. The
+//! larger one is also what a connection can make the server keep in memory.
 //!
 //! ```
 //! use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -176,7 +176,7 @@
 //!     .http2()
 //!     .enable_connect_protocol()
 //!     .initial_stream_window_size(64 * 1024)
-//!     .initial_connection_window_size(1024 * 1024);
+//!     .initial_connection_window_size(200 * 64 * 1024); // of 200 streams, as many as there may be
 //! ```
 //!
 //! ## A connection has 200 sessions
