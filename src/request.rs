@@ -79,21 +79,21 @@ impl UpgradeRequest {
     /// The host, and the port if there is one, that the request is for: of the request target
     /// (`:authority`), or else of `Host`.
     ///
-    /// That of a [CONNECT](UpgradeKind::Connect) has been checked, and has a host and a port.
+    /// It has no user. That of a [CONNECT](UpgradeKind::Connect) has a port, and was checked before.
     ///
     /// # Errors
     ///
     /// 400 if the request has none that is valid. A CONNECT always has one.
     pub fn authority(&self) -> Result<Authority, Rejection> {
-        if let Some(authority) = self.parts.uri.authority() {
-            return Ok(authority.clone());
-        }
         let mut hosts = self.parts.headers.get_all(header::HOST).iter();
-        let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
-            _ => None,
+        let authority = match (self.parts.uri.authority(), hosts.next(), hosts.next()) {
+            (Some(authority), ..) => Some(authority.clone()),
+            (None, Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
+            (None, ..) => None,
         };
-        host.ok_or_else(|| Rejection::new(StatusCode::BAD_REQUEST, "the request has no valid host"))
+        authority
+            .filter(connect::has_valid_host)
+            .ok_or_else(|| Rejection::new(StatusCode::BAD_REQUEST, "the request has no valid host"))
     }
 
     /// The port of the [`authority`](Self::authority), from 1 to 65535.

@@ -13,19 +13,21 @@ pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
         Some(authority) if uri.scheme().is_none() && uri.path_and_query().is_none() => authority,
         _ => return Err("the target of a CONNECT is `host:port`"),
     };
-    if authority.as_str().contains('@') {
-        return Err("the target of a CONNECT has no user");
-    }
-    // The parser's host of `[::1]x:80` is `[::1]`.
-    let rest = authority.as_str().strip_prefix(authority.host());
-    let is_all = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
-    if !is_all || !is_host(authority.host()) {
+    if !has_valid_host(authority) {
         return Err("the target of a CONNECT has no valid host");
     }
     match port(authority) {
         Some(_) => Ok(authority),
         None => Err("the target of a CONNECT has no port from 1 to 65535"),
     }
+}
+
+/// Whether an authority is a host, or a host and what should be a port. A user is none of these.
+pub(crate) fn has_valid_host(authority: &Authority) -> bool {
+    // The parser's host of `[::1]x:80` is `[::1]`, and that of `ann@host` is `host`.
+    let rest = authority.as_str().strip_prefix(authority.host());
+    let is_all = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+    is_all && is_host(authority.host())
 }
 
 /// The port of an authority, if it is one that can be connected to.
@@ -88,8 +90,9 @@ mod tests {
             ("/example.com:443", "`host:port`"),
             ("*", "`host:port`"),
             ("http://example.com:443/", "`host:port`"),
-            ("ann@example.com:443", "user"),
-            ("ann:secret@example.com:443", "user"),
+            ("ann@example.com:443", "host"),
+            ("ann:secret@example.com:443", "host"),
+            ("example.com@example.com:443", "host"),
             (":443", "host"),
             ("[::1]x:443", "host"),
             ("a{b}:443", "host"),

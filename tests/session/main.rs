@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod authority;
 mod end;
 mod io;
 mod life;

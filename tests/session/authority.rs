@@ -1,0 +1,73 @@
+//! The host and the port that a request is for.
+
+use crate::support::{Server, head, plain};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
+
+/// Says which host and port it was asked for.
+struct Tell;
+
+impl ProtocolHandler for Tell {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let authority = request.authority()?;
+        let port = match request.port() {
+            Ok(port) => port.to_string(),
+            Err(rejection) => rejection.status().to_string(),
+        };
+        let told = format!("{authority}, port {port}");
+        Err(Rejection::new(http::StatusCode::IM_A_TEAPOT, told))
+    }
+}
+
+async fn ask(target: &str, hosts: &[&str]) -> (u16, String) {
+    let layer = UpgradeLayer::new().protocol("tell", Tell);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    let line = format!("GET {target} HTTP/1.1");
+    let mut lines = vec![line.as_str(), "Connection: upgrade", "Upgrade: tell"];
+    lines.extend(hosts);
+    peer.send(head(&lines)).await;
+    let (head, body) = peer.response().await;
+    (head.status, body)
+}
+
+#[tokio::test]
+async fn it_is_what_host_says() {
+    for (host, told) in [
+        ("Host: example.com", "example.com, port 400 Bad Request"),
+        ("Host: example.com:8080", "example.com:8080, port 8080"),
+        ("Host: [::1]:8080", "[::1]:8080, port 8080"),
+        ("Host: example.com:0", "example.com:0, port 400 Bad Request"),
+    ] {
+        assert_eq!(ask("/", &[host]).await, (418, told.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn the_target_goes_before_host() {
+    let told = ask("http://example.com:1/x", &["Host: other:2"]).await;
+    assert_eq!(told, (418, "example.com:1, port 1".into()));
+}
+
+#[tokio::test]
+async fn without_a_valid_host_there_is_none() {
+    for hosts in [
+        &[][..],
+        &["Host:"],
+        &["Host: one", "Host: two"],
+        &["Host: ann@example.com"],
+        &["Host: example.com/path"],
+        &["Host: [::1]x"],
+        &["Host: [name]"],
+        &["Host: :80"],
+    ] {
+        let (status, body) = ask("/", hosts).await;
+        assert_eq!(
+            (status, body.as_str()),
+            (400, "the request has no valid host"),
+            "{hosts:?}"
+        );
+    }
+    let (status, _) = ask("http://ann@example.com/", &["Host: example.com"]).await;
+    assert_eq!(status, 400);
+}
