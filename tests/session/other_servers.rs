@@ -78,3 +78,42 @@ async fn a_request_that_nobody_can_hand_over_is_plain() {
         200
     );
 }
+
+/// HTTP/3, as far as it is known here: the version, the method and the `:protocol` say it all.
+#[tokio::test]
+async fn a_stream_of_another_version_is_handed_in_alike() {
+    let mut service = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .connect(echo())
+        .layer(service_fn(plain));
+    for protocol in [Some("echo"), Some("other"), None] {
+        let mut request = Request::builder()
+            .version(Version::HTTP_3)
+            .method(http::Method::CONNECT)
+            .uri("test:1");
+        if let Some(protocol) = protocol {
+            request = request
+                .uri("https://test/path")
+                .extension(hyper::ext::Protocol::from(protocol));
+        }
+        let (mut peer, io) = tokio::io::duplex(1024);
+        let read_buf = "early, ".into();
+        let io = Upgraded::from_parts(Parts { io, read_buf });
+        let pending = PendingUpgrade::new(async move { Ok(io) });
+        let request = request.extension(pending).body(String::new());
+        let request = request.expect("a request");
+        let response = service.call(request).await.expect("infallible");
+        assert_eq!(response.headers().get("connection"), None);
+        if protocol == Some("other") {
+            assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
+            continue;
+        }
+        assert_eq!(response.status(), StatusCode::OK);
+        peer.write_all(b"late").await.expect("memory");
+        peer.shutdown().await.expect("memory");
+        let mut echo = String::new();
+        let read = peer.read_to_string(&mut echo).await;
+        read.expect("an orderly end");
+        assert_eq!(echo, "early, late");
+    }
+}
