@@ -232,7 +232,7 @@ async fn axum_serve_enables_extended_connect() {
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
     let peer = Peer::new(TcpStream::connect(address).await.expect("loopback"));
     // Where it is not enabled this waits for the setting that says so.
-    let mut client = soon(Client::connect(peer)).await;
+    let mut client = Client::connect(peer).await;
     let mut peer = ask(&mut client, "echo").await.expect_switched();
     peer.expect_echo(b"hello").await;
     serving.abort();
