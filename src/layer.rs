@@ -266,6 +266,9 @@ impl UpgradeLayer {
 
     /// Sets how long the connection may take to flush and shut down at the end of a session, by
     /// default 10 seconds. `None` sets no limit.
+    ///
+    /// Past it the session is over and its IO is dropped. On HTTP/2 the stream may
+    /// [outlive it](crate::manual::stack_below#a-stream-outlives-its-session).
     #[must_use]
     pub fn shutdown_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());

@@ -23,6 +23,10 @@ use tokio::{
 /// [`downcast`](Self::downcast) and [`into_parts`](Self::into_parts) a handler takes the connection
 /// for itself: then it has to shut it down, and the session ends with the handler.
 ///
+/// On HTTP/2 it is one stream of its connection. There a flush
+/// [says less](crate::manual::stack_below#a-flush-does-not-say-that-anything-was-sent) than on HTTP/1.1, and
+/// a peer's reset [can look like its end](crate::manual::stack_below#a-reset-can-look-like-an-end).
+///
 /// If a part of it, such as a half of `tokio::io::split`, is still alive in another task when the
 /// handler has ended, the session goes on until that is dropped.
 pub struct Upgraded {
