@@ -88,7 +88,9 @@ impl Gate {
         };
         let mut slot = self.lock();
         // A request that was cloned on its way brings the same upgrade twice; the slot has it.
-        if slot.upgrade.is_some() {
+        if let Some(held) = &mut slot.upgrade {
+            // The outermost layer may have put it there before it was known who decides.
+            held.shutdown_timeout = self.settings.shutdown_timeout();
             return true;
         }
         let upgrade = upgrade.map(|upgrade| HeldUpgrade {
@@ -150,6 +152,10 @@ impl Outermost {
             // No handler of ours was chosen: what is inside answers for itself.
             return response;
         }
+        if self.ends_connection() {
+            // To an HTTP/1.0 client hyper would say `keep-alive` in a later version's response.
+            *response.version_mut() = self.version;
+        }
         let switches = switch::switches(self.kind, response.status());
         let pending = response
             .extensions_mut()
@@ -163,29 +169,34 @@ impl Outermost {
 
         // A 101 switches nothing but an `Upgrade`; it must not leave even so.
         if switches || response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            trace::session_lost(response.status());
-            response = self.lost().into_response().map(ResponseBody::own);
+            let was_made = switch.is_some();
+            trace::no_session(response.status(), was_made);
+            response = self
+                .no_session(was_made)
+                .into_response()
+                .map(ResponseBody::own);
         } else if let Some(switch) = switch {
             trace::switch_replaced(response.status());
             switch.strip(response.status(), response.headers_mut());
         }
         if self.ends_connection() {
             switch::close(response.headers_mut());
-            // To an HTTP/1.0 client hyper would say `keep-alive` beside it in a later version's response.
-            *response.version_mut() = self.version;
         }
         response
     }
 
-    /// The response in place of a switch that has lost its session.
-    fn lost(&self) -> Rejection {
+    /// The response in place of a switch that has no session: it lost it, or never had one.
+    fn no_session(&self, was_made: bool) -> Rejection {
+        let message = match was_made {
+            true => "the upgrade was lost on its way",
+            false => "the upgrade is not supported",
+        };
         match self.kind {
             UpgradeKind::Upgrade => {
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                Rejection::new(status, "the upgrade was lost on its way").close()
+                Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, message).close()
             }
             UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
-                Rejection::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported")
+                Rejection::new(StatusCode::NOT_IMPLEMENTED, message)
             }
         }
     }

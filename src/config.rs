@@ -31,7 +31,7 @@ pub(crate) enum Outcome {
 }
 
 impl Config {
-    /// Whether it can serve anything. A layer that cannot leaves the answer to those inside.
+    /// Whether it can serve anything. A layer that cannot serve leaves the answer to those inside.
     pub(crate) fn has_handlers(&self) -> bool {
         !(self.protocols.is_empty() && self.connect.is_empty())
     }
@@ -89,9 +89,9 @@ impl Config {
         let (default, can_refuse) = match kind {
             // The refusal lists what is supported.
             UpgradeKind::Upgrade => (Unsupported::Pass, !self.protocols.is_empty()),
-            UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
-                (Unsupported::Refuse, self.has_handlers())
-            }
+            // A layer that serves no protocol at all leaves them to those inside.
+            UpgradeKind::ExtendedConnect => (Unsupported::Refuse, !self.protocols.is_empty()),
+            UpgradeKind::Connect => (Unsupported::Refuse, self.has_handlers()),
         };
         if !can_refuse || self.unsupported.unwrap_or(default) == Unsupported::Pass {
             return Outcome::Pass;

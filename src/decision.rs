@@ -1,16 +1,16 @@
 //! From an upgrade request to its response: the handler decides, the body is read to its end.
 
 use crate::{
-    Accept, ProtocolHandler, Rejection, RequestBody, UpgradeRequest,
+    Accept, ProtocolHandler, Rejection, RequestBody, UpgradeKind, UpgradeRequest,
     body::ErasedBody,
     commit::{Gate, PendingSession},
     linger,
-    negotiate::switch::Switch,
+    negotiate::switch::{self, Switch},
     time::within,
     trace,
 };
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
@@ -46,26 +46,51 @@ async fn conclude(
     match decision {
         Ok(accept) => match request.body.discard(gate.settings().body_limit()).await {
             Ok(()) => switch(accept, request, &gate),
-            Err(unread) => Rejection::from(unread).close().into_response(),
+            Err(unread) => close(unread.into(), &request.parts).into_response(),
         },
-        Err(rejection) => refuse(rejection, &request.parts, request.body, &gate).await,
+        Err(rejection) => {
+            let UpgradeRequest {
+                kind, parts, body, ..
+            } = request;
+            refuse(rejection, kind, &parts, body, &gate).await
+        }
     }
 }
 
-/// Refuses a request. The connection can go on only if all of its body was read.
+/// Refuses a request. A connection of HTTP/1 can go on only if all of its body was read.
 pub(crate) async fn refuse(
-    rejection: Rejection,
+    mut rejection: Rejection,
+    kind: UpgradeKind,
     parts: &Parts,
     mut body: RequestBody,
     gate: &Gate,
 ) -> Response<ErasedBody> {
-    let is_read = !owes_continue(&parts.headers, &body)
-        && body.discard(gate.settings().body_limit()).await.is_ok();
+    let status = rejection.status();
+    if switch::switches(kind, status) || status == StatusCode::SWITCHING_PROTOCOLS {
+        trace::refusal_is_a_switch(status);
+        rejection = StatusCode::INTERNAL_SERVER_ERROR.into();
+    }
+    let is_read = match kind {
+        // It has no content, and its connection does not go on: nothing is worth waiting for.
+        UpgradeKind::Connect => body.is_end_stream(),
+        UpgradeKind::Upgrade | UpgradeKind::ExtendedConnect => {
+            !owes_continue(&parts.headers, &body)
+                && body.discard(gate.settings().body_limit()).await.is_ok()
+        }
+    };
     if is_read {
         rejection.into_response()
     } else {
-        let response = rejection.close().into_response();
+        let response = close(rejection, parts).into_response();
         response.map(|response| linger::keep_open(response, body))
+    }
+}
+
+/// Lets a connection of HTTP/1 end after the refusal. Later versions have streams, which end anyway.
+fn close(rejection: Rejection, request: &Parts) -> Rejection {
+    match request.version <= Version::HTTP_11 {
+        true => rejection.close(),
+        false => rejection,
     }
 }
 

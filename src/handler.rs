@@ -46,7 +46,8 @@ pub trait ProtocolHandler: Send + Sync + 'static {
     ///
     /// The future is dropped, and the request refused with 504, when it takes longer than
     /// [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout). It is also dropped
-    /// when a layer around gives up, and when hyper sees that the client has left. hyper does not
+    /// when a layer around gives up, and when hyper sees that the client has left: on HTTP/2 that it
+    /// reset the stream or that the connection broke. On HTTP/1 it does not
     /// see that while early bytes of the client are unread, nor at all with `half_close(true)`: then
     /// the timeout ends it. If it panics the request is refused with 500.
     ///

@@ -82,7 +82,9 @@ use tower_layer::Layer;
 /// # use tower_upgrade::{UpgradeLayer, handler_fn};
 ///
 /// fn connect_as_get(mut request: Request) -> Request {
-///     if request.extensions().get::<hyper::ext::Protocol>().is_some() {
+///     let protocol = request.extensions().get::<hyper::ext::Protocol>();
+///     // Only what is served: to a client that asks, any other GET's 200 would be a switch.
+///     if protocol.is_some_and(|protocol| protocol.as_str() == "chat") {
 ///         *request.method_mut() = Method::GET;
 ///     }
 ///     request
@@ -95,8 +97,22 @@ use tower_layer::Layer;
 /// let make_service = app.into_make_service(); // for `axum::serve`
 /// ```
 ///
-/// A plain CONNECT has no path: the layer that serves it goes around the router, or is its
-/// `fallback_service`.
+/// A plain CONNECT has no path, so no route matches it. The layer that serves it goes around the whole
+/// router. axum's `Router::layer` covers the fallback only if that was set before:
+///
+/// ```
+/// use axum::{Router, ServiceExt, body::Body, extract::Request, response::Response, routing::get};
+/// use tower::ServiceBuilder;
+/// # use tower_upgrade::{UpgradeLayer, handler_fn};
+/// # let proxy = handler_fn(|_session| async { Ok(()) });
+///
+/// let router = Router::new().route("/", get(|| async { "index" }));
+/// let app = ServiceBuilder::new()
+///     .map_response(|response: Response<_>| response.map(Body::new)) // `axum::serve` wants its own
+///     .layer(UpgradeLayer::new().connect(proxy))
+///     .service(router);
+/// let make_service = ServiceExt::<Request>::into_make_service(app); // for `axum::serve`
+/// ```
 ///
 /// # Limits
 ///
@@ -167,10 +183,12 @@ impl UpgradeLayer {
     /// client may go there is the handler's to decide: without a policy of its own it is an open
     /// proxy.
     ///
-    /// An HTTP/1 connection is closed after the refusal of a CONNECT, whoever refuses it, and nothing
-    /// behind it is taken for a request (RFC 9931): the client may have sent bytes for the tunnel
-    /// already. For that the outermost layer takes the connection of each CONNECT on HTTP/1 from the
-    /// request: what is inside cannot switch it.
+    /// An HTTP/1 connection is closed after the refusal of a CONNECT that passes through an
+    /// `UpgradeLayer`, whoever inside it refused, and nothing behind it is taken for a request (RFC
+    /// 9931): the client may have sent bytes for the tunnel already. For that the outermost layer takes
+    /// the connection of each CONNECT on HTTP/1 from the request: what is inside cannot switch it. What
+    /// it never sees, because a router or a layer around answers, it cannot close: put one around the
+    /// whole stack.
     ///
     /// Several handlers are asked in the order in which they were added, until one
     /// [wants](ProtocolHandler::wants) the request.
@@ -224,8 +242,10 @@ impl UpgradeLayer {
     /// knows what to do with them. What is set here holds for all three.
     ///
     /// A layer around others refuses before those inside are asked: let it pass what they should see,
-    /// CONNECT included. A layer without any handler passes every request on. So does one whose handlers
-    /// do not [want](ProtocolHandler::wants) the request.
+    /// CONNECT included. The same holds for an upgrader of another crate inside, such as axum's
+    /// `WebSocketUpgrade` over HTTP/2. A layer passes on whatever its handlers do not
+    /// [want](ProtocolHandler::wants); and one without any protocol refuses no `Upgrade` and no
+    /// extended CONNECT, one without any handler no CONNECT.
     #[must_use]
     pub fn unsupported(self, unsupported: Unsupported) -> Self {
         self.with(|config| config.unsupported = Some(unsupported))

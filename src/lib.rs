@@ -107,8 +107,10 @@
 //! | `CatchPanicLayer` around a layer that panics | 500 |
 //!
 //! An upgrader of another crate inside, such as axum's `WebSocketUpgrade`, works as it did without
-//! this one, and has no gate. CONNECT on HTTP/1 is the exception: its connection ends when it is
-//! refused, so the outermost layer takes it from every such request.
+//! this one, and has no gate. There are two exceptions. A CONNECT on HTTP/1 ends its connection when it
+//! is refused, so the outermost layer takes the connection from every such request. And a layer that
+//! serves protocols refuses an extended CONNECT for another one, unless it is told to
+//! [let it pass](UpgradeLayer::unsupported).
 //!
 //! # What the server has to do
 //!

@@ -11,7 +11,7 @@ use std::{
 /// Put it into the extensions of the request, where hyper puts its own. If the request is accepted
 /// the future is awaited once the response is on its way: let it wait until the head of the switch
 /// was sent, and give the connection. If the request is refused the future is dropped, and the
-/// connection stays the server's.
+/// connection stays the server's. After the refusal of a CONNECT on HTTP/1 it must close it (RFC 9931).
 ///
 /// The kind of upgrade is read from the request: an `Upgrade` of version HTTP/1.1, or the method CONNECT.
 /// An extended CONNECT, of version HTTP/2 or HTTP/3, has its `:protocol` in the extensions as

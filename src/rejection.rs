@@ -26,6 +26,9 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 /// not cut what is still to be sent. After the refusal of a CONNECT it ends in any case (RFC 9931). On
 /// HTTP/2 the stream ends, and the connection goes on.
 ///
+/// To a client that asked with CONNECT every 2xx is a switch, and so is a 101 to one that asked with
+/// `Upgrade`: a rejection with such a status is answered with 500, and reported.
+///
 /// ```
 /// use http::StatusCode;
 /// use tower_upgrade::{Accept, Rejection, UpgradeRequest};

@@ -92,20 +92,15 @@ impl UpgradeRequest {
             (None, ..) => None,
         };
         authority
-            .filter(connect::has_valid_host)
+            .filter(connect::is_host_and_port)
             .ok_or_else(|| Rejection::new(StatusCode::BAD_REQUEST, "the request has no valid host"))
     }
 
-    /// The port of the [`authority`](Self::authority), from 1 to 65535.
-    ///
-    /// # Errors
-    ///
-    /// 400 if the request has none that is valid. A CONNECT always has one; with other requests it is
-    /// left out where it is the default of the scheme.
-    pub fn port(&self) -> Result<u16, Rejection> {
-        connect::port(&self.authority()?).ok_or_else(|| {
-            Rejection::new(StatusCode::BAD_REQUEST, "the request names no valid port")
-        })
+    /// The port of the [`authority`](Self::authority), from 1 to 65535. A CONNECT always has one; with
+    /// other requests it is left out where it is the default of the scheme.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        connect::port(&self.authority().ok()?)
     }
 
     /// The head of the request.

@@ -114,7 +114,7 @@ where
         };
         gate.hold(&mut parts);
         let body = RequestBody::new(body, gate.settings().body_timeout());
-        let refusal = async move { decision::refuse(rejection, &parts, body, &gate).await };
+        let refusal = async move { decision::refuse(rejection, kind, &parts, body, &gate).await };
         ResponseFuture::decision(Box::pin(refusal), outermost)
     }
 }

@@ -49,13 +49,33 @@ pub(crate) fn switch_replaced(status: StatusCode) {
     );
 }
 
-pub(crate) fn session_lost(status: StatusCode) {
+/// A switch that lost its session is for the author of a layer to know. One that a service made up that
+/// knows nothing of this connection is what a client can ask for.
+pub(crate) fn no_session(status: StatusCode, was_made: bool) {
+    ignore!(status, was_made);
+    #[cfg(feature = "tracing")]
+    if was_made {
+        event!(
+            ERROR,
+            status = status.as_u16(),
+            "a switch has lost its session: a layer made a new response, or cloned it, and left the \
+             extensions behind"
+        );
+    } else {
+        event!(
+            DEBUG,
+            status = status.as_u16(),
+            "a service made a switch that it has no session for"
+        );
+    }
+}
+
+pub(crate) fn refusal_is_a_switch(status: StatusCode) {
     ignore!(status);
     event!(
         ERROR,
         status = status.as_u16(),
-        "a switch has no session: a layer made a new response, or cloned it, and left the extensions \
-         behind, or a service answered that knows nothing of this connection"
+        "a handler's refusal would be a switch to the client"
     );
 }
 

@@ -150,7 +150,8 @@ async fn a_leaf_is_reached_where_connect_is_routed_beside_get() {
 
 /// For a router that is not ours to change: in front of it an extended CONNECT becomes a GET.
 fn connect_as_get<B>(mut request: Request<B>) -> Request<B> {
-    if request.extensions().get::<hyper::ext::Protocol>().is_some() {
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
+    if protocol.is_some_and(|protocol| protocol.as_str() == "echo") {
         *request.method_mut() = Method::GET;
     }
     request
@@ -198,6 +199,24 @@ async fn a_connect_reaches_a_layer_around_all_routes() {
     }
 }
 
+/// What a layer never sees it cannot close: axum's `layer` is around what was there before.
+#[tokio::test]
+async fn a_fallback_that_is_set_later_is_not_in_the_layer() {
+    let layer = || UpgradeLayer::new().connect(echo());
+    let fallback = || async { "nothing here" };
+    for (app, status) in [
+        (index().fallback(fallback).layer(layer()), 200),
+        (index().layer(layer()).fallback(fallback), 501),
+    ] {
+        // So the outermost one goes around the router.
+        let served = Served::stack(UpgradeLayer::new().layer(app)).await;
+        let mut peer = served.connect().await;
+        peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
+            .await;
+        assert_eq!(peer.head().await.status, status);
+    }
+}
+
 /// axum's own upgrader inside, over HTTP/2, is let alone where the layer lets it pass.
 #[tokio::test]
 async fn axums_own_web_socket_works_inside_over_http_2() {
@@ -210,7 +229,11 @@ async fn axums_own_web_socket_works_inside_over_http_2() {
             })
         }),
     );
-    for layer in [UpgradeLayer::new(), layer().unsupported(Unsupported::Pass)] {
+    for layer in [
+        UpgradeLayer::new(),
+        UpgradeLayer::new().connect(echo()),
+        layer().unsupported(Unsupported::Pass),
+    ] {
         let served = Served::router(own.clone().layer(layer)).await;
         let mut client = Client::connect(served.connect().await).await;
         let request = extended_connect("websocket")

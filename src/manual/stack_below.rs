@@ -14,6 +14,7 @@
 //! | [A 101 goes out to HTTP/1.0 clients](#a-101-goes-out-to-http10-clients) | nothing |
 //! | [A body that was not read becomes the new protocol](#a-body-that-was-not-read-becomes-the-new-protocol) | nothing |
 //! | [A 2xx to CONNECT with a `Content-Length` is not sent](#a-2xx-to-connect-with-a-content-length-is-not-sent) | nothing |
+//! | [A long response to an unread request is cut](#a-long-response-to-an-unread-request-is-cut) | read the body |
 //! | [Only one clone of an upgrade is of use](#only-one-clone-of-an-upgrade-is-of-use) | do not clone requests outside of the layer |
 //! | [After a refusal hyper ends the connection without a shutdown](#after-a-refusal-hyper-ends-the-connection-without-a-shutdown) | nothing |
 //! | [A client that half-closes counts as gone](#a-client-that-half-closes-counts-as-gone) | `half_close(true)`, if such clients matter |
@@ -87,6 +88,17 @@
 //! This crate removes the header and the body, also if a layer around added them.
 //!
 //! *What to do:* nothing.
+//!
+//! ## A long response to an unread request is cut
+//!
+//! Where an upgrade was offered and the connection is to end, hyper hands it over as soon as the request's
+//! body was dropped and the response is in its own buffer. What the socket had not taken by then is
+//! lost: of a response of 20 MB 3.9 MB arrived.
+//!
+//! This crate keeps the request open behind a long refusal of its own. It can do nothing for an inner
+//! service's.
+//!
+//! *What to do:* in a service that answers at length, read the body.
 //!
 //! ## Only one clone of an upgrade is of use
 //!

@@ -70,7 +70,7 @@ impl ProtocolHandler for Tell {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         assert_eq!(request.kind(), UpgradeKind::Connect);
         assert_eq!((request.protocol(), request.offered().count()), (None, 0));
-        let (authority, port) = (request.authority()?, request.port()?);
+        let (authority, port) = (request.authority()?, request.port().expect("it has one"));
         let text = format!("{authority} is {} at {port}", authority.host());
         Err(Rejection::new(StatusCode::IM_A_TEAPOT, text))
     }
@@ -135,6 +135,11 @@ async fn c1_a_connect_has_no_content() {
     let tunnel = Counted::default();
     let server = echo_server(UpgradeLayer::new().connect(tunnel.clone())).await;
     for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        // Nobody waits for it, long as it may take to come.
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[framing])).await;
+        assert_eq!(peer.head().await.status, 400);
+
         let mut peer = server.connect().await;
         peer.send(connect_to("test:1", &[framing]) + "5\r\nhello\r\n0\r\n\r\n")
             .await;
@@ -364,7 +369,7 @@ async fn c4_s8_a_success_that_nobody_stands_behind_does_not_leave() {
         let mut peer = server.connect().await;
         peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
         let (_, body) = expect_refusal(&mut peer, 501).await;
-        assert_eq!(body, "CONNECT is not supported");
+        assert_eq!(body, "the upgrade is not supported");
     }
 }
 
@@ -420,6 +425,14 @@ async fn c8_connect_over_http_1_0_is_served_and_closed_alike() {
             .connect(echo().when(|parts| parts.uri.port_u16() == Some(1)))
             .connect(Refuse);
         let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
+        for keep in [
+            &["CONNECT test:1 HTTP/1.0"][..],
+            &["CONNECT test:1 HTTP/1.0", "Connection: keep-alive"],
+        ] {
+            let mut peer = server.connect().await;
+            peer.send(head(keep)).await;
+            assert_connected(&peer.head().await);
+        }
         let mut peer = server.connect().await;
         peer.send(head(&["CONNECT test:1 HTTP/1.0"]) + "early")
             .await;
@@ -439,13 +452,29 @@ async fn c8_connect_over_http_1_0_is_served_and_closed_alike() {
     }
 }
 
+/// A refusal that the client would take for the tunnel.
+#[tokio::test]
+async fn c2_a_refusal_with_a_success_is_none() {
+    struct Cached;
+    impl ProtocolHandler for Cached {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            Err(Rejection::new(StatusCode::OK, "cached"))
+        }
+    }
+    let server = echo_server(UpgradeLayer::new().connect(Cached)).await;
+    let mut peer = server.connect().await;
+    peer.send(connect_to("test:1", &[])).await;
+    let (_, body) = expect_refusal(&mut peer, 500).await;
+    assert_eq!(body, "Internal Server Error");
+}
+
 /// A handler that fails before it decides refuses as well.
 #[tokio::test]
 async fn c3_a_panic_or_a_decision_that_takes_too_long_closes_as_well() {
     struct Panics;
     impl ProtocolHandler for Panics {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-            if request.port()? == 1 {
+            if request.port() == Some(1) {
                 panic!("on purpose");
             }
             std::future::pending::<()>().await;

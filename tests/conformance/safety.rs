@@ -345,7 +345,7 @@ async fn assert_lost(rebuild: fn(Response<String>) -> Response<String>) {
     assert_eq!(refusal.get("added"), None);
     assert_eq!(refusal.get("connection").as_deref(), Some("close"));
     assert_eq!((handler.accepted(), handler.held()), (1, 0));
-    assert_eq!(log.lines("a switch has no session").len(), 1);
+    assert_eq!(log.lines("a switch has lost its session").len(), 1);
     peer.finish().await;
     peer.expect_end().await;
     server.connections_ended().await;

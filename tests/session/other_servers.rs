@@ -103,7 +103,6 @@ async fn a_stream_of_another_version_is_handed_in_alike() {
         let request = request.extension(pending).body(String::new());
         let request = request.expect("a request");
         let response = service.call(request).await.expect("infallible");
-        assert_eq!(response.headers().get("connection"), None);
         if protocol == Some("other") {
             assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
             continue;
@@ -115,5 +114,36 @@ async fn a_stream_of_another_version_is_handed_in_alike() {
         let read = peer.read_to_string(&mut echo).await;
         read.expect("an orderly end");
         assert_eq!(echo, "early, late");
+    }
+}
+
+/// A connection of HTTP/2 and later cannot be told to close by a header.
+#[tokio::test]
+async fn a_stream_is_not_said_to_close() {
+    let mut service = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .layer(service_fn(plain));
+    for (version, said) in [
+        (Version::HTTP_11, Some("close")),
+        (Version::HTTP_2, None),
+        (Version::HTTP_3, None),
+    ] {
+        let request = Request::builder()
+            .version(version)
+            .uri("https://test/path")
+            .header("connection", "upgrade")
+            .header("upgrade", "echo")
+            .extension(hyper::ext::Protocol::from_static("echo"))
+            .extension(PendingUpgrade::new(std::future::pending()))
+            // Longer than what is read and dropped.
+            .body("x".repeat(100_000))
+            .expect("a request");
+        let response = service.call(request).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let connection = response.headers().get("connection");
+        assert_eq!(
+            connection.map(|value| value.as_bytes()),
+            said.map(str::as_bytes)
+        );
     }
 }

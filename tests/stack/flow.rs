@@ -177,15 +177,8 @@ async fn start(via: Via) -> (Server, Client, Arc<Notify>) {
     let layer = UpgradeLayer::new()
         .protocol("hold", holds)
         .protocol("echo", echo());
-    // Without this each echo of two frames takes the time of a delayed acknowledgement, some 40 ms.
-    let server = Server::start_with(via, layer.layer(service_fn(plain)), |io| async {
-        io.set_nodelay(true)?;
-        Ok(io)
-    })
-    .await;
-    let peer = server.connect().await;
-    peer.io.set_nodelay(true).expect("a socket");
-    let client = Client::connect(peer).await;
+    let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
+    let client = Client::connect(server.connect().await).await;
     (server, client, end)
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn suite<T: Transport>() {
     says_its_part_and_listens_on::<T>().await;
     ends_in_order_whatever_happens::<T>().await;
     stops_its_peer_while_it_does_not_read::<T>().await;
-    waits_for_a_peer_that_does_not_read::<T>().await;
+    says_all_to_a_peer_that_reads_late::<T>().await;
     keeps_many_sessions_apart::<T>().await;
 }
 
@@ -258,7 +258,7 @@ async fn stops_its_peer_while_it_does_not_read<T: Transport>() {
     }
 }
 
-async fn waits_for_a_peer_that_does_not_read<T: Transport>() {
+async fn says_all_to_a_peer_that_reads_late<T: Transport>() {
     let says_much = handler_fn(|mut session: Session| async move {
         let much: Vec<u8> = (0..MUCH).map(|at| at as u8).collect();
         session.io_mut().write_all(&much).await?;
