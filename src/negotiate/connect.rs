@@ -97,6 +97,7 @@ mod tests {
             ("example.com@example.com:443", "host"),
             (":443", "host"),
             ("[::1]x:443", "host"),
+            ("a[::1]:443", "host"),
             ("[localhost]:443", "host"),
             ("[]:443", "host"),
             ("[fe80::1%25eth0]:443", "host"),
@@ -127,6 +128,9 @@ mod tests {
         assert!(!has_content(&HeaderMap::new()));
         assert!(!has_content(&headers(header::CONTENT_LENGTH, "0")));
         assert!(has_content(&headers(header::CONTENT_LENGTH, "1")));
+        let mut lines = headers(header::CONTENT_LENGTH, "0");
+        lines.append(header::CONTENT_LENGTH, http::HeaderValue::from_static("1"));
+        assert!(has_content(&lines));
         assert!(has_content(&headers(header::TRANSFER_ENCODING, "chunked")));
     }
 }

@@ -31,6 +31,24 @@ async fn s6_a_refusal_that_closes_reaches_a_client_that_still_sends() {
     }
 }
 
+/// It is the outermost layer that ends the connection, whichever layer refused, and without a handler.
+#[tokio::test]
+async fn s6_a_refusal_of_an_inner_layer_reaches_a_client_that_still_sends() {
+    let refuses = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .unsupported(Unsupported::Refuse);
+    let service = UpgradeLayer::new().layer(refuses.layer(service_fn(plain)));
+    let server = Server::start(service).await;
+    for _ in 0..10 {
+        let mut peer = server.connect().await;
+        peer.send(offer("other", &["Content-Length: 1000000"]))
+            .await;
+        peer.send(vec![b'x'; 500_000]).await;
+        assert_eq!(peer.response().await.0.status, 426);
+        peer.expect_end().await;
+    }
+}
+
 #[tokio::test]
 async fn s6_a_long_refusal_that_closes_is_not_cut() {
     /// More than any socket takes at once.

@@ -61,6 +61,13 @@ async fn u13_connect_with_an_upgrade_is_a_connect() {
     assert_eq!((head.status, head.names()), (200, vec!["added"]));
     peer.expect_echo(b"hello").await;
     assert_eq!((tunnel.started(), upgrade.accepted()), (1, 0));
+
+    // What it lists is no offer, either.
+    let server = echo_server(UpgradeLayer::new().connect(Tell)).await;
+    let mut peer = server.connect().await;
+    let upgrade = ["Connection: upgrade", "Upgrade: echo"];
+    peer.send(connect_to("test:1", &upgrade)).await;
+    expect_refusal(&mut peer, 418).await;
 }
 
 /// Says what it was asked for, in a refusal.
@@ -112,6 +119,7 @@ async fn c1_any_other_target_is_a_bad_request() {
         "[::1]",
         "[::1]x:443",
         "[name]:443",
+        "a[::1]:443",
         "ann@example.com:443",
         "ann:secret@example.com:443",
         "http://example.com:443/",
@@ -128,6 +136,18 @@ async fn c1_any_other_target_is_a_bad_request() {
         );
     }
     assert_eq!(tunnel.accepted(), 0);
+}
+
+/// Who chooses by the target may rely on it.
+#[tokio::test]
+async fn c1_the_target_is_checked_before_a_handler_is_asked_whether_it_wants_it() {
+    let asked = echo().when(|parts| parts.uri.port_u16().expect("a port") > 0);
+    let server = echo_server(UpgradeLayer::new().connect(asked)).await;
+    for target in ["example.com", "example.com:0"] {
+        let mut peer = server.connect().await;
+        peer.send(connect_to(target, &[])).await;
+        expect_refusal(&mut peer, 400).await;
+    }
 }
 
 #[tokio::test]
@@ -257,9 +277,13 @@ async fn c3_nothing_behind_a_connect_that_the_inner_service_refused_is_processed
 #[tokio::test]
 async fn c3_a_refusal_reaches_a_client_that_sends_on() {
     let server = echo_server(UpgradeLayer::new().connect(Refuse)).await;
-    for _ in 0..10 {
+    let requests = [
+        connect_to("test:1", &[]),
+        head(&["CONNECT test:1 HTTP/1.0"]),
+    ];
+    for request in requests.iter().cycle().take(20) {
         let mut peer = server.connect().await;
-        peer.send(connect_to("test:1", &[])).await;
+        peer.send(request).await;
         peer.send(vec![b'x'; 500_000]).await;
         expect_refusal(&mut peer, 403).await;
     }
@@ -307,6 +331,35 @@ async fn c3_a_foreign_handler_inside_does_not_get_the_connection() {
     expect_refusal(&mut peer, 403).await;
     server.connections_ended().await;
     assert_eq!(taken.load(Ordering::SeqCst), 0);
+}
+
+/// Where a layer around has taken the connection out of the request, there is none to hold.
+#[tokio::test]
+async fn c3_a_connect_whose_connection_is_not_there_is_refused_and_closes_as_well() {
+    for (status, sent) in [(StatusCode::OK, 501), (StatusCode::NOT_FOUND, 404)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let inner = service_fn(move |_: http::Request<hyper::body::Incoming>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut response = Response::new("an answer".to_owned());
+            *response.status_mut() = status;
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        });
+        let service = tower::ServiceBuilder::new()
+            .map_request(|mut request: http::Request<_>| {
+                let extensions = request.extensions_mut();
+                extensions.remove::<hyper::upgrade::OnUpgrade>();
+                request
+            })
+            .layer(UpgradeLayer::new())
+            .service(inner);
+        let server = Server::start(service).await;
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[]) + SMUGGLED).await;
+        expect_refusal(&mut peer, sent).await;
+        server.connections_ended().await;
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
 }
 
 #[tokio::test]
@@ -466,6 +519,23 @@ async fn c2_a_refusal_with_a_success_is_none() {
     peer.send(connect_to("test:1", &[])).await;
     let (_, body) = expect_refusal(&mut peer, 500).await;
     assert_eq!(body, "Internal Server Error");
+}
+
+/// The end of the connection is said in the words of the request's version, and no other.
+#[tokio::test]
+async fn c8_a_refusal_has_the_version_of_its_request() {
+    let server = echo_server(UpgradeLayer::new().connect(Refuse)).await;
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        let mut peer = server.connect().await;
+        peer.send(head(&[
+            &format!("CONNECT test:1 {version}"),
+            "Host: test:1",
+        ]))
+        .await;
+        let line = format!("{version} 403 ");
+        let sent = peer.exactly(line.len()).await;
+        assert_eq!(crate::support::text(&sent), line);
+    }
 }
 
 /// A handler that fails before it decides refuses as well.

@@ -113,6 +113,12 @@ async fn c4_e3_what_is_not_supported_is_not_implemented() {
     let server = Server::start_via(Via::Http2, leaf).await;
     let mut client = Client::connect(server.connect().await).await;
     assert_not_implemented(&mut client).await;
+
+    let unwilling = UpgradeLayer::new().connect(echo().when(|_parts| false));
+    let server = Server::start_via(Via::Http2, unwilling.into_service()).await;
+    let mut client = Client::connect(server.connect().await).await;
+    let (status, _) = ask_connect(&mut client, "test:1").await.refused().await;
+    assert_eq!(status, 501);
 }
 
 async fn assert_not_implemented(client: &mut Client) {
@@ -130,6 +136,14 @@ async fn assert_not_implemented(client: &mut Client) {
 }
 
 #[tokio::test]
+async fn e3_a_layer_for_connect_alone_implements_no_protocol() {
+    let (_server, mut client) = start(UpgradeLayer::new().connect(echo())).await;
+    let refused = ask(&mut client, "echo").await.refused().await;
+    assert_eq!(refused, (501, "this protocol is not supported".into()));
+    ask_connect(&mut client, "test:1").await.expect_switched();
+}
+
+#[tokio::test]
 async fn c4_e3_what_is_not_supported_passes_if_it_may() {
     let pass = UpgradeLayer::new()
         .protocol("echo", echo())
@@ -139,7 +153,10 @@ async fn c4_e3_what_is_not_supported_passes_if_it_may() {
         *response.status_mut() = StatusCode::NOT_FOUND;
         Ok::<_, std::convert::Infallible>(response)
     });
-    for layer in [pass, UpgradeLayer::new()] {
+    let unwilling = UpgradeLayer::new()
+        .protocol("other", echo().when(|_parts| false))
+        .connect(echo().when(|_parts| false));
+    for layer in [pass, UpgradeLayer::new(), unwilling] {
         let server = Server::start_via(Via::Http2, layer.layer(inner)).await;
         let mut client = Client::connect(server.connect().await).await;
         let refused = ask(&mut client, "other").await.refused().await;
