@@ -433,3 +433,57 @@ async fn u14_no_token_is_special() {
     // hyper closes it without a word.
     peer.expect_end().await;
 }
+
+/// Says whom it was asked for, in a refusal.
+struct TellAuthority;
+
+impl ProtocolHandler for TellAuthority {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let text = format!("{} at {}", request.authority()?, request.port()?);
+        Err(Rejection::new(StatusCode::IM_A_TEAPOT, text))
+    }
+}
+
+#[tokio::test]
+async fn u15_the_authority_is_that_of_the_target_or_else_of_the_one_host() {
+    let server = echo_server(UpgradeLayer::new().protocol("echo", TellAuthority)).await;
+    for (target, hosts, status, told) in [
+        ("/", &["Host: test:81"][..], 418, "test:81 at 81"),
+        ("/", &["Host: [::1]:81"], 418, "[::1]:81 at 81"),
+        (
+            "http://target:82/",
+            &["Host: test:81"],
+            418,
+            "target:82 at 82",
+        ),
+        ("/", &["Host: test"], 400, "the request names no valid port"),
+        (
+            "/",
+            &["Host: test:0"],
+            400,
+            "the request names no valid port",
+        ),
+        ("/", &[], 400, "the request has no valid host"),
+        ("/", &["Host:"], 400, "the request has no valid host"),
+        ("/", &["Host: a b"], 400, "the request has no valid host"),
+        (
+            "/",
+            &["Host: a:1", "Host: b:2"],
+            400,
+            "the request has no valid host",
+        ),
+        (
+            "/",
+            &["Host: a:1", "Host: a:1"],
+            400,
+            "the request has no valid host",
+        ),
+    ] {
+        let mut peer = server.connect().await;
+        let line = format!("GET {target} HTTP/1.1");
+        let upgrade = [line.as_str(), "Connection: upgrade", "Upgrade: echo"];
+        peer.send(head(&[&upgrade, hosts].concat())).await;
+        let (refusal, body) = peer.response().await;
+        assert_eq!((refusal.status, body.as_str()), (status, told), "{hosts:?}");
+    }
+}
