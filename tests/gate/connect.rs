@@ -3,21 +3,26 @@
 use crate::{
     matrix::{Handler, Row, cases, stack},
     support::{
-        Server, Via,
+        Peer, Server, Via,
         h2::{Client, connect, extended_connect},
         handlers::echo,
         head, plain, until,
     },
 };
 use h2::Reason;
-use http::{Request, Response, request};
+use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
 use std::{
     convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
@@ -132,7 +137,7 @@ async fn another_success_still_starts_the_session() {
     let layer = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: Response<_>| {
-            *response.status_mut() = http::StatusCode::ACCEPTED;
+            *response.status_mut() = StatusCode::ACCEPTED;
             response
         })
         .layer(UpgradeLayer::new().protocol("echo", echo()).connect(echo()))
@@ -177,13 +182,90 @@ async fn a_success_that_has_lost_its_session_does_not_leave() {
     );
 }
 
+/// 101 switches nothing but an `Upgrade`, even with the session of a CONNECT in its extensions.
+#[tokio::test]
+async fn a_101_to_a_connect_neither_starts_its_session_nor_leaves() {
+    let handler = Handler::new(false);
+    let decides = Arc::new(handler.clone());
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .map_response(|mut response: Response<_>| {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response
+        })
+        .layer(
+            UpgradeLayer::new()
+                .protocol("echo", Arc::clone(&decides))
+                .connect(decides),
+        )
+        .service(service_fn(plain));
+    let server = Server::start_via(Via::Auto, service).await;
+    let mut peer = server.connect().await;
+    peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
+        .await;
+    let (refusal, body) = peer.response().await;
+    assert_eq!(
+        (refusal.status, body.as_str()),
+        (501, "CONNECT is not supported")
+    );
+    peer.expect_end().await;
+
+    let mut client = Client::connect(server.connect().await).await;
+    for request in [extended_connect("echo"), connect("test:1")] {
+        let answer = client.ask(request.body(()).expect("a request")).await;
+        let refused = answer.refused().await;
+        assert_eq!(refused, (501, "CONNECT is not supported".into()));
+    }
+    assert_eq!(
+        (handler.asked(), handler.started(), handler.held()),
+        (3, 0, 0)
+    );
+}
+
+/// The rest of a connection is read for a while, so that its end is in order. A stream needs no such
+/// thing: where the session has given up it ends with the late switch.
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_session_has_given_up_ends_at_once() {
+    let handler = Handler::new(false);
+    let registered = Arc::new(handler.clone());
+    let decides = UpgradeLayer::new()
+        .handshake_timeout(Duration::from_secs(1))
+        .protocol("echo", Arc::clone(&registered))
+        .connect(registered)
+        .layer(service_fn(plain));
+    let holds_back = service_fn(move |request: Request<Incoming>| {
+        let decides = decides.clone();
+        async move {
+            let switch = tower::ServiceExt::oneshot(decides, request).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            switch
+        }
+    });
+    let (peer, io) = tokio::io::duplex(64 * 1024);
+    let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    http2.enable_connect_protocol();
+    let service = TowerToHyperService::new(holds_back);
+    tokio::spawn(http2.serve_connection(TokioIo::new(io), service));
+
+    let mut client = Client::connect(Peer::new(peer)).await;
+    for request in [extended_connect("echo"), connect("test:1")] {
+        let mut answer = client.ask(request.body(()).expect("a request")).await;
+        assert_eq!((answer.head.status(), handler.held()), (StatusCode::OK, 0));
+        let before = tokio::time::Instant::now();
+        answer.peer.expect_end().await;
+        assert_eq!(answer.peer.io.reset().await, Reason::NO_ERROR);
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+    assert_eq!((handler.asked(), handler.started()), (2, 0));
+}
+
 /// S9 on HTTP/2: hyper's `OnUpgrade` is left where it was, for whoever is inside.
 #[tokio::test]
 async fn a_foreign_handler_on_http_2_works_as_without_us() {
     let foreign = service_fn(|mut request: Request<Incoming>| {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
-            let io = hyper_util::rt::TokioIo::new(upgrade.await.expect("an upgrade"));
+            let io = TokioIo::new(upgrade.await.expect("an upgrade"));
             let (mut reader, mut writer) = tokio::io::split(io);
             let _ = tower_upgrade::copy(&mut reader, &mut writer).await;
         });
@@ -204,7 +286,7 @@ async fn a_connect_that_is_sent_twice_through_the_inner_layers_commits_once() {
     impl ProtocolHandler for SecondTime {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
             if self.0.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
-                return Err(http::StatusCode::SERVICE_UNAVAILABLE.into());
+                return Err(StatusCode::SERVICE_UNAVAILABLE.into());
             }
             Ok(Accept::new(crate::support::handlers::speak_echo))
         }

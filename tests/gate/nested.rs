@@ -105,6 +105,26 @@ async fn the_outermost_settings_hold_unless_the_inner_layer_has_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_settings_of_a_layer_in_between_hold_for_what_it_decides_alone() {
+    let in_between = UpgradeLayer::new()
+        .protocol("other", Undecided)
+        .accept_timeout(Duration::from_secs(7));
+    for (protocol, seconds) in [("other", 7), ("echo", 30)] {
+        let service = ServiceBuilder::new()
+            .layer(UpgradeLayer::new())
+            .layer(in_between.clone())
+            .layer(UpgradeLayer::new().protocol("echo", Undecided))
+            .service(service_fn(plain));
+        let before = tokio::time::Instant::now();
+        let request = testing::request(protocol).body(String::new());
+        let exchange = testing::upgrade(service, request.expect("a request")).await;
+        let exchange = exchange.expect("a response");
+        exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(before.elapsed().as_secs(), seconds, "{protocol}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_accept_timeout_leaves_it_to_the_layers_around() {
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new().accept_timeout(None))

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, Parts, PendingUpgrade, ProtocolHandler, Rejection, UpgradeLayer,
+    Accept, BoxError, Parts, PendingUpgrade, ProtocolHandler, Rejection, Unsupported, UpgradeLayer,
     UpgradeRequest, Upgraded, testing,
 };
 
@@ -36,6 +36,7 @@ impl ProtocolHandler for Brief {
 
 /// How many seconds pass until what hangs is given up.
 async fn until_body_is_late(
+    protocol: &str,
     path: &str,
     status: u16,
     outer: UpgradeLayer,
@@ -46,7 +47,7 @@ async fn until_body_is_late(
         .layer(inner.protocol("echo", Brief))
         .service(service_fn(plain));
     let never = futures_util::stream::pending::<Result<http_body::Frame<Bytes>, BoxError>>();
-    let request = testing::request("echo")
+    let request = testing::request(protocol)
         .method("POST")
         .uri(path)
         .body(StreamBody::new(never))
@@ -55,16 +56,23 @@ async fn until_body_is_late(
     let exchange = testing::upgrade(service, request).await;
     let status = StatusCode::from_u16(status).expect("a status");
     let refusal = exchange.expect("a response").expect_refused(status);
-    assert_eq!(refusal.headers()["connection"], "close");
+    let connection = refusal.headers()["connection"].to_str();
+    assert!(connection.expect("text").ends_with("close"), "{refusal:?}");
     before.elapsed().as_secs()
 }
 
 async fn until_body_of_a_switch_is_late(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
-    until_body_is_late("/", 408, outer, inner).await
+    until_body_is_late("echo", "/", 408, outer, inner).await
 }
 
 async fn until_body_of_a_refusal_is_late(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
-    until_body_is_late("/no", 403, outer, inner).await
+    until_body_is_late("echo", "/no", 403, outer, inner).await
+}
+
+/// Of a request that the layer itself refuses, without a handler.
+async fn until_body_of_no_protocol_is_late(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
+    let inner = inner.unsupported(Unsupported::Refuse);
+    until_body_is_late("other", "/", 426, outer, inner).await
 }
 
 /// Sends a request through both layers, and expects it to be accepted.
@@ -164,6 +172,7 @@ async fn the_body_timeout_nests() {
     let set = |layer: UpgradeLayer, limit: Duration| layer.body_timeout(limit);
     assert_nests(set, until_body_of_a_switch_is_late).await;
     assert_nests(set, until_body_of_a_refusal_is_late).await;
+    assert_nests(set, until_body_of_no_protocol_is_late).await;
 }
 
 #[tokio::test(start_paused = true)]
