@@ -25,11 +25,19 @@ async fn a_session_that_ends_is_reported_with_its_error() {
         .protocol(
             "bad",
             handler_fn(|_session| async { Err("it went wrong".into()) }),
+        )
+        .protocol(
+            "broken",
+            handler_fn(|_session| async {
+                Err(std::io::Error::other("the connection broke").into())
+            }),
         );
     let service = layer.into_service();
-    for (protocol, event, what) in [
-        ("good", "session finished", "protocol=good"),
-        ("bad", "session failed", "it went wrong"),
+    for (protocol, level, event, error) in [
+        ("good", "DEBUG", "session finished", ""),
+        ("bad", "WARN", "session failed", "it went wrong"),
+        // That is the peer's doing.
+        ("broken", "DEBUG", "session failed", "the connection broke"),
     ] {
         let request = testing::request(protocol)
             .body(String::new())
@@ -40,9 +48,30 @@ async fn a_session_that_ends_is_reported_with_its_error() {
         let mut rest = Vec::new();
         let mut peer = exchange.expect_switched(protocol);
         peer.read_to_end(&mut rest).await.expect("an orderly end");
-        let lines = log.lines(event);
-        assert!(lines.len() == 1 && lines[0].contains(what), "{lines:?}");
+        let lines = log.lines(&format!("protocol={protocol}"));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        for part in [level, event, error, "kind=upgrade"] {
+            assert!(lines[0].contains(part), "{part}: {lines:?}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_tunnel_that_ends_is_reported_as_one() {
+    let (log, _guard) = Log::start();
+    let tunnel = handler_fn(|_session| async { Ok(()) });
+    let service = UpgradeLayer::new().connect(tunnel).into_service();
+    let request = testing::connect("test:1").body(String::new());
+    let exchange = testing::upgrade(service, request.expect("a request")).await;
+    let mut peer = exchange.expect("a response").expect_connected();
+    peer.read_to_end(&mut Vec::new())
+        .await
+        .expect("an orderly end");
+    let lines = log.lines("session finished");
+    assert!(
+        lines.len() == 1 && lines[0].contains("kind=connect") && !lines[0].contains("protocol"),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
