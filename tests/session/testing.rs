@@ -124,6 +124,23 @@ async fn a_connect_has_a_peer_as_well() {
 }
 
 #[tokio::test]
+async fn any_success_connects() {
+    let service = tower::ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .map_response(|mut response: Response<_>| {
+            *response.status_mut() = StatusCode::ACCEPTED;
+            response
+        })
+        .layer(UpgradeLayer::new().connect(echo()))
+        .service(service_fn(plain));
+    let request = testing::connect("test:1").body(String::new());
+    let exchange = testing::upgrade(service, request.expect("a request")).await;
+    let exchange = exchange.expect("a response");
+    assert_eq!(exchange.response().status(), StatusCode::ACCEPTED);
+    let _peer = exchange.expect_connected();
+}
+
+#[tokio::test]
 #[should_panic(expected = "expected a tunnel, got a refusal (not you): ")]
 async fn a_refused_connect_is_no_tunnel() {
     let _peer = connect(UpgradeLayer::new().connect(Refuse))
