@@ -1,13 +1,19 @@
 //! A server that is not hyper: it hands its IO in.
 
-use crate::support::{handlers::echo, plain, text};
-use http::{Request, StatusCode, Version};
+use crate::support::{
+    handlers::{echo, speak_echo},
+    plain, soon, text,
+};
+use http::{Method, Request, Response, StatusCode, Version};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::oneshot,
 };
 use tower::{Layer as _, Service as _, service_fn};
-use tower_upgrade::{Parts, PendingUpgrade, UpgradeLayer, Upgraded};
+use tower_upgrade::{
+    Accept, Parts, PendingUpgrade, ProtocolHandler, Rejection, UpgradeKind, UpgradeLayer,
+    UpgradeRequest, Upgraded,
+};
 
 /// A server of one request, as small as they come.
 async fn serve(mut io: tokio::io::DuplexStream, layer: UpgradeLayer) {
@@ -79,44 +85,6 @@ async fn a_request_that_nobody_can_hand_over_is_plain() {
     );
 }
 
-/// HTTP/3, as far as it is known here: the version, the method and the `:protocol` say it all.
-#[tokio::test]
-async fn a_stream_of_another_version_is_handed_in_alike() {
-    let mut service = UpgradeLayer::new()
-        .protocol("echo", echo())
-        .connect(echo())
-        .layer(service_fn(plain));
-    for protocol in [Some("echo"), Some("other"), None] {
-        let mut request = Request::builder()
-            .version(Version::HTTP_3)
-            .method(http::Method::CONNECT)
-            .uri("test:1");
-        if let Some(protocol) = protocol {
-            request = request
-                .uri("https://test/path")
-                .extension(hyper::ext::Protocol::from(protocol));
-        }
-        let (mut peer, io) = tokio::io::duplex(1024);
-        let read_buf = "early, ".into();
-        let io = Upgraded::from_parts(Parts { io, read_buf });
-        let pending = PendingUpgrade::new(async move { Ok(io) });
-        let request = request.extension(pending).body(String::new());
-        let request = request.expect("a request");
-        let response = service.call(request).await.expect("infallible");
-        if protocol == Some("other") {
-            assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
-            continue;
-        }
-        assert_eq!(response.status(), StatusCode::OK);
-        peer.write_all(b"late").await.expect("memory");
-        peer.shutdown().await.expect("memory");
-        let mut echo = String::new();
-        let read = peer.read_to_string(&mut echo).await;
-        read.expect("an orderly end");
-        assert_eq!(echo, "early, late");
-    }
-}
-
 /// A connection of HTTP/2 and later cannot be told to close by a header.
 #[tokio::test]
 async fn a_stream_is_not_said_to_close() {
@@ -146,4 +114,105 @@ async fn a_stream_is_not_said_to_close() {
             said.map(str::as_bytes)
         );
     }
+}
+
+/// Accepts port 1 and what has a protocol, and sees how it was asked.
+struct Looks {
+    kind: UpgradeKind,
+    offered: &'static [&'static str],
+}
+
+impl ProtocolHandler for Looks {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        assert_eq!(request.kind(), self.kind);
+        assert!(request.offered().eq(self.offered.iter().copied()));
+        if request.protocol().is_none() && request.port() != Some(1) {
+            return Err(StatusCode::FORBIDDEN.into());
+        }
+        Ok(Accept::new(speak_echo))
+    }
+}
+
+/// Sends a request that may have a `:protocol`, whatever its version. The answer's head, and the peer.
+async fn ask(
+    layer: UpgradeLayer,
+    version: Version,
+    (method, target, protocol): (Method, &str, Option<&'static str>),
+) -> (Response<()>, tokio::io::DuplexStream) {
+    let (peer, io) = tokio::io::duplex(1024);
+    let io = Upgraded::from_parts(Parts {
+        io,
+        read_buf: "".into(),
+    });
+    // An `Upgrade` has no meaning beyond HTTP/1.1, and none to a CONNECT.
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
+        .version(version)
+        .header("upgrade", "other")
+        .extension(PendingUpgrade::new(async move { Ok(io) }))
+        .body(String::new())
+        .expect("a request");
+    if let Some(protocol) = protocol {
+        let protocol = hyper::ext::Protocol::from_static(protocol);
+        request.extensions_mut().insert(protocol);
+    }
+    let response = layer.layer(service_fn(plain)).call(request).await;
+    (response.expect("infallible").map(drop), peer)
+}
+
+#[tokio::test]
+async fn a_server_of_http_3_is_like_one_of_http_2() {
+    let layer = UpgradeLayer::new()
+        .protocol(
+            "echo",
+            Looks {
+                kind: UpgradeKind::ExtendedConnect,
+                offered: &["echo"],
+            },
+        )
+        .connect(Looks {
+            kind: UpgradeKind::Connect,
+            offered: &[],
+        });
+    for version in [Version::HTTP_2, Version::HTTP_3] {
+        for (target, protocol) in [("https://test/", Some("echo")), ("test:1", None)] {
+            let request = (Method::CONNECT, target, protocol);
+            let (head, mut peer) = ask(layer.clone(), version, request).await;
+            assert_eq!((head.status(), head.headers().len()), (StatusCode::OK, 0));
+            peer.write_all(b"hello").await.expect("a session");
+            let mut echo = [0; 5];
+            soon(peer.read_exact(&mut echo)).await.expect("a session");
+            assert_eq!(&echo, b"hello");
+        }
+        for (target, protocol, status) in [
+            ("https://test/", Some("other"), StatusCode::NOT_IMPLEMENTED),
+            ("test:2", None, StatusCode::FORBIDDEN),
+        ] {
+            let request = (Method::CONNECT, target, protocol);
+            let (head, _peer) = ask(layer.clone(), version, request).await;
+            assert_eq!(head.status(), status);
+            assert!(!head.headers().contains_key("connection"), "{head:?}");
+        }
+    }
+}
+
+/// As a proxy makes one of what came over HTTP/2, and leaves the extensions.
+#[tokio::test]
+async fn a_protocol_of_http_2_means_nothing_in_a_request_of_http_1() {
+    let layer = UpgradeLayer::new().protocol("echo", echo()).connect(Looks {
+        kind: UpgradeKind::Connect,
+        offered: &[],
+    });
+    let get = (Method::GET, "/", Some("echo"));
+    let (head, mut peer) = ask(layer.clone(), Version::HTTP_11, get).await;
+    assert_eq!(head.status(), StatusCode::OK);
+    let sent = soon(peer.read(&mut [0])).await.expect("memory");
+    assert_eq!(sent, 0, "nobody speaks");
+
+    let connect = (Method::CONNECT, "test:1", Some("echo"));
+    let (head, mut peer) = ask(layer, Version::HTTP_11, connect).await;
+    assert_eq!(head.status(), StatusCode::OK);
+    peer.write_all(b"!").await.expect("a session");
+    assert_eq!(soon(peer.read_u8()).await.expect("a session"), b'!');
 }
