@@ -202,6 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_handler_may_not_add_is_left_to_a_response_in_place_of_the_switch() {
+        for (name, text) in [
+            (header::CONNECTION, "close"),
+            (header::UPGRADE, "other"),
+            (header::CONTENT_LENGTH, "5"),
+            (header::TRANSFER_ENCODING, "chunked"),
+        ] {
+            let headers = HeaderMap::from_iter([(name, value(text))]);
+            let protocol = "echo".parse().unwrap();
+            let added = headers.clone();
+            let kind = UpgradeKind::Upgrade;
+            let switch = Switch::new(kind, &HeaderMap::new(), Some(&protocol), added);
+            let mut left = headers.clone();
+            switch.strip(StatusCode::UPGRADE_REQUIRED, &mut left);
+            assert_eq!(left, headers);
+        }
+    }
+
+    #[test]
     fn a_connection_that_ends_is_not_said_to_be_kept() {
         let mut headers = HeaderMap::new();
         close(&mut headers);
