@@ -431,6 +431,12 @@ fn a_name_that_is_no_token_is_a_bug() {
 }
 
 #[test]
+#[should_panic(expected = "a service of upgrades needs a handler")]
+fn a_service_without_a_handler_is_a_bug() {
+    let _ = UpgradeLayer::new().into_service();
+}
+
+#[test]
 fn a_name_that_is_no_token_can_be_an_error() {
     let error = UpgradeLayer::new()
         .try_protocol("a/b/c", echo())
