@@ -136,10 +136,15 @@ async fn assert_not_implemented(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn e3_a_layer_for_connect_alone_implements_no_protocol() {
-    let (_server, mut client) = start(UpgradeLayer::new().connect(echo())).await;
-    let refused = ask(&mut client, "echo").await.refused().await;
-    assert_eq!(refused, (501, "this protocol is not supported".into()));
+async fn e3_a_layer_for_connect_alone_leaves_protocols_to_those_inside() {
+    let service = tower::ServiceBuilder::new()
+        .layer(UpgradeLayer::new().connect(echo()))
+        .layer(UpgradeLayer::new().protocol("echo", echo()))
+        .service(service_fn(plain));
+    let server = Server::start_via(Via::Http2, service).await;
+    let mut client = Client::connect(server.connect().await).await;
+    ask(&mut client, "echo").await.expect_switched();
+    assert_eq!(ask(&mut client, "other").await.refused().await.0, 501);
     ask_connect(&mut client, "test:1").await.expect_switched();
 }
 

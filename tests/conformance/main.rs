@@ -10,6 +10,7 @@ mod support;
 mod closing;
 mod connect;
 mod http2;
+mod refused_connect;
 mod request_body;
 mod safety;
 mod server;

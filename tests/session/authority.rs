@@ -54,6 +54,8 @@ async fn without_a_valid_host_there_is_none() {
         &[][..],
         &["Host:"],
         &["Host: one", "Host: two"],
+        &["Host: one", "Host: one"],
+        &["Host: a b"],
         &["Host: ann@example.com"],
         &["Host: example.com/path"],
         &["Host: [::1]x"],
