@@ -7,7 +7,7 @@
 //! is the switch (101, or any 2xx to a CONNECT) and still carries the session.
 
 use crate::{
-    BoxError, PendingUpgrade, Protocol, Upgraded,
+    BoxError, PendingUpgrade, Upgraded,
     body::ResponseBody,
     box_io::BoxIo,
     handler::{BoxFuture, Speak},
@@ -15,7 +15,7 @@ use crate::{
     negotiate::switch::{self, Switch},
     rejection::Rejection,
     request::{UpgradeKind, UpgradeRequest},
-    session::task,
+    session::{guard::Permit, state::State, task},
     time::Settings,
     trace,
 };
@@ -62,9 +62,11 @@ impl Gate {
     }
 
     /// Where `settings` say something, they hold for what this layer decides.
-    pub(crate) fn with_settings(mut self, settings: Settings) -> Self {
-        self.settings = settings.or(self.settings);
-        self
+    pub(crate) fn with_settings(self, settings: &Settings) -> Self {
+        Self {
+            slot: self.slot,
+            settings: settings.or(self.settings),
+        }
     }
 
     /// Moves the upgrade out of a request into the slot: from here on it is this crate's to fulfil.
@@ -224,8 +226,9 @@ pub(crate) struct PendingSession {
 /// What a session starts with, but for its IO.
 pub(crate) struct Accepted {
     pub(crate) speak: Speak,
-    pub(crate) kind: UpgradeKind,
-    pub(crate) protocol: Option<Protocol>,
+    pub(crate) state: Arc<State>,
+    /// None where there is no registry.
+    pub(crate) permit: Option<Permit>,
     pub(crate) extensions: Extensions,
     pub(crate) request: Option<Box<Parts>>,
     pub(crate) settings: Settings,
@@ -237,19 +240,31 @@ impl PendingSession {
     pub(crate) fn new(
         speak: Speak,
         request: UpgradeRequest,
+        mut permit: Option<Permit>,
         keep_request: bool,
         switch: Switch,
         gate: &Gate,
     ) -> Self {
         gate.lock().switch = Some(switch.clone());
         let mut parts = request.parts;
+        let settings = gate.settings.clone();
+        let sessions = settings.sessions.as_ref();
+        let state = Arc::new(State::new(
+            request.kind,
+            request.protocol,
+            sessions.and_then(|sessions| sessions.peer(&parts.extensions)),
+            settings.idle_timeout().is_some(),
+        ));
+        if let Some(permit) = &mut permit {
+            permit.enter(&state);
+        }
         let session = Accepted {
             speak,
-            kind: request.kind,
-            protocol: request.protocol,
+            state,
+            permit,
             extensions: std::mem::take(&mut parts.extensions),
             request: keep_request.then(|| Box::new(parts)),
-            settings: gate.settings,
+            settings,
             switch,
             slot: Arc::clone(&gate.slot),
         };

@@ -1,15 +1,19 @@
 //! From an upgrade request to its response: the handler decides, the body is read to its end.
 
 use crate::{
-    Accept, ProtocolHandler, Rejection, RequestBody, UpgradeKind, UpgradeRequest,
+    Accept, ProtocolHandler, Rejection, RequestBody, Sessions, UpgradeKind, UpgradeRequest,
     body::ErasedBody,
     commit::{Gate, PendingSession},
     linger,
     negotiate::switch::{self, Switch},
+    session::guard::Permit,
     time::within,
     trace,
 };
-use futures_util::FutureExt as _;
+use futures_util::{
+    FutureExt as _,
+    future::{Either, select},
+};
 use http::{HeaderMap, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
@@ -20,35 +24,62 @@ pub(crate) async fn decide<H: ProtocolHandler>(
     mut request: UpgradeRequest,
     gate: Gate,
 ) -> Response<ErasedBody> {
+    let permit = match &gate.settings().sessions {
+        Some(sessions) => sessions.admit(&request.parts).map(Some),
+        None => Ok(None),
+    };
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(rejection) => return conclude(Err(rejection), request, None, gate).await,
+    };
     let decision = {
         // A block of its own, so that a panic on the way to the future is caught as well.
         let accept = async { H::accept(&handler, &mut request).await };
         let accept = AssertUnwindSafe(accept).catch_unwind();
-        within(gate.settings().accept_timeout(), accept).await
+        let accept = within(gate.settings().accept_timeout(), accept);
+        unless_drained(permit.as_ref(), accept).await
     };
     let decision = match decision {
-        Some(Ok(decision)) => decision,
-        Some(Err(panic)) => Err(panicked(&*panic)),
-        None => Err(Rejection::new(
+        Ok(Some(Ok(decision))) => decision,
+        Ok(Some(Err(panic))) => Err(panicked(&*panic)),
+        Ok(None) => Err(Rejection::new(
             StatusCode::GATEWAY_TIMEOUT,
             "the upgrade was not accepted in time",
         )),
+        Err(rejection) => Err(rejection),
     };
-    conclude(decision, request, gate).await
+    conclude(decision, request, permit, gate).await
+}
+
+/// Waits for a decision no longer than a drain does.
+async fn unless_drained<F: Future>(
+    permit: Option<&Permit>,
+    decision: F,
+) -> Result<F::Output, Rejection> {
+    let Some(permit) = permit else {
+        return Ok(decision.await);
+    };
+    let drained = permit.sessions().drained();
+    match select(std::pin::pin!(decision), std::pin::pin!(drained)).await {
+        Either::Left((decision, _)) => Ok(decision),
+        Either::Right(((), _)) => Err(Sessions::stopping()),
+    }
 }
 
 /// Reads what is left of the request and turns the decision into a response.
 async fn conclude(
     decision: Result<Accept, Rejection>,
     mut request: UpgradeRequest,
+    permit: Option<Permit>,
     gate: Gate,
 ) -> Response<ErasedBody> {
     match decision {
         Ok(accept) => match request.body.discard(gate.settings().body_limit()).await {
-            Ok(()) => switch(accept, request, &gate),
+            Ok(()) => switch(accept, request, permit, &gate),
             Err(unread) => close(unread.into(), &request.parts).into_response(),
         },
         Err(rejection) => {
+            drop(permit);
             let UpgradeRequest {
                 kind, parts, body, ..
             } = request;
@@ -103,7 +134,12 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
 }
 
 /// The head of the switch, with the session that it starts in its extensions.
-fn switch(accept: Accept, request: UpgradeRequest, gate: &Gate) -> Response<ErasedBody> {
+fn switch(
+    accept: Accept,
+    request: UpgradeRequest,
+    permit: Option<Permit>,
+    gate: &Gate,
+) -> Response<ErasedBody> {
     let Accept {
         speak,
         headers,
@@ -118,7 +154,7 @@ fn switch(accept: Accept, request: UpgradeRequest, gate: &Gate) -> Response<Eras
     let mut response = Response::new(ErasedBody::empty());
     *response.status_mut() = switch.status();
     *response.headers_mut() = switch.headers();
-    let pending = PendingSession::new(speak, request, keep_request, switch, gate);
+    let pending = PendingSession::new(speak, request, permit, keep_request, switch, gate);
     response.extensions_mut().insert(pending);
     response
 }

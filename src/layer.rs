@@ -1,8 +1,8 @@
 //! The layer: what is registered, and how it is set up.
 
 use crate::{
-    InvalidProtocol, Preference, ProtocolHandler, Unsupported, Upgrade, config::Config,
-    service::UpgradeRequired, time::limit,
+    Closed, InvalidProtocol, Preference, ProtocolHandler, Sessions, Unsupported, Upgrade,
+    config::Config, service::UpgradeRequired, time::limit,
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
@@ -125,7 +125,10 @@ use tower_layer::Layer;
 /// | [`body_limit`](Self::body_limit) | 64 KiB | 413, and the connection closes |
 /// | [`body_timeout`](Self::body_timeout) | 10 s | 408, and the connection closes |
 /// | [`handshake_timeout`](Self::handshake_timeout) | 10 s | the session never starts |
+/// | [`idle_timeout`](Self::idle_timeout) | none | the handler is dropped, the connection shut down |
+/// | [`lifetime`](Self::lifetime) | none | the session is told to stop, then the same |
 /// | [`shutdown_timeout`](Self::shutdown_timeout) | 10 s | the connection is dropped |
+/// | [`SessionsBuilder::max`](crate::SessionsBuilder::max) | none | 503 |
 #[derive(Clone, Default)]
 pub struct UpgradeLayer {
     config: Arc<Config>,
@@ -282,6 +285,51 @@ impl UpgradeLayer {
     pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.with(|config| config.settings.handshake_timeout = Some(timeout))
+    }
+
+    /// Sets how long a session may go without a byte either way. By default there is no limit.
+    ///
+    /// Past it the session's handler is dropped, and its connection is shut down.
+    #[must_use]
+    pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = limit(timeout.into());
+        self.with(|config| config.settings.idle_timeout = Some(timeout))
+    }
+
+    /// Sets how long a session may be open. By default there is no limit.
+    ///
+    /// Past it the session is told to [stop](crate::Session::stop), and its handler is dropped if it has
+    /// not ended within the [`shutdown_timeout`](Self::shutdown_timeout).
+    #[must_use]
+    pub fn lifetime(self, lifetime: impl Into<Option<Duration>>) -> Self {
+        let lifetime = limit(lifetime.into());
+        self.with(|config| config.settings.lifetime = Some(lifetime))
+    }
+
+    /// Sets the registry that admits this layer's sessions and knows of them. By default there is none:
+    /// then there is no limit, and nobody tells sessions to stop.
+    #[must_use]
+    pub fn sessions(self, sessions: Sessions) -> Self {
+        self.with(|config| config.settings.sessions = Some(sessions))
+    }
+
+    /// Sets a function that is called with each session that has ended, when its handler is gone and
+    /// before its connection is shut down. It must not block. If it panics that is reported, and has
+    /// no other effect.
+    ///
+    /// ```
+    /// use tower_upgrade::{Closed, UpgradeLayer};
+    ///
+    /// let layer = UpgradeLayer::new().on_close(|closed: &Closed| {
+    ///     println!("{} {} after {:?}", closed.id(), closed.reason(), closed.duration());
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_close<F>(self, on_close: F) -> Self
+    where
+        F: Fn(&Closed) + Send + Sync + 'static,
+    {
+        self.with(|config| config.settings.on_close = Some(Arc::new(on_close)))
     }
 
     /// Sets how long the connection may take to flush and shut down at the end of a session, by

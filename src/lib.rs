@@ -200,7 +200,10 @@ pub use crate::{
     request::{UpgradeKind, UpgradeRequest},
     request_body::RequestBody,
     service::{Upgrade, UpgradeRequired},
-    session::Session,
+    session::{
+        CloseReason, Closed, DrainReport, Session, SessionId, SessionInfo, Sessions,
+        SessionsBuilder,
+    },
     upgraded::{Parts, Upgraded},
 };
 

@@ -26,16 +26,21 @@ const SENDING_TIME: Duration = Duration::from_secs(10);
 /// A socket that is dropped with bytes unread is reset, and the reset can overtake what was
 /// written: hence the reading. On TLS the shutdown sends the close_notify.
 pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
-    let shutdown = async {
-        io.flush().await?;
-        io.shutdown().await
-    };
-    let is_shut_down = matches!(within(shutdown_timeout, shutdown).await, Some(Ok(())));
+    let is_shut_down = shut_down(&mut io, shutdown_timeout).await;
     if is_shut_down && !io.is_read_to_end() {
         let mut rest = io.take(LINGER_BYTES);
         let _: Option<io::Result<u64>> =
             within(LINGER_TIME, copy(&mut rest, &mut tokio::io::sink())).await;
     }
+}
+
+/// Flushes and shuts the write side down. Returns whether that is done.
+pub(crate) async fn shut_down(io: &mut BoxIo, shutdown_timeout: Duration) -> bool {
+    let shutdown = async {
+        io.flush().await?;
+        io.shutdown().await
+    };
+    matches!(within(shutdown_timeout, shutdown).await, Some(Ok(())))
 }
 
 /// Keeps the request open behind a response that ends its connection, until the response is sent.

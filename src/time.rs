@@ -1,6 +1,7 @@
 //! Time limits: what a layer sets, what holds for one request, and the waiting itself.
 
-use std::time::Duration;
+use crate::{Closed, Sessions};
+use std::{fmt, sync::Arc, time::Duration};
 
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -8,26 +9,47 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_LIMIT: u64 = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Limits of one layer. What is not set is the outer layer's, or the default.
-#[derive(Clone, Copy, Debug, Default)]
+/// What one layer sets. What it does not set is the outer layer's, or the default.
+#[derive(Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) accept_timeout: Option<Duration>,
     pub(crate) handshake_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
     pub(crate) shutdown_timeout: Option<Duration>,
     pub(crate) body_limit: Option<u64>,
     pub(crate) body_timeout: Option<Duration>,
+    pub(crate) sessions: Option<Sessions>,
+    pub(crate) on_close: Option<OnClose>,
 }
+
+/// What is called with each session that has ended.
+pub(crate) type OnClose = Arc<dyn Fn(&Closed) + Send + Sync>;
 
 impl Settings {
     /// These settings, and `outer` where they say nothing.
-    pub(crate) fn or(self, outer: Self) -> Self {
+    pub(crate) fn or(&self, outer: Self) -> Self {
         Self {
             accept_timeout: self.accept_timeout.or(outer.accept_timeout),
             handshake_timeout: self.handshake_timeout.or(outer.handshake_timeout),
+            idle_timeout: self.idle_timeout.or(outer.idle_timeout),
+            lifetime: self.lifetime.or(outer.lifetime),
             shutdown_timeout: self.shutdown_timeout.or(outer.shutdown_timeout),
             body_limit: self.body_limit.or(outer.body_limit),
             body_timeout: self.body_timeout.or(outer.body_timeout),
+            sessions: self.sessions.clone().or(outer.sessions),
+            on_close: self.on_close.clone().or(outer.on_close),
         }
+    }
+
+    /// None by default.
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout.filter(|limit| *limit != Duration::MAX)
+    }
+
+    /// None by default.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        self.lifetime.filter(|limit| *limit != Duration::MAX)
     }
 
     pub(crate) fn accept_timeout(&self) -> Duration {
@@ -48,6 +70,21 @@ impl Settings {
 
     pub(crate) fn body_timeout(&self) -> Duration {
         self.body_timeout.unwrap_or(BODY_TIMEOUT)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("accept_timeout", &self.accept_timeout)
+            .field("handshake_timeout", &self.handshake_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("lifetime", &self.lifetime)
+            .field("shutdown_timeout", &self.shutdown_timeout)
+            .field("body_limit", &self.body_limit)
+            .field("body_timeout", &self.body_timeout)
+            .field("sessions", &self.sessions)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is reported, where nobody else would see it. Without the feature `tracing` it is nothing.
 
-use crate::{Protocol, UpgradeKind};
+#[cfg(feature = "tracing")]
+use crate::CloseReason;
+use crate::Closed;
 use http::StatusCode;
 use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
 
@@ -79,38 +81,6 @@ pub(crate) fn refusal_is_a_switch(status: StatusCode) {
     );
 }
 
-/// What a session was asked for with, as its events say it.
-pub(crate) struct UpgradeOf {
-    kind: UpgradeKind,
-    protocol: Option<Protocol>,
-}
-
-impl UpgradeOf {
-    pub(crate) fn new(kind: UpgradeKind, protocol: Option<Protocol>) -> Self {
-        Self { kind, protocol }
-    }
-}
-
-/// `session_event!(LEVEL, upgrade, ...)`: an event with the kind and the protocol of a session.
-macro_rules! session_event {
-    ($level:ident, $of:expr, $($args:tt)*) => {
-        let UpgradeOf { kind, protocol } = $of;
-        ignore!(kind, protocol);
-        event!(
-            $level,
-            %kind,
-            protocol = protocol.as_ref().map(tracing::field::display),
-            $($args)*
-        );
-    };
-}
-
-/// The client left, or took too long: that is the client's doing.
-pub(crate) fn never_switched(of: &UpgradeOf, reason: &dyn Display) {
-    ignore!(reason);
-    session_event!(DEBUG, of, %reason, "session never started");
-}
-
 /// The server cannot hand its connections over: that is for its author to know.
 pub(crate) fn cannot_switch(error: &dyn Display) {
     ignore!(error);
@@ -122,24 +92,51 @@ pub(crate) fn cannot_switch(error: &dyn Display) {
     );
 }
 
-pub(crate) fn session_finished(of: &UpgradeOf) {
-    session_event!(DEBUG, of, "session finished");
+pub(crate) fn on_close_panicked(panic: &str) {
+    ignore!(panic);
+    event!(
+        ERROR,
+        panic,
+        "the function that is called on close panicked"
+    );
+}
+
+/// `closed!(LEVEL, closed, what)`: the event of a session that has ended.
+#[cfg(feature = "tracing")]
+macro_rules! closed {
+    ($level:ident, $closed:expr, $what:literal $(, $($more:tt)*)?) => {
+        tracing::event!(
+            target: "tower_upgrade",
+            tracing::Level::$level,
+            id = $closed.id.get(),
+            kind = $closed.kind.as_str(),
+            protocol = $closed.protocol.as_ref().map(tracing::field::display),
+            reason = $closed.reason.as_str(),
+            bytes_read = $closed.bytes_read,
+            bytes_written = $closed.bytes_written,
+            duration = ?$closed.duration,
+            $($($more)*,)?
+            $what
+        )
+    };
 }
 
 /// A connection that breaks is the peer's doing; any other error is the handler's.
-pub(crate) fn session_failed(of: &UpgradeOf, error: &(dyn Error + Send + Sync + 'static)) {
-    ignore!(of, error);
+pub(crate) fn closed(closed: &Closed) {
+    ignore!(closed);
     #[cfg(feature = "tracing")]
-    if error.is::<std::io::Error>() {
-        session_event!(DEBUG, of, %error, "session failed");
-    } else {
-        session_event!(WARN, of, %error, "session failed");
+    match &closed.reason {
+        CloseReason::NeverSwitched(error) => {
+            closed!(DEBUG, closed, "session never started", error = %error);
+        }
+        CloseReason::Failed(error) if error.is::<std::io::Error>() => {
+            closed!(DEBUG, closed, "session failed", error = %error);
+        }
+        CloseReason::Failed(error) => closed!(WARN, closed, "session failed", error = %error),
+        CloseReason::Panicked(panic) => closed!(ERROR, closed, "session panicked", panic = %panic),
+        CloseReason::Aborted => closed!(WARN, closed, "session aborted"),
+        _ => closed!(DEBUG, closed, "session finished"),
     }
-}
-
-pub(crate) fn session_panicked(of: &UpgradeOf, panic: &str) {
-    ignore!(panic);
-    session_event!(ERROR, of, panic, "session panicked");
 }
 
 /// What a panic said.

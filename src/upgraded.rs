@@ -1,17 +1,18 @@
 //! The IO of a session.
 
-use crate::box_io::BoxIo;
+use crate::{
+    box_io::BoxIo,
+    session::state::{SessionOver, State},
+};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use std::{
     fmt, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection that has left HTTP.
 ///
@@ -28,34 +29,86 @@ use tokio::{
 /// a peer's reset [can look like its end](crate::manual::stack_below#a-reset-can-look-like-an-end).
 ///
 /// If a part of it, such as a half of `tokio::io::split`, is still alive in another task when the
-/// handler has ended, the session goes on until that is dropped.
+/// handler has ended, the session is over all the same: what that part does fails with
+/// [`NotConnected`](io::ErrorKind::NotConnected), and if it waits it is woken. What is to outlive the
+/// handler is taken out first: for example a connection on which hyper serves HTTP again, with upgrades
+/// of its own.
 pub struct Upgraded {
     io: BoxIo,
-    /// Where the IO goes in the end, if it belongs to a session.
-    home: Option<oneshot::Sender<BoxIo>>,
+    /// The session that it belongs to, and goes back to in the end.
+    session: Option<Arc<State>>,
 }
 
 impl Upgraded {
-    /// The IO of a session, and where it can be had back once this is dropped.
-    pub(crate) fn owned_by_session(io: BoxIo) -> (Self, oneshot::Receiver<BoxIo>) {
-        let (home, returned) = oneshot::channel();
-        (
-            Self {
-                io,
-                home: Some(home),
-            },
-            returned,
-        )
+    /// The IO of a session. Once this is dropped, it has it back.
+    pub(crate) fn owned_by_session(io: BoxIo, session: Arc<State>) -> Self {
+        Self {
+            io,
+            session: Some(session),
+        }
     }
 
     /// A connection that belongs to no session.
     pub(crate) fn from_box_io(io: BoxIo) -> Self {
-        Self { io, home: None }
+        Self { io, session: None }
     }
 
     pub(crate) fn into_box_io(mut self) -> BoxIo {
-        self.home = None;
+        if self.check().is_ok() {
+            self.leave_session();
+        }
         std::mem::replace(&mut self.io, BoxIo::gone())
+    }
+
+    /// From here on the IO is the handler's.
+    fn leave_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.take_for_good();
+        }
+    }
+
+    fn go_home(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.bring_home(std::mem::replace(&mut self.io, BoxIo::gone()));
+        }
+    }
+
+    /// An error: the session has ended while this was in other hands.
+    fn check(&mut self) -> io::Result<()> {
+        match &self.session {
+            Some(session) => {
+                let is_going_on = session.is_going_on();
+                self.or_go_home(is_going_on)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn or_go_home(&mut self, is_going_on: Result<(), SessionOver>) -> io::Result<()> {
+        if is_going_on.is_err() {
+            self.go_home();
+        }
+        Ok(is_going_on?)
+    }
+
+    /// Lets the session know what an operation came to.
+    fn moved<T>(
+        &mut self,
+        cx: &Context<'_>,
+        tell: fn(&State, &Context<'_>, Poll<usize>) -> Result<(), SessionOver>,
+        result: Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        if let Some(session) = &self.session {
+            let moved = match &result {
+                Poll::Ready(Ok(done)) => Poll::Ready(bytes(done)),
+                Poll::Ready(Err(_)) => Poll::Ready(0),
+                Poll::Pending => Poll::Pending,
+            };
+            let is_going_on = tell(session, cx, moved);
+            self.or_go_home(is_going_on)?;
+        }
+        result
     }
 
     /// Makes an upgraded connection of any IO: of a server that is not hyper, or of a test.
@@ -84,7 +137,8 @@ impl Upgraded {
         Self::from_box_io(BoxIo::from(parts))
     }
 
-    /// Takes the connection out, away from its session.
+    /// Takes the connection out, away from its session. If that has ended there is nothing to take out:
+    /// what the IO does fails.
     ///
     /// Nobody but the caller shuts it down then. Early bytes of a connection of hyper's are read
     /// from the IO; `read_buf` has what [`from_parts`](Self::from_parts) was given and nobody read.
@@ -104,7 +158,7 @@ impl Upgraded {
     ///
     /// # Errors
     ///
-    /// The `Upgraded` itself, unchanged, if it is not a `T` beneath.
+    /// The `Upgraded` itself, unchanged, if it is not a `T` beneath, or if its session has ended.
     ///
     /// ```
     /// use tokio::net::TcpStream;
@@ -125,10 +179,13 @@ impl Upgraded {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        if self.check().is_err() {
+            return Err(self);
+        }
         let io = std::mem::replace(&mut self.io, BoxIo::gone());
         match io.downcast() {
             Ok(parts) => {
-                self.home = None;
+                self.leave_session();
                 Ok(parts)
             }
             Err(io) => {
@@ -137,18 +194,11 @@ impl Upgraded {
             }
         }
     }
-
-    fn io(self: Pin<&mut Self>) -> Pin<&mut BoxIo> {
-        Pin::new(&mut self.get_mut().io)
-    }
 }
 
 impl Drop for Upgraded {
     fn drop(&mut self) {
-        if let Some(home) = self.home.take() {
-            // If the session is gone the IO is dropped.
-            let _ = home.send(std::mem::replace(&mut self.io, BoxIo::gone()));
-        }
+        self.go_home();
     }
 }
 
@@ -158,7 +208,13 @@ impl AsyncRead for Upgraded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.io().poll_read(cx, buf)
+        let this = self.get_mut();
+        this.check()?;
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.moved(cx, State::has_read, result, |()| {
+            buf.filled().len() - before
+        })
     }
 }
 
@@ -168,7 +224,10 @@ impl AsyncWrite for Upgraded {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.io().poll_write(cx, buf)
+        let this = self.get_mut();
+        this.check()?;
+        let result = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.moved(cx, State::has_written, result, |written| *written)
     }
 
     fn poll_write_vectored(
@@ -176,7 +235,10 @@ impl AsyncWrite for Upgraded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.io().poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        this.check()?;
+        let result = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.moved(cx, State::has_written, result, |written| *written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -184,11 +246,17 @@ impl AsyncWrite for Upgraded {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_flush(cx)
+        let this = self.get_mut();
+        this.check()?;
+        let result = Pin::new(&mut this.io).poll_flush(cx);
+        this.moved(cx, State::has_written, result, |()| 0)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_shutdown(cx)
+        let this = self.get_mut();
+        this.check()?;
+        let result = Pin::new(&mut this.io).poll_shutdown(cx);
+        this.moved(cx, State::has_written, result, |()| 0)
     }
 }
 
@@ -198,7 +266,7 @@ impl hyper::rt::Read for Upgraded {
         cx: &mut Context<'_>,
         buf: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut TokioIo::new(self.io())).poll_read(cx, buf)
+        hyper::rt::Read::poll_read(Pin::new(&mut TokioIo::new(self)), cx, buf)
     }
 }
 
@@ -208,7 +276,7 @@ impl hyper::rt::Write for Upgraded {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.io().poll_write(cx, buf)
+        AsyncWrite::poll_write(self, cx, buf)
     }
 
     fn poll_write_vectored(
@@ -216,7 +284,7 @@ impl hyper::rt::Write for Upgraded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.io().poll_write_vectored(cx, bufs)
+        AsyncWrite::poll_write_vectored(self, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -224,11 +292,11 @@ impl hyper::rt::Write for Upgraded {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_flush(cx)
+        AsyncWrite::poll_flush(self, cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_shutdown(cx)
+        AsyncWrite::poll_shutdown(self, cx)
     }
 }
 

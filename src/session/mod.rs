@@ -1,54 +1,88 @@
 //! The conversation after the switch.
 
+mod close;
+mod drain;
+pub(crate) mod guard;
+mod registry;
+pub(crate) mod state;
 pub(crate) mod task;
+mod watch;
 
-use crate::{Protocol, Upgraded, commit::Accepted, handler::Speaking, request::UpgradeKind};
-use http::{Extensions, request::Parts};
-use std::{
-    fmt,
-    panic::{self, AssertUnwindSafe},
-    thread,
+pub use self::{
+    close::{CloseReason, Closed},
+    drain::DrainReport,
+    registry::{SessionInfo, Sessions, SessionsBuilder},
+    state::SessionId,
 };
+
+use self::state::State;
+use crate::{Protocol, Upgraded, request::UpgradeKind};
+use http::{Extensions, request::Parts};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// A session: the conversation after the switch, as its handler gets it.
 ///
 /// It starts when the switch has been sent, in a task of its own. It ends when the handler's future
 /// does; then what was written is flushed and the connection is shut down in order.
 pub struct Session {
-    kind: UpgradeKind,
-    protocol: Option<Protocol>,
+    state: Arc<State>,
     extensions: Extensions,
     request: Option<Box<Parts>>,
     io: Upgraded,
 }
 
 impl Session {
-    /// Starts what was accepted: the handler's part of the session, which may panic on the spot.
-    ///
-    /// It takes the box, so that the box is gone while the session lives.
-    fn start(accepted: Box<Accepted>, io: Upgraded) -> thread::Result<Speaking> {
-        let accepted = *accepted;
-        let session = Self {
-            kind: accepted.kind,
-            protocol: accepted.protocol,
-            extensions: accepted.extensions,
-            request: accepted.request,
-            io,
-        };
-        panic::catch_unwind(AssertUnwindSafe(|| (accepted.speak)(session)))
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.state.id
     }
 
     /// How the request asked to leave HTTP.
     #[must_use]
     pub fn kind(&self) -> UpgradeKind {
-        self.kind
+        self.state.kind
     }
 
     /// The protocol that was chosen, as the client wrote it. A [CONNECT](UpgradeKind::Connect) names
     /// none.
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
-        self.protocol.as_ref()
+        self.state.protocol.as_ref()
+    }
+
+    /// The client's address, where the server left it: see [`SessionsBuilder::peer`]. Without
+    /// [`Sessions`] nobody looked for it.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.state.peer
+    }
+
+    /// Completes when the session is to stop: when [`Sessions::drain`] or [`Sessions::close`] say so, and
+    /// when it has reached its [lifetime](crate::UpgradeLayer::lifetime). A handler that does not end
+    /// then is dropped in the end.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt as _;
+    /// use tower_upgrade::{Session, copy, handler_fn};
+    ///
+    /// let echo = handler_fn(|session: Session| async move {
+    ///     let stop = session.stop();
+    ///     let (mut reader, mut writer) = tokio::io::split(session.into_io());
+    ///     tokio::select! {
+    ///         copied = copy(&mut reader, &mut writer) => drop(copied?),
+    ///         () = stop => writer.write_all(b"bye").await?,
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, one that is made later completes just the same.
+    pub fn stop(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        let state = Arc::clone(&self.state);
+        async move { state.stopping().await }
     }
 
     /// The request's extensions: what the layers around the handler, and the handler itself in
@@ -93,8 +127,9 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("kind", &self.kind)
-            .field("protocol", &self.protocol)
+            .field("id", &self.id())
+            .field("kind", &self.kind())
+            .field("protocol", &self.protocol())
             .finish_non_exhaustive()
     }
 }

@@ -1,15 +1,31 @@
 //! The task that a session lives in.
 
-use super::Session;
+use super::{
+    CloseReason, Closed, Session,
+    guard::Permit,
+    state::State,
+    watch::{Overdue, Watch},
+};
 use crate::{
-    Upgraded,
+    BoxError, Upgraded,
+    box_io::BoxIo,
     commit::{Accepted, HeldUpgrade},
+    handler::Speaking,
     linger,
-    time::within,
+    time::{OnClose, within},
     trace,
 };
 use futures_util::FutureExt as _;
-use std::panic::AssertUnwindSafe;
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{self, AssertUnwindSafe},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    thread,
+    time::Duration,
+};
 
 /// Starts a session whose switch is about to leave.
 pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
@@ -19,29 +35,150 @@ pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
 /// What is alive here while the handler speaks is what an idle session costs, so it is little: the
 /// handler's future in its box, and what the end needs. The waits before and after have boxes of
 /// their own, which are there only while they last.
-async fn run(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
-    let shutdown_timeout = accepted.settings.shutdown_timeout();
-    let upgrade_of = trace::UpgradeOf::new(accepted.kind, accepted.protocol.clone());
+async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
+    let mut end = End::of(&mut accepted);
+    let state = Arc::clone(&end.state);
+    let mut watch = Watch::new(&accepted.settings, &state);
+
     let handshake = within(accepted.settings.handshake_timeout(), upgrade);
-    let io = match Box::pin(handshake).await {
-        Some(Ok(io)) => io,
-        Some(Err(error)) => return trace::never_switched(&upgrade_of, &error),
-        None => return trace::never_switched(&upgrade_of, &"the switch was not sent in time"),
+    let io = match unless_overdue(&mut watch, &state, Box::pin(handshake)).await {
+        Ok(Some(Ok(io))) => io,
+        Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error)),
+        Ok(None) => {
+            let late = "the switch was not sent in time";
+            return end.report(CloseReason::NeverSwitched(late.into()));
+        }
+        Err(overdue) => return end.report(end.overdue(overdue, &watch)),
     };
 
-    let (io, returned) = Upgraded::owned_by_session(io);
-    let end = match Session::start(accepted, io) {
-        Ok(speaking) => AssertUnwindSafe(speaking).catch_unwind().await,
-        Err(panic) => Err(panic),
+    let ended = match start(accepted, io) {
+        Ok(speaking) => {
+            let speaking = AssertUnwindSafe(speaking).catch_unwind();
+            unless_overdue(&mut watch, &state, speaking).await
+        }
+        Err(panic) => Ok(Err(panic)),
     };
-    match end {
-        Ok(Ok(())) => trace::session_finished(&upgrade_of),
-        Ok(Err(error)) => trace::session_failed(&upgrade_of, &*error),
-        Err(panic) => trace::session_panicked(&upgrade_of, &trace::panic_message(&*panic)),
+    let reason = end.reason(ended, &watch);
+    drop(watch);
+    Box::pin(end.close(reason)).await;
+}
+
+/// Waits for a future, which is dropped when the session is overdue.
+async fn unless_overdue<F: Future>(
+    watch: &mut Watch,
+    state: &State,
+    future: F,
+) -> Result<F::Output, Overdue> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => watch.poll(cx, state).map(Err),
+    })
+    .await
+}
+
+/// Starts what was accepted: the handler's part of the session, which may panic on the spot.
+///
+/// It takes the box, so that the box is gone while the session lives.
+fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
+    let accepted = *accepted;
+    let session = Session {
+        io: Upgraded::owned_by_session(io, Arc::clone(&accepted.state)),
+        state: accepted.state,
+        extensions: accepted.extensions,
+        request: accepted.request,
+    };
+    panic::catch_unwind(AssertUnwindSafe(|| (accepted.speak)(session)))
+}
+
+/// What the end of a session needs.
+struct End {
+    state: Arc<State>,
+    permit: Option<Permit>,
+    on_close: Option<OnClose>,
+    shutdown_timeout: Duration,
+}
+
+type Ended = Result<Result<Result<(), BoxError>, Box<dyn Any + Send>>, Overdue>;
+
+impl End {
+    fn of(accepted: &mut Accepted) -> Self {
+        Self {
+            state: Arc::clone(&accepted.state),
+            permit: accepted.permit.take(),
+            on_close: accepted.settings.on_close.clone(),
+            shutdown_timeout: accepted.settings.shutdown_timeout(),
+        }
     }
-    // The handler's future is gone, so the IO is back unless a part of it escaped into another
-    // task, or the handler took it for itself.
-    if let Ok(io) = returned.await {
-        Box::pin(linger::close(io, shutdown_timeout)).await;
+
+    fn reason(&self, ended: Ended, watch: &Watch) -> CloseReason {
+        match ended {
+            Ok(Ok(Ok(()))) if watch.is_too_old() => CloseReason::Lifetime,
+            Ok(Ok(Ok(()))) if self.state.is_stopping() => CloseReason::Drained,
+            Ok(Ok(Ok(()))) => CloseReason::Finished,
+            Ok(Ok(Err(error))) => CloseReason::Failed(error),
+            Ok(Err(panic)) => CloseReason::Panicked(trace::panic_message(&*panic)),
+            Err(overdue) => self.overdue(overdue, watch),
+        }
+    }
+
+    fn overdue(&self, overdue: Overdue, watch: &Watch) -> CloseReason {
+        match overdue {
+            Overdue::Idle => CloseReason::Idle,
+            Overdue::Stop if watch.is_too_old() => CloseReason::Lifetime,
+            Overdue::Stop => CloseReason::Aborted,
+        }
+    }
+
+    /// Says how the session ended.
+    fn report(&mut self, reason: CloseReason) {
+        if let (CloseReason::Aborted, Some(permit)) = (&reason, &mut self.permit) {
+            permit.was_aborted();
+        }
+        let state = &self.state;
+        let closed = Closed {
+            id: state.id,
+            kind: state.kind,
+            protocol: state.protocol.clone(),
+            peer: state.peer,
+            reason,
+            duration: state.started().elapsed(),
+            bytes_read: state.bytes_read(),
+            bytes_written: state.bytes_written(),
+        };
+        trace::closed(&closed);
+        if let Some(on_close) = &self.on_close {
+            // A user's function, and the connection is still to be shut down.
+            let called = panic::catch_unwind(AssertUnwindSafe(|| on_close(&closed)));
+            if let Err(panic) = called {
+                trace::on_close_panicked(&trace::panic_message(&*panic));
+            }
+        }
+    }
+
+    /// Says how the session ended, and shuts the connection down in order. The handler's future is gone
+    /// by now.
+    async fn close(mut self, reason: CloseReason) {
+        let is_aborted = matches!(reason, CloseReason::Aborted);
+        self.report(reason);
+        let mut home = poll_fn(|cx| self.state.poll_home(cx));
+        let io = match (&mut home).now_or_never() {
+            Some(io) => io,
+            None => {
+                // A part of it is in another task. The session is over all the same: that task is
+                // woken, and gets an error. What it does not let go of ends with it.
+                self.state.revoke();
+                self.permit = None;
+                within(self.shutdown_timeout, home).await.flatten()
+            }
+        };
+        match io {
+            // Nobody waits any longer for what the peer still sends.
+            Some(mut io) if is_aborted => {
+                linger::shut_down(&mut io, self.shutdown_timeout).await;
+            }
+            Some(io) => linger::close(io, self.shutdown_timeout).await,
+            None => {}
+        }
     }
 }

@@ -404,10 +404,12 @@ async fn u12_a_malformed_upgrade_makes_a_plain_request() {
 async fn u14_no_token_is_special() {
     // The session is served by hyper again, with the same layer around.
     let again = handler_fn(|session: Session| async move {
+        // What is upgraded inside outlives this handler.
+        let io = hyper_util::rt::TokioIo::new(session.into_io().into_parts().io);
         let layer = UpgradeLayer::new().protocol("echo", echo());
         let service = hyper_util::service::TowerToHyperService::new(layer.layer(service_fn(plain)));
         hyper::server::conn::http1::Builder::new()
-            .serve_connection(session.into_io(), service)
+            .serve_connection(io, service)
             .with_upgrades()
             .await?;
         Ok(())

@@ -22,7 +22,8 @@ async fn raw_server(via: Via) -> (Server, mpsc::UnboundedReceiver<Upgraded>) {
         let sender = sender.clone();
         async move {
             sender.send(session.into_io())?;
-            Ok(())
+            // The session goes on, and so does its IO, wherever that is.
+            std::future::pending().await
         }
     });
     let layer = UpgradeLayer::new().protocol("raw", raw);

@@ -1,0 +1,121 @@
+//! The permit of a session, which comes back on every path.
+
+use super::{Sessions, state::SessionId, state::State};
+use http::request::Parts;
+use std::{
+    any::Any,
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The right to one session. Dropped, it is given back.
+pub(crate) struct Permit {
+    sessions: Sessions,
+    state: Option<SessionId>,
+    was_aborted: bool,
+    _key: Option<KeyPermit>,
+}
+
+/// The right to one session of its key.
+pub(super) type KeyPermit = Box<dyn Any + Send + Sync>;
+
+impl Permit {
+    pub(super) fn new(sessions: Sessions, key: Option<KeyPermit>) -> Self {
+        Self {
+            sessions,
+            state: None,
+            was_aborted: false,
+            _key: key,
+        }
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The handler has accepted: the session gets its entry.
+    pub(crate) fn enter(&mut self, state: &Arc<State>) {
+        self.state = Some(state.id);
+        self.sessions.enter(Arc::clone(state));
+    }
+
+    /// The session did not end by itself.
+    pub(crate) fn was_aborted(&mut self) {
+        self.was_aborted = true;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.sessions.leave(self.state, self.was_aborted);
+    }
+}
+
+/// How many sessions there may be with the same key, whatever keys are.
+pub(super) trait KeyLimit: Send + Sync {
+    fn admit(self: Arc<Self>, request: &Parts) -> Result<Option<KeyPermit>, Full>;
+}
+
+/// There are as many sessions as there may be.
+pub(super) struct Full;
+
+pub(super) fn key_limit<K, F>(max: usize, key: F) -> Arc<dyn KeyLimit>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+{
+    Arc::new(Counts {
+        max,
+        key,
+        counts: Arc::default(),
+    })
+}
+
+struct Counts<K, F> {
+    max: usize,
+    key: F,
+    counts: Arc<Mutex<HashMap<K, usize>>>,
+}
+
+impl<K, F> KeyLimit for Counts<K, F>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+{
+    fn admit(self: Arc<Self>, request: &Parts) -> Result<Option<KeyPermit>, Full> {
+        let Some(key) = (self.key)(request) else {
+            return Ok(None);
+        };
+        {
+            // A key's own `Hash` and `Eq` could panic under the lock: what is counted stays right.
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = counts.get(&key).copied().unwrap_or_default();
+            if open >= self.max {
+                return Err(Full);
+            }
+            counts.insert(key.clone(), open + 1);
+        }
+        Ok(Some(Box::new(Counted {
+            counts: Arc::clone(&self.counts),
+            key,
+        })))
+    }
+}
+
+struct Counted<K: Hash + Eq> {
+    counts: Arc<Mutex<HashMap<K, usize>>>,
+    key: K,
+}
+
+impl<K: Hash + Eq> Drop for Counted<K> {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.key);
+            }
+        }
+    }
+}

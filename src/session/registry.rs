@@ -1,0 +1,432 @@
+//! The registry: how many sessions there are, which ones, and the end of all of them.
+
+use super::{
+    drain::{Drain, DrainReport},
+    guard::{KeyLimit, Permit},
+    state::{SessionId, State},
+};
+use crate::{Protocol, Rejection, UpgradeKind};
+use http::{Extensions, HeaderValue, StatusCode, header, request::Parts};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// When a client that was refused may try again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// All sessions of one or more [`UpgradeLayer`](crate::UpgradeLayer)s: how many there may be, which
+/// ones there are, and their end.
+///
+/// It is shared by cloning. A session counts from the moment at which its request is admitted, before
+/// its handler decides, until it has ended and its connection is shut down. Whatever becomes of it in
+/// between, it counts no longer than that.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_upgrade::{Sessions, UpgradeLayer};
+///
+/// # async fn example() {
+/// let sessions = Sessions::builder().max(10_000).build();
+/// let layer = UpgradeLayer::new().sessions(sessions.clone());
+/// // At the end, when the server takes no more connections:
+/// let report = sessions.drain(Duration::from_secs(30)).await;
+/// println!("{report}");
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Sessions {
+    registry: Arc<Registry>,
+}
+
+struct Registry {
+    max: usize,
+    key_limit: Option<Arc<dyn KeyLimit>>,
+    peer: fn_peer::Peer,
+    open: Mutex<Open>,
+    /// A session has ended, or a drain has begun.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    admitted: usize,
+    accepted: HashMap<SessionId, Arc<State>>,
+    drain: Option<Drain>,
+}
+
+/// How a client's address is found.
+mod fn_peer {
+    use super::{Extensions, SocketAddr};
+    use std::sync::Arc;
+
+    pub(super) type Peer = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
+}
+
+impl Sessions {
+    /// A registry with no limit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A registry with limits.
+    #[must_use]
+    pub fn builder() -> SessionsBuilder {
+        SessionsBuilder {
+            max: usize::MAX,
+            key_limit: None,
+            peer: Arc::new(|extensions| extensions.get::<SocketAddr>().copied()),
+        }
+    }
+
+    /// How many sessions there are, those included whose handler still decides.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open().admitted
+    }
+
+    /// Whether there is no session.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sessions whose handler has accepted, the oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<SessionInfo> {
+        let open = self.open();
+        let mut list: Vec<_> = open.accepted.values().map(Arc::clone).collect();
+        drop(open);
+        list.sort_unstable_by_key(|state| state.id);
+        list.into_iter()
+            .map(|state| SessionInfo { state })
+            .collect()
+    }
+
+    /// Tells a session to stop, and drops its handler if it has not ended within `grace`.
+    ///
+    /// Returns whether there is such a session. It does not wait for its end.
+    pub fn close(&self, id: SessionId, grace: Duration) -> bool {
+        let state = self.open().accepted.get(&id).map(Arc::clone);
+        match state {
+            Some(state) => {
+                state.stop_by(deadline(grace));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends all sessions: refuses new ones with 503, tells those that are open to
+    /// [stop](crate::Session::stop), waits for them, and drops the handlers that have not ended by the
+    /// deadline.
+    ///
+    /// A request that is being decided counts as a session: if its handler accepts in time, its session
+    /// starts and is told to stop at once; at the deadline it is refused. When the deadline has passed,
+    /// connections have up to a second more to be shut down. No session is let in again.
+    ///
+    /// With several calls the earliest deadline holds.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, what it has begun goes on: no session is let in, and those that
+    /// are open end by the deadline.
+    pub async fn drain(&self, timeout: Duration) -> DrainReport {
+        let deadline = self.begin_drain(deadline(timeout));
+        let all_ended = async {
+            loop {
+                let mut changed = std::pin::pin!(self.registry.changed.notified());
+                // Before the look at it: a change in between is not missed.
+                changed.as_mut().enable();
+                if self.is_empty() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let patience = deadline + Drain::LAST_STEPS;
+        let _ = tokio::time::timeout_at(patience, all_ended).await;
+        let open = self.open();
+        let report = open.drain.as_ref().map(Drain::report);
+        report.unwrap_or_default().with_left(open.admitted)
+    }
+
+    /// Whether [`drain`](Self::drain) was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.open().drain.is_some()
+    }
+
+    fn begin_drain(&self, deadline: Instant) -> Instant {
+        let mut open = self.open();
+        let deadline = open
+            .drain
+            .get_or_insert_with(|| Drain::new(deadline))
+            .no_later_than(deadline);
+        let accepted: Vec<_> = open.accepted.values().map(Arc::clone).collect();
+        drop(open);
+        for state in accepted {
+            state.stop_by(deadline);
+        }
+        self.registry.changed.notify_waiters();
+        deadline
+    }
+
+    /// Waits until a drain's deadline has passed.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.registry.changed.notified());
+            changed.as_mut().enable();
+            let deadline = self.open().drain.as_ref().map(Drain::deadline);
+            match deadline {
+                // Another call may bring it forward.
+                Some(deadline) => {
+                    if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                        return;
+                    }
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Lets a request in, if there is room.
+    pub(crate) fn admit(&self, request: &Parts) -> Result<Permit, Rejection> {
+        // A user's function, and it may panic: not under the lock.
+        let key = match &self.registry.key_limit {
+            Some(limit) => Arc::clone(limit).admit(request),
+            None => Ok(None),
+        };
+        let mut open = self.open();
+        if open.drain.is_some() {
+            return Err(Self::stopping());
+        }
+        if open.admitted >= self.registry.max {
+            return Err(unavailable("there are too many sessions"));
+        }
+        let key = key.map_err(|_| unavailable("there are too many sessions of this client"))?;
+        open.admitted += 1;
+        Ok(Permit::new(self.clone(), key))
+    }
+
+    /// The refusal of a server that is draining.
+    pub(crate) fn stopping() -> Rejection {
+        unavailable("the server is about to stop")
+    }
+
+    /// The client's address, as far as the server left it.
+    pub(crate) fn peer(&self, extensions: &Extensions) -> Option<SocketAddr> {
+        (self.registry.peer)(extensions)
+    }
+
+    /// The handler has accepted: the session can be listed, and told to stop.
+    pub(super) fn enter(&self, state: Arc<State>) {
+        let mut open = self.open();
+        let deadline = open.drain.as_ref().map(Drain::deadline);
+        open.accepted.insert(state.id, Arc::clone(&state));
+        drop(open);
+        if let Some(deadline) = deadline {
+            state.stop_by(deadline);
+        }
+    }
+
+    /// The session has ended, or there never was one.
+    pub(super) fn leave(&self, state: Option<SessionId>, was_aborted: bool) {
+        let mut open = self.open();
+        open.admitted -= 1;
+        let state = state.and_then(|id| open.accepted.remove(&id));
+        if let (Some(_), Some(drain)) = (&state, &mut open.drain) {
+            drain.count(was_aborted);
+        }
+        let is_awaited = open.drain.is_some();
+        drop(open);
+        if is_awaited {
+            self.registry.changed.notify_waiters();
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Nothing that can panic runs under the lock.
+        self.registry
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unavailable(why: &'static str) -> Rejection {
+    Rejection::new(StatusCode::SERVICE_UNAVAILABLE, why).header(header::RETRY_AFTER, RETRY_AFTER)
+}
+
+fn deadline(timeout: Duration) -> Instant {
+    let deadline = Instant::now().checked_add(timeout);
+    deadline.unwrap_or_else(super::watch::far_future)
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("len", &self.len())
+            .field("max", &self.registry.max)
+            .field("is_draining", &self.is_draining())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sets up [`Sessions`].
+#[must_use = "call `build`"]
+pub struct SessionsBuilder {
+    max: usize,
+    key_limit: Option<Arc<dyn KeyLimit>>,
+    peer: fn_peer::Peer,
+}
+
+impl SessionsBuilder {
+    /// Sets how many sessions there may be. By default there is no limit.
+    ///
+    /// A request for one more is refused with 503 and `Retry-After` before its handler is asked.
+    pub fn max(mut self, max: usize) -> Self {
+        self.max = max;
+        self
+    }
+
+    /// Sets how many sessions there may be with the same key, such as the client's address or the name
+    /// of a user. A request for which there is no key is not limited.
+    ///
+    /// A request for one more is refused with 503 and `Retry-After` before its handler is asked.
+    ///
+    /// ```
+    /// use std::net::{IpAddr, SocketAddr};
+    /// use tower_upgrade::Sessions;
+    ///
+    /// let by_address = |request: &http::request::Parts| -> Option<IpAddr> {
+    ///     request.extensions.get::<SocketAddr>().map(SocketAddr::ip)
+    /// };
+    /// let sessions = Sessions::builder().max(10_000).max_per_key(20, by_address).build();
+    /// ```
+    pub fn max_per_key<K, F>(mut self, max: usize, key: F) -> Self
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+    {
+        self.key_limit = Some(super::guard::key_limit(max, key));
+        self
+    }
+
+    /// Sets where the server leaves the client's address in the extensions of a request. By default that
+    /// is a [`SocketAddr`].
+    ///
+    /// ```
+    /// use axum::extract::ConnectInfo;
+    /// use std::net::SocketAddr;
+    /// use tower_upgrade::Sessions;
+    ///
+    /// let sessions = Sessions::builder()
+    ///     .peer(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0))
+    ///     .build();
+    /// ```
+    pub fn peer<F>(mut self, peer: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
+    {
+        self.peer = Arc::new(peer);
+        self
+    }
+
+    /// The registry.
+    #[must_use]
+    pub fn build(self) -> Sessions {
+        Sessions {
+            registry: Arc::new(Registry {
+                max: self.max,
+                key_limit: self.key_limit,
+                peer: self.peer,
+                open: Mutex::default(),
+                changed: Notify::new(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for SessionsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionsBuilder")
+            .field("max", &self.max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A session in the [list](Sessions::list). What it says is what holds when it is asked.
+pub struct SessionInfo {
+    state: Arc<State>,
+}
+
+impl SessionInfo {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.state.id
+    }
+
+    /// How the request asked to leave HTTP.
+    #[must_use]
+    pub fn kind(&self) -> UpgradeKind {
+        self.state.kind
+    }
+
+    /// The protocol that was chosen. A [CONNECT](UpgradeKind::Connect) names none.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&Protocol> {
+        self.state.protocol.as_ref()
+    }
+
+    /// The client's address, where the server left it: see [`SessionsBuilder::peer`].
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.state.peer
+    }
+
+    /// How long ago its handler accepted.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.state.started().elapsed()
+    }
+
+    /// How many bytes its handler has read.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.state.bytes_read()
+    }
+
+    /// How many bytes its handler has written.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.state.bytes_written()
+    }
+}
+
+impl fmt::Debug for SessionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionInfo")
+            .field("id", &self.id())
+            .field("kind", &self.kind())
+            .field("protocol", &self.protocol())
+            .field("peer", &self.peer())
+            .field("age", &self.age())
+            .field("bytes_read", &self.bytes_read())
+            .field("bytes_written", &self.bytes_written())
+            .finish()
+    }
+}

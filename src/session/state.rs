@@ -1,0 +1,268 @@
+//! What a session's task, its IO, its handler and the registry share.
+
+use crate::{Protocol, UpgradeKind, box_io::BoxIo};
+use futures_util::task::AtomicWaker;
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// The number of a session, unique in its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The number, from 1.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<u64> for SessionId {
+    /// A number as an administrator may have written it. It need not be a session's.
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One session, from its switch to its end.
+pub(crate) struct State {
+    pub(crate) id: SessionId,
+    pub(crate) kind: UpgradeKind,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) peer: Option<SocketAddr>,
+    started: Instant,
+    read: AtomicU64,
+    written: AtomicU64,
+    /// When a byte last went either way, in milliseconds from the start. Nobody looks at the clock
+    /// for it unless there is an idle timeout.
+    active: Option<AtomicU64>,
+    stop: Stop,
+    /// Of the session's task, which waits for its IO to come home, and for the order to stop.
+    task: AtomicWaker,
+    home: Mutex<Home>,
+    is_over: AtomicBool,
+    /// Of whoever reads, and of whoever writes: it may be another task.
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+#[derive(Default)]
+struct Stop {
+    is_ordered: AtomicBool,
+    deadline: Mutex<Option<Instant>>,
+    ordered: Notify,
+}
+
+/// Where the IO of a session is.
+enum Home {
+    /// With the handler.
+    Away,
+    /// Its `Upgraded` was dropped.
+    Back(BoxIo),
+    /// The handler took it for itself.
+    Taken,
+}
+
+impl State {
+    pub(crate) fn new(
+        kind: UpgradeKind,
+        protocol: Option<Protocol>,
+        peer: Option<SocketAddr>,
+        has_idle_timeout: bool,
+    ) -> Self {
+        Self {
+            id: SessionId::next(),
+            kind,
+            protocol,
+            peer,
+            started: Instant::now(),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            active: has_idle_timeout.then(AtomicU64::default),
+            stop: Stop::default(),
+            task: AtomicWaker::new(),
+            home: Mutex::new(Home::Away),
+            is_over: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+        }
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    // ---- The IO ---------------------------------------------------------------------------------
+
+    /// Counts what was read, or notes who waits to read. An error: the session is over.
+    pub(crate) fn has_read(&self, cx: &Context<'_>, read: Poll<usize>) -> Result<(), SessionOver> {
+        self.has_moved(cx, read, &self.read, &self.reader)
+    }
+
+    /// Counts what was written, or notes who waits to write. An error: the session is over.
+    pub(crate) fn has_written(
+        &self,
+        cx: &Context<'_>,
+        written: Poll<usize>,
+    ) -> Result<(), SessionOver> {
+        self.has_moved(cx, written, &self.written, &self.writer)
+    }
+
+    fn has_moved(
+        &self,
+        cx: &Context<'_>,
+        moved: Poll<usize>,
+        count: &AtomicU64,
+        waiting: &AtomicWaker,
+    ) -> Result<(), SessionOver> {
+        match moved {
+            Poll::Ready(0) => {}
+            Poll::Ready(bytes) => {
+                count.fetch_add(bytes as u64, Ordering::Relaxed);
+                if let Some(active) = &self.active {
+                    active.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+                }
+            }
+            Poll::Pending => {
+                waiting.register(cx.waker());
+                // It may have ended just before.
+                return self.is_going_on();
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_going_on(&self) -> Result<(), SessionOver> {
+        match self.is_over.load(Ordering::Acquire) {
+            true => Err(SessionOver),
+            false => Ok(()),
+        }
+    }
+
+    /// When a byte last went either way, if anybody wants to know.
+    pub(crate) fn active(&self) -> Option<Instant> {
+        let active = self.active.as_ref()?;
+        Some(self.started + Duration::from_millis(active.load(Ordering::Relaxed)))
+    }
+
+    /// The IO comes back to be shut down in order.
+    pub(crate) fn bring_home(&self, io: BoxIo) {
+        *self.home() = Home::Back(io);
+        self.task.wake();
+    }
+
+    /// The IO is the handler's for good.
+    pub(crate) fn take_for_good(&self) {
+        *self.home() = Home::Taken;
+        self.task.wake();
+    }
+
+    /// From here on what is left of the IO in other hands fails, and whoever waits for it wakes.
+    pub(crate) fn revoke(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+    }
+
+    /// Waits for the IO. `None`: the handler took it for itself.
+    pub(crate) fn poll_home(&self, cx: &Context<'_>) -> Poll<Option<BoxIo>> {
+        self.task.register(cx.waker());
+        let mut home = self.home();
+        match std::mem::replace(&mut *home, Home::Taken) {
+            Home::Away => {
+                *home = Home::Away;
+                Poll::Pending
+            }
+            Home::Back(io) => Poll::Ready(Some(io)),
+            Home::Taken => Poll::Ready(None),
+        }
+    }
+
+    fn home(&self) -> MutexGuard<'_, Home> {
+        // Nothing that can panic runs under the lock.
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- The order to stop ----------------------------------------------------------------------
+
+    /// Tells the handler to stop, and its task to drop it at the deadline. An earlier deadline
+    /// stands.
+    pub(crate) fn stop_by(&self, deadline: Instant) {
+        {
+            let mut stop = self.deadline();
+            *stop = Some(stop.map_or(deadline, |earlier| earlier.min(deadline)));
+        }
+        self.stop.is_ordered.store(true, Ordering::Release);
+        self.stop.ordered.notify_waiters();
+        self.task.wake();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_ordered.load(Ordering::Acquire)
+    }
+
+    /// When the handler has to be done, if it was told to stop.
+    pub(crate) fn stops_by(&self) -> Option<Instant> {
+        self.is_stopping().then(|| *self.deadline()).flatten()
+    }
+
+    /// Waits for the order to stop.
+    pub(crate) async fn stopping(&self) {
+        let mut ordered = std::pin::pin!(self.stop.ordered.notified());
+        // Before the look at it: an order in between is not missed.
+        ordered.as_mut().enable();
+        if !self.is_stopping() {
+            ordered.await;
+        }
+    }
+
+    /// The session's task waits for the order as well.
+    pub(crate) fn register_task(&self, cx: &Context<'_>) {
+        self.task.register(cx.waker());
+    }
+
+    fn deadline(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.stop
+            .deadline
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The session has ended, and with it the use of its IO.
+#[derive(Debug)]
+pub(crate) struct SessionOver;
+
+impl From<SessionOver> for std::io::Error {
+    fn from(_: SessionOver) -> Self {
+        Self::new(std::io::ErrorKind::NotConnected, "the session has ended")
+    }
+}
