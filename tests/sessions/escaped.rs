@@ -1,0 +1,106 @@
+//! A part of the IO that a handler left behind in another task.
+
+use crate::{
+    closed::{next, reporting},
+    support::{Server, offer, plain, soon, until},
+};
+use std::io::ErrorKind;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    net::TcpStream,
+    sync::mpsc,
+    task::JoinHandle,
+};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{Session, Sessions, UpgradeLayer, Upgraded, handler_fn};
+
+#[tokio::test]
+async fn who_waits_for_it_wakes_with_an_error_and_the_connection_ends() {
+    let sessions = Sessions::new();
+    let (sender, mut waiting) = mpsc::unbounded_channel::<JoinHandle<std::io::Result<usize>>>();
+    let leaves = handler_fn(move |session: Session| {
+        let sender = sender.clone();
+        async move {
+            let (mut reader, mut writer) = tokio::io::split(session.into_io());
+            sender.send(tokio::spawn(async move { reader.read(&mut [0; 8]).await }))?;
+            // The other task waits by now.
+            tokio::task::yield_now().await;
+            writer.write_all(b"bye").await?;
+            Ok(())
+        }
+    });
+    let layer = UpgradeLayer::new()
+        .sessions(sessions.clone())
+        .protocol("leave", leaves);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("leave", &[])).await;
+    peer.head().await.assert_switched("leave");
+    let read = soon(waiting.recv()).await.expect("a session");
+    let error = soon(read).await.expect("no panic").expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    assert_eq!(error.to_string(), "the session has ended");
+    assert_eq!(peer.rest().await.expect("an orderly end"), b"bye");
+    until(|| sessions.is_empty()).await;
+}
+
+type Halves = (ReadHalf<Upgraded>, WriteHalf<Upgraded>);
+
+/// A session that has ended while its IO is here.
+async fn ended() -> (Server, crate::support::Peer<TcpStream>, Halves) {
+    let (layer, mut reports) = reporting();
+    let sessions = Sessions::new();
+    let (sender, mut escaped) = mpsc::unbounded_channel::<Halves>();
+    let leaves = handler_fn(move |session: Session| {
+        let sender = sender.clone();
+        async move {
+            sender.send(tokio::io::split(session.into_io()))?;
+            Ok(())
+        }
+    });
+    let layer = layer.sessions(sessions.clone()).protocol("leave", leaves);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("leave", &[])).await;
+    peer.head().await.assert_switched("leave");
+    let halves = soon(escaped.recv()).await.expect("a session");
+    assert_eq!(next(&mut reports).await.reason, "finished");
+    // Nobody has let go of it, and yet the permit is back.
+    until(|| sessions.is_empty()).await;
+    (server, peer, halves)
+}
+
+#[tokio::test]
+async fn all_that_it_does_fails_and_the_first_of_it_ends_the_connection() {
+    let (_server, mut peer, (mut reader, mut writer)) = ended().await;
+    let error = writer.write(b"more").await.expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    peer.expect_end().await;
+    let error = writer.flush().await.expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    let error = reader.read(&mut [0]).await.expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+}
+
+#[tokio::test]
+async fn to_let_go_of_it_ends_the_connection() {
+    let (_server, mut peer, halves) = ended().await;
+    drop(halves);
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn it_cannot_be_taken_out_any_more() {
+    let (_server, mut peer, (reader, writer)) = ended().await;
+    let io = reader.unsplit(writer);
+    let mut io = io.downcast::<TcpStream>().expect_err("it is over");
+    let error = io.write(b"more").await.expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    peer.expect_end().await;
+
+    let (_server, mut peer, (reader, writer)) = ended().await;
+    let mut io = reader.unsplit(writer).into_parts().io;
+    let error = io.write(b"more").await.expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    peer.expect_end().await;
+}

@@ -1,0 +1,9 @@
+//! What operators need: limits, lists, timeouts, close reasons, drain.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod closed;
+
+mod escaped;
+mod limits;
