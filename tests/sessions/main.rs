@@ -7,3 +7,4 @@ mod closed;
 
 mod escaped;
 mod limits;
+mod times;
