@@ -248,11 +248,10 @@ impl PendingSession {
         gate.lock().switch = Some(switch.clone());
         let mut parts = request.parts;
         let settings = gate.settings.clone();
-        let sessions = settings.sessions.as_ref();
         let state = Arc::new(State::new(
             request.kind,
             request.protocol,
-            sessions.and_then(|sessions| sessions.peer(&parts.extensions)),
+            permit.as_ref().and_then(Permit::peer),
             settings.idle_timeout().is_some(),
         ));
         if let Some(permit) = &mut permit {

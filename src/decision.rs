@@ -7,7 +7,7 @@ use crate::{
     linger,
     negotiate::switch::{self, Switch},
     session::guard::Permit,
-    time::within,
+    time::{Settings, within},
     trace,
 };
 use futures_util::{
@@ -16,7 +16,11 @@ use futures_util::{
 };
 use http::{HeaderMap, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    any::Any,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
 
 /// Asks the handler, bounded in time, and answers.
 pub(crate) async fn decide<H: ProtocolHandler>(
@@ -24,13 +28,11 @@ pub(crate) async fn decide<H: ProtocolHandler>(
     mut request: UpgradeRequest,
     gate: Gate,
 ) -> Response<ErasedBody> {
-    let permit = match &gate.settings().sessions {
-        Some(sessions) => sessions.admit(&request.parts).map(Some),
-        None => Ok(None),
-    };
-    let permit = match permit {
+    let permit = match admit(gate.settings(), &request.parts) {
         Ok(permit) => permit,
-        Err(rejection) => return conclude(Err(rejection), request, None, gate).await,
+        Err(rejection) => {
+            return refuse(rejection, &request.parts, request.body, &gate).await;
+        }
     };
     let decision = {
         // A block of its own, so that a panic on the way to the future is caught as well.
@@ -49,6 +51,17 @@ pub(crate) async fn decide<H: ProtocolHandler>(
         Err(rejection) => Err(rejection),
     };
     conclude(decision, request, permit, gate).await
+}
+
+/// Asks the registry, if there is one.
+fn admit(settings: &Settings, request: &Parts) -> Result<Option<Permit>, Rejection> {
+    let Some(sessions) = &settings.sessions else {
+        return Ok(None);
+    };
+    match panic::catch_unwind(AssertUnwindSafe(|| sessions.admit(request))) {
+        Ok(admitted) => admitted.map(Some),
+        Err(panic) => Err(panicked(&*panic)),
+    }
 }
 
 /// Waits for a decision no longer than a drain does.

@@ -6,12 +6,14 @@ use std::{
     any::Any,
     collections::HashMap,
     hash::Hash,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
 /// The right to one session. Dropped, it is given back.
 pub(crate) struct Permit {
     sessions: Sessions,
+    peer: Option<SocketAddr>,
     state: Option<SessionId>,
     was_aborted: bool,
     _key: Option<KeyPermit>,
@@ -21,9 +23,14 @@ pub(crate) struct Permit {
 pub(super) type KeyPermit = Box<dyn Any + Send + Sync>;
 
 impl Permit {
-    pub(super) fn new(sessions: Sessions, key: Option<KeyPermit>) -> Self {
+    pub(super) fn new(
+        sessions: Sessions,
+        key: Option<KeyPermit>,
+        peer: Option<SocketAddr>,
+    ) -> Self {
         Self {
             sessions,
+            peer,
             state: None,
             was_aborted: false,
             _key: key,
@@ -32,6 +39,11 @@ impl Permit {
 
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// The client's address, as far as the server left it.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// The handler has accepted: the session gets its entry.

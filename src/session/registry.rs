@@ -196,9 +196,9 @@ impl Sessions {
         }
     }
 
-    /// Lets a request in, if there is room.
+    /// Lets a request in, if there is room. Users' functions are asked about it, and they may panic.
     pub(crate) fn admit(&self, request: &Parts) -> Result<Permit, Rejection> {
-        // A user's function, and it may panic: not under the lock.
+        let peer = (self.registry.peer)(&request.extensions);
         let key = match &self.registry.key_limit {
             Some(limit) => Arc::clone(limit).admit(request),
             None => Ok(None),
@@ -212,17 +212,12 @@ impl Sessions {
         }
         let key = key.map_err(|_| unavailable("there are too many sessions of this client"))?;
         open.admitted += 1;
-        Ok(Permit::new(self.clone(), key))
+        Ok(Permit::new(self.clone(), key, peer))
     }
 
     /// The refusal of a server that is draining.
     pub(crate) fn stopping() -> Rejection {
         unavailable("the server is about to stop")
-    }
-
-    /// The client's address, as far as the server left it.
-    pub(crate) fn peer(&self, extensions: &Extensions) -> Option<SocketAddr> {
-        (self.registry.peer)(extensions)
     }
 
     /// The handler has accepted: the session can be listed, and told to stop.

@@ -7,4 +7,5 @@ mod closed;
 
 mod escaped;
 mod limits;
+mod permits;
 mod times;
