@@ -5,6 +5,7 @@ mod support;
 
 mod closed;
 
+mod drain;
 mod escaped;
 mod limits;
 mod permits;
