@@ -30,9 +30,7 @@ pub(crate) async fn decide<H: ProtocolHandler>(
 ) -> Response<ErasedBody> {
     let permit = match admit(gate.settings(), &request.parts) {
         Ok(permit) => permit,
-        Err(rejection) => {
-            return refuse(rejection, &request.parts, request.body, &gate).await;
-        }
+        Err(rejection) => return conclude(Err(rejection), request, None, gate).await,
     };
     let decision = {
         // A block of its own, so that a panic on the way to the future is caught as well.

@@ -47,7 +47,7 @@ pub struct Sessions {
 struct Registry {
     max: usize,
     key_limit: Option<Arc<dyn KeyLimit>>,
-    peer: fn_peer::Peer,
+    peer: PeerOf,
     open: Mutex<Open>,
     /// A session has ended, or a drain has begun.
     changed: Notify,
@@ -61,12 +61,7 @@ struct Open {
 }
 
 /// How a client's address is found.
-mod fn_peer {
-    use super::{Extensions, SocketAddr};
-    use std::sync::Arc;
-
-    pub(super) type Peer = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
-}
+type PeerOf = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
 
 impl Sessions {
     /// A registry with no limit.
@@ -76,7 +71,6 @@ impl Sessions {
     }
 
     /// A registry with limits.
-    #[must_use]
     pub fn builder() -> SessionsBuilder {
         SessionsBuilder {
             max: usize::MAX,
@@ -285,7 +279,7 @@ impl fmt::Debug for Sessions {
 pub struct SessionsBuilder {
     max: usize,
     key_limit: Option<Arc<dyn KeyLimit>>,
-    peer: fn_peer::Peer,
+    peer: PeerOf,
 }
 
 impl SessionsBuilder {

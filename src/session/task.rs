@@ -48,7 +48,7 @@ async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
             let late = "the switch was not sent in time";
             return end.report(CloseReason::NeverSwitched(late.into()));
         }
-        Err(overdue) => return end.report(end.overdue(overdue, &watch)),
+        Err(overdue) => return end.report(reason_of(overdue, &watch)),
     };
 
     let ended = match start(accepted, io) {
@@ -75,6 +75,14 @@ async fn unless_overdue<F: Future>(
         Poll::Pending => watch.poll(cx, state).map(Err),
     })
     .await
+}
+
+fn reason_of(overdue: Overdue, watch: &Watch) -> CloseReason {
+    match overdue {
+        Overdue::Idle => CloseReason::Idle,
+        Overdue::Stop if watch.is_too_old() => CloseReason::Lifetime,
+        Overdue::Stop => CloseReason::Aborted,
+    }
 }
 
 /// Starts what was accepted: the handler's part of the session, which may panic on the spot.
@@ -118,15 +126,7 @@ impl End {
             Ok(Ok(Ok(()))) => CloseReason::Finished,
             Ok(Ok(Err(error))) => CloseReason::Failed(error),
             Ok(Err(panic)) => CloseReason::Panicked(trace::panic_message(&*panic)),
-            Err(overdue) => self.overdue(overdue, watch),
-        }
-    }
-
-    fn overdue(&self, overdue: Overdue, watch: &Watch) -> CloseReason {
-        match overdue {
-            Overdue::Idle => CloseReason::Idle,
-            Overdue::Stop if watch.is_too_old() => CloseReason::Lifetime,
-            Overdue::Stop => CloseReason::Aborted,
+            Err(overdue) => reason_of(overdue, watch),
         }
     }
 
