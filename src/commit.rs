@@ -17,7 +17,7 @@ use crate::{
     request::{UpgradeKind, UpgradeRequest},
     session::{guard::Permit, state::State, task},
     time::Settings,
-    trace,
+    trace::{self, SessionSpan},
 };
 use http::{Extensions, Response, StatusCode, Version, request::Parts};
 use hyper::upgrade::OnUpgrade;
@@ -227,6 +227,7 @@ pub(crate) struct PendingSession {
 pub(crate) struct Accepted {
     pub(crate) speak: Speak,
     pub(crate) state: Arc<State>,
+    pub(crate) span: SessionSpan,
     /// None where there is no registry.
     pub(crate) permit: Option<Permit>,
     pub(crate) extensions: Extensions,
@@ -259,6 +260,7 @@ impl PendingSession {
         }
         let session = Accepted {
             speak,
+            span: SessionSpan::new(&state),
             state,
             permit,
             extensions: std::mem::take(&mut parts.extensions),

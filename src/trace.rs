@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tracing")]
 use crate::CloseReason;
-use crate::Closed;
+use crate::{Closed, session::state::State};
 use http::StatusCode;
 use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
 
@@ -101,16 +101,62 @@ pub(crate) fn on_close_panicked(panic: &str) {
     );
 }
 
-/// `closed!(LEVEL, closed, what)`: the event of a session that has ended.
+/// The span that a session runs in. Without the feature it is nothing.
+#[derive(Clone)]
+pub(crate) struct SessionSpan {
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
+
+impl SessionSpan {
+    /// Made while the request's span is current. It follows from that, and is no child of it: a child
+    /// would hold it open for as long as the session lasts.
+    pub(crate) fn new(state: &State) -> Self {
+        ignore!(state);
+        #[cfg(feature = "tracing")]
+        let span = {
+            use tracing::field::Empty;
+            let span = tracing::info_span!(
+                target: "tower_upgrade",
+                parent: None,
+                "session",
+                id = state.id.get(),
+                kind = state.kind.as_str(),
+                protocol = state.protocol.as_ref().map(tracing::field::display),
+                peer = state.peer.map(tracing::field::display),
+                reason = Empty,
+                bytes_read = Empty,
+                bytes_written = Empty,
+                duration = Empty,
+            );
+            span.follows_from(tracing::Span::current());
+            span
+        };
+        Self {
+            #[cfg(feature = "tracing")]
+            span,
+        }
+    }
+
+    /// Runs the session in its span.
+    pub(crate) fn instrument<F: Future>(self, session: F) -> impl Future<Output = F::Output> {
+        #[cfg(feature = "tracing")]
+        let session = tracing::Instrument::instrument(session, self.span);
+        session
+    }
+}
+
+pub(crate) fn switched() {
+    event!(DEBUG, "session started");
+}
+
+/// `closed!(LEVEL, closed, what)`: the event of a session that has ended. Its span says which one.
 #[cfg(feature = "tracing")]
 macro_rules! closed {
     ($level:ident, $closed:expr, $what:literal $(, $($more:tt)*)?) => {
         tracing::event!(
             target: "tower_upgrade",
             tracing::Level::$level,
-            id = $closed.id.get(),
-            kind = $closed.kind.as_str(),
-            protocol = $closed.protocol.as_ref().map(tracing::field::display),
             reason = $closed.reason.as_str(),
             bytes_read = $closed.bytes_read,
             bytes_written = $closed.bytes_written,
@@ -124,6 +170,12 @@ macro_rules! closed {
 /// A connection that breaks is the peer's doing; any other error is the handler's.
 pub(crate) fn closed(closed: &Closed) {
     ignore!(closed);
+    #[cfg(feature = "tracing")]
+    tracing::Span::current()
+        .record("reason", closed.reason.as_str())
+        .record("bytes_read", closed.bytes_read)
+        .record("bytes_written", closed.bytes_written)
+        .record("duration", tracing::field::debug(closed.duration));
     #[cfg(feature = "tracing")]
     match &closed.reason {
         CloseReason::NeverSwitched(error) => {

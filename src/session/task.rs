@@ -29,7 +29,8 @@ use std::{
 
 /// Starts a session whose switch is about to leave.
 pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
-    tokio::spawn(run(accepted, upgrade));
+    let span = accepted.span.clone();
+    tokio::spawn(span.instrument(run(accepted, upgrade)));
 }
 
 /// What is alive here while the handler speaks is what an idle session costs, so it is little: the
@@ -51,6 +52,7 @@ async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
         Err(overdue) => return end.report(reason_of(overdue, &watch)),
     };
 
+    trace::switched();
     let ended = match start(accepted, io) {
         Ok(speaking) => {
             let speaking = AssertUnwindSafe(speaking).catch_unwind();

@@ -95,7 +95,11 @@ async fn each_end_has_its_reason() {
         assert_eq!(report.protocol.as_deref(), Some("obey/1"));
         assert_eq!((report.bytes, report.peer), ((1, 0), None));
         peer.expect_end().await;
-        let logged = log.lines(&format!("id={} ", report.id));
+        let logged = log.lines(&format!("session{{id={} ", report.id));
+        let logged: Vec<_> = logged
+            .iter()
+            .filter(|line| line.contains("bytes_read"))
+            .collect();
         assert_eq!(logged.len(), 1, "{logged:?}");
         assert!(
             logged[0].contains(&format!("reason=\"{reason}\"")),
