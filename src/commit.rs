@@ -253,6 +253,7 @@ impl PendingSession {
             request.kind,
             request.protocol,
             permit.as_ref().and_then(Permit::peer),
+            request.labels,
             settings.idle_timeout().is_some(),
         ));
         if let Some(permit) = &mut permit {

@@ -3,6 +3,7 @@
 use crate::{
     Preference, Protocol, Rejection, Unsupported, UpgradeKind,
     handler::ErasedHandler,
+    metrics::Labels,
     negotiate::{self, Choice, choose, connect},
     time::Settings,
 };
@@ -24,6 +25,7 @@ pub(crate) enum Outcome {
     Handler {
         handler: Arc<dyn ErasedHandler>,
         protocol: Option<Protocol>,
+        labels: Labels,
     },
     Refuse(Rejection),
     /// It goes to the inner service.
@@ -57,6 +59,7 @@ impl Config {
                 Outcome::Handler {
                     handler: Arc::clone(handler),
                     protocol: Some(protocol.as_offered(member)),
+                    labels: Labels::new(kind, Some(protocol)),
                 }
             }
             Choice::Declined => Outcome::Pass,
@@ -80,6 +83,7 @@ impl Config {
             Some(handler) => Outcome::Handler {
                 handler: Arc::clone(handler),
                 protocol: None,
+                labels: Labels::new(UpgradeKind::Connect, None),
             },
             None => Outcome::Pass,
         }

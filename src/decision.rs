@@ -4,7 +4,7 @@ use crate::{
     Accept, ProtocolHandler, Rejection, RequestBody, Sessions, UpgradeKind, UpgradeRequest,
     body::ErasedBody,
     commit::{Gate, PendingSession},
-    linger,
+    linger, metrics,
     negotiate::switch::{self, Switch},
     session::guard::Permit,
     time::{Settings, within},
@@ -32,6 +32,7 @@ pub(crate) async fn decide<H: ProtocolHandler>(
         Ok(permit) => permit,
         Err(rejection) => return conclude(Err(rejection), request, None, gate).await,
     };
+    let timer = metrics::Timer::start();
     let decision = {
         // A block of its own, so that a panic on the way to the future is caught as well.
         let accept = async { H::accept(&handler, &mut request).await };
@@ -39,6 +40,7 @@ pub(crate) async fn decide<H: ProtocolHandler>(
         let accept = within(gate.settings().accept_timeout(), accept);
         unless_drained(permit.as_ref(), accept).await
     };
+    timer.decided(&request.labels);
     let decision = match decision {
         Ok(Some(Ok(decision))) => decision,
         Ok(Some(Err(panic))) => Err(panicked(&*panic)),

@@ -171,6 +171,11 @@ mod handler;
 mod layer;
 mod linger;
 pub mod manual;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
+#[cfg(not(feature = "metrics"))]
+mod metrics;
 mod negotiate;
 mod pending_upgrade;
 mod protocol;

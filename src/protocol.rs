@@ -46,6 +46,11 @@ impl Protocol {
         &self.text
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.text)
+    }
+
     /// Whether an offer of `member` asks for this protocol: without a version it takes any.
     pub(crate) fn takes(&self, member: Member<'_>) -> bool {
         let own = self.member();

@@ -1,6 +1,6 @@
 //! A handler's refusal.
 
-use crate::{BoxError, body::ErasedBody, negotiate::switch};
+use crate::{BoxError, body::ErasedBody, metrics, negotiate::switch, trace};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
@@ -125,7 +125,8 @@ impl Rejection {
             source,
             message,
         } = *self.refusal;
-        crate::trace::refused(response.status(), &message, source.as_deref());
+        trace::refused(response.status(), &message, source.as_deref());
+        metrics::refused(response.status());
         response.extensions_mut().insert(RejectionReason {
             message,
             source: source.map(Into::into),

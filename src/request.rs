@@ -2,6 +2,7 @@
 
 use crate::{
     Protocol, Rejection, RequestBody,
+    metrics::Labels,
     negotiate::{self, connect},
 };
 use bytes::Bytes;
@@ -52,6 +53,7 @@ pub struct UpgradeRequest {
     pub(crate) parts: Parts,
     pub(crate) kind: UpgradeKind,
     pub(crate) protocol: Option<Protocol>,
+    pub(crate) labels: Labels,
     pub(crate) body: RequestBody,
 }
 

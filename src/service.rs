@@ -90,12 +90,17 @@ where
         // Handlers are asked, and they may panic.
         let negotiate = AssertUnwindSafe(|| self.config.negotiate(kind, &parts));
         let rejection = match panic::catch_unwind(negotiate) {
-            Ok(Outcome::Handler { handler, protocol }) => {
+            Ok(Outcome::Handler {
+                handler,
+                protocol,
+                labels,
+            }) => {
                 if gate.hold(&mut parts) {
                     let request = UpgradeRequest {
                         parts,
                         kind,
                         protocol,
+                        labels,
                         body: RequestBody::new(body, gate.settings().body_timeout()),
                     };
                     return ResponseFuture::decision(handler.decide(request, gate), outermost);

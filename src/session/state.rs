@@ -1,6 +1,6 @@
 //! What a session's task, its IO, its handler and the registry share.
 
-use crate::{Protocol, UpgradeKind, box_io::BoxIo};
+use crate::{Protocol, UpgradeKind, box_io::BoxIo, metrics::Labels};
 use futures_util::task::AtomicWaker;
 use std::{
     fmt,
@@ -50,6 +50,7 @@ pub(crate) struct State {
     pub(crate) kind: UpgradeKind,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) labels: Labels,
     started: Instant,
     read: AtomicU64,
     written: AtomicU64,
@@ -88,6 +89,7 @@ impl State {
         kind: UpgradeKind,
         protocol: Option<Protocol>,
         peer: Option<SocketAddr>,
+        labels: Labels,
         has_idle_timeout: bool,
     ) -> Self {
         Self {
@@ -95,6 +97,7 @@ impl State {
             kind,
             protocol,
             peer,
+            labels,
             started: Instant::now(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),

@@ -11,7 +11,7 @@ use crate::{
     box_io::BoxIo,
     commit::{Accepted, HeldUpgrade},
     handler::Speaking,
-    linger,
+    linger, metrics,
     time::{OnClose, within},
     trace,
 };
@@ -39,6 +39,7 @@ pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
 async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     let mut end = End::of(&mut accepted);
     let state = Arc::clone(&end.state);
+    metrics::opened(&state.labels);
     let mut watch = Watch::new(&accepted.settings, &state);
 
     let handshake = within(accepted.settings.handshake_timeout(), upgrade);
@@ -149,6 +150,7 @@ impl End {
             bytes_written: state.bytes_written(),
         };
         trace::closed(&closed);
+        metrics::closed(&state.labels, &closed);
         if let Some(on_close) = &self.on_close {
             // A user's function, and the connection is still to be shut down.
             let called = panic::catch_unwind(AssertUnwindSafe(|| on_close(&closed)));

@@ -1,0 +1,135 @@
+//! What is counted, scraped as Prometheus does it.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use axum::{Router, routing::get};
+use http::StatusCode;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use support::{Peer, Server, Via, handlers::speak_echo, head, offer, plain, text, until};
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    Accept, BoxError, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer, UpgradeRequest,
+    handler_fn,
+};
+
+/// Ends as it is told to.
+async fn obey(mut session: Session) -> Result<(), BoxError> {
+    match session.io_mut().read_u8().await? {
+        b'f' => Ok(()),
+        b'p' => panic!("on purpose"),
+        _ => speak_echo(session).await,
+    }
+}
+
+struct Refuse;
+
+impl ProtocolHandler for Refuse {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        Err(StatusCode::FORBIDDEN.into())
+    }
+}
+
+/// The exporter's page.
+async fn scrape(exporter: &PrometheusHandle) -> String {
+    let exporter = exporter.clone();
+    let page = Router::new().route("/metrics", get(move || async move { exporter.render() }));
+    let server = Server::start_via(Via::Auto, page).await;
+    let mut peer = server.connect().await;
+    peer.send(head(&[
+        "GET /metrics HTTP/1.1",
+        "Host: test",
+        "Connection: close",
+    ]))
+    .await;
+    text(&peer.rest().await.expect("a page"))
+}
+
+#[track_caller]
+fn assert_has(page: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(
+            page.lines().any(|found| found == *line),
+            "no {line} in\n{page}"
+        );
+    }
+}
+
+async fn open(server: &Server, protocol: &str, say: &str) -> Peer<TcpStream> {
+    let mut peer = server.connect().await;
+    peer.send(offer(protocol, &[])).await;
+    peer.head().await.assert_switched(protocol);
+    peer.send(say).await;
+    peer
+}
+
+#[tokio::test]
+async fn a_scrape_tells_what_became_of_sessions() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let exporter = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new()
+        .sessions(sessions.clone())
+        .protocol("Obey", handler_fn(obey))
+        .protocol("refuse", Refuse)
+        .connect(handler_fn(obey));
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+
+    // What the client calls it is not what is counted.
+    let mut finished = open(&server, "OBEY/my-own-version", "f").await;
+    finished.expect_end().await;
+    open(&server, "obey", "p").await.expect_end().await;
+    let mut tunnel = server.connect().await;
+    tunnel
+        .send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
+        .await;
+    assert_eq!(tunnel.head().await.status, 200);
+    for _ in 0..2 {
+        let mut refused = server.connect().await;
+        refused.send(offer("refuse", &[])).await;
+        assert_eq!(refused.head().await.status, 403);
+    }
+    until(|| sessions.len() == 1).await;
+
+    let page = scrape(&exporter).await;
+    let upgrade = "kind=\"upgrade\",protocol=\"Obey\"";
+    let connect = "kind=\"connect\",protocol=\"connect\"";
+    assert_has(
+        &page,
+        &[
+            &format!("tower_upgrade_sessions_opened_total{{{upgrade}}} 2"),
+            &format!("tower_upgrade_sessions_opened_total{{{connect}}} 1"),
+            &format!("tower_upgrade_sessions_open{{{upgrade}}} 0"),
+            &format!("tower_upgrade_sessions_open{{{connect}}} 1"),
+            &format!("tower_upgrade_sessions_closed_total{{{upgrade},reason=\"finished\"}} 1"),
+            &format!("tower_upgrade_sessions_closed_total{{{upgrade},reason=\"panicked\"}} 1"),
+            &format!("tower_upgrade_session_bytes_total{{{upgrade},direction=\"read\"}} 2"),
+            &format!("tower_upgrade_session_bytes_total{{{upgrade},direction=\"written\"}} 0"),
+            &format!(
+                "tower_upgrade_session_duration_seconds_count{{{upgrade},reason=\"finished\"}} 1"
+            ),
+            &format!("tower_upgrade_accept_duration_seconds_count{{{upgrade}}} 2"),
+            &format!("tower_upgrade_accept_duration_seconds_count{{{connect}}} 1"),
+            "tower_upgrade_refusals_total{status=\"403\"} 2",
+        ],
+    );
+    assert!(!page.contains("my-own-version"), "{page}");
+
+    tunnel.send("echo").await;
+    assert_eq!(tunnel.exactly(3).await, b"cho");
+    tunnel.finish().await;
+    tunnel.expect_end().await;
+    until(|| sessions.is_empty()).await;
+    let page = scrape(&exporter).await;
+    assert_has(
+        &page,
+        &[
+            &format!("tower_upgrade_sessions_open{{{connect}}} 0"),
+            &format!("tower_upgrade_session_bytes_total{{{connect},direction=\"read\"}} 4"),
+            &format!("tower_upgrade_session_bytes_total{{{connect},direction=\"written\"}} 3"),
+        ],
+    );
+}
