@@ -40,7 +40,7 @@ pub(crate) async fn decide<H: ProtocolHandler>(
         let accept = within(gate.settings().accept_timeout(), accept);
         unless_drained(permit.as_ref(), accept).await
     };
-    timer.decided(&request.labels);
+    metrics::decided(timer, &request.labels);
     let decision = match decision {
         Ok(Some(Ok(decision))) => decision,
         Ok(Some(Err(panic))) => Err(panicked(&*panic)),

@@ -70,9 +70,9 @@ mod record {
         pub(crate) fn start() -> Self {
             Self
         }
-
-        pub(crate) fn decided(self, _labels: &Labels) {}
     }
+
+    pub(crate) fn decided(_timer: Timer, _labels: &Labels) {}
 
     pub(crate) fn refused(_status: StatusCode) {}
     pub(crate) fn opened(_labels: &Labels) {}
@@ -96,16 +96,12 @@ mod record {
                 started: Instant::now(),
             }
         }
+    }
 
-        pub(crate) fn decided(self, labels: &Labels) {
-            let (kind, protocol) = (labels.kind, labels.protocol());
-            histogram!(
-                "tower_upgrade_accept_duration_seconds",
-                "kind" => kind,
-                "protocol" => protocol
-            )
-            .record(self.started.elapsed());
-        }
+    pub(crate) fn decided(timer: Timer, labels: &Labels) {
+        let (kind, protocol) = (labels.kind, labels.protocol());
+        histogram!("tower_upgrade_accept_duration_seconds", "kind" => kind, "protocol" => protocol)
+            .record(timer.started.elapsed());
     }
 
     pub(crate) fn refused(status: StatusCode) {
@@ -158,4 +154,4 @@ mod record {
     }
 }
 
-pub(crate) use record::{Timer, closed, opened, refused};
+pub(crate) use record::{Timer, closed, decided, opened, refused};

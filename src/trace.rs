@@ -142,6 +142,8 @@ impl SessionSpan {
     pub(crate) fn instrument<F: Future>(self, session: F) -> impl Future<Output = F::Output> {
         #[cfg(feature = "tracing")]
         let session = tracing::Instrument::instrument(session, self.span);
+        #[cfg(not(feature = "tracing"))]
+        let _ = self;
         session
     }
 }

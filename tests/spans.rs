@@ -1,0 +1,245 @@
+//! The span of a session, and the span of its request, as a subscriber sees them.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use support::{
+    Server, Via,
+    h2::{Client, extended_connect},
+    offer, plain, soon, until,
+};
+use tokio::io::AsyncReadExt as _;
+use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower_http::trace::TraceLayer;
+use tower_upgrade::{Session, SessionId, UpgradeLayer, handler_fn};
+use tracing::{
+    Id, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Record},
+};
+use tracing_subscriber::{
+    layer::{Context, SubscriberExt as _},
+    registry::LookupSpan,
+};
+
+/// A span as it was seen.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    name: &'static str,
+    parent: Option<u64>,
+    follows: Vec<u64>,
+    fields: HashMap<&'static str, String>,
+    is_closed: bool,
+}
+
+impl Visit for Seen {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.fields.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+/// All spans, and the messages with the span that they came in.
+#[derive(Clone, Default)]
+struct Spans {
+    spans: Arc<Mutex<HashMap<u64, Seen>>>,
+    events: Arc<Mutex<Vec<(Option<u64>, String)>>>,
+}
+
+impl Spans {
+    /// The only span with this name.
+    fn only(&self, name: &str) -> (u64, Seen) {
+        let spans = self.spans.lock().expect("no panic");
+        let mut found = spans.iter().filter(|(_, span)| span.name == name);
+        let (id, span) = found.next().expect("one span");
+        assert!(found.next().is_none(), "{spans:?}");
+        (*id, span.clone())
+    }
+
+    fn has(&self, is_it: impl Fn(&Seen) -> bool) -> bool {
+        self.spans.lock().expect("no panic").values().any(is_it)
+    }
+
+    /// The messages that came in a span.
+    fn said_in(&self, span: u64) -> Vec<String> {
+        let events = self.events.lock().expect("no panic");
+        let events = events.iter().filter(|(of, _)| *of == Some(span));
+        events.map(|(_, message)| message.clone()).collect()
+    }
+
+    fn change(&self, id: &Id, change: impl FnOnce(&mut Seen)) {
+        let mut spans = self.spans.lock().expect("no panic");
+        change(spans.entry(id.into_u64()).or_default());
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Spans {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.change(id, |span| {
+            span.name = attributes.metadata().name();
+            let current = || context.current_span().id().map(Id::into_u64);
+            span.parent = match attributes.parent() {
+                Some(parent) => Some(parent.into_u64()),
+                None if attributes.is_contextual() => current(),
+                None => None,
+            };
+            attributes.record(span);
+        });
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, _context: Context<'_, S>) {
+        self.change(id, |span| record.record(span));
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, _context: Context<'_, S>) {
+        self.change(id, |span| span.follows.push(follows.into_u64()));
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+        // h2 has much to say in the span of whoever it works for.
+        if !matches!(event.metadata().target(), "tower_upgrade" | "spans") {
+            return;
+        }
+        let mut seen = Seen::default();
+        event.record(&mut seen);
+        let message = seen.fields.remove("message").unwrap_or_default();
+        let span = context.event_span(event).map(|span| span.id().into_u64());
+        self.events.lock().expect("no panic").push((span, message));
+    }
+
+    fn on_close(&self, id: Id, _context: Context<'_, S>) {
+        self.change(&id, |span| span.is_closed = true);
+    }
+}
+
+/// A server with a `TraceLayer` around, whose sessions say who they are, and end at the first byte.
+async fn start(via: Via, ids: tokio::sync::mpsc::UnboundedSender<SessionId>) -> Server {
+    let brief = handler_fn(move |mut session: Session| {
+        let ids = ids.clone();
+        async move {
+            tracing::info!("the handler's own words");
+            ids.send(session.id())?;
+            session.io_mut().read_u8().await?;
+            Ok(())
+        }
+    });
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .layer(TraceLayer::new_for_http())
+        .layer(UpgradeLayer::new().protocol("brief", brief))
+        .service(service_fn(plain));
+    Server::start_via(via, service).await
+}
+
+#[tokio::test]
+async fn a_session_follows_from_its_request_and_does_not_hold_it_open() {
+    for via in [Via::Http1, Via::Http2] {
+        let spans = Spans::default();
+        let subscriber = tracing_subscriber::registry().with(spans.clone());
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let (sender, mut ids) = tokio::sync::mpsc::unbounded_channel();
+        let server = start(via, sender).await;
+        let mut peer = match via {
+            Via::Http2 => {
+                let mut client = Client::connect(server.connect().await).await;
+                let request = extended_connect("brief/1").body(()).expect("a request");
+                client.ask(request).await.expect_switched().boxed()
+            }
+            _ => {
+                let mut peer = server.connect().await;
+                peer.send(offer("brief/1", &[])).await;
+                peer.head().await.assert_switched("brief/1");
+                peer.boxed()
+            }
+        };
+        let id = soon(ids.recv()).await.expect("a session");
+
+        // The session goes on, and the request's span is closed already.
+        until(|| spans.has(|span| span.name == "request" && span.is_closed)).await;
+        let (request, _) = spans.only("request");
+        let (session, seen) = spans.only("session");
+        assert!(!seen.is_closed);
+        assert_eq!((seen.parent, seen.follows), (None, vec![request]));
+        assert_eq!(seen.fields["id"], id.to_string());
+        assert_eq!(seen.fields["protocol"], "brief/1");
+        let kind = if via == Via::Http2 {
+            "\"extended-connect\""
+        } else {
+            "\"upgrade\""
+        };
+        assert_eq!(seen.fields["kind"], kind);
+        assert_eq!(seen.fields.get("reason"), None);
+        assert_eq!(
+            spans.said_in(session),
+            ["session started", "the handler's own words"]
+        );
+
+        peer.send(b"x").await;
+        peer.finish().await;
+        peer.expect_end().await;
+        until(|| spans.has(|span| span.name == "session" && span.is_closed)).await;
+        let (_, seen) = spans.only("session");
+        assert_eq!(seen.fields["reason"], "\"finished\"");
+        assert_eq!(
+            (&*seen.fields["bytes_read"], &*seen.fields["bytes_written"]),
+            ("1", "0")
+        );
+        assert!(seen.fields.contains_key("duration"));
+        assert_eq!(
+            spans.said_in(session).last().map(String::as_str),
+            Some("session finished")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_never_started_closes_its_span() {
+    let spans = Spans::default();
+    let subscriber = tracing_subscriber::registry().with(spans.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .map_response(|mut response: http::Response<_>| {
+            *response.status_mut() = http::StatusCode::FORBIDDEN;
+            response
+        })
+        .layer(UpgradeLayer::new().protocol("echo", support::handlers::echo()))
+        .service(service_fn(plain));
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    assert_eq!(peer.head().await.status, 403);
+    let (session, seen) = spans.only("session");
+    assert!(seen.is_closed);
+    assert_eq!(spans.said_in(session), [""; 0]);
+}
+
+/// The request's span is that of the innermost layer: where the handler was chosen.
+#[tokio::test]
+async fn a_refusal_is_said_in_the_span_of_its_request() {
+    let spans = Spans::default();
+    let subscriber = tracing_subscriber::registry().with(spans.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let service = TraceLayer::new_for_http().layer(
+        UpgradeLayer::new()
+            .protocol("hang", handler_fn(|_session| async { Ok(()) }))
+            .sessions(tower_upgrade::Sessions::builder().max(0).build())
+            .accept_timeout(Duration::from_secs(1))
+            .layer(service_fn(plain)),
+    );
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("hang", &[])).await;
+    assert_eq!(peer.head().await.status, 503);
+    let (request, _) = spans.only("request");
+    assert!(
+        spans
+            .said_in(request)
+            .contains(&"upgrade refused".to_owned())
+    );
+    assert!(!spans.has(|span| span.name == "session"));
+}
