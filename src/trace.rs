@@ -8,10 +8,10 @@ use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
 
 /// `event!(LEVEL, ...)`, or nothing.
 macro_rules! event {
-    ($level:ident, $($args:tt)*) => {
+    ($level:ident, $($args:tt)*) => {{
         #[cfg(feature = "tracing")]
         tracing::event!(target: "tower_upgrade", tracing::Level::$level, $($args)*);
-    };
+    }};
 }
 
 /// Without the feature the arguments are not used: this uses them.
@@ -116,12 +116,14 @@ impl SessionSpan {
         #[cfg(feature = "tracing")]
         let span = {
             use tracing::field::Empty;
-            let span = tracing::info_span!(
+            // The level of the worst that is said in it: where nothing less is looked at, it is said of
+            // whom.
+            let span = tracing::error_span!(
                 target: "tower_upgrade",
                 parent: None,
                 "session",
                 id = state.id.get(),
-                kind = state.kind.as_str(),
+                kind = %state.kind,
                 protocol = state.protocol.as_ref().map(tracing::field::display),
                 peer = state.peer.map(tracing::field::display),
                 reason = Empty,
@@ -152,44 +154,26 @@ pub(crate) fn switched() {
     event!(DEBUG, "session started");
 }
 
-/// `closed!(LEVEL, closed, what)`: the event of a session that has ended. Its span says which one.
-#[cfg(feature = "tracing")]
-macro_rules! closed {
-    ($level:ident, $closed:expr, $what:literal $(, $($more:tt)*)?) => {
-        tracing::event!(
-            target: "tower_upgrade",
-            tracing::Level::$level,
-            reason = $closed.reason.as_str(),
-            bytes_read = $closed.bytes_read,
-            bytes_written = $closed.bytes_written,
-            duration = ?$closed.duration,
-            $($($more)*,)?
-            $what
-        )
-    };
-}
-
-/// A connection that breaks is the peer's doing; any other error is the handler's.
+/// The span has the numbers. A connection that breaks is the peer's doing; any other error is the
+/// handler's.
 pub(crate) fn closed(closed: &Closed) {
     ignore!(closed);
     #[cfg(feature = "tracing")]
     tracing::Span::current()
-        .record("reason", closed.reason.as_str())
+        .record("reason", tracing::field::display(closed.reason.as_str()))
         .record("bytes_read", closed.bytes_read)
         .record("bytes_written", closed.bytes_written)
         .record("duration", tracing::field::debug(closed.duration));
     #[cfg(feature = "tracing")]
     match &closed.reason {
-        CloseReason::NeverSwitched(error) => {
-            closed!(DEBUG, closed, "session never started", error = %error);
-        }
+        CloseReason::NeverSwitched(error) => event!(DEBUG, %error, "session never started"),
         CloseReason::Failed(error) if error.is::<std::io::Error>() => {
-            closed!(DEBUG, closed, "session failed", error = %error);
+            event!(DEBUG, %error, "session failed")
         }
-        CloseReason::Failed(error) => closed!(WARN, closed, "session failed", error = %error),
-        CloseReason::Panicked(panic) => closed!(ERROR, closed, "session panicked", panic = %panic),
-        CloseReason::Aborted => closed!(WARN, closed, "session aborted"),
-        _ => closed!(DEBUG, closed, "session finished"),
+        CloseReason::Failed(error) => event!(WARN, %error, "session failed"),
+        CloseReason::Panicked(panic) => event!(ERROR, %panic, "session panicked"),
+        CloseReason::Aborted => event!(WARN, "session aborted"),
+        _ => event!(DEBUG, "session finished"),
     }
 }
 
