@@ -67,6 +67,9 @@
 //!    │ negotiate                 ├───────────────────────────────────────────► inner service
 //!    └─────────────┬─────────────┘ (for the latter 426 if configured; CONNECT: 501 by default)
 //!                  │ a handler is chosen
+//!    ┌─────────────▼─────────────┐ draining, or as many sessions as there may be
+//!    │ admit (Sessions)          ├───────────────────────────────────────────► client: 503
+//!    └─────────────┬─────────────┘
 //!    ┌─────────────▼─────────────┐ a rejection: its response
 //!    │ handler.accept(request)   ├───────────────────────────────────────────► client
 //!    └─────────────┬─────────────┘ too late: 504; a panic: 500
@@ -79,7 +82,8 @@
 //!    │ commit, outermost layer   │ before it starts, and the handshake headers are removed
 //!    └─────────────┬─────────────┘
 //!    ┌─────────────▼─────────────┐
-//!    │ session, in its own task  │ the handler speaks; then flush, shutdown, and an orderly end
+//!    │ session, in its own task  │ the handler speaks, in time; then flush, shutdown, an orderly end,
+//!    │ and its own span          │ and the reason: tracing, metrics, on_close
 //!    └───────────────────────────┘
 //! ```
 //!
@@ -139,17 +143,25 @@
 //!     .initial_connection_window_size(200 * 64 * 1024); // of 200 streams, as many as there may be
 //! ```
 //!
-//! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown: its connection has ended when
-//! the session begins. A connection of HTTP/2 goes on as long as its sessions.
-//!
-//! More about what hyper and h2 do beneath that surprises, and what to do about it, is in [the
+//! What hyper and h2 do beneath that surprises, and what to do about it, is in [the
 //! manual](manual::stack_below).
+//!
+//! # Limits, time, and the end of it
+//!
+//! [`Sessions`] counts sessions, lists them, limits them, closes one, and ends them all. Give it to the
+//! outermost layer, or to several: [`UpgradeLayer::sessions`]. The limits in time, with their defaults,
+//! are in a table of [`UpgradeLayer`]. How each session ended, with its bytes and how long it took, is told to
+//! [`UpgradeLayer::on_close`], to `tracing` and to `metrics` alike: [`Closed`], [`CloseReason`].
+//!
+//! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown, and waits for those of HTTP/2
+//! without a limit. [Stopping a server](manual::stopping) says in which order to stop things.
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `tracing` | yes | events for refusals, and for sessions that end, fail, panic or never start; without it the message of a panic goes to the panic hook only |
+//! | `tracing` | yes | a span for each session, which follows from its request's; events for refusals, and for sessions that start, end, fail, panic or never start; without it the message of a panic goes to the panic hook and to `on_close` only |
+//! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
 //! | `testing` | no | the module `testing`: a stack's upgrade in a test, with no socket |
 //!
 //! # Stability

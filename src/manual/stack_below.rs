@@ -25,14 +25,14 @@
 //! | [A connection has 200 sessions](#a-connection-has-200-sessions) | `max_concurrent_streams` |
 //! | [Frames wait for acknowledgements](#frames-wait-for-acknowledgements) | `TCP_NODELAY` |
 //! | [A flush does not say that anything was sent](#a-flush-does-not-say-that-anything-was-sent) | small writes; answers of the protocol's own |
-//! | [A stream outlives its session](#a-stream-outlives-its-session) | bound the graceful shutdown |
+//! | [A stream outlives its session](#a-stream-outlives-its-session) | [bound the graceful shutdown](super::stopping) |
 //! | [A reset can look like an end](#a-reset-can-look-like-an-end) | an end mark of the protocol's own |
 //! | [A connection that breaks is an error](#a-connection-that-breaks-is-an-error) | nothing |
 //! | [A stream ends with `NO_ERROR`](#a-stream-ends-with-no_error) | let the client end first |
 //! | [A session on HTTP/2 has no socket of its own](#a-session-on-http2-has-no-socket-of-its-own) | handle the `Err` of `downcast` |
 //! | **[Shutting down](#shutting-down)** | |
-//! | [HTTP/1.1 sessions are not waited for](#http11-sessions-are-not-waited-for) | count sessions |
-//! | [HTTP/2 sessions are waited for](#http2-sessions-are-waited-for) | tell sessions to end, and set a limit |
+//! | [HTTP/1.1 sessions are not waited for](#http11-sessions-are-not-waited-for) | [drain them](super::stopping) |
+//! | [HTTP/2 sessions are waited for](#http2-sessions-are-waited-for) | [drain them](super::stopping) |
 //!
 //! # HTTP/1.1
 //!
@@ -321,67 +321,5 @@
 //! answered the `PING`, a second `GOAWAY` says which stream was the last, and later ones are ignored.
 //! Sessions go on, and the connection with them, without a limit.
 //!
-//! *What to do for both:* tell the sessions to end, count them, and set a limit. The handler shuts its
-//! IO down before it lets its token go: this crate does it, too, but only when the handler is done and
-//! no longer counted.
-//!
-//! ```no_run
-//! use hyper_util::{
-//!     rt::{TokioExecutor, TokioIo},
-//!     server::{conn::auto, graceful::GracefulShutdown},
-//!     service::TowerToHyperService,
-//! };
-//! use std::time::Duration;
-//! use tokio::io::AsyncWriteExt as _;
-//! use tokio_util::{sync::CancellationToken, task::TaskTracker};
-//! use tower_upgrade::{Session, UpgradeLayer, copy, handler_fn};
-//!
-//! # #[tokio::main]
-//! # async fn main() -> Result<(), tower_upgrade::BoxError> {
-//! let (stop, sessions) = (CancellationToken::new(), TaskTracker::new());
-//! let echo = handler_fn({
-//!     let (stop, sessions) = (stop.clone(), sessions.clone());
-//!     move |session: Session| {
-//!         let (stop, token) = (stop.clone(), sessions.token());
-//!         async move {
-//!             let _token = token;
-//!             let (mut reader, mut writer) = tokio::io::split(session.into_io());
-//!             tokio::select! {
-//!                 copied = copy(&mut reader, &mut writer) => drop(copied?),
-//!                 () = stop.cancelled() => {}
-//!             }
-//!             writer.shutdown().await?;
-//!             Ok(())
-//!         }
-//!     }
-//! });
-//! let service = UpgradeLayer::new().protocol("echo", echo).into_service();
-//! let mut server = auto::Builder::new(TokioExecutor::new());
-//! server.http2().enable_connect_protocol();
-//! let connections = GracefulShutdown::new();
-//!
-//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-//! loop {
-//!     tokio::select! {
-//!         accepted = listener.accept() => {
-//!             let io = TokioIo::new(accepted?.0);
-//!             let service = TowerToHyperService::new(service.clone());
-//!             let connection = server.serve_connection_with_upgrades(io, service).into_owned();
-//!             tokio::spawn(connections.watch(connection));
-//!         }
-//!         stopped = tokio::signal::ctrl_c() => break stopped?,
-//!     }
-//! }
-//! drop(listener);
-//! stop.cancel();
-//! sessions.close();
-//! let all_ended = async {
-//!     connections.shutdown().await;
-//!     sessions.wait().await;
-//! };
-//! if tokio::time::timeout(Duration::from_secs(10), all_ended).await.is_err() {
-//!     eprintln!("some sessions have not ended in time");
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! *What to do for both:* give the layer [`Sessions`](crate::Sessions), and [drain](crate::Sessions::drain)
+//! them while the connections shut down: [Stopping a server](super::stopping) has it all.

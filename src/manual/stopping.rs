@@ -1,0 +1,74 @@
+//! # Stopping a server
+//!
+//! A session outlives its request, and on HTTP/1.1 its connection as far as hyper knows it. So a server
+//! that only stops its HTTP side cuts its sessions off, or waits for those on HTTP/2 without a limit.
+//! [`Sessions::drain`](crate::Sessions::drain) ends them, in order and bounded.
+//!
+//! # The order
+//!
+//! 1. **Say that the server is about to stop**, to whatever sends it requests: from the moment at which
+//!    `drain` is called, [`Sessions::is_draining`](crate::Sessions::is_draining) is true, for a readiness
+//!    probe to look at, and new upgrades are refused with 503 and `Retry-After`, on HTTP/1.1 and HTTP/2
+//!    alike. A load balancer can send them elsewhere.
+//! 2. **Stop accepting connections**, and shut the open ones down gracefully, *while* the drain goes on. Not
+//!    before it, and then wait: an HTTP/2 connection is there for as long as its sessions. It does not
+//!    matter which of the two begins first.
+//! 3. **Wait for the drain**, which takes no longer than its timeout and one second.
+//! 4. **Exit.** Print or log the [`DrainReport`](crate::DrainReport).
+//!
+//! With axum:
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use std::time::Duration;
+//! use tokio::{io::AsyncWriteExt as _, sync::oneshot};
+//! use tower_upgrade::{Session, Sessions, UpgradeLayer, copy, handler_fn};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), tower_upgrade::BoxError> {
+//! let echo = handler_fn(|session: Session| async move {
+//!     let stop = session.stop();
+//!     let (mut reader, mut writer) = tokio::io::split(session.into_io());
+//!     tokio::select! {
+//!         copied = copy(&mut reader, &mut writer) => drop(copied?),
+//!         () = stop => writer.write_all(b"the server is about to stop\n").await?,
+//!     }
+//!     Ok(())
+//! });
+//! let sessions = Sessions::builder().max(10_000).build();
+//! let app = Router::new()
+//!     .route("/", get(|| async { "index" }))
+//!     .layer(UpgradeLayer::new().sessions(sessions.clone()).protocol("echo", echo));
+//!
+//! let (drained, report) = oneshot::channel();
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! axum::serve(listener, app)
+//!     .with_graceful_shutdown(async move {
+//!         let _ = tokio::signal::ctrl_c().await;
+//!         // The server stops accepting as soon as this future is done.
+//!         tokio::spawn(async move { drained.send(sessions.drain(Duration::from_secs(30)).await) });
+//!     })
+//!     .await?;
+//! println!("{}", report.await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The example `graceful` of the repository does it with hyper-util, and goes on accepting for a while, so
+//! that a load balancer in front has time to notice. It is restarted behind HAProxy in a test, with no
+//! request lost.
+//!
+//! # What a session sees of it
+//!
+//! - [`Session::stop`](crate::Session::stop) completes. A handler awaits it in a `select!`, says what its
+//!   protocol says at an end, and returns: its session is closed as `drained`.
+//! - A handler that does not heed it goes on until the deadline. Then it is dropped, and its connection is
+//!   shut down: its session is closed as `aborted`.
+//! - A request that is being decided when the drain begins is a session as well. If its handler accepts in
+//!   time, the client gets its switch, and the session is told to stop at once. At the deadline it is
+//!   refused with 503.
+//!
+//! # What it does not see
+//!
+//! A session whose handler has [taken the connection for itself](crate::Upgraded::into_parts) and went on in
+//! a task of its own. Nobody counts it, and nobody tells it to stop.
