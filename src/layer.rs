@@ -296,7 +296,8 @@ impl UpgradeLayer {
         self.with(|config| config.settings.idle_timeout = Some(timeout))
     }
 
-    /// Sets how long a session may be open. By default there is no limit.
+    /// Sets how long a session may be open, from the moment at which its handler accepts. By default there
+    /// is no limit.
     ///
     /// Past it the session is told to [stop](crate::Session::stop), and its handler is dropped if it has
     /// not ended within the [`shutdown_timeout`](Self::shutdown_timeout).

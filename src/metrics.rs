@@ -4,7 +4,7 @@
 //!
 //! | name | type | labels | what |
 //! |---|---|---|---|
-//! | `tower_upgrade_sessions_opened_total` | counter | `kind`, `protocol` | sessions whose switch has left |
+//! | `tower_upgrade_sessions_opened_total` | counter | `kind`, `protocol` | sessions whose switch was let out |
 //! | `tower_upgrade_sessions_closed_total` | counter | `kind`, `protocol`, `reason` | sessions that have ended |
 //! | `tower_upgrade_sessions_open` | gauge | `kind`, `protocol` | the difference of the two |
 //! | `tower_upgrade_session_duration_seconds` | histogram | `kind`, `protocol`, `reason` | how long they were open |

@@ -111,7 +111,7 @@ impl Closed {
         &self.reason
     }
 
-    /// How long it was open, from its switch on.
+    /// How long it was open, from the moment at which its handler accepted.
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.duration
