@@ -82,14 +82,9 @@ impl Client {
                 send.send_data(early.into(), false).expect("an open stream");
             }
             let (head, recv) = response.await.expect("a response").into_parts();
-            let stream = Stream {
-                send,
-                recv,
-                unread: Bytes::new(),
-            };
             Answer {
                 head: Response::from_parts(head, ()),
-                peer: Peer::new(stream),
+                peer: Peer::new(Stream::new(send, recv)),
             }
         })
     }
@@ -175,6 +170,14 @@ pub struct Stream {
 }
 
 impl Stream {
+    pub fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
+        Self {
+            send,
+            recv,
+            unread: Bytes::new(),
+        }
+    }
+
     /// Waits until the peer resets this stream.
     pub async fn reset(&mut self) -> Reason {
         soon(poll_fn(|cx| self.send.poll_reset(cx)))
