@@ -26,7 +26,7 @@ fn main() -> Result<(), BoxError> {
         // What `count` handshakes more add, so that the start of the server does not count.
         let (once, twice) = (allocated(side, count)?, allocated(side, 2 * count)?);
         let [number, bytes] = [0, 1].map(|i| (twice[i] - once[i]) / count as f64);
-        println!("    {:5}  {number:.1} of {bytes:.0} bytes", side.name());
+        println!("    {:8}  {number:.1} of {bytes:.0} bytes", side.name());
     }
     Ok(())
 }

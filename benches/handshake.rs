@@ -201,12 +201,15 @@ fn compare_instructions(count: usize) -> Result<(), BoxError> {
         Err(error) => return Err(error.into()),
         Ok(_) => {}
     }
+    println!(
+        "instructions per handshake, outside of the kernel, client and server, and ratio to raw"
+    );
     let raw = instructions_per_handshake(Side::Raw, count)?;
-    let layer = instructions_per_handshake(Side::Layer, count)?;
-    println!("instructions per handshake, outside of the kernel, client and server");
-    println!("    raw    {raw:.0}");
-    println!("    layer  {layer:.0}");
-    println!("    ratio  {:.3}", layer / raw);
+    println!("    {:8}  {raw:.0}", Side::Raw.name());
+    for side in Side::OURS {
+        let ours = instructions_per_handshake(side, count)?;
+        println!("    {:8}  {ours:.0}  {:.3}", side.name(), ours / raw);
+    }
     Ok(())
 }
 

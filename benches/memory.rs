@@ -38,12 +38,13 @@ fn main() -> Result<(), BoxError> {
         return Err(format!("{sessions} sessions need {files} open files").into());
     }
 
+    println!("resident bytes of an idle session, of {sessions}, and their ratio to the first");
     let raw = bytes_per_session(Side::Raw, sessions)?;
-    let layer = bytes_per_session(Side::Layer, sessions)?;
-    println!("resident bytes of an idle session, of {sessions}");
-    println!("    raw    {raw:.0}");
-    println!("    layer  {layer:.0}");
-    println!("    ratio  {:.3}", layer / raw);
+    println!("    {:8}  {raw:.0}", Side::Raw.name());
+    for side in Side::OURS {
+        let ours = bytes_per_session(side, sessions)?;
+        println!("    {:8}  {ours:.0}  {:.3}", side.name(), ours / raw);
+    }
     Ok(())
 }
 

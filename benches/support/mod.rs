@@ -12,10 +12,12 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::{
     convert::Infallible,
     fmt::Display,
+    hint::black_box,
     io::{self, BufRead as _, BufReader, Read as _},
     net::{Ipv4Addr, SocketAddr},
     process::{Child, ChildStdout, Command, Stdio},
     str::FromStr,
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -23,7 +25,7 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 use tower::{Layer as _, Service, service_fn};
-use tower_upgrade::{BoxError, Session, UpgradeLayer, handler_fn};
+use tower_upgrade::{BoxError, Session, Sessions, UpgradeLayer, handler_fn};
 
 /// The argument that makes a benchmark one of the servers.
 pub(crate) const SERVER: &str = "--server";
@@ -90,15 +92,24 @@ pub(crate) enum Side {
     Raw,
     /// `UpgradeLayer`, and a handler that copies with `tower_upgrade::copy`.
     Layer,
+    /// The same, with a registry.
+    Registry,
+    /// The same, with a registry and all that a session can have beside it.
+    Limits,
 }
 
 impl Side {
-    pub(crate) const ALL: [Self; 2] = [Self::Raw, Self::Layer];
+    pub(crate) const ALL: [Self; 4] = [Self::Raw, Self::Layer, Self::Registry, Self::Limits];
+
+    /// Those with an `UpgradeLayer`.
+    pub(crate) const OURS: [Self; 3] = [Self::Layer, Self::Registry, Self::Limits];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Layer => "layer",
+            Self::Registry => "registry",
+            Self::Limits => "limits",
         }
     }
 
@@ -121,13 +132,23 @@ impl Side {
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Raw => serve(listener, service_fn(upgrade_with_hyper)).await,
-            Self::Layer => {
+            Self::Layer | Self::Registry | Self::Limits => {
                 let echo = handler_fn(|session: Session| async move {
                     let (mut reader, mut writer) = tokio::io::split(session.into_io());
                     tower_upgrade::copy(&mut reader, &mut writer).await?;
                     Ok(())
                 });
-                let layer = UpgradeLayer::new().protocol("echo", echo);
+                let mut layer = UpgradeLayer::new().protocol("echo", echo);
+                if self != Self::Layer {
+                    layer = layer.sessions(Sessions::new());
+                }
+                if self == Self::Limits {
+                    let hour = Duration::from_secs(3600);
+                    layer = layer
+                        .idle_timeout(hour)
+                        .lifetime(24 * hour)
+                        .on_close(|closed| assert!(black_box(closed).bytes_read() > 0));
+                }
                 serve(listener, layer.layer(service_fn(async |_| Ok(not_found())))).await
             }
         }
