@@ -67,12 +67,14 @@ pub(crate) struct State {
     writer: AtomicWaker,
 }
 
-#[derive(Default)]
 struct Stop {
-    is_ordered: AtomicBool,
-    deadline: Mutex<Option<Instant>>,
+    /// When the handler has to be done, in nanoseconds from the start: the earliest of all orders.
+    deadline: AtomicU64,
     ordered: Notify,
 }
+
+/// No order to stop.
+const NEVER: u64 = u64::MAX;
 
 /// Where the IO of a session is.
 enum Home {
@@ -102,7 +104,10 @@ impl State {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             active: has_idle_timeout.then(AtomicU64::default),
-            stop: Stop::default(),
+            stop: Stop {
+                deadline: AtomicU64::new(NEVER),
+                ordered: Notify::new(),
+            },
             task: AtomicWaker::new(),
             home: Mutex::new(Home::Away),
             is_over: AtomicBool::new(false),
@@ -219,22 +224,23 @@ impl State {
     /// Tells the handler to stop, and its task to drop it at the deadline. An earlier deadline
     /// stands.
     pub(crate) fn stop_by(&self, deadline: Instant) {
-        {
-            let mut stop = self.deadline();
-            *stop = Some(stop.map_or(deadline, |earlier| earlier.min(deadline)));
-        }
-        self.stop.is_ordered.store(true, Ordering::Release);
+        let deadline = deadline.saturating_duration_since(self.started).as_nanos();
+        let deadline = u64::try_from(deadline).unwrap_or(NEVER - 1);
+        self.stop.deadline.fetch_min(deadline, Ordering::AcqRel);
         self.stop.ordered.notify_waiters();
         self.task.wake();
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stop.is_ordered.load(Ordering::Acquire)
+        self.stop.deadline.load(Ordering::Acquire) != NEVER
     }
 
     /// When the handler has to be done, if it was told to stop.
     pub(crate) fn stops_by(&self) -> Option<Instant> {
-        self.is_stopping().then(|| *self.deadline()).flatten()
+        match self.stop.deadline.load(Ordering::Acquire) {
+            NEVER => None,
+            nanos => Some(self.started + Duration::from_nanos(nanos)),
+        }
     }
 
     /// Waits for the order to stop.
@@ -250,13 +256,6 @@ impl State {
     /// The session's task waits for the order as well.
     pub(crate) fn register_task(&self, cx: &Context<'_>) {
         self.task.register(cx.waker());
-    }
-
-    fn deadline(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.stop
-            .deadline
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
