@@ -40,7 +40,7 @@ pub(crate) fn is_available(extensions: &Extensions) -> bool {
 #[derive(Clone)]
 pub(crate) struct Gate {
     slot: Arc<Mutex<Slot>>,
-    settings: Settings,
+    settings: Arc<Settings>,
 }
 
 #[derive(Default)]
@@ -62,10 +62,10 @@ impl Gate {
     }
 
     /// Where `settings` say something, they hold for what this layer decides.
-    pub(crate) fn with_settings(self, settings: &Settings) -> Self {
+    pub(crate) fn with_settings(&self, settings: &Settings) -> Self {
         Self {
-            slot: self.slot,
-            settings: settings.or(self.settings),
+            slot: Arc::clone(&self.slot),
+            settings: Arc::new(settings.or(&self.settings)),
         }
     }
 
@@ -122,7 +122,7 @@ pub(crate) struct Outermost {
 }
 
 impl Outermost {
-    pub(crate) fn new(settings: Settings, kind: UpgradeKind, version: Version) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, kind: UpgradeKind, version: Version) -> Self {
         let gate = Gate {
             slot: Arc::default(),
             settings,
@@ -232,7 +232,7 @@ pub(crate) struct Accepted {
     pub(crate) permit: Option<Permit>,
     pub(crate) extensions: Extensions,
     pub(crate) request: Option<Box<Parts>>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     switch: Switch,
     slot: Arc<Mutex<Slot>>,
 }
@@ -248,7 +248,7 @@ impl PendingSession {
     ) -> Self {
         gate.lock().switch = Some(switch.clone());
         let mut parts = request.parts;
-        let settings = gate.settings.clone();
+        let settings = Arc::clone(&gate.settings);
         let state = Arc::new(State::new(
             request.kind,
             request.protocol,

@@ -16,7 +16,7 @@ pub(crate) struct Config {
     pub(crate) connect: Vec<Arc<dyn ErasedHandler>>,
     pub(crate) preference: Preference,
     pub(crate) unsupported: Option<Unsupported>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
 }
 
 /// What becomes of an upgrade request.

@@ -2,7 +2,9 @@
 
 use crate::{
     Closed, InvalidProtocol, Preference, ProtocolHandler, Sessions, Unsupported, Upgrade,
-    config::Config, service::UpgradeRequired, time::limit,
+    config::Config,
+    service::UpgradeRequired,
+    time::{Settings, limit},
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
@@ -259,7 +261,7 @@ impl UpgradeLayer {
     #[must_use]
     pub fn accept_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
-        self.with(|config| config.settings.accept_timeout = Some(timeout))
+        self.set(|settings| settings.accept_timeout = Some(timeout))
     }
 
     /// Sets how many bytes of a request's body are read and dropped where the handler left them,
@@ -268,7 +270,7 @@ impl UpgradeLayer {
     /// A connection can only switch after the whole request (RFC 9110 §7.8).
     #[must_use]
     pub fn body_limit(self, bytes: u64) -> Self {
-        self.with(|config| config.settings.body_limit = Some(bytes))
+        self.set(|settings| settings.body_limit = Some(bytes))
     }
 
     /// Sets how long the rest of a request's body may take to arrive, by default 10 seconds.
@@ -276,7 +278,7 @@ impl UpgradeLayer {
     #[must_use]
     pub fn body_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
-        self.with(|config| config.settings.body_timeout = Some(timeout))
+        self.set(|settings| settings.body_timeout = Some(timeout))
     }
 
     /// Sets how long an accepted session waits for its switch to be sent, by default 10 seconds.
@@ -284,7 +286,7 @@ impl UpgradeLayer {
     #[must_use]
     pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
-        self.with(|config| config.settings.handshake_timeout = Some(timeout))
+        self.set(|settings| settings.handshake_timeout = Some(timeout))
     }
 
     /// Sets how long a session may go without a byte either way. By default there is no limit.
@@ -293,7 +295,7 @@ impl UpgradeLayer {
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
-        self.with(|config| config.settings.idle_timeout = Some(timeout))
+        self.set(|settings| settings.idle_timeout = Some(timeout))
     }
 
     /// Sets how long a session may be open, from the moment at which its handler accepts. By default there
@@ -304,14 +306,14 @@ impl UpgradeLayer {
     #[must_use]
     pub fn lifetime(self, lifetime: impl Into<Option<Duration>>) -> Self {
         let lifetime = limit(lifetime.into());
-        self.with(|config| config.settings.lifetime = Some(lifetime))
+        self.set(|settings| settings.lifetime = Some(lifetime))
     }
 
     /// Sets the registry that admits this layer's sessions and knows of them. By default there is none:
     /// then there is no limit, and nobody tells sessions to stop.
     #[must_use]
     pub fn sessions(self, sessions: Sessions) -> Self {
-        self.with(|config| config.settings.sessions = Some(sessions))
+        self.set(|settings| settings.sessions = Some(sessions))
     }
 
     /// Sets a function that is called with each session that has ended, when its handler is gone and
@@ -330,7 +332,7 @@ impl UpgradeLayer {
     where
         F: Fn(&Closed) + Send + Sync + 'static,
     {
-        self.with(|config| config.settings.on_close = Some(Arc::new(on_close)))
+        self.set(|settings| settings.on_close = Some(Arc::new(on_close)))
     }
 
     /// Sets how long the connection may take to flush and shut down at the end of a session, by
@@ -341,7 +343,7 @@ impl UpgradeLayer {
     #[must_use]
     pub fn shutdown_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
-        self.with(|config| config.settings.shutdown_timeout = Some(timeout))
+        self.set(|settings| settings.shutdown_timeout = Some(timeout))
     }
 
     /// This layer as a service of its own, for a route that serves upgrades and nothing else.
@@ -368,6 +370,10 @@ impl UpgradeLayer {
         );
         let leaf = UpgradeRequired::new(&self.config);
         self.unsupported(Unsupported::Refuse).layer(leaf)
+    }
+
+    fn set(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.with(|config| change(Arc::make_mut(&mut config.settings)))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {

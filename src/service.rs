@@ -77,9 +77,9 @@ where
         let (mut parts, body) = request.into_parts();
         let settings = &self.config.settings;
         let (gate, outermost) = match Gate::find(&parts.extensions) {
-            Some(outer) => (outer.clone().with_settings(settings), None),
+            Some(outer) => (outer.with_settings(settings), None),
             None => {
-                let outermost = Outermost::new(settings.clone(), kind, parts.version);
+                let outermost = Outermost::new(Arc::clone(settings), kind, parts.version);
                 if outermost.ends_connection() {
                     outermost.gate().hold(&mut parts);
                 }

@@ -28,7 +28,7 @@ pub(crate) type OnClose = Arc<dyn Fn(&Closed) + Send + Sync>;
 
 impl Settings {
     /// These settings, and `outer` where they say nothing.
-    pub(crate) fn or(&self, outer: Self) -> Self {
+    pub(crate) fn or(&self, outer: &Self) -> Self {
         Self {
             accept_timeout: self.accept_timeout.or(outer.accept_timeout),
             handshake_timeout: self.handshake_timeout.or(outer.handshake_timeout),
@@ -37,8 +37,8 @@ impl Settings {
             shutdown_timeout: self.shutdown_timeout.or(outer.shutdown_timeout),
             body_limit: self.body_limit.or(outer.body_limit),
             body_timeout: self.body_timeout.or(outer.body_timeout),
-            sessions: self.sessions.clone().or(outer.sessions),
-            on_close: self.on_close.clone().or(outer.on_close),
+            sessions: self.sessions.as_ref().or(outer.sessions.as_ref()).cloned(),
+            on_close: self.on_close.as_ref().or(outer.on_close.as_ref()).cloned(),
         }
     }
 
