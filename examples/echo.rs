@@ -46,9 +46,9 @@ use tokio_rustls::{
     rustls::{ServerConfig, pki_types::PrivateKeyDer},
     server::TlsStream,
 };
-use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
+use tokio_util::{either::Either, sync::CancellationToken};
 use tower::{Layer as _, service_fn};
-use tower_upgrade::{BoxError, Session, UpgradeLayer, copy, handler_fn};
+use tower_upgrade::{BoxError, Session, Sessions, UpgradeLayer, copy, handler_fn};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -59,46 +59,42 @@ async fn main() -> Result<(), BoxError> {
     let scheme = if args.tls { "https" } else { "http" };
     println!("listening on {scheme}://{address}");
 
-    let stop = CancellationToken::new();
-    let sessions = TaskTracker::new();
-    let echo = handler_fn({
-        let (stop, sessions) = (stop.clone(), sessions.clone());
-        move |session: Session| {
-            let stop = stop.clone();
-            sessions.track_future(async move {
-                let (mut reader, mut writer) = tokio::io::split(session.into_io());
-                tokio::select! {
-                    // It waits without holding a buffer.
-                    echoed = copy(&mut reader, &mut writer) => echoed.map(drop)?,
-                    () = stop.cancelled() => {}
-                }
-                writer.shutdown().await?;
-                Ok(())
-            })
+    let echo = handler_fn(|session: Session| async move {
+        let stop = session.stop();
+        let (mut reader, mut writer) = tokio::io::split(session.into_io());
+        tokio::select! {
+            // It waits without holding a buffer.
+            echoed = copy(&mut reader, &mut writer) => drop(echoed?),
+            () = stop => {}
         }
+        writer.shutdown().await?;
+        Ok(())
     });
+    let sessions = Sessions::new();
     let app = UpgradeLayer::new()
+        .sessions(sessions.clone())
         .protocol("echo", echo.clone())
         .connect(echo)
         .layer(service_fn(index));
 
     let server = server();
     let connections = GracefulShutdown::new();
+    let handshakes = CancellationToken::new();
     let mut signal = std::pin::pin!(shutdown_signal());
     loop {
         let (io, peer) = tokio::select! {
             accepted = accept(&listener) => accepted,
             () = &mut signal => break,
         };
-        let (tls, stop, watcher) = (tls.clone(), stop.clone(), connections.watcher());
+        let (tls, handshakes) = (tls.clone(), handshakes.clone());
+        let watcher = connections.watcher();
         let (server, service) = (server.clone(), TowerToHyperService::new(app.clone()));
         tokio::spawn(async move {
             let connection = async {
-                let io = tokio::select! {
-                    io = handshake(tls, io) => io?,
-                    () = stop.cancelled() => return Ok(()),
+                let Some(io) = handshakes.run_until_cancelled(handshake(tls, io)).await else {
+                    return Ok(());
                 };
-                let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service);
+                let connection = server.serve_connection_with_upgrades(TokioIo::new(io?), service);
                 watcher.watch(connection).await
             };
             if let Err(error) = connection.await {
@@ -108,13 +104,13 @@ async fn main() -> Result<(), BoxError> {
     }
 
     drop(listener);
-    stop.cancel();
-    sessions.close();
-    let ended = async { tokio::join!(connections.shutdown(), sessions.wait()) };
-    if tokio::time::timeout(Duration::from_secs(10), ended)
-        .await
-        .is_err()
-    {
+    handshakes.cancel();
+    let limit = Duration::from_secs(10);
+    let (report, closed) = tokio::join!(
+        sessions.drain(limit),
+        tokio::time::timeout(limit, connections.shutdown()),
+    );
+    if report.aborted > 0 || report.left > 0 || closed.is_err() {
         eprintln!("some connections did not end in time");
     }
     println!("stopped");
