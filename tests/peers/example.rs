@@ -3,10 +3,11 @@
 use std::{path::PathBuf, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    net::TcpStream,
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
-use crate::support::soon;
+use crate::support::{Peer, soon};
 
 /// A program that is not Rust's, and the package that it comes in.
 pub(crate) fn program(name: &str, package: &str) -> Command {
@@ -87,6 +88,11 @@ impl Example {
         path.join("examples").join(name)
     }
 
+    pub(crate) async fn connect(&self) -> Peer<TcpStream> {
+        let io = soon(TcpStream::connect(self.address())).await;
+        Peer::new(io.expect("it listens"))
+    }
+
     /// Lets it open files, or no more of them.
     #[cfg(target_os = "linux")]
     pub(crate) fn allow_files(&self, number: u64) {
@@ -111,14 +117,18 @@ impl Example {
         line
     }
 
-    /// Sends a signal, and expects the orderly end.
-    pub(crate) async fn stop(mut self, signal: &str) {
+    /// Sends a signal.
+    pub(crate) async fn signal(&self, signal: &str) {
         let id = self.process.id().expect("it runs");
         let kill = Command::new("sh")
             .args(["-c", &format!("kill -{signal} {id}")])
             .status()
             .await;
         assert!(kill.expect("sh runs").success());
+    }
+
+    /// Waits for its end, which is not a failure. Returns what it still says, and complains.
+    pub(crate) async fn ended(mut self) -> (String, String) {
         let (mut rest, mut complaints) = (String::new(), String::new());
         soon(self.stdout.read_to_string(&mut rest))
             .await
@@ -128,6 +138,13 @@ impl Example {
             .expect("its output");
         let status = soon(self.process.wait()).await.expect("it ends");
         assert!(status.success(), "{status}: {complaints}");
+        (rest, complaints)
+    }
+
+    /// Sends a signal, and expects the orderly end.
+    pub(crate) async fn stop(self, signal: &str) {
+        self.signal(signal).await;
+        let (rest, complaints) = self.ended().await;
         assert_eq!(rest, "stopped\n", "{complaints}");
         // Nothing broke, and nothing had to be given up.
         for bad in ["panicked", "in time", "TimedOut"] {

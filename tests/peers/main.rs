@@ -5,4 +5,5 @@ mod support;
 
 mod curl;
 mod example;
+mod graceful;
 mod node;
