@@ -6,4 +6,5 @@ mod support;
 mod curl;
 mod example;
 mod graceful;
+mod haproxy;
 mod node;
