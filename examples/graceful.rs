@@ -12,11 +12,12 @@
 //!
 //! 1. It says that it is about to stop. `GET /ready` is answered with 503, and so is whoever asks for a
 //!    session. Those that are open are told to stop.
-//! 2. It accepts connections for the time of `--notice` all the same. Load balancers still send
-//!    requests until they have looked at `/ready`, and try one that is answered with 503 elsewhere. To
-//!    close the listener at once is worse: it resets connections that wait to be accepted, and the
-//!    graceful shutdown closes those that are accepted and have not sent a request: whoever has just
-//!    sent one there cannot know what became of it.
+//! 2. It accepts connections for the time of `--notice` all the same. Until a load balancer has looked
+//!    at `/ready` it sends requests, and one that is answered with 503 it can try elsewhere, whatever
+//!    the request is. If the listener were closed at once, connections that wait to be accepted would
+//!    be reset, and those that have not sent a request yet are closed by the graceful shutdown: who has
+//!    just sent one cannot know what became of it, and may not repeat it. HAProxy says 502 then, unless
+//!    it is told to `retry-on empty-response`.
 //! 3. It closes the listener, so that a successor can have the port, and the connections, in order.
 //!    Sessions go on.
 //! 4. When the last session has ended, or at the `--deadline`, it says what became of them, and exits.

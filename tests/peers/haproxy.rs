@@ -12,18 +12,16 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     process::{Child, ChildStderr},
+    sync::Semaphore,
     task::JoinSet,
 };
-
-/// Longer than the test takes: no session is cut by the time.
-const DEADLINE: &[&str] = &["--notice", "1", "--deadline", "300"];
 
 /// HAProxy as a process, between a port of its own and servers that come and go.
 struct Haproxy {
@@ -34,11 +32,12 @@ struct Haproxy {
 }
 
 impl Haproxy {
-    async fn start(name: &str, servers: &[(&str, &Example)]) -> Self {
+    async fn start(servers: &[(&str, &Example)]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
         let address = listener.local_addr().expect("bound");
         // Short: the path of a socket has a hundred characters.
-        let directory = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let name = format!("tower-upgrade-{}", address.port());
+        let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).expect("a directory for temporary files");
 
         let servers: String = servers
@@ -48,6 +47,7 @@ impl Haproxy {
         // The listening socket is its standard input: nobody has to guess a free port.
         let config = format!(
             "global
+    nbthread 1
     stats socket unix@{admin} level admin
 defaults
     mode http
@@ -160,7 +160,7 @@ impl Drop for Haproxy {
 struct Clients {
     tasks: JoinSet<()>,
     enough: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
+    served: Arc<Semaphore>,
 }
 
 impl Clients {
@@ -168,7 +168,7 @@ impl Clients {
         let mut clients = Self {
             tasks: JoinSet::new(),
             enough: Arc::default(),
-            served: Arc::default(),
+            served: Arc::new(Semaphore::new(0)),
         };
         for protocol in ["echo", "stubborn", "echo", "stubborn"] {
             let haproxy = Arc::clone(haproxy);
@@ -178,7 +178,7 @@ impl Clients {
                     // Whatever happens behind: it is let in.
                     let (peer, server) = haproxy.open(protocol).await;
                     talk(peer, protocol, &server).await;
-                    served.fetch_add(1, Ordering::Relaxed);
+                    served.add_permits(1);
                 }
             });
         }
@@ -186,14 +186,12 @@ impl Clients {
     }
 
     /// Waits until they have had so many sessions more.
-    async fn go_on(&mut self, sessions: usize) {
-        let goal = self.served.load(Ordering::Relaxed) + sessions;
-        while self.served.load(Ordering::Relaxed) < goal {
-            // None of them ends before it is told to: it has failed.
-            if let Some(failed) = self.tasks.try_join_next() {
-                failed.expect("a client is served");
-            }
-            tokio::task::yield_now().await;
+    async fn go_on(&mut self, sessions: u32) {
+        self.served.forget_permits(usize::MAX);
+        tokio::select! {
+            served = self.served.acquire_many(sessions) => served.expect("never closed").forget(),
+            // None of them ends before it is told to.
+            Some(failed) = self.tasks.join_next() => failed.expect("a client is served"),
         }
     }
 
@@ -217,12 +215,13 @@ async fn talk(mut peer: Peer<TcpStream>, protocol: &str, server: &str) {
     assert!(seen == word || is_told, "{protocol} on {server}: {seen:?}");
 }
 
-#[tokio::test]
-async fn a_rolling_restart_fails_no_client() {
-    let start = || Example::start("graceful", DEADLINE);
+async fn restart_both(notice: &str) {
+    // The deadline is longer than the test takes: no session is cut by the time.
+    let args = ["--notice", notice, "--deadline", "300"];
+    let start = || Example::start("graceful", &args);
     let mut servers = [("a", start().await), ("b", start().await)];
     let names = servers.each_ref().map(|(name, server)| (*name, server));
-    let haproxy = Arc::new(Haproxy::start("rolling", &names).await);
+    let haproxy = Arc::new(Haproxy::start(&names).await);
     for (name, _) in &servers {
         haproxy.sees(name, "UP").await;
     }
@@ -269,4 +268,15 @@ async fn a_rolling_restart_fails_no_client() {
     }
 
     clients.finish().await;
+}
+
+#[tokio::test]
+async fn a_rolling_restart_fails_no_client() {
+    restart_both("1").await;
+}
+
+// With no notice it takes a load balancer that repeats requests which nobody has answered.
+#[tokio::test]
+async fn a_rolling_restart_at_once_fails_no_client() {
+    restart_both("0").await;
 }
