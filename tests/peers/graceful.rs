@@ -106,7 +106,8 @@ async fn talk(mut peer: Peer<TcpStream>) {
 #[tokio::test]
 async fn a_thousand_sessions_end() {
     rlimit::increase_nofile_limit(4096).expect("a limit");
-    let server = Example::start("graceful", &["--notice", "0"]).await;
+    // The deadline is longer than the test takes: they end because they are told to.
+    let server = Example::start("graceful", &["--notice", "0", "--deadline", "300"]).await;
     let mut open_peers = Vec::new();
     for _ in 0..1000 {
         open_peers.push(open(&server, "echo").await);
