@@ -101,7 +101,7 @@ async fn main() -> Result<(), BoxError> {
 
     // 1. `is_draining` from here on.
     let deadline = Instant::now() + args.deadline;
-    let draining = tokio::spawn(async move { sessions.drain(args.deadline).await });
+    let draining = sessions.drain(args.deadline);
     // 2.
     let noticed = deadline.min(Instant::now() + args.notice);
     let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
@@ -110,7 +110,7 @@ async fn main() -> Result<(), BoxError> {
     drop(listener);
     let _ = timeout_at(deadline + LAST_STEPS, connections.shutdown()).await;
     // 4.
-    println!("{}", draining.await?);
+    println!("{}", draining.await);
     Ok(())
 }
 

@@ -21,7 +21,7 @@
 //! ```no_run
 //! use axum::{Router, routing::get};
 //! use std::time::Duration;
-//! use tokio::{io::AsyncWriteExt as _, sync::oneshot};
+//! use tokio::io::AsyncWriteExt as _;
 //! use tower_upgrade::{Session, Sessions, UpgradeLayer, copy, handler_fn};
 //!
 //! # #[tokio::main]
@@ -40,16 +40,18 @@
 //!     .route("/", get(|| async { "index" }))
 //!     .layer(UpgradeLayer::new().sessions(sessions.clone()).protocol("echo", echo));
 //!
-//! let (drained, report) = oneshot::channel();
-//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-//! axum::serve(listener, app)
-//!     .with_graceful_shutdown(async move {
+//! let limit = Duration::from_secs(30);
+//! let stop = {
+//!     let sessions = sessions.clone();
+//!     async move {
 //!         let _ = tokio::signal::ctrl_c().await;
-//!         // The server stops accepting as soon as this future is done.
-//!         tokio::spawn(async move { drained.send(sessions.drain(Duration::from_secs(30)).await) });
-//!     })
-//!     .await?;
-//! println!("{}", report.await?);
+//!         // The drain begins here. The server stops accepting as soon as this future is done.
+//!         drop(sessions.drain(limit));
+//!     }
+//! };
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+//! println!("{}", sessions.drain(limit).await);
 //! # Ok(())
 //! # }
 //! ```

@@ -68,9 +68,6 @@ impl fmt::Display for DrainReport {
             aborted,
             left,
         } = self;
-        write!(
-            f,
-            "{ended} sessions ended, {aborted} were aborted, {left} are left"
-        )
+        write!(f, "{ended} sessions ended, {aborted} aborted, {left} left")
     }
 }

@@ -121,18 +121,25 @@ impl Sessions {
     /// [stop](crate::Session::stop), waits for them, and drops the handlers that have not ended by the
     /// deadline.
     ///
-    /// A request that is being decided counts as a session: if its handler accepts in time, its session
-    /// starts and is told to stop at once; at the deadline it is refused. When the deadline has passed,
-    /// connections have up to a second more to be shut down. No session is let in again.
+    /// It begins when it is called; the future only waits. A request that is being decided counts as a
+    /// session: if its handler accepts in time, its session starts and is told to stop at once; at the
+    /// deadline it is refused. When the deadline has passed, connections have up to a second more to be
+    /// shut down. No session is let in again.
     ///
     /// With several calls the earliest deadline holds.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, what it has begun goes on: no session is let in, and those that
-    /// are open end by the deadline.
-    pub async fn drain(&self, timeout: Duration) -> DrainReport {
+    /// If the future is dropped, what was begun goes on: no session is let in, and those that are open
+    /// end by the deadline.
+    #[must_use = "it has begun, and the future waits for its end"]
+    pub fn drain(&self, timeout: Duration) -> impl Future<Output = DrainReport> + Send + use<> {
         let deadline = self.begin_drain(deadline(timeout));
+        let sessions = self.clone();
+        async move { sessions.wait_for_all(deadline + Drain::LAST_STEPS).await }
+    }
+
+    async fn wait_for_all(&self, patience: Instant) -> DrainReport {
         let all_ended = async {
             loop {
                 let mut changed = std::pin::pin!(self.registry.changed.notified());
@@ -144,7 +151,6 @@ impl Sessions {
                 changed.await;
             }
         };
-        let patience = deadline + Drain::LAST_STEPS;
         let _ = tokio::time::timeout_at(patience, all_ended).await;
         let open = self.open();
         let report = open.drain.as_ref().map(Drain::report);

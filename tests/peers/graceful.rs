@@ -39,7 +39,7 @@ async fn end<Io: AnyIo>(server: Example, mut cooperative: Peer<Io>, mut stubborn
     // Its handler was dropped, and its connection still ends in order.
     stubborn.expect_end().await;
     let (said, complaints) = server.ended().await;
-    assert_eq!(said, "1 sessions ended, 1 were aborted, 0 are left\n");
+    assert_eq!(said, "1 sessions ended, 1 aborted, 0 left\n");
     assert_eq!(complaints, "");
 }
 
@@ -124,6 +124,6 @@ async fn a_thousand_sessions_end() {
     server.signal("TERM").await;
     soon(peers.join_all()).await;
     let (said, complaints) = server.ended().await;
-    assert_eq!(said, "1000 sessions ended, 0 were aborted, 0 are left\n");
+    assert_eq!(said, "1000 sessions ended, 0 aborted, 0 left\n");
     assert_eq!(complaints, "");
 }

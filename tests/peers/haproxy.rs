@@ -254,7 +254,7 @@ async fn restart_both(notice: &str) {
         let old = std::mem::replace(server, start().await);
         let (said, complaints) = old.ended().await;
         assert!(
-            said.ends_with(" sessions ended, 0 were aborted, 0 are left\n"),
+            said.ends_with(" sessions ended, 0 aborted, 0 left\n"),
             "{said}"
         );
         assert!(!complaints.contains("panicked"), "{complaints}");

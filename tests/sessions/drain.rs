@@ -100,10 +100,7 @@ async fn a_session_that_ignores_the_signal_is_aborted_at_the_deadline() {
     let start = Instant::now();
     let drained = sessions.drain(secs(30)).await;
     assert_eq!(drained, report(1, 1, 0));
-    assert_eq!(
-        drained.to_string(),
-        "1 sessions ended, 1 were aborted, 0 are left"
-    );
+    assert_eq!(drained.to_string(), "1 sessions ended, 1 aborted, 0 left");
     assert_eq!(start.elapsed(), secs(30));
     assert_eq!(peer.await.expect("no panic"), "bye");
     // Its connection was shut down before the drain was over.
