@@ -15,7 +15,11 @@ use crate::{
     negotiate::switch::{self, Switch},
     rejection::Rejection,
     request::{UpgradeKind, UpgradeRequest},
-    session::{guard::Permit, state::State, task},
+    session::{
+        guard::{Admitted, Permit},
+        state::State,
+        task,
+    },
     time::Settings,
     trace::{self, SessionSpan},
 };
@@ -241,7 +245,7 @@ impl PendingSession {
     pub(crate) fn new(
         speak: Speak,
         request: UpgradeRequest,
-        mut permit: Option<Permit>,
+        admitted: Option<Admitted>,
         keep_request: bool,
         switch: Switch,
         gate: &Gate,
@@ -252,13 +256,11 @@ impl PendingSession {
         let state = Arc::new(State::new(
             request.kind,
             request.protocol,
-            permit.as_ref().and_then(Permit::peer),
+            admitted.as_ref().and_then(|admitted| admitted.peer),
             request.labels,
             settings.idle_timeout().is_some(),
         ));
-        if let Some(permit) = &mut permit {
-            permit.enter(&state);
-        }
+        let permit = admitted.map(|admitted| admitted.permit.enter(&state));
         let session = Accepted {
             speak,
             span: SessionSpan::new(&state),

@@ -6,7 +6,7 @@ use crate::{
     commit::{Gate, PendingSession},
     linger, metrics,
     negotiate::switch::{self, Switch},
-    session::guard::Permit,
+    session::guard::Admitted,
     time::{Settings, within},
     trace,
 };
@@ -28,8 +28,8 @@ pub(crate) async fn decide<H: ProtocolHandler>(
     mut request: UpgradeRequest,
     gate: Gate,
 ) -> Response<ErasedBody> {
-    let permit = match admit(gate.settings(), &request.parts) {
-        Ok(permit) => permit,
+    let admitted = match admit(gate.settings(), &request.parts) {
+        Ok(admitted) => admitted,
         Err(rejection) => return conclude(Err(rejection), request, None, gate).await,
     };
     let timer = metrics::Timer::start();
@@ -38,7 +38,7 @@ pub(crate) async fn decide<H: ProtocolHandler>(
         let accept = async { H::accept(&handler, &mut request).await };
         let accept = AssertUnwindSafe(accept).catch_unwind();
         let accept = within(gate.settings().accept_timeout(), accept);
-        unless_drained(permit.as_ref(), accept).await
+        unless_drained(admitted.as_ref(), accept).await
     };
     metrics::decided(timer, &request.labels);
     let decision = match decision {
@@ -50,11 +50,11 @@ pub(crate) async fn decide<H: ProtocolHandler>(
         )),
         Err(rejection) => Err(rejection),
     };
-    conclude(decision, request, permit, gate).await
+    conclude(decision, request, admitted, gate).await
 }
 
 /// Asks the registry, if there is one.
-fn admit(settings: &Settings, request: &Parts) -> Result<Option<Permit>, Rejection> {
+fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
     let Some(sessions) = &settings.sessions else {
         return Ok(None);
     };
@@ -66,13 +66,13 @@ fn admit(settings: &Settings, request: &Parts) -> Result<Option<Permit>, Rejecti
 
 /// Waits for a decision no longer than a drain does.
 async fn unless_drained<F: Future>(
-    permit: Option<&Permit>,
+    admitted: Option<&Admitted>,
     decision: F,
 ) -> Result<F::Output, Rejection> {
-    let Some(permit) = permit else {
+    let Some(admitted) = admitted else {
         return Ok(decision.await);
     };
-    let drained = permit.sessions().drained();
+    let drained = admitted.permit.sessions().drained();
     match select(std::pin::pin!(decision), std::pin::pin!(drained)).await {
         Either::Left((decision, _)) => Ok(decision),
         Either::Right(((), _)) => Err(Sessions::stopping()),
@@ -83,16 +83,16 @@ async fn unless_drained<F: Future>(
 async fn conclude(
     decision: Result<Accept, Rejection>,
     mut request: UpgradeRequest,
-    permit: Option<Permit>,
+    admitted: Option<Admitted>,
     gate: Gate,
 ) -> Response<ErasedBody> {
     match decision {
         Ok(accept) => match request.body.discard(gate.settings().body_limit()).await {
-            Ok(()) => switch(accept, request, permit, &gate),
+            Ok(()) => switch(accept, request, admitted, &gate),
             Err(unread) => close(unread.into(), &request.parts).into_response(),
         },
         Err(rejection) => {
-            drop(permit);
+            drop(admitted);
             let UpgradeRequest {
                 kind, parts, body, ..
             } = request;
@@ -150,7 +150,7 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
 fn switch(
     accept: Accept,
     request: UpgradeRequest,
-    permit: Option<Permit>,
+    admitted: Option<Admitted>,
     gate: &Gate,
 ) -> Response<ErasedBody> {
     let Accept {
@@ -167,7 +167,7 @@ fn switch(
     let mut response = Response::new(ErasedBody::empty());
     *response.status_mut() = switch.status();
     *response.headers_mut() = switch.headers();
-    let pending = PendingSession::new(speak, request, permit, keep_request, switch, gate);
+    let pending = PendingSession::new(speak, request, admitted, keep_request, switch, gate);
     response.extensions_mut().insert(pending);
     response
 }

@@ -13,24 +13,25 @@ use std::{
 /// The right to one session. Dropped, it is given back.
 pub(crate) struct Permit {
     sessions: Sessions,
-    peer: Option<SocketAddr>,
     state: Option<SessionId>,
     was_aborted: bool,
     _key: Option<KeyPermit>,
+}
+
+/// A request that was let in.
+pub(crate) struct Admitted {
+    pub(crate) permit: Permit,
+    /// The client's address, as far as the server left it.
+    pub(crate) peer: Option<SocketAddr>,
 }
 
 /// The right to one session of its key.
 pub(super) type KeyPermit = Box<dyn Any + Send + Sync>;
 
 impl Permit {
-    pub(super) fn new(
-        sessions: Sessions,
-        key: Option<KeyPermit>,
-        peer: Option<SocketAddr>,
-    ) -> Self {
+    pub(super) fn new(sessions: Sessions, key: Option<KeyPermit>) -> Self {
         Self {
             sessions,
-            peer,
             state: None,
             was_aborted: false,
             _key: key,
@@ -41,15 +42,11 @@ impl Permit {
         &self.sessions
     }
 
-    /// The client's address, as far as the server left it.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.peer
-    }
-
     /// The handler has accepted: the session gets its entry.
-    pub(crate) fn enter(&mut self, state: &Arc<State>) {
+    pub(crate) fn enter(mut self, state: &Arc<State>) -> Self {
         self.state = Some(state.id);
         self.sessions.enter(Arc::clone(state));
+        self
     }
 
     /// The session did not end by itself.

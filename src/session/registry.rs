@@ -2,7 +2,7 @@
 
 use super::{
     drain::{Drain, DrainReport},
-    guard::{KeyLimit, Permit},
+    guard::{Admitted, KeyLimit, Permit},
     state::{SessionId, State},
 };
 use crate::{Protocol, Rejection, UpgradeKind};
@@ -197,7 +197,7 @@ impl Sessions {
     }
 
     /// Lets a request in, if there is room. Users' functions are asked about it, and they may panic.
-    pub(crate) fn admit(&self, request: &Parts) -> Result<Permit, Rejection> {
+    pub(crate) fn admit(&self, request: &Parts) -> Result<Admitted, Rejection> {
         let peer = (self.registry.peer)(&request.extensions);
         let key = match &self.registry.key_limit {
             Some(limit) => Arc::clone(limit).admit(request),
@@ -212,7 +212,10 @@ impl Sessions {
         }
         let key = key.map_err(|_| unavailable("there are too many sessions of this client"))?;
         open.admitted += 1;
-        Ok(Permit::new(self.clone(), key, peer))
+        Ok(Admitted {
+            permit: Permit::new(self.clone(), key),
+            peer,
+        })
     }
 
     /// The refusal of a server that is draining.

@@ -12,7 +12,7 @@ use crate::{
     commit::{Accepted, HeldUpgrade},
     handler::Speaking,
     linger, metrics,
-    time::{OnClose, within},
+    time::{Settings, within},
     trace,
 };
 use futures_util::FutureExt as _;
@@ -24,7 +24,6 @@ use std::{
     sync::Arc,
     task::Poll,
     thread,
-    time::Duration,
 };
 
 /// Starts a session whose switch is about to leave.
@@ -38,12 +37,11 @@ pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
 /// their own, which are there only while they last.
 async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     let mut end = End::of(&mut accepted);
-    let state = Arc::clone(&end.state);
-    metrics::opened(&state.labels);
-    let mut watch = Watch::new(&accepted.settings, &state);
+    metrics::opened(&end.state.labels);
+    let mut watch = Watch::default();
 
     let handshake = within(accepted.settings.handshake_timeout(), upgrade);
-    let io = match unless_overdue(&mut watch, &state, Box::pin(handshake)).await {
+    let io = match unless_overdue(&mut watch, &end, Box::pin(handshake)).await {
         Ok(Some(Ok(io))) => io,
         Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error)),
         Ok(None) => {
@@ -57,7 +55,7 @@ async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     let ended = match start(accepted, io) {
         Ok(speaking) => {
             let speaking = AssertUnwindSafe(speaking).catch_unwind();
-            unless_overdue(&mut watch, &state, speaking).await
+            unless_overdue(&mut watch, &end, speaking).await
         }
         Err(panic) => Ok(Err(panic)),
     };
@@ -69,13 +67,13 @@ async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
 /// Waits for a future, which is dropped when the session is overdue.
 async fn unless_overdue<F: Future>(
     watch: &mut Watch,
-    state: &State,
+    end: &End,
     future: F,
 ) -> Result<F::Output, Overdue> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => watch.poll(cx, state).map(Err),
+        Poll::Pending => watch.poll(cx, &end.state, &end.settings).map(Err),
     })
     .await
 }
@@ -106,8 +104,7 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
 struct End {
     state: Arc<State>,
     permit: Option<Permit>,
-    on_close: Option<OnClose>,
-    shutdown_timeout: Duration,
+    settings: Arc<Settings>,
 }
 
 type Ended = Result<Result<Result<(), BoxError>, Box<dyn Any + Send>>, Overdue>;
@@ -117,8 +114,7 @@ impl End {
         Self {
             state: Arc::clone(&accepted.state),
             permit: accepted.permit.take(),
-            on_close: accepted.settings.on_close.clone(),
-            shutdown_timeout: accepted.settings.shutdown_timeout(),
+            settings: Arc::clone(&accepted.settings),
         }
     }
 
@@ -151,7 +147,7 @@ impl End {
         };
         trace::closed(&closed);
         metrics::closed(&state.labels, &closed);
-        if let Some(on_close) = &self.on_close {
+        if let Some(on_close) = &self.settings.on_close {
             // A user's function, and the connection is still to be shut down.
             let called = panic::catch_unwind(AssertUnwindSafe(|| on_close(&closed)));
             if let Err(panic) = called {
@@ -164,6 +160,7 @@ impl End {
     /// by now.
     async fn close(mut self, reason: CloseReason) {
         let is_aborted = matches!(reason, CloseReason::Aborted);
+        let timeout = self.settings.shutdown_timeout();
         self.report(reason);
         let mut home = poll_fn(|cx| self.state.poll_home(cx));
         let io = match (&mut home).now_or_never() {
@@ -173,15 +170,15 @@ impl End {
                 // woken, and gets an error. What it does not let go of ends with it.
                 self.state.revoke();
                 self.permit = None;
-                within(self.shutdown_timeout, home).await.flatten()
+                within(timeout, home).await.flatten()
             }
         };
         match io {
             // Nobody waits any longer for what the peer still sends.
             Some(mut io) if is_aborted => {
-                linger::shut_down(&mut io, self.shutdown_timeout).await;
+                linger::shut_down(&mut io, timeout).await;
             }
-            Some(io) => linger::close(io, self.shutdown_timeout).await,
+            Some(io) => linger::close(io, timeout).await,
             None => {}
         }
     }

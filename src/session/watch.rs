@@ -11,12 +11,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Watches over a session: for the order to stop, its idleness and its age. It has no timer until
 /// there is something to wait for, and does not touch it when bytes go by.
+#[derive(Default)]
 pub(crate) struct Watch {
     timer: Option<Pin<Box<Sleep>>>,
-    idle: Option<Duration>,
-    lifetime: Option<Instant>,
-    /// How long a handler that is told to stop has for it.
-    grace: Duration,
     is_too_old: bool,
 }
 
@@ -28,27 +25,20 @@ pub(crate) enum Overdue {
 }
 
 impl Watch {
-    pub(crate) fn new(settings: &Settings, state: &State) -> Self {
-        Self {
-            timer: None,
-            idle: settings.idle_timeout(),
-            lifetime: settings
-                .lifetime()
-                .and_then(|lifetime| state.started().checked_add(lifetime)),
-            grace: settings.shutdown_timeout(),
-            is_too_old: false,
-        }
-    }
-
     /// Whether the session was told to stop for its age.
     pub(crate) fn is_too_old(&self) -> bool {
         self.is_too_old
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, state: &State) -> Poll<Overdue> {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        state: &State,
+        settings: &Settings,
+    ) -> Poll<Overdue> {
         state.register_task(cx);
         loop {
-            let Some((at, _)) = self.next(state) else {
+            let Some((at, _)) = self.next(state, settings) else {
                 return Poll::Pending;
             };
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -57,12 +47,12 @@ impl Watch {
                 timer.as_mut().reset(at);
             }
             ready!(timer.as_mut().poll(cx));
-            match self.next(state) {
+            match self.next(state, settings) {
                 Some((at, event)) if at <= Instant::now() => match event {
                     Event::Overdue(overdue) => return Poll::Ready(overdue),
                     Event::TooOld => {
                         self.is_too_old = true;
-                        let deadline = Instant::now().checked_add(self.grace);
+                        let deadline = Instant::now().checked_add(settings.shutdown_timeout());
                         state.stop_by(deadline.unwrap_or_else(far_future));
                     }
                 },
@@ -72,10 +62,11 @@ impl Watch {
     }
 
     /// What comes next, and when.
-    fn next(&self, state: &State) -> Option<(Instant, Event)> {
-        let idle = self.idle.zip(state.active());
+    fn next(&self, state: &State, settings: &Settings) -> Option<(Instant, Event)> {
+        let idle = settings.idle_timeout().zip(state.active());
         let idle = idle.and_then(|(idle, active)| active.checked_add(idle));
-        let too_old = self.lifetime.filter(|_| !self.is_too_old);
+        let lifetime = settings.lifetime().filter(|_| !self.is_too_old);
+        let too_old = lifetime.and_then(|lifetime| state.started().checked_add(lifetime));
         [
             state
                 .stops_by()
