@@ -42,7 +42,7 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::{BoxError, Session, Sessions, UpgradeLayer, copy, handler_fn};
 
 /// How long connections may take to end after the deadline. `Sessions::drain` gives them as much.
-const LAST_STEPS: Duration = Duration::from_secs(1);
+const LAST_STEPS: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {

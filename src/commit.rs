@@ -7,7 +7,7 @@
 //! is the switch (101, or any 2xx to a CONNECT) and still carries the session.
 
 use crate::{
-    BoxError, PendingUpgrade, Upgraded,
+    BoxError, PendingUpgrade, Sessions, Upgraded,
     body::ResponseBody,
     box_io::BoxIo,
     handler::{BoxFuture, Speak},
@@ -162,19 +162,20 @@ impl Outermost {
             // To an HTTP/1.0 client hyper would say `keep-alive` in a later version's response.
             *response.version_mut() = self.version;
         }
+        // A 101 switches nothing but an `Upgrade`; to a CONNECT it must not leave even so.
         let switches = switch::switches(self.kind, response.status());
         let pending = response
             .extensions_mut()
             .remove::<PendingSession>()
             .and_then(|pending| pending.claim(&self.gate));
         if let (true, Some(pending), Some(upgrade)) = (switches, pending, upgrade) {
-            pending.switch.enforce(response.headers_mut());
-            task::spawn(pending, upgrade);
-            return response.map(|_| ResponseBody::default());
-        }
-
-        // A 101 switches nothing but an `Upgrade`; it must not leave even so.
-        if switches || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            if !pending.is_late() {
+                pending.switch.enforce(response.headers_mut());
+                task::spawn(pending, upgrade);
+                return response.map(|_| ResponseBody::default());
+            }
+            response = Sessions::stopping().into_response().map(ResponseBody::own);
+        } else if switches || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let was_made = switch.is_some();
             trace::no_session(response.status(), was_made);
             response = self
@@ -239,6 +240,14 @@ pub(crate) struct Accepted {
     pub(crate) settings: Arc<Settings>,
     switch: Switch,
     slot: Arc<Mutex<Slot>>,
+}
+
+impl Accepted {
+    /// Whether a drain is over: then nobody would wait for this session.
+    fn is_late(&self) -> bool {
+        let permit = self.permit.as_ref();
+        permit.is_some_and(|permit| permit.sessions().is_drained())
+    }
 }
 
 impl PendingSession {

@@ -64,7 +64,7 @@ fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejec
     }
 }
 
-/// Waits for a decision no longer than a drain does.
+/// Waits for a decision, or for the request, no longer than a drain does.
 async fn unless_drained<F: Future>(
     admitted: Option<&Admitted>,
     decision: F,
@@ -72,7 +72,8 @@ async fn unless_drained<F: Future>(
     let Some(admitted) = admitted else {
         return Ok(decision.await);
     };
-    let drained = admitted.permit.sessions().drained();
+    // Not bound by the budget of the task: who always spends it would keep the timer from firing.
+    let drained = tokio::task::unconstrained(admitted.permit.sessions().drained());
     match select(std::pin::pin!(decision), std::pin::pin!(drained)).await {
         Either::Left((decision, _)) => Ok(decision),
         Either::Right(((), _)) => Err(Sessions::stopping()),
@@ -87,10 +88,14 @@ async fn conclude(
     gate: Gate,
 ) -> Response<ErasedBody> {
     match decision {
-        Ok(accept) => match request.body.discard(gate.settings().body_limit()).await {
-            Ok(()) => switch(accept, request, admitted, &gate),
-            Err(unread) => close(unread.into(), &request.parts).into_response(),
-        },
+        Ok(accept) => {
+            let discard = request.body.discard(gate.settings().body_limit());
+            match unless_drained(admitted.as_ref(), discard).await {
+                Ok(Ok(())) => switch(accept, request, admitted, &gate),
+                Ok(Err(unread)) => close(unread.into(), &request.parts).into_response(),
+                Err(stopping) => close(stopping, &request.parts).into_response(),
+            }
+        }
         Err(rejection) => {
             drop(admitted);
             let UpgradeRequest {

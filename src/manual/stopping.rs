@@ -13,7 +13,7 @@
 //! 2. **Stop accepting connections**, and shut the open ones down gracefully, *while* the drain goes on. Not
 //!    before it, and then wait: an HTTP/2 connection is there for as long as its sessions. It does not
 //!    matter which of the two begins first.
-//! 3. **Wait for the drain**, which takes no longer than its timeout and one second.
+//! 3. **Wait for the drain**, which takes no longer than its timeout and two seconds.
 //! 4. **Exit.** Print or log the [`DrainReport`](crate::DrainReport).
 //!
 //! With axum:

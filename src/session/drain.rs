@@ -11,7 +11,7 @@ pub(super) struct Drain {
 
 impl Drain {
     /// How long connections may take to be shut down once their handlers were dropped.
-    pub(super) const LAST_STEPS: Duration = Duration::from_secs(1);
+    pub(super) const LAST_STEPS: Duration = Duration::from_secs(2);
 
     pub(super) fn new(deadline: Instant) -> Self {
         Self {

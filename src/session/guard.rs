@@ -14,7 +14,6 @@ use std::{
 pub(crate) struct Permit {
     sessions: Sessions,
     state: Option<SessionId>,
-    was_aborted: bool,
     _key: Option<KeyPermit>,
 }
 
@@ -33,7 +32,6 @@ impl Permit {
         Self {
             sessions,
             state: None,
-            was_aborted: false,
             _key: key,
         }
     }
@@ -49,15 +47,15 @@ impl Permit {
         self
     }
 
-    /// The session did not end by itself.
-    pub(crate) fn was_aborted(&mut self) {
-        self.was_aborted = true;
+    /// The session's handler is done, or was dropped: a drain counts it.
+    pub(crate) fn count(&self, was_aborted: bool) {
+        self.sessions.count(was_aborted);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.sessions.leave(self.state, self.was_aborted);
+        self.sessions.leave(self.state);
     }
 }
 

@@ -49,8 +49,10 @@ struct Registry {
     key_limit: Option<Arc<dyn KeyLimit>>,
     peer: PeerOf,
     open: Mutex<Open>,
-    /// A session has ended, or a drain has begun.
-    changed: Notify,
+    /// A drain has begun, or its deadline was brought forward.
+    draining: Notify,
+    /// The last session has ended while a drain goes on.
+    emptied: Notify,
 }
 
 #[derive(Default)]
@@ -123,8 +125,8 @@ impl Sessions {
     ///
     /// It begins when it is called; the future only waits. A request that is being decided counts as a
     /// session: if its handler accepts in time, its session starts and is told to stop at once; at the
-    /// deadline it is refused. When the deadline has passed, connections have up to a second more to be
-    /// shut down. No session is let in again.
+    /// deadline it is refused. When the deadline has passed, connections have up to two seconds more to
+    /// be shut down. No session is let in again. A handler that blocks its thread cannot be dropped.
     ///
     /// With several calls the earliest deadline holds.
     ///
@@ -142,13 +144,13 @@ impl Sessions {
     async fn wait_for_all(&self, patience: Instant) -> DrainReport {
         let all_ended = async {
             loop {
-                let mut changed = std::pin::pin!(self.registry.changed.notified());
+                let mut emptied = std::pin::pin!(self.registry.emptied.notified());
                 // Before the look at it: a change in between is not missed.
-                changed.as_mut().enable();
+                emptied.as_mut().enable();
                 if self.is_empty() {
                     return;
                 }
-                changed.await;
+                emptied.await;
             }
         };
         let _ = tokio::time::timeout_at(patience, all_ended).await;
@@ -174,14 +176,14 @@ impl Sessions {
         for state in accepted {
             state.stop_by(deadline);
         }
-        self.registry.changed.notify_waiters();
+        self.registry.draining.notify_waiters();
         deadline
     }
 
     /// Waits until a drain's deadline has passed.
     pub(crate) async fn drained(&self) {
         loop {
-            let mut changed = std::pin::pin!(self.registry.changed.notified());
+            let mut changed = std::pin::pin!(self.registry.draining.notified());
             changed.as_mut().enable();
             let deadline = self.open().drain.as_ref().map(Drain::deadline);
             match deadline {
@@ -235,18 +237,30 @@ impl Sessions {
     }
 
     /// The session has ended, or there never was one.
-    pub(super) fn leave(&self, state: Option<SessionId>, was_aborted: bool) {
+    pub(super) fn leave(&self, state: Option<SessionId>) {
         let mut open = self.open();
         open.admitted -= 1;
         let state = state.and_then(|id| open.accepted.remove(&id));
-        if let (Some(_), Some(drain)) = (&state, &mut open.drain) {
+        let is_last = open.admitted == 0 && open.drain.is_some();
+        drop(open);
+        drop(state);
+        if is_last {
+            self.registry.emptied.notify_waiters();
+        }
+    }
+
+    /// The handler of a session is done, or was dropped.
+    pub(super) fn count(&self, was_aborted: bool) {
+        if let Some(drain) = &mut self.open().drain {
             drain.count(was_aborted);
         }
-        let is_awaited = open.drain.is_some();
-        drop(open);
-        if is_awaited {
-            self.registry.changed.notify_waiters();
-        }
+    }
+
+    /// Whether a drain's deadline has passed.
+    pub(crate) fn is_drained(&self) -> bool {
+        let open = self.open();
+        let deadline = open.drain.as_ref().map(Drain::deadline);
+        deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -352,7 +366,8 @@ impl SessionsBuilder {
                 key_limit: self.key_limit,
                 peer: self.peer,
                 open: Mutex::default(),
-                changed: Notify::new(),
+                draining: Notify::new(),
+                emptied: Notify::new(),
             }),
         }
     }
@@ -399,7 +414,7 @@ impl SessionInfo {
     /// How long ago its handler accepted.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.state.started().elapsed()
+        self.state.accepted().elapsed()
     }
 
     /// How many bytes its handler has read.

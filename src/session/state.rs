@@ -51,16 +51,19 @@ pub(crate) struct State {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) labels: Labels,
-    started: Instant,
+    accepted: Instant,
+    /// When its IO came, in milliseconds from there.
+    switched: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
-    /// When a byte last went either way, in milliseconds from the start. Nobody looks at the clock
+    /// When a byte last went either way, in the same way. Nobody looks at the clock
     /// for it unless there is an idle timeout.
     active: Option<AtomicU64>,
     stop: Stop,
     /// Of the session's task, which waits for its IO to come home, and for the order to stop.
     task: AtomicWaker,
     home: Mutex<Home>,
+    is_taken: AtomicBool,
     is_over: AtomicBool,
     /// Of whoever reads, and of whoever writes: it may be another task.
     reader: AtomicWaker,
@@ -68,12 +71,12 @@ pub(crate) struct State {
 }
 
 struct Stop {
-    /// When the handler has to be done, in nanoseconds from the start: the earliest of all orders.
+    /// When the handler has to be done, in nanoseconds from its acceptance: the earliest of all orders.
     deadline: AtomicU64,
     ordered: Notify,
 }
 
-/// No order to stop.
+/// No such time.
 const NEVER: u64 = u64::MAX;
 
 /// Where the IO of a session is.
@@ -100,7 +103,8 @@ impl State {
             protocol,
             peer,
             labels,
-            started: Instant::now(),
+            accepted: Instant::now(),
+            switched: AtomicU64::new(NEVER),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             active: has_idle_timeout.then(AtomicU64::default),
@@ -110,14 +114,37 @@ impl State {
             },
             task: AtomicWaker::new(),
             home: Mutex::new(Home::Away),
+            is_taken: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         }
     }
 
-    pub(crate) fn started(&self) -> Instant {
-        self.started
+    pub(crate) fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
+    /// The IO has come: from here on its time counts.
+    pub(crate) fn switch(&self) {
+        let now = self.now();
+        self.switched.store(now, Ordering::Relaxed);
+        if let Some(active) = &self.active {
+            active.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// When its IO came, if it has.
+    pub(crate) fn switched(&self) -> Option<Instant> {
+        match self.switched.load(Ordering::Relaxed) {
+            NEVER => None,
+            millis => Some(self.accepted + Duration::from_millis(millis)),
+        }
+    }
+
+    /// In milliseconds from its acceptance.
+    fn now(&self) -> u64 {
+        self.accepted.elapsed().as_millis() as u64
     }
 
     pub(crate) fn bytes_read(&self) -> u64 {
@@ -156,7 +183,7 @@ impl State {
             Poll::Ready(bytes) => {
                 count.fetch_add(bytes as u64, Ordering::Relaxed);
                 if let Some(active) = &self.active {
-                    active.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+                    active.store(self.now(), Ordering::Relaxed);
                 }
             }
             Poll::Pending => {
@@ -175,20 +202,31 @@ impl State {
         }
     }
 
-    /// When a byte last went either way, if anybody wants to know.
+    /// When a byte last went either way, if anybody wants to know, and as long as it can be known.
     pub(crate) fn active(&self) -> Option<Instant> {
         let active = self.active.as_ref()?;
-        Some(self.started + Duration::from_millis(active.load(Ordering::Relaxed)))
+        let is_ours = !self.is_taken.load(Ordering::Relaxed);
+        is_ours.then(|| self.accepted + Duration::from_millis(active.load(Ordering::Relaxed)))
     }
 
-    /// The IO comes back to be shut down in order.
+    /// The IO comes back to be shut down in order. If nobody waits for it any more it is dropped.
     pub(crate) fn bring_home(&self, io: BoxIo) {
-        *self.home() = Home::Back(io);
+        let mut home = self.home();
+        let late = match *home {
+            Home::Away => {
+                *home = Home::Back(io);
+                None
+            }
+            Home::Back(_) | Home::Taken => Some(io),
+        };
+        drop(home);
+        drop(late);
         self.task.wake();
     }
 
-    /// The IO is the handler's for good.
+    /// The IO is the handler's for good, or nobody's: what is done with it is not known from here on.
     pub(crate) fn take_for_good(&self) {
+        self.is_taken.store(true, Ordering::Relaxed);
         *self.home() = Home::Taken;
         self.task.wake();
     }
@@ -224,7 +262,7 @@ impl State {
     /// Tells the handler to stop, and its task to drop it at the deadline. An earlier deadline
     /// stands.
     pub(crate) fn stop_by(&self, deadline: Instant) {
-        let deadline = deadline.saturating_duration_since(self.started).as_nanos();
+        let deadline = deadline.saturating_duration_since(self.accepted).as_nanos();
         let deadline = u64::try_from(deadline).unwrap_or(NEVER - 1);
         self.stop.deadline.fetch_min(deadline, Ordering::AcqRel);
         self.stop.ordered.notify_waiters();
@@ -239,7 +277,7 @@ impl State {
     pub(crate) fn stops_by(&self) -> Option<Instant> {
         match self.stop.deadline.load(Ordering::Acquire) {
             NEVER => None,
-            nanos => Some(self.started + Duration::from_nanos(nanos)),
+            nanos => Some(self.accepted + Duration::from_nanos(nanos)),
         }
     }
 

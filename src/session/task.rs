@@ -40,26 +40,34 @@ async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     metrics::opened(&end.state.labels);
     let mut watch = Watch::default();
 
-    let handshake = within(accepted.settings.handshake_timeout(), upgrade);
-    let io = match unless_overdue(&mut watch, &end, Box::pin(handshake)).await {
+    let handshake = within(end.settings.handshake_timeout(), upgrade);
+    let mut handshake = Box::pin(handshake);
+    let io = match unless_overdue(&mut watch, &end, handshake.as_mut()).await {
         Ok(Some(Ok(io))) => io,
         Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error)),
         Ok(None) => {
             let late = "the switch was not sent in time";
             return end.report(CloseReason::NeverSwitched(late.into()));
         }
-        Err(overdue) => return end.report(reason_of(overdue, &watch)),
+        Err(overdue) => return end.report_overdue(overdue, &watch),
     };
+    drop(handshake);
 
+    end.state.switch();
     trace::switched();
-    let ended = match start(accepted, io) {
-        Ok(speaking) => {
-            let speaking = AssertUnwindSafe(speaking).catch_unwind();
-            unless_overdue(&mut watch, &end, speaking).await
+    let reason = match start(accepted, io) {
+        Ok(mut speaking) => {
+            let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
+            let ended = unless_overdue(&mut watch, &end, ended).await;
+            let reason = end.reason(ended, &watch);
+            // What the handler owns may panic as well.
+            match panic::catch_unwind(AssertUnwindSafe(|| drop(speaking))) {
+                Ok(()) => reason,
+                Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
+            }
         }
-        Err(panic) => Ok(Err(panic)),
+        Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
     };
-    let reason = end.reason(ended, &watch);
     drop(watch);
     Box::pin(end.close(reason)).await;
 }
@@ -76,14 +84,6 @@ async fn unless_overdue<F: Future>(
         Poll::Pending => watch.poll(cx, &end.state, &end.settings).map(Err),
     })
     .await
-}
-
-fn reason_of(overdue: Overdue, watch: &Watch) -> CloseReason {
-    match overdue {
-        Overdue::Idle => CloseReason::Idle,
-        Overdue::Stop if watch.is_too_old() => CloseReason::Lifetime,
-        Overdue::Stop => CloseReason::Aborted,
-    }
 }
 
 /// Starts what was accepted: the handler's part of the session, which may panic on the spot.
@@ -105,6 +105,9 @@ struct End {
     state: Arc<State>,
     permit: Option<Permit>,
     settings: Arc<Settings>,
+    /// Whether the handler was dropped because the time to stop was over.
+    was_dropped: bool,
+    is_reported: bool,
 }
 
 type Ended = Result<Result<Result<(), BoxError>, Box<dyn Any + Send>>, Overdue>;
@@ -115,24 +118,41 @@ impl End {
             state: Arc::clone(&accepted.state),
             permit: accepted.permit.take(),
             settings: Arc::clone(&accepted.settings),
+            was_dropped: false,
+            is_reported: false,
         }
     }
 
-    fn reason(&self, ended: Ended, watch: &Watch) -> CloseReason {
+    fn reason(&mut self, ended: Ended, watch: &Watch) -> CloseReason {
         match ended {
             Ok(Ok(Ok(()))) if watch.is_too_old() => CloseReason::Lifetime,
             Ok(Ok(Ok(()))) if self.state.is_stopping() => CloseReason::Drained,
             Ok(Ok(Ok(()))) => CloseReason::Finished,
             Ok(Ok(Err(error))) => CloseReason::Failed(error),
             Ok(Err(panic)) => CloseReason::Panicked(trace::panic_message(&*panic)),
-            Err(overdue) => reason_of(overdue, watch),
+            Err(overdue) => self.overdue(overdue, watch),
         }
+    }
+
+    fn overdue(&mut self, overdue: Overdue, watch: &Watch) -> CloseReason {
+        self.was_dropped = overdue == Overdue::Stop;
+        match overdue {
+            Overdue::Idle => CloseReason::Idle,
+            Overdue::Stop if watch.is_too_old() => CloseReason::Lifetime,
+            Overdue::Stop => CloseReason::Aborted,
+        }
+    }
+
+    fn report_overdue(&mut self, overdue: Overdue, watch: &Watch) {
+        let reason = self.overdue(overdue, watch);
+        self.report(reason);
     }
 
     /// Says how the session ended.
     fn report(&mut self, reason: CloseReason) {
-        if let (CloseReason::Aborted, Some(permit)) = (&reason, &mut self.permit) {
-            permit.was_aborted();
+        self.is_reported = true;
+        if let Some(permit) = &self.permit {
+            permit.count(self.was_dropped);
         }
         let state = &self.state;
         let closed = Closed {
@@ -141,7 +161,7 @@ impl End {
             protocol: state.protocol.clone(),
             peer: state.peer,
             reason,
-            duration: state.started().elapsed(),
+            duration: state.switched().map(|at| at.elapsed()).unwrap_or_default(),
             bytes_read: state.bytes_read(),
             bytes_written: state.bytes_written(),
         };
@@ -170,7 +190,11 @@ impl End {
                 // woken, and gets an error. What it does not let go of ends with it.
                 self.state.revoke();
                 self.permit = None;
-                within(timeout, home).await.flatten()
+                let io = within(timeout, home).await;
+                if io.is_none() {
+                    self.state.take_for_good();
+                }
+                io.flatten()
             }
         };
         match io {
@@ -180,6 +204,16 @@ impl End {
             }
             Some(io) => linger::close(io, timeout).await,
             None => {}
+        }
+    }
+}
+
+impl Drop for End {
+    /// The runtime shuts down while the session is open.
+    fn drop(&mut self) {
+        if !self.is_reported {
+            self.was_dropped = true;
+            self.report(CloseReason::Aborted);
         }
     }
 }

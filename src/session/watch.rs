@@ -3,7 +3,7 @@
 use super::state::State;
 use crate::time::Settings;
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -38,7 +38,7 @@ impl Watch {
     ) -> Poll<Overdue> {
         state.register_task(cx);
         loop {
-            let Some((at, _)) = self.next(state, settings) else {
+            let Some((at, _)) = next(state, settings) else {
                 return Poll::Pending;
             };
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -46,8 +46,10 @@ impl Watch {
             if timer.deadline() > at || timer.is_elapsed() {
                 timer.as_mut().reset(at);
             }
-            ready!(timer.as_mut().poll(cx));
-            match self.next(state, settings) {
+            // Not bound by the budget of the task: a handler that always spends it would keep the timer
+            // from firing.
+            ready!(pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx));
+            match next(state, settings) {
                 Some((at, event)) if at <= Instant::now() => match event {
                     Event::Overdue(overdue) => return Poll::Ready(overdue),
                     Event::TooOld => {
@@ -60,24 +62,28 @@ impl Watch {
             }
         }
     }
+}
 
-    /// What comes next, and when.
-    fn next(&self, state: &State, settings: &Settings) -> Option<(Instant, Event)> {
-        let idle = settings.idle_timeout().zip(state.active());
-        let idle = idle.and_then(|(idle, active)| active.checked_add(idle));
-        let lifetime = settings.lifetime().filter(|_| !self.is_too_old);
-        let too_old = lifetime.and_then(|lifetime| state.started().checked_add(lifetime));
-        [
-            state
-                .stops_by()
-                .map(|at| (at, Event::Overdue(Overdue::Stop))),
-            idle.map(|at| (at, Event::Overdue(Overdue::Idle))),
-            too_old.map(|at| (at, Event::TooOld)),
-        ]
-        .into_iter()
-        .flatten()
-        .min_by_key(|(at, _)| *at)
-    }
+/// What comes next, and when.
+fn next(state: &State, settings: &Settings) -> Option<(Instant, Event)> {
+    let switched = state.switched();
+    let idle = settings.idle_timeout().filter(|_| switched.is_some());
+    let idle = idle.zip(state.active());
+    let idle = idle.and_then(|(idle, active)| active.checked_add(idle));
+    // Who is told to stop already is not told twice.
+    let lifetime = settings.lifetime().filter(|_| !state.is_stopping());
+    let too_old = lifetime.zip(switched);
+    let too_old = too_old.and_then(|(lifetime, switched)| switched.checked_add(lifetime));
+    [
+        state
+            .stops_by()
+            .map(|at| (at, Event::Overdue(Overdue::Stop))),
+        idle.map(|at| (at, Event::Overdue(Overdue::Idle))),
+        too_old.map(|at| (at, Event::TooOld)),
+    ]
+    .into_iter()
+    .flatten()
+    .min_by_key(|(at, _)| *at)
 }
 
 #[derive(Clone, Copy)]

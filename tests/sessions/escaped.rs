@@ -104,3 +104,34 @@ async fn it_cannot_be_taken_out_any_more() {
     assert_eq!(error.kind(), ErrorKind::NotConnected);
     peer.expect_end().await;
 }
+
+#[tokio::test]
+async fn who_waits_to_write_wakes_as_well() {
+    let (sender, mut waiting) = mpsc::unbounded_channel::<JoinHandle<std::io::Result<()>>>();
+    let leaves = handler_fn(move |session: Session| {
+        let sender = sender.clone();
+        async move {
+            let (reader, mut writer) = tokio::io::split(session.into_io());
+            // More than the way takes, for a peer that does not read.
+            let much = vec![0; 64 * 1024 * 1024];
+            let writing = tokio::spawn(async move { writer.write_all(&much).await });
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            drop(reader);
+            sender.send(writing)?;
+            Ok(())
+        }
+    });
+    let layer = UpgradeLayer::new().protocol("leave", leaves);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("leave", &[])).await;
+    peer.head().await.assert_switched("leave");
+    let writing = soon(waiting.recv()).await.expect("a session");
+    let error = soon(writing).await.expect("no panic");
+    assert_eq!(
+        error.expect_err("it is over").kind(),
+        ErrorKind::NotConnected
+    );
+}

@@ -7,6 +7,7 @@ mod closed;
 
 mod drain;
 mod escaped;
+mod hard;
 mod limits;
 mod permits;
 mod times;

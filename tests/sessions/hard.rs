@@ -1,0 +1,234 @@
+//! Handlers and clients that make it hard to end a session in time.
+
+use crate::{
+    closed::{next, reporting},
+    support::{offer, plain, soon, until},
+};
+use http::StatusCode;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Instant, sleep},
+};
+use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower_upgrade::{
+    BoxError, DrainReport, ProtocolHandler, Session, Sessions, UpgradeLayer, Upgraded, handler_fn,
+    testing,
+};
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn report(ended: usize, aborted: usize, left: usize) -> DrainReport {
+    let mut report = DrainReport::default();
+    (report.ended, report.aborted, report.left) = (ended, aborted, left);
+    report
+}
+
+async fn open(layer: &UpgradeLayer, protocol: &str) -> Upgraded {
+    let request = testing::request(protocol).body(String::new());
+    let service = layer.layer(service_fn(plain));
+    let exchange = testing::upgrade(service, request.expect("a request")).await;
+    exchange.expect("a response").expect_switched(protocol)
+}
+
+fn with(sessions: &Sessions, handler: impl ProtocolHandler) -> UpgradeLayer {
+    let layer = UpgradeLayer::new().sessions(sessions.clone());
+    layer.protocol("test", handler)
+}
+
+/// It ends its turns only because its budget is spent, as one does whose peer floods it.
+async fn is_busy(session: Session) -> Result<(), BoxError> {
+    let _io = session.into_io();
+    loop {
+        tokio::task::consume_budget().await;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_is_always_busy_is_dropped_at_the_deadline() {
+    let sessions = Sessions::new();
+    let _peer = open(&with(&sessions, handler_fn(is_busy)), "test").await;
+    let drained = soon(sessions.drain(Duration::from_millis(1))).await;
+    assert_eq!(drained, report(0, 1, 0));
+
+    let (layer, mut reports) = reporting();
+    let layer = layer
+        .lifetime(Duration::from_millis(1))
+        .shutdown_timeout(Duration::from_millis(1))
+        .protocol("test", handler_fn(is_busy));
+    let _peer = open(&layer, "test").await;
+    assert_eq!(next(&mut reports).await.reason, "lifetime");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_body_is_on_its_way_is_refused_at_the_deadline() {
+    let sessions = Sessions::new();
+    let layer = with(&sessions, handler_fn(is_busy)).body_timeout(None);
+    let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+    let (mut peer, io) = tokio::io::duplex(1024);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::spawn(connection);
+    let request = offer("test", &["Content-Length: 10"]);
+    peer.write_all(request.as_bytes()).await.expect("memory");
+    until(|| sessions.len() == 1).await;
+    let start = Instant::now();
+    assert_eq!(sessions.drain(secs(30)).await, report(0, 0, 0));
+    assert_eq!(start.elapsed(), secs(30));
+    let mut response = String::new();
+    let read = peer.read_to_string(&mut response).await;
+    read.expect("an orderly end");
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+}
+
+/// Keeps a response back for a while.
+macro_rules! held_back {
+    ($layer:expr, $seconds:expr) => {
+        ServiceBuilder::new()
+            .layer(UpgradeLayer::new())
+            .then(|response| async {
+                sleep(secs($seconds)).await;
+                response
+            })
+            .layer($layer)
+            .service(service_fn(plain))
+    };
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_is_held_back_beyond_the_deadline_is_refused() {
+    let sessions = Sessions::new();
+    let service = held_back!(with(&sessions, handler_fn(is_busy)), 60);
+    let request = testing::request("test").body(String::new());
+    let asking = tokio::spawn(testing::upgrade(service, request.expect("a request")));
+    until(|| sessions.len() == 1).await;
+    assert_eq!(sessions.drain(secs(30)).await, report(0, 0, 1));
+    let exchange = asking.await.expect("no panic").expect("a response");
+    exchange.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
+    assert!(sessions.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_session_counts_from_its_switch() {
+    let (layer, mut reports) = reporting();
+    let brief = handler_fn(|_session| async {
+        sleep(secs(2)).await;
+        Ok(())
+    });
+    let layer = layer.idle_timeout(secs(3)).lifetime(secs(4));
+    let service = held_back!(layer.protocol("test", brief), 5);
+    let request = testing::request("test").body(String::new());
+    let exchange = testing::upgrade(service, request.expect("a request")).await;
+    let _peer = exchange.expect("a response").expect_switched("test");
+    let report = next(&mut reports).await;
+    assert_eq!((report.reason, report.duration), ("finished", secs(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_took_the_io_is_not_taken_for_idle() {
+    let (layer, mut reports) = reporting();
+    let takes = handler_fn(|session: Session| async move {
+        let mut io = session.into_io().into_parts().io;
+        let mut byte = [0];
+        while io.read(&mut byte).await? > 0 {
+            io.write_all(&byte).await?;
+        }
+        Ok(())
+    });
+    let layer = layer.idle_timeout(secs(5)).protocol("test", takes);
+    let mut peer = open(&layer, "test").await;
+    for _ in 0..10 {
+        sleep(secs(4)).await;
+        peer.write_all(b"x").await.expect("it is open");
+        assert_eq!(peer.read_u8().await.expect("it is open"), b'x');
+    }
+    drop(peer);
+    let report = next(&mut reports).await;
+    assert_eq!((report.reason, report.duration.as_secs()), ("finished", 40));
+}
+
+/// Whatever it is called, a handler that was dropped at the drain's deadline was aborted.
+#[tokio::test(start_paused = true)]
+async fn an_old_session_that_is_drained_counts_for_what_it_did() {
+    let (layer, mut reports) = reporting();
+    let sessions = Sessions::new();
+    let ignores = handler_fn(|session: Session| async move {
+        let _io = session.into_io();
+        std::future::pending().await
+    });
+    let layer = layer
+        .sessions(sessions.clone())
+        .lifetime(secs(10))
+        .shutdown_timeout(secs(100))
+        .protocol("test", ignores);
+    let _old = open(&layer, "test").await;
+    sleep(secs(11)).await;
+    let _young = open(&layer, "test").await;
+    let start = Instant::now();
+    assert_eq!(sessions.drain(secs(20)).await, report(0, 2, 0));
+    // And the second in which its connection ends.
+    assert_eq!(start.elapsed(), secs(21));
+    let mut reasons = [
+        next(&mut reports).await.reason,
+        next(&mut reports).await.reason,
+    ];
+    reasons.sort_unstable();
+    assert_eq!(reasons, ["aborted", "lifetime"]);
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("when it was dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_what_a_handler_owns_is_reported_as_one() {
+    let (layer, mut reports) = reporting();
+    let sessions = Sessions::new();
+    let armed = handler_fn(|session: Session| async move {
+        let _bomb = Bomb;
+        let _io = session.into_io();
+        std::future::pending().await
+    });
+    let layer = layer.sessions(sessions.clone()).protocol("test", armed);
+    let mut peer = open(&layer, "test").await;
+    assert_eq!(sessions.drain(secs(1)).await, report(0, 1, 0));
+    assert_eq!(
+        next(&mut reports).await.text,
+        "panicked: when it was dropped"
+    );
+    let read = peer.read_to_end(&mut Vec::new()).await;
+    assert_eq!(read.expect("an orderly end"), 0);
+}
+
+#[test]
+fn a_session_is_reported_when_its_runtime_shuts_down() {
+    let (layer, mut reports) = reporting();
+    let sessions = Sessions::new();
+    let layer = layer
+        .sessions(sessions.clone())
+        .protocol("test", handler_fn(crate::support::handlers::speak_echo));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let peer = runtime.block_on(async {
+        let mut peer = open(&layer, "test").await;
+        peer.write_all(b"x").await.expect("it is open");
+        assert_eq!(peer.read_u8().await.expect("it is open"), b'x');
+        peer
+    });
+    drop(runtime);
+    let report = reports.try_recv().expect("a report");
+    assert_eq!((report.reason, report.bytes), ("aborted", (1, 1)));
+    assert!(sessions.is_empty());
+    drop(peer);
+}
