@@ -130,7 +130,7 @@ use tower_layer::Layer;
 /// | [`idle_timeout`](Self::idle_timeout) | none | the handler is dropped, the connection shut down |
 /// | [`lifetime`](Self::lifetime) | none | the session is told to stop, then the same |
 /// | [`shutdown_timeout`](Self::shutdown_timeout) | 10 s | the connection is dropped |
-/// | [`SessionsBuilder::max`](crate::SessionsBuilder::max) | none | 503 |
+/// | [`SessionsBuilder::max`](crate::SessionsBuilder::max), [`max_per_key`](crate::SessionsBuilder::max_per_key) | none | 503 |
 #[derive(Clone, Default)]
 pub struct UpgradeLayer {
     config: Arc<Config>,
@@ -291,15 +291,16 @@ impl UpgradeLayer {
 
     /// Sets how long a session may go without a byte either way. By default there is no limit.
     ///
-    /// Past it the session's handler is dropped, and its connection is shut down.
+    /// Past it the session's handler is dropped, and its connection is shut down. Where the handler has
+    /// [taken the connection for itself](crate::Upgraded::into_parts) nobody sees its bytes, and there is
+    /// no limit.
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.set(|settings| settings.idle_timeout = Some(timeout))
     }
 
-    /// Sets how long a session may be open, from the moment at which its handler accepts. By default there
-    /// is no limit.
+    /// Sets how long a session may be open. By default there is no limit.
     ///
     /// Past it the session is told to [stop](crate::Session::stop), and its handler is dropped if it has
     /// not ended within the [`shutdown_timeout`](Self::shutdown_timeout).
@@ -311,6 +312,10 @@ impl UpgradeLayer {
 
     /// Sets the registry that admits this layer's sessions and knows of them. By default there is none:
     /// then there is no limit, and nobody tells sessions to stop.
+    ///
+    /// A session is in one registry: that of the innermost layer around its handler that has one. Where an
+    /// inner layer sets its own, the outer one knows nothing of the inner one's sessions. The same holds
+    /// for [`on_close`](Self::on_close).
     #[must_use]
     pub fn sessions(self, sessions: Sessions) -> Self {
         self.set(|settings| settings.sessions = Some(sessions))

@@ -138,7 +138,7 @@ impl Upgraded {
     }
 
     /// Takes the connection out, away from its session. If that has ended there is nothing to take out:
-    /// what the IO does fails.
+    /// what the IO does fails. From here on nobody counts its bytes, and there is no idle timeout.
     ///
     /// Nobody but the caller shuts it down then. Early bytes of a connection of hyper's are read
     /// from the IO; `read_buf` has what [`from_parts`](Self::from_parts) was given and nobody read.

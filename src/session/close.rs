@@ -11,7 +11,7 @@ pub enum CloseReason {
     Finished,
     /// Its handler ended with this error.
     Failed(BoxError),
-    /// Its handler panicked, with this message.
+    /// Its handler panicked, or what the handler owned did when it was dropped, with this message.
     Panicked(Cow<'static, str>),
     /// No byte went either way for as long as
     /// [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout).
@@ -21,7 +21,8 @@ pub enum CloseReason {
     /// It was told to stop, by [`Sessions::drain`](crate::Sessions::drain) or
     /// [`Sessions::close`](crate::Sessions::close), and its handler was done in time.
     Drained,
-    /// It was told to stop, and its handler was not done in time: it was dropped.
+    /// It was told to stop, and its handler was not done in time: it was dropped. So it is when the
+    /// runtime shuts down.
     Aborted,
     /// The connection never switched: the client left, or the switch was not sent in time.
     NeverSwitched(BoxError),
@@ -111,19 +112,19 @@ impl Closed {
         &self.reason
     }
 
-    /// How long it was open, from the moment at which its handler accepted.
+    /// How long it was open, from its switch on. Zero if it never switched.
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// How many bytes its handler read.
+    /// How many bytes its handler read, as long as the connection was the session's.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read
     }
 
-    /// How many bytes its handler wrote.
+    /// How many bytes its handler wrote, as long as the connection was the session's.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.bytes_written
