@@ -22,8 +22,21 @@ use std::{
     sync::Arc,
 };
 
-/// Asks the handler, bounded in time, and answers.
+/// Asks the handler, bounded in time, and answers. Whatever of the handler's panics, and if it is what
+/// its future drops, there is an answer.
 pub(crate) async fn decide<H: ProtocolHandler>(
+    handler: Arc<H>,
+    request: UpgradeRequest,
+    gate: Gate,
+) -> Response<ErasedBody> {
+    let version = request.parts.version;
+    let answer = AssertUnwindSafe(ask(handler, request, gate)).catch_unwind();
+    answer
+        .await
+        .unwrap_or_else(|panic| close(panicked(&*panic), version).into_response())
+}
+
+async fn ask<H: ProtocolHandler>(
     handler: Arc<H>,
     mut request: UpgradeRequest,
     gate: Gate,
@@ -92,8 +105,8 @@ async fn conclude(
             let discard = request.body.discard(gate.settings().body_limit());
             match unless_drained(admitted.as_ref(), discard).await {
                 Ok(Ok(())) => switch(accept, request, admitted, &gate),
-                Ok(Err(unread)) => close(unread.into(), &request.parts).into_response(),
-                Err(stopping) => close(stopping, &request.parts).into_response(),
+                Ok(Err(unread)) => close(unread.into(), request.parts.version).into_response(),
+                Err(stopping) => close(stopping, request.parts.version).into_response(),
             }
         }
         Err(rejection) => {
@@ -130,14 +143,14 @@ pub(crate) async fn refuse(
     if is_read {
         rejection.into_response()
     } else {
-        let response = close(rejection, parts).into_response();
+        let response = close(rejection, parts.version).into_response();
         response.map(|response| linger::keep_open(response, body))
     }
 }
 
 /// Lets a connection of HTTP/1 end after the refusal. Later versions have streams, which end anyway.
-fn close(rejection: Rejection, request: &Parts) -> Rejection {
-    match request.version <= Version::HTTP_11 {
+fn close(rejection: Rejection, version: Version) -> Rejection {
+    match version <= Version::HTTP_11 {
         true => rejection.close(),
         false => rejection,
     }

@@ -13,8 +13,8 @@ use tokio::{
 };
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{
-    BoxError, DrainReport, ProtocolHandler, Session, Sessions, UpgradeLayer, Upgraded, handler_fn,
-    testing,
+    Accept, BoxError, DrainReport, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer,
+    UpgradeRequest, Upgraded, handler_fn, testing,
 };
 
 const fn secs(seconds: u64) -> Duration {
@@ -207,6 +207,25 @@ async fn a_panic_of_what_a_handler_owns_is_reported_as_one() {
     );
     let read = peer.read_to_end(&mut Vec::new()).await;
     assert_eq!(read.expect("an orderly end"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_decision_that_is_dropped_is_answered() {
+    struct Armed;
+    impl ProtocolHandler for Armed {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            let _bomb = Bomb;
+            std::future::pending().await
+        }
+    }
+    let sessions = Sessions::new();
+    let service = with(&sessions, Armed).layer(service_fn(plain));
+    let request = testing::request("test").body(String::new());
+    let exchange = testing::upgrade(service, request.expect("a request")).await;
+    let refusal = exchange.expect("a response");
+    let refusal = refusal.expect_refused(StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(refusal.headers()["connection"], "close");
+    assert!(sessions.is_empty());
 }
 
 #[test]
