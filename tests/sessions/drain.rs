@@ -9,6 +9,11 @@ use crate::{
         head, offer, plain, soon, until,
     },
 };
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -301,6 +306,52 @@ async fn it_composes_with_graceful_shutdown_of_axum_in_either_order() {
             .await
             .expect("no panic")
             .expect("an orderly end");
+    }
+}
+
+#[tokio::test]
+async fn it_composes_with_graceful_shutdown_of_hyper_util_in_either_order() {
+    for drain_first in [true, false] {
+        let sessions = Sessions::new();
+        let service = TowerToHyperService::new(both(&sessions).layer(service_fn(plain)));
+        let connections = GracefulShutdown::new();
+        let mut server = auto::Builder::new(TokioExecutor::new());
+        server.http2().enable_connect_protocol();
+        let connect = || {
+            let (peer, io) = tokio::io::duplex(64 * 1024);
+            let service = service.clone();
+            let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service);
+            let serving = tokio::spawn(connections.watch(connection.into_owned()));
+            (Peer::new(peer), serving)
+        };
+        let (mut http1, first) = connect();
+        http1.send(offer("heed", &[])).await;
+        http1.head().await.assert_switched("heed");
+        let (http2, second) = connect();
+        let mut client = Client::connect(http2).await;
+        let request = extended_connect("heed").body(()).expect("a request");
+        let mut http2 = client.ask(request).await.expect_switched();
+
+        let peers = tokio::spawn(async move {
+            assert_eq!(http1.rest().await.expect("an orderly end"), b"bye");
+            http1.finish().await;
+            assert_eq!(http2.rest().await.expect("an orderly end"), b"bye");
+            http2.finish().await;
+        });
+        let shutdown = if drain_first {
+            assert_eq!(soon(sessions.drain(secs(30))).await, report(2, 0, 0));
+            tokio::spawn(connections.shutdown())
+        } else {
+            let shutdown = tokio::spawn(connections.shutdown());
+            assert_eq!(soon(sessions.drain(secs(30))).await, report(2, 0, 0));
+            shutdown
+        };
+        soon(peers).await.expect("no panic");
+        soon(shutdown).await.expect("no panic");
+        for serving in [first, second] {
+            // A client that has gone by then is not told of the end.
+            let _ = soon(serving).await.expect("no panic");
+        }
     }
 }
 
