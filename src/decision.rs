@@ -22,8 +22,7 @@ use std::{
     sync::Arc,
 };
 
-/// Asks the handler, bounded in time, and answers. Whatever of the handler's panics, and if it is what
-/// its future drops, there is an answer.
+/// Asks the handler, bounded in time, and answers, also if something panics that its future drops.
 pub(crate) async fn decide<H: ProtocolHandler>(
     handler: Arc<H>,
     request: UpgradeRequest,

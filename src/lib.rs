@@ -126,7 +126,6 @@
 //!   takes it for a disconnect, and drops the request; with `half_close(true)` on its `http1` builder
 //!   such a client is answered, but then one that has left keeps a decision pending until
 //!   [`UpgradeLayer::accept_timeout`].
-//!
 //! - For HTTP/2: enable extended CONNECT (`axum::serve` does, if axum has its feature `http2`), choose
 //!   windows that keep a session which does not read from stopping the others on its connection, and
 //!   set `TCP_NODELAY`.

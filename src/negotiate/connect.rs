@@ -10,7 +10,8 @@ use std::net::Ipv6Addr;
 /// What is wrong with it.
 pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
     let authority = match uri.authority() {
-        Some(authority) if uri.scheme().is_none() && uri.path_and_query().is_none() => authority,
+        // Without a scheme there is no path either.
+        Some(authority) if uri.scheme().is_none() => authority,
         _ => return Err("the target of a CONNECT is `host:port`"),
     };
     if !is_host_and_port(authority) {

@@ -14,7 +14,7 @@ use std::{
 pub(crate) struct Permit {
     sessions: Sessions,
     state: Option<SessionId>,
-    _key: Option<KeyPermit>,
+    key: Option<KeyPermit>,
 }
 
 /// A request that was let in.
@@ -32,7 +32,7 @@ impl Permit {
         Self {
             sessions,
             state: None,
-            _key: key,
+            key,
         }
     }
 
@@ -55,6 +55,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // Who sees that the session has left finds room for another of its key.
+        self.key = None;
         self.sessions.leave(self.state);
     }
 }

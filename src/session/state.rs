@@ -44,7 +44,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// One session, from its switch to its end.
+/// One session, from its acceptance to its end.
 pub(crate) struct State {
     pub(crate) id: SessionId,
     pub(crate) kind: UpgradeKind,
@@ -56,8 +56,8 @@ pub(crate) struct State {
     switched: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
-    /// When a byte last went either way, in the same way. Nobody looks at the clock
-    /// for it unless there is an idle timeout.
+    /// When a byte last went either way, in milliseconds as well. Nobody looks at the clock for it unless
+    /// there is an idle timeout.
     active: Option<AtomicU64>,
     stop: Stop,
     /// Of the session's task, which waits for its IO to come home, and for the order to stop.

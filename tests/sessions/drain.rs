@@ -26,11 +26,11 @@ use tower_upgrade::{
     UpgradeRequest, Upgraded, handler_fn, testing,
 };
 
-const fn secs(seconds: u64) -> Duration {
+pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn report(ended: usize, aborted: usize, left: usize) -> DrainReport {
+pub(crate) fn report(ended: usize, aborted: usize, left: usize) -> DrainReport {
     let mut report = DrainReport::default();
     (report.ended, report.aborted, report.left) = (ended, aborted, left);
     report
@@ -61,7 +61,7 @@ fn both(sessions: &Sessions) -> UpgradeLayer {
 }
 
 /// A session's peer in memory, for paused time.
-async fn open(layer: &UpgradeLayer, protocol: &str) -> Upgraded {
+pub(crate) async fn open(layer: &UpgradeLayer, protocol: &str) -> Upgraded {
     let request = testing::request(protocol).body(String::new());
     let service = layer.layer(service_fn(plain));
     let exchange = testing::upgrade(service, request.expect("a request")).await;

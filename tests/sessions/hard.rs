@@ -2,6 +2,7 @@
 
 use crate::{
     closed::{next, reporting},
+    drain::{open, report, secs},
     support::{offer, plain, soon, until},
 };
 use http::StatusCode;
@@ -13,26 +14,9 @@ use tokio::{
 };
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, DrainReport, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer,
-    UpgradeRequest, Upgraded, handler_fn, testing,
+    Accept, BoxError, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer, UpgradeRequest,
+    handler_fn, testing,
 };
-
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn report(ended: usize, aborted: usize, left: usize) -> DrainReport {
-    let mut report = DrainReport::default();
-    (report.ended, report.aborted, report.left) = (ended, aborted, left);
-    report
-}
-
-async fn open(layer: &UpgradeLayer, protocol: &str) -> Upgraded {
-    let request = testing::request(protocol).body(String::new());
-    let service = layer.layer(service_fn(plain));
-    let exchange = testing::upgrade(service, request.expect("a request")).await;
-    exchange.expect("a response").expect_switched(protocol)
-}
 
 fn with(sessions: &Sessions, handler: impl ProtocolHandler) -> UpgradeLayer {
     let layer = UpgradeLayer::new().sessions(sessions.clone());

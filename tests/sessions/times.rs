@@ -2,6 +2,7 @@
 
 use crate::{
     closed::{Report, next, reporting},
+    drain::secs,
     support::{handlers::speak_echo, plain},
 };
 use std::time::Duration;
@@ -14,10 +15,6 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     BoxError, ProtocolHandler, Session, Sessions, UpgradeLayer, Upgraded, handler_fn, testing,
 };
-
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
 
 /// A session's peer, and how the session ends.
 async fn open(
