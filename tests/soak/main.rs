@@ -186,9 +186,12 @@ fn env<T: FromStr>(name: &str) -> Option<T> {
     Some(value)
 }
 
-/// Panics that are meant need not be seen. Nor are those of an assertion of h2's, in debug builds only,
-/// where the last stream is dropped of a connection that has broken off: it is none of a connection's
-/// doing (<https://github.com/hyperium/h2/issues/907>), and a backtrace of it would be kept on the heap.
+/// How often an assertion of h2's has failed, which it does in debug builds only, where the last stream
+/// is dropped of a connection that has broken off: it is none of a connection's doing
+/// (<https://github.com/hyperium/h2/issues/907>). Having panicked in a `Drop`, h2 does not free the rest.
+static H2_HAS_PANICKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Panics that are meant need not be seen. Nor are those of h2, and a backtrace would be kept on the heap.
 fn hide_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -199,6 +202,7 @@ fn hide_panics() {
             let message = info.payload().downcast_ref::<&str>();
             let is_of_h2 = message == Some(&"assertion failed: !self.has_streams()");
             if is_of_h2 {
+                H2_HAS_PANICKED.fetch_add(1, Ordering::Relaxed);
                 println!("h2 has dropped a connection with streams");
             } else if !is_meant {
                 show(info);
@@ -240,6 +244,7 @@ fn no_byte_of_the_heap_is_left() {
     let mut all = Outcome::default();
     let done = rounds(|number, rng| {
         let mut outcome = None;
+        let panics_before = H2_HAS_PANICKED.load(Ordering::Relaxed);
         let heap = allocation_counter::measure(|| {
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime");
@@ -248,8 +253,10 @@ fn no_byte_of_the_heap_is_left() {
         all.add(outcome.expect("it has ended"));
         let left = heap.bytes_current;
         println!("round {number}: {left} bytes are left");
-        // The first one leaves what is made once in a process.
-        assert!(number == 0 || left.unsigned_abs() <= LEFT, "{left} bytes");
+        // What is left by the first one is made once in a process, and what is left by h2 is its own.
+        let h2_has_panicked = H2_HAS_PANICKED.load(Ordering::Relaxed) != panics_before;
+        let is_ours = number > 0 && !h2_has_panicked;
+        assert!(!is_ours || left.unsigned_abs() <= LEFT, "{left} bytes");
     });
     all.assert_was_one(done);
 }
