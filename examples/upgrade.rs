@@ -1,4 +1,4 @@
-//! Server and client in one program: three protocols, a refusal, and a plain request.
+//! Server and client in one program: three protocols, a refusal, and one that nobody speaks.
 //!
 //! ```sh
 //! cargo run --example upgrade
@@ -6,35 +6,42 @@
 //!
 //! Everything is printed as it happens, and the program ends by itself.
 
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use std::{convert::Infallible, net::SocketAddr};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use std::convert::Infallible;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
 };
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, Service as _, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, copy,
-    handler_fn,
+    Accept, BoxError, Protocol, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
+    client, copy, handler_fn,
 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
+    let uri: Uri = format!("http://{}/", listener.local_addr()?).parse()?;
     tokio::spawn(serve(listener));
 
+    let ask = || client::Request::get(uri.clone());
+
     // Three protocols. The server takes the first one of an offer that it knows.
-    talk(address, "echo", None).await?;
-    talk(address, "chess/2, shout", None).await?;
-    talk(address, "greet/1", Some("Ann")).await?;
+    talk(ask().protocol("echo")).await?;
+    talk(ask().protocol("chess/2").protocol("shout")).await?;
+    let ann = HeaderValue::from_static("Ann");
+    talk(ask().protocol("greet/1").header("user", ann)).await?;
     // Refused by its handler, with a whole response: nobody said who they are.
-    talk(address, "greet/1", None).await?;
-    // Not an upgrade request at all.
-    talk(address, "", None).await
+    talk(ask().protocol("greet/1")).await?;
+    // Not supported, and answered by the inner service.
+    talk(ask().protocol("chess/2")).await
 }
 
 // ---- The server ---------------------------------------------------------------------------------
@@ -102,39 +109,33 @@ async fn index(_request: Request<Incoming>) -> Result<Response<String>, Infallib
 
 // ---- The client ---------------------------------------------------------------------------------
 
-/// Offers protocols, and speaks the one that the server chose.
-async fn talk(address: SocketAddr, offer: &str, user: Option<&str>) -> Result<(), BoxError> {
-    let io = TokioIo::new(TcpStream::connect(address).await?);
-    let (mut client, connection) = hyper::client::conn::http1::handshake(io).await?;
-    tokio::spawn(connection.with_upgrades());
+/// Asks for an upgrade, and speaks the protocol that the server chose.
+async fn talk(request: client::Request) -> Result<(), BoxError> {
+    println!("client: offers {:?}", request.protocols());
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let mut client = client::UpgradeLayer::new().layer(http);
+    let session = match client.call(request).await {
+        Ok(session) => session,
+        Err(error) => return explain(error).await,
+    };
+    let chosen = session.protocol().map(Protocol::to_string);
+    println!("client: speaks {}", chosen.unwrap_or_default());
 
-    let mut request = Request::get("/").header(header::HOST, address.to_string());
-    if !offer.is_empty() {
-        request = request
-            .header(header::CONNECTION, "upgrade")
-            .header(header::UPGRADE, offer);
-    }
-    if let Some(user) = user {
-        request = request.header("user", user);
-    }
-    println!("client: GET / with an offer of [{offer}]");
-    let mut response = client
-        .send_request(request.body(Empty::<Bytes>::new())?)
-        .await?;
-
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let status = response.status();
-        let body = response.collect().await?.to_bytes();
-        println!("client: {status}: {}\n", String::from_utf8_lossy(&body));
-        return Ok(());
-    }
-    let mut io = TokioIo::new(hyper::upgrade::on(&mut response).await?);
-    let chosen = &response.headers()[header::UPGRADE];
-    println!("client: {}: {}", response.status(), chosen.to_str()?);
+    let mut io = session.into_io();
     io.write_all(b"how do you do?\n").await?;
     io.shutdown().await?;
     let mut answer = String::new();
     io.read_to_string(&mut answer).await?;
     println!("client: the server says {answer:?}\n");
+    Ok(())
+}
+
+/// A refusal is a whole response.
+async fn explain(error: client::Error) -> Result<(), BoxError> {
+    println!("client: {error}");
+    if let Some(response) = error.into_response() {
+        let body = response.collect().await?.to_bytes();
+        println!("client: the server says {body:?}\n");
+    }
     Ok(())
 }

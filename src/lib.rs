@@ -173,6 +173,9 @@
 
 mod body;
 mod box_io;
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub mod client;
 mod commit;
 mod config;
 mod copy;

@@ -15,7 +15,7 @@ pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
         && offers_well_formed(headers)
 }
 
-fn connection_has_upgrade(headers: &HeaderMap) -> bool {
+pub(super) fn connection_has_upgrade(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::CONNECTION)
         .iter()
@@ -33,7 +33,7 @@ pub(crate) fn offered(headers: &HeaderMap) -> impl Iterator<Item = Member<'_>> {
     members(headers).filter_map(Member::parse)
 }
 
-fn members(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+pub(super) fn members(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(header::UPGRADE)
         .iter()

@@ -1,8 +1,10 @@
 //! Pure functions from a request head to what should become of it. No IO here.
 
+#[cfg(feature = "client")]
+pub(crate) mod answer;
 pub(crate) mod connect;
 mod extended_connect;
-mod http1;
+pub(crate) mod http1;
 pub(crate) mod switch;
 pub(crate) mod token;
 

@@ -1,0 +1,371 @@
+//! A netcat for HTTP upgrades: asks for one, then joins it with the standard input and output.
+//!
+//! ```sh
+//! cargo run --features client --example upcat -- --protocol echo http://127.0.0.1:3000/
+//! ```
+//!
+//! With `examples/echo.rs` as the server, also started with `--tls`:
+//!
+//! ```sh
+//! upcat --protocol echo http://127.0.0.1:3000/            # Upgrade on HTTP/1.1
+//! upcat --protocol echo --http2 http://127.0.0.1:3000/    # extended CONNECT on HTTP/2
+//! upcat --protocol echo --insecure https://127.0.0.1:3000/ # whichever TLS negotiates
+//! upcat --connect example.com:443 http://127.0.0.1:3000/  # CONNECT
+//! upcat --protocol echo --proxy http://127.0.0.1:3128 http://127.0.0.1:3000/
+//! ```
+//!
+//! The end of the standard input is sent on, and what still comes is printed until the server ends.
+//! `upcat --help` explains the options, and the exit codes.
+
+use http::{
+    HeaderName, HeaderValue, Uri, header,
+    uri::{Authority, Scheme},
+};
+use http_body_util::BodyExt as _;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use lexopt::ValueExt as _;
+use std::{error::Error as _, process::ExitCode, sync::Arc, time::Duration};
+use tokio::io::{self, AsyncWriteExt as _};
+use tokio_rustls::rustls::{
+    self, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tower::{Layer as _, Service, ServiceExt as _};
+use tower_upgrade::{
+    BoxError, Upgraded,
+    client::{self, Dial, ErrorKind, Request, Session, Tunnel, UpgradeLayer},
+    copy,
+};
+
+const USAGE: &str = "\
+Usage: upcat --protocol NAME... [OPTIONS] URL
+       upcat --connect HOST:PORT [OPTIONS] URL
+
+Asks URL for an upgrade, and joins it with the standard input and output.
+
+  --protocol NAME      offer a protocol, as name or name/version; the most wanted first
+  --connect HOST:PORT  ask the proxy at URL for a tunnel instead
+  --header NAME:VALUE  send a header
+  --proxy URL          reach URL through the CONNECT proxy at this one
+  --proxy-auth VALUE   send this to it as Proxy-Authorization
+  --insecure           take any certificate
+  --http1.1, --http2   speak this version only; by default TLS negotiates, and http: is HTTP/1.1
+
+Exit codes: 0 the session ended in order, 1 it broke, 2 wrong usage, 3 the server was not
+reached or took too long, 4 refused, 5 the server broke the protocol or does not support this";
+
+fn main() -> ExitCode {
+    let args = match Args::parse() {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("upcat: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("upcat: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        match ask(&args).await {
+            Ok(session) => join(session.into_io()).await,
+            Err(failure) => failure.explain().await,
+        }
+    });
+    // A thread may still wait for input.
+    runtime.shutdown_background();
+    code
+}
+
+// ---- To the session -----------------------------------------------------------------------------
+
+enum Failure {
+    /// Before anything was sent.
+    Setup(BoxError),
+    Client(client::Error),
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+async fn ask(args: &Args) -> Result<Session, Failure> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let Some(proxy) = args.proxy.clone() else {
+        return ask_over(tcp, args).await;
+    };
+    let https = https(tcp, args, Version::Any).map_err(Failure::Setup)?;
+    let proxy = UpgradeLayer::new().layer(Dial::new(https).to(proxy));
+    let mut tunnel = Tunnel::new(proxy);
+    if let Some(credentials) = args.proxy_auth.clone() {
+        tunnel = tunnel.header(header::PROXY_AUTHORIZATION, credentials);
+    }
+    ask_over(tunnel, args).await
+}
+
+/// Asks over connections that `tcp` makes, which are TCP or as good as TCP.
+async fn ask_over<C>(tcp: C, args: &Args) -> Result<Session, Failure>
+where
+    C: Service<Uri> + Clone + Send + 'static,
+    C::Response: Connection + hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: Into<BoxError>,
+{
+    let connector = |version| https(tcp.clone(), args, version).map_err(Failure::Setup);
+    let mut dial = Dial::new(connector(args.version)?).to(args.url.clone());
+    match args.version {
+        Version::Http2 => dial = dial.http2_only(),
+        Version::Any => dial = dial.fallback(connector(Version::Http1)?),
+        Version::Http1 => {}
+    }
+    let client = UpgradeLayer::new().layer(dial);
+    Ok(client.oneshot(args.request.clone()).await?)
+}
+
+/// Speaks TLS where the URL says so.
+fn https<C>(tcp: C, args: &Args, version: Version) -> Result<HttpsConnector<C>, BoxError> {
+    let is_tls = [Some(&args.url), args.proxy.as_ref()]
+        .into_iter()
+        .flatten()
+        .any(|url| url.scheme() == Some(&Scheme::HTTPS));
+    let https = HttpsConnectorBuilder::new();
+    let https = match is_tls && !args.is_insecure {
+        true => https.with_native_roots()?,
+        // Without TLS it does not matter, and the system's roots may be missing.
+        false => https.with_tls_config(insecure_tls()?),
+    };
+    let https = https.https_or_http();
+    Ok(match version {
+        Version::Http1 => https.enable_http1().wrap_connector(tcp),
+        Version::Http2 => https.enable_http2().wrap_connector(tcp),
+        Version::Any => https.enable_all_versions().wrap_connector(tcp),
+    })
+}
+
+impl Failure {
+    /// Says what went wrong, with the response if there is one.
+    async fn explain(self) -> ExitCode {
+        let error = match self {
+            Self::Setup(error) => {
+                eprintln!("upcat: {error}");
+                return ExitCode::from(3);
+            }
+            Self::Client(error) => error,
+        };
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            message = format!("{message}: {error}");
+            source = error.source();
+        }
+        eprintln!("upcat: {message}");
+        let code = match error.kind() {
+            ErrorKind::Request => 2,
+            ErrorKind::Transport | ErrorKind::Timeout => 3,
+            ErrorKind::Refused => 4,
+            _ => 5,
+        };
+        if let Some(response) = error.into_response() {
+            for (name, value) in response.headers() {
+                eprintln!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+            }
+            let body = tokio::time::timeout(Duration::from_secs(10), response.collect()).await;
+            if let Ok(Ok(body)) = body {
+                eprintln!("\n{}", String::from_utf8_lossy(&body.to_bytes()).trim_end());
+            }
+        }
+        ExitCode::from(code)
+    }
+}
+
+// ---- The session --------------------------------------------------------------------------------
+
+/// Ends when the server does.
+async fn join(io: Upgraded) -> ExitCode {
+    let (mut reader, mut writer) = io::split(io);
+    let joined = {
+        let receive = async {
+            let mut output = io::stdout();
+            copy(&mut reader, &mut output).await?;
+            output.flush().await
+        };
+        let send = async {
+            io::copy(&mut io::stdin(), &mut writer).await?;
+            writer.shutdown().await
+        };
+        let mut receive = std::pin::pin!(receive);
+        tokio::select! {
+            received = &mut receive => received,
+            // It may have refused to read on, and still have something to say.
+            sent = send => receive.await.and(sent),
+        }
+    };
+    // On TLS that says goodbye. The server may be gone.
+    let _ = tokio::time::timeout(Duration::from_secs(1), writer.shutdown()).await;
+    match joined {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("upcat: the session broke: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+// ---- The command line ---------------------------------------------------------------------------
+
+struct Args {
+    url: Uri,
+    request: Request,
+    proxy: Option<Uri>,
+    proxy_auth: Option<HeaderValue>,
+    is_insecure: bool,
+    version: Version,
+}
+
+#[derive(Clone, Copy)]
+enum Version {
+    Http1,
+    Http2,
+    Any,
+}
+
+impl Args {
+    /// `None`: help is wanted.
+    fn parse() -> Result<Option<Self>, BoxError> {
+        let mut protocols: Vec<String> = Vec::new();
+        let mut headers = Vec::new();
+        let mut target: Option<Authority> = None;
+        let mut url = None;
+        let mut proxy = None;
+        let mut proxy_auth = None;
+        let mut is_insecure = false;
+        let mut version = Version::Any;
+
+        let mut args = lexopt::Parser::from_env();
+        while let Some(arg) = args.next()? {
+            match arg {
+                lexopt::Arg::Long("protocol") => protocols.push(args.value()?.string()?),
+                lexopt::Arg::Long("connect") => target = Some(args.value()?.parse()?),
+                lexopt::Arg::Long("header") => {
+                    headers.push(parse_header(&args.value()?.string()?)?)
+                }
+                lexopt::Arg::Long("proxy") => proxy = Some(parse_url(&args.value()?.string()?)?),
+                lexopt::Arg::Long("proxy-auth") => proxy_auth = Some(args.value()?.parse()?),
+                lexopt::Arg::Long("insecure") => is_insecure = true,
+                lexopt::Arg::Long("http1.1") => version = Version::Http1,
+                lexopt::Arg::Long("http2") => version = Version::Http2,
+                lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => return Ok(None),
+                lexopt::Arg::Value(value) if url.is_none() => {
+                    url = Some(parse_url(&value.string()?)?);
+                }
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        let url = url.ok_or("where to? a URL is missing")?;
+        let mut request = match target {
+            Some(_) if !protocols.is_empty() => {
+                return Err(
+                    "--connect names no protocol; to go through a proxy use --proxy".into(),
+                );
+            }
+            Some(target) => Request::connect(target),
+            None if protocols.is_empty() => {
+                return Err("what for? --protocol or --connect is missing".into());
+            }
+            None => Request::get(url.clone()),
+        };
+        for protocol in protocols {
+            request = request.try_protocol(&protocol)?;
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        Ok(Some(Self {
+            url,
+            request,
+            proxy,
+            proxy_auth,
+            is_insecure,
+            version,
+        }))
+    }
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), BoxError> {
+    let (name, value) = text.split_once(':').ok_or("a header is NAME:VALUE")?;
+    Ok((name.trim().parse()?, value.trim().parse()?))
+}
+
+fn parse_url(text: &str) -> Result<Uri, BoxError> {
+    let url: Uri = text.parse()?;
+    match url.scheme_str() {
+        Some("http" | "https") => Ok(url),
+        _ => Err(format!("{text} is no URL with http: or https:").into()),
+    }
+}
+
+// ---- TLS that trusts anybody --------------------------------------------------------------------
+
+fn insecure_tls() -> Result<ClientConfig, BoxError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let trust = Arc::new(TrustAnybody(Arc::clone(&provider)));
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(trust)
+        .with_no_client_auth())
+}
+
+#[derive(Debug)]
+struct TrustAnybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustAnybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

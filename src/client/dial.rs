@@ -1,0 +1,126 @@
+//! A connection for each request.
+
+use super::{Error, Http1, Http2};
+use crate::{BoxError, handler::BoxFuture};
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::Connection;
+use std::task::{Context, Poll};
+use tower_service::Service;
+
+/// Makes a connection for each request, with a connector of hyper-util's kind: a service of HTTP, for
+/// [`UpgradeLayer`](super::UpgradeLayer) to be put around.
+///
+/// A connection that leaves HTTP is of no use to a pool, and a pool does not tell whether an HTTP/2 server
+/// allows extended CONNECT. So this has none. Where the connector says that HTTP/2 was negotiated, as one
+/// for TLS does with ALPN, the request is sent over HTTP/2, else over HTTP/1.1. To have many sessions on one connection of HTTP/2
+/// make an [`Http2`].
+///
+/// ```no_run
+/// use hyper_rustls::HttpsConnectorBuilder;
+/// use tokio_rustls::rustls::ClientConfig;
+/// use tower::{Layer as _, Service as _};
+/// use tower_upgrade::client;
+///
+/// # async fn example(tls: ClientConfig) -> Result<(), tower_upgrade::BoxError> {
+/// let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+/// // HTTP/2 if the server wants it and allows extended CONNECT, and HTTP/1.1 if not.
+/// let dial = client::Dial::new(https.clone().enable_all_versions().build())
+///     .fallback(https.enable_http1().build());
+/// let mut client = client::UpgradeLayer::new().layer(dial);
+///
+/// let request = client::Request::get("https://example.com/chat".parse()?).protocol("chat");
+/// let session = client.call(request).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dial<C> {
+    connector: C,
+    fallback: Option<C>,
+    destination: Option<Uri>,
+    is_http2: bool,
+}
+
+impl<C> Dial<C> {
+    /// Dials with `connector` what a request is for.
+    pub fn new(connector: C) -> Self {
+        Self {
+            connector,
+            fallback: None,
+            destination: None,
+            is_http2: false,
+        }
+    }
+
+    /// Dials `destination` whatever a request is for: a proxy, that is to be asked with
+    /// [CONNECT](super::Request::connect).
+    #[must_use]
+    pub fn to(mut self, destination: Uri) -> Self {
+        self.destination = Some(destination);
+        self
+    }
+
+    /// Speaks HTTP/2 whatever the connector says: with a server that is known to, without TLS.
+    #[must_use]
+    pub fn http2_only(mut self) -> Self {
+        self.is_http2 = true;
+        self
+    }
+
+    /// Dials a second time, with a connector for HTTP/1.1 only, where the first connection is HTTP/2 and
+    /// cannot ask for the upgrade: the server does not allow extended CONNECT, or the request is not a GET
+    /// without a body. Without it such a request is an error of kind
+    /// [`Unsupported`](super::ErrorKind::Unsupported).
+    #[must_use]
+    pub fn fallback(mut self, connector: C) -> Self {
+        self.fallback = Some(connector);
+        self
+    }
+}
+
+impl<C> Service<Request<Full<Bytes>>> for Dial<C>
+where
+    C: Service<Uri> + Clone + Send + 'static,
+    C::Response: hyper::rt::Read + hyper::rt::Write + Connection + Send + Unpin + 'static,
+    C::Future: Send,
+    C::Error: Into<BoxError>,
+{
+    type Response = Response<Incoming>;
+    type Error = Error;
+    type Future = BoxFuture<Result<Response<Incoming>, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.connector.poll_ready(cx).map_err(Error::transport)
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let destination = self.destination.as_ref().unwrap_or(request.uri()).clone();
+        let io = self.connector.call(destination.clone());
+        let fallback = self.fallback.clone();
+        let is_http2 = self.is_http2;
+        Box::pin(async move {
+            let io = io.await.map_err(Error::transport)?;
+            let mut http1 = if is_http2 || io.connected().is_negotiated_h2() {
+                let mut http2 = Http2::on(io).await?;
+                match (http2.supports(&request), fallback) {
+                    (Err(_), Some(mut fallback)) => {
+                        drop(http2);
+                        super::ready(&mut fallback)
+                            .await
+                            .map_err(Error::transport)?;
+                        let io = fallback.call(destination).await;
+                        Http1::on(io.map_err(Error::transport)?).await?
+                    }
+                    _ => return http2.call(request).await,
+                }
+            } else {
+                Http1::on(io).await?
+            };
+            super::ready(&mut http1).await?;
+            http1.call(request).await
+        })
+    }
+}

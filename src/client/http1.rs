@@ -1,0 +1,122 @@
+//! A connection of HTTP/1.1.
+
+use super::Error;
+use crate::handler::BoxFuture;
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, header,
+    uri::{Authority, PathAndQuery},
+};
+use http_body_util::Full;
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower_service::Service;
+
+/// A connection of HTTP/1.1 of one's own, for one upgrade: a service of HTTP, for
+/// [`UpgradeLayer`](super::UpgradeLayer) to be put around.
+///
+/// The target of a request is written as servers want it, and `Host` is set where it is missing. After
+/// a refusal the connection may serve the next request; after a switch it is gone, and
+/// [`poll_ready`](Service::poll_ready) fails.
+///
+/// ```no_run
+/// use tokio::net::TcpStream;
+/// use tower::{Layer as _, Service as _};
+/// use tower_upgrade::client;
+///
+/// # async fn example() -> Result<(), tower_upgrade::BoxError> {
+/// let io = TcpStream::connect("127.0.0.1:3000").await?;
+/// let connection = client::Http1::handshake(io).await?;
+/// let mut client = client::UpgradeLayer::new().layer(connection);
+///
+/// let request = client::Request::get("http://localhost/".parse()?).protocol("echo");
+/// let session = client.call(request).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Http1 {
+    sender: http1::SendRequest<Full<Bytes>>,
+}
+
+impl Http1 {
+    /// Begins to speak HTTP/1.1 on a connection. It runs in a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Transport`](super::ErrorKind::Transport). Nothing is sent yet.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn handshake<T>(io: T) -> Result<Self, Error>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::on(TokioIo::new(io)).await
+    }
+
+    pub(super) async fn on<T>(io: T) -> Result<Self, Error>
+    where
+        T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    {
+        let (sender, connection) = http1::handshake(io).await.map_err(Error::transport)?;
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender.into())
+    }
+}
+
+impl From<http1::SendRequest<Full<Bytes>>> for Http1 {
+    /// A connection of hyper's that was set up in another way. It has to be run `with_upgrades`.
+    fn from(sender: http1::SendRequest<Full<Bytes>>) -> Self {
+        Self { sender }
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Http1 {
+    type Response = Response<Incoming>;
+    type Error = Error;
+    type Future = BoxFuture<Result<Response<Incoming>, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.sender.poll_ready(cx).map_err(Error::transport)
+    }
+
+    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
+        if let Err(error) = address(&mut request) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let response = self.sender.send_request(request);
+        Box::pin(async move { response.await.map_err(Error::transport) })
+    }
+}
+
+/// Says whom the request is for as HTTP/1.1 does (RFC 9112 §3.2).
+fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
+    let uri = std::mem::take(request.uri_mut());
+    let authority = uri.authority().cloned();
+    if !request.headers().contains_key(header::HOST) {
+        let host = authority.as_ref().map(Authority::as_str);
+        let host = host.and_then(|host| HeaderValue::from_str(host).ok());
+        let host = host.ok_or_else(Error::no_host)?;
+        request.headers_mut().insert(header::HOST, host);
+    }
+    *request.uri_mut() = if *request.method() == Method::CONNECT {
+        authority.ok_or_else(Error::no_host)?.into()
+    } else {
+        let path = uri.into_parts().path_and_query;
+        path.unwrap_or_else(|| PathAndQuery::from_static("/"))
+            .into()
+    };
+    Ok(())
+}
+
+impl fmt::Debug for Http1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,190 @@
+//! What a client asks for.
+
+use super::Error;
+use crate::{InvalidProtocol, Protocol, UpgradeKind, negotiate::connect};
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Uri, Version,
+    header::{self, IntoHeaderName},
+    uri::Authority,
+};
+use http_body_util::Full;
+
+/// A request to leave HTTP: for one of some protocols, or for a tunnel.
+///
+/// It is owned, and can be cloned to be sent again. What it says is what is asked for; how it is asked
+/// for is the connection's matter: with `Upgrade` on HTTP/1.1, with extended CONNECT on [HTTP/2](super::Http2).
+///
+/// ```
+/// use http::HeaderValue;
+/// use tower_upgrade::client::Request;
+///
+/// let request: Request = Request::get("http://example.com/chat".parse()?)
+///     .protocol("chat/2")
+///     .protocol("chat/1")
+///     .header("user", HeaderValue::from_static("ann"));
+///
+/// let tunnel: Request = Request::connect("example.com:443".parse()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Whatever else a request can be, make it with `http`:
+///
+/// ```
+/// use tower_upgrade::client::Request;
+///
+/// // As Docker's client does.
+/// let request = http::Request::post("http://localhost/v1.47/exec/4fa6/start")
+///     .header("content-type", "application/json")
+///     .body(r#"{"Tty":true}"#.to_owned())?;
+/// let request = Request::from(request).protocol("tcp");
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Request<B = Full<Bytes>> {
+    http: http::Request<B>,
+    protocols: Vec<Protocol>,
+}
+
+impl<B: Default> Request<B> {
+    /// Asks for an upgrade with a GET.
+    #[must_use]
+    pub fn get(uri: Uri) -> Self {
+        Self::new(Method::GET, uri)
+    }
+
+    /// Asks for a tunnel to a host and a port, with CONNECT (RFC 9110 §9.3.6). Which proxy is asked is the
+    /// service's matter that sends it.
+    #[must_use]
+    pub fn connect(target: Authority) -> Self {
+        Self::new(Method::CONNECT, target.into())
+    }
+
+    fn new(method: Method, uri: Uri) -> Self {
+        let mut http = http::Request::new(B::default());
+        *http.method_mut() = method;
+        *http.uri_mut() = uri;
+        http.into()
+    }
+}
+
+impl<B> Request<B> {
+    /// Offers a protocol, `name` or `name/version`, after those that were offered before: the most wanted
+    /// first.
+    ///
+    /// Over HTTP/2 there is room for one, and the first is asked for (RFC 8441 §4).
+    ///
+    /// # Panics
+    ///
+    /// If `protocol` is no protocol. See [`try_protocol`](Self::try_protocol).
+    #[must_use]
+    #[track_caller]
+    pub fn protocol(self, protocol: &str) -> Self {
+        match self.try_protocol(protocol) {
+            Ok(request) => request,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Offers a protocol, as [`protocol`](Self::protocol) does.
+    ///
+    /// # Errors
+    ///
+    /// If `protocol` is not `name` or `name/version` of tokens.
+    pub fn try_protocol(mut self, protocol: &str) -> Result<Self, InvalidProtocol> {
+        self.protocols.push(protocol.parse()?);
+        Ok(self)
+    }
+
+    /// Appends a header; existing values with the same name are kept.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is a `&'static str` that is not a valid header name in lower case.
+    #[must_use]
+    pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
+        self.http.headers_mut().append(name, value);
+        self
+    }
+
+    /// The request as it was made, without the fields that ask for the upgrade.
+    #[must_use]
+    pub fn http(&self) -> &http::Request<B> {
+        &self.http
+    }
+
+    /// The same, to change it: to add credentials before it is sent again, for example.
+    #[must_use]
+    pub fn http_mut(&mut self) -> &mut http::Request<B> {
+        &mut self.http
+    }
+
+    /// The protocols that are offered, the most wanted first.
+    #[must_use]
+    pub fn protocols(&self) -> &[Protocol] {
+        &self.protocols
+    }
+
+    /// The request as HTTP/1.1 has it, and what it asks for.
+    pub(super) fn into_http(self) -> Result<(http::Request<B>, Asked), Error> {
+        let Self {
+            mut http,
+            protocols,
+        } = self;
+        let kind = match *http.method() {
+            Method::CONNECT => UpgradeKind::Connect,
+            _ => UpgradeKind::Upgrade,
+        };
+        match kind {
+            UpgradeKind::Connect if !protocols.is_empty() => {
+                return Err(Error::request("a CONNECT names no protocol"));
+            }
+            UpgradeKind::Upgrade if protocols.is_empty() => {
+                return Err(Error::request("the request offers no protocol"));
+            }
+            UpgradeKind::Upgrade => {
+                *http.version_mut() = Version::HTTP_11;
+                let headers = http.headers_mut();
+                headers.append(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(header::UPGRADE, list(&protocols));
+            }
+            UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
+                connect::target(http.uri()).map_err(Error::request)?;
+                http.headers_mut().remove(header::UPGRADE);
+            }
+        }
+        // It may not be sent (RFC 9110 §4.2.4), and leaving it out would lose a password.
+        let authority = http.uri().authority();
+        if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(Error::request("a URI with a user: send `Authorization`"));
+        }
+        Ok((http, Asked { kind, protocols }))
+    }
+}
+
+fn list(protocols: &[Protocol]) -> HeaderValue {
+    let list: Vec<_> = protocols.iter().map(Protocol::as_str).collect();
+    HeaderValue::try_from(list.join(", ")).expect("tokens are valid in a header")
+}
+
+impl<B> From<http::Request<B>> for Request<B> {
+    /// A request that offers nothing yet. A CONNECT is one for a tunnel, which has nothing to offer.
+    ///
+    /// The `Upgrade` that it may have is replaced.
+    fn from(http: http::Request<B>) -> Self {
+        Self {
+            http,
+            protocols: Vec::new(),
+        }
+    }
+}
+
+/// What was asked for: the answer is read in its light.
+///
+/// Where [`Http2`](super::Http2) asks in another way it says so with one of these in the extensions of the
+/// response.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) kind: UpgradeKind,
+    pub(super) protocols: Vec<Protocol>,
+}

@@ -1,0 +1,156 @@
+//! The service.
+
+use super::{Body, Error, Request, Session, request::Asked};
+use crate::{
+    BoxError, PendingUpgrade, Upgraded,
+    box_io::BoxIo,
+    handler::BoxFuture,
+    negotiate::answer::{Answer, answer},
+    time::within,
+};
+use http::{Response, Version};
+use hyper::upgrade::OnUpgrade;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use sync_wrapper::SyncWrapper;
+use tower_service::Service;
+
+/// A client of HTTP that asks for upgrades: made by [`UpgradeLayer`](super::UpgradeLayer).
+///
+/// A call takes a [`Request`] and comes to a [`Session`].
+///
+/// # Errors
+///
+/// [`Error`]: see [`ErrorKind`](super::ErrorKind) for what can go wrong.
+///
+/// # Cancel safety
+///
+/// If the future is dropped the request is cancelled: a connection of HTTP/1.1 on which it was sent is
+/// closed, a stream of HTTP/2 is reset.
+#[derive(Clone, Debug)]
+pub struct Upgrade<S> {
+    inner: S,
+    handshake_timeout: Duration,
+}
+
+impl<S> Upgrade<S> {
+    pub(super) fn new(inner: S, handshake_timeout: Duration) -> Self {
+        Self {
+            inner,
+            handshake_timeout,
+        }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Upgrade<S>
+where
+    S: Service<http::Request<ReqBody>, Response = Response<ResBody>>,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    ResBody: http_body::Body + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Session;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Error::transport)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> ResponseFuture {
+        let (request, asked) = match request.into_http() {
+            Ok(request) => request,
+            Err(error) => return ResponseFuture::new(async { Err(error) }),
+        };
+        let response = self.inner.call(request);
+        let limit = self.handshake_timeout;
+        ResponseFuture::new(async move {
+            let session = async {
+                let response = response.await.map_err(Error::transport)?;
+                conclude(asked, response.map(Body::new)).await
+            };
+            match within(limit, session).await {
+                Some(session) => session,
+                None => Err(Error::timeout()),
+            }
+        })
+    }
+}
+
+/// What the response comes to. If it breaks the rules it is dropped, and the connection with it.
+async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Session, Error> {
+    match response.extensions_mut().remove::<Asked>() {
+        Some(otherwise) => asked = otherwise,
+        None if !asked.protocols.is_empty() && response.version() >= Version::HTTP_2 => {
+            return Err(Error::not_asked(response));
+        }
+        None => {}
+    }
+    let answer = answer(
+        asked.kind,
+        &asked.protocols,
+        response.status(),
+        response.version(),
+        response.headers(),
+    );
+    match answer.map_err(Error::protocol)? {
+        Answer::Switched(protocol) => {
+            let io = handed_over(&mut response).await?;
+            let (head, _no_body) = response.into_parts();
+            Ok(Session::new(asked.kind, protocol, head, io))
+        }
+        Answer::Refused => Err(Error::refused(response)),
+    }
+}
+
+/// The connection that the client beneath hands over with its response.
+async fn handed_over(response: &mut Response<Body>) -> Result<Upgraded, Error> {
+    let extensions = response.extensions_mut();
+    let other = extensions
+        .remove::<PendingUpgrade>()
+        .and_then(PendingUpgrade::take);
+    let hyper = extensions.remove::<OnUpgrade>();
+    match (other, hyper) {
+        (Some(other), _) => other.await.map_err(Error::transport),
+        (None, Some(hyper)) => {
+            let io = hyper.await.map_err(Error::transport)?;
+            Ok(Upgraded::from_box_io(BoxIo::from(io)))
+        }
+        (None, None) => Err(Error::unsupported(
+            "the client did not hand its connection over",
+        )),
+    }
+}
+
+/// The session on its way.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture {
+    session: SyncWrapper<BoxFuture<Result<Session, Error>>>,
+}
+
+impl ResponseFuture {
+    fn new(session: impl Future<Output = Result<Session, Error>> + Send + 'static) -> Self {
+        Self {
+            session: SyncWrapper::new(Box::pin(session)),
+        }
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Session, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.session.get_mut().as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,119 @@
+//! A connector through a proxy.
+
+use super::{Error, Request, Session};
+use crate::{Upgraded, handler::BoxFuture};
+use http::{
+    HeaderMap, HeaderValue, Uri,
+    header::{self, IntoHeaderName},
+    uri::{Authority, Scheme},
+};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use std::task::{Context, Poll};
+use tower_service::Service;
+
+/// Connects through a proxy, with CONNECT: a connector for hyper-util's `Client`, and for whatever takes
+/// one, such as hyper-rustls, or [`Dial`](super::Dial).
+///
+/// `S` is what asks the proxy: an [`Upgrade`](super::Upgrade) service around a connection to it, of any version of HTTP. Nothing is sent
+/// through the tunnel before the proxy has said that there is one, and what has arrived behind that is
+/// read first.
+///
+/// ```no_run
+/// use bytes::Bytes;
+/// use http::HeaderValue;
+/// use http_body_util::Full;
+/// use hyper_rustls::HttpsConnectorBuilder;
+/// use hyper_util::{
+///     client::legacy::{Client, connect::HttpConnector},
+///     rt::TokioExecutor,
+/// };
+/// use tokio_rustls::rustls::ClientConfig;
+/// use tower::Layer as _;
+/// use tower_upgrade::client;
+///
+/// # async fn example(tls: ClientConfig) -> Result<(), tower_upgrade::BoxError> {
+/// let proxy = client::Dial::new(HttpConnector::new()).to("http://proxy.example:3128".parse()?);
+/// let proxy = client::UpgradeLayer::new().layer(proxy);
+/// let tunnel = client::Tunnel::new(proxy)
+///     .header("proxy-authorization", HeaderValue::from_static("Basic YW5uOnNlY3JldA=="));
+///
+/// let https = HttpsConnectorBuilder::new()
+///     .with_tls_config(tls)
+///     .https_or_http()
+///     .enable_http1()
+///     .wrap_connector(tunnel);
+/// let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(https);
+/// let response = client.get("https://example.com/".parse()?).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tunnel<S> {
+    client: S,
+    headers: HeaderMap,
+}
+
+impl<S> Tunnel<S> {
+    /// Asks for tunnels with `client`.
+    pub fn new(client: S) -> Self {
+        Self {
+            client,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// Appends a header to each CONNECT, such as `Proxy-Authorization`, whose value is treated as
+    /// sensitive.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is a `&'static str` that is not a valid header name in lower case.
+    #[must_use]
+    pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        if let Some(credentials) = self.headers.get_mut(header::PROXY_AUTHORIZATION) {
+            credentials.set_sensitive(true);
+        }
+        self
+    }
+}
+
+impl<S> Service<Uri> for Tunnel<S>
+where
+    S: Service<Request, Response = Session, Error = Error>,
+    S::Future: Send + 'static,
+{
+    type Response = Upgraded;
+    type Error = Error;
+    type Future = BoxFuture<Result<Upgraded, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.client.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let Some(target) = target(&uri) else {
+            return Box::pin(std::future::ready(Err(Error::no_host())));
+        };
+        let mut request = Request::connect(target);
+        *request.http_mut().headers_mut() = self.headers.clone();
+        let session = self.client.call(request);
+        Box::pin(async move { Ok(session.await?.into_io()) })
+    }
+}
+
+/// The host and the port that a URI is at.
+fn target(uri: &Uri) -> Option<Authority> {
+    let port = match uri.port_u16() {
+        Some(port) => port,
+        None if uri.scheme() == Some(&Scheme::HTTPS) => 443,
+        None => 80,
+    };
+    format!("{}:{port}", uri.host()?).parse().ok()
+}
+
+impl Connection for Upgraded {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}

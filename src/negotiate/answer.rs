@@ -1,0 +1,66 @@
+//! What a server made of an upgrade request.
+
+use super::{http1, switch};
+use crate::{Protocol, UpgradeKind, protocol::Member};
+use http::{HeaderMap, StatusCode, Version};
+use std::borrow::Cow;
+
+/// An answer that keeps to the rules.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The connection has left HTTP, for this protocol. CONNECT names none.
+    Switched(Option<Protocol>),
+    Refused,
+}
+
+/// Reads the head of a final response to a request that asked for `offered`.
+///
+/// # Errors
+///
+/// What is wrong with a switch (RFC 9110 §7.8 and §15.2.2).
+pub(crate) fn answer(
+    kind: UpgradeKind,
+    offered: &[Protocol],
+    status: StatusCode,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<Answer, Cow<'static, str>> {
+    if switch::switches(kind, status) {
+        let protocol = match kind {
+            UpgradeKind::Upgrade => Some(chosen(offered, version, headers)?),
+            UpgradeKind::Connect => None,
+            UpgradeKind::ExtendedConnect => offered.first().cloned(),
+        };
+        Ok(Answer::Switched(protocol))
+    } else if status == StatusCode::SWITCHING_PROTOCOLS {
+        Err("a 101 that nobody asked for".into())
+    } else {
+        Ok(Answer::Refused)
+    }
+}
+
+/// The protocol that a 101 switches to.
+fn chosen(
+    offered: &[Protocol],
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<Protocol, Cow<'static, str>> {
+    if version != Version::HTTP_11 {
+        return Err("a 101 that is not of HTTP/1.1".into());
+    }
+    if !http1::connection_has_upgrade(headers) {
+        return Err("a 101 without `Connection: upgrade`".into());
+    }
+    let mut members = http1::members(headers);
+    let chosen = match (members.next(), members.next()) {
+        (Some(chosen), None) => Member::parse(chosen),
+        (Some(_), Some(_)) => return Err("a 101 to more than one protocol".into()),
+        (None, _) => return Err("a 101 without `Upgrade`".into()),
+    };
+    let chosen = chosen.map(Protocol::from);
+    let chosen = chosen.ok_or("a 101 whose `Upgrade` is no protocol")?;
+    match offered.contains(&chosen) {
+        true => Ok(chosen),
+        false => Err(format!("a 101 to {chosen}, which was not offered").into()),
+    }
+}
