@@ -25,10 +25,10 @@ use tower_service::Service;
 /// use tower_upgrade::client;
 ///
 /// # async fn example(tls: ClientConfig) -> Result<(), tower_upgrade::BoxError> {
-/// let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+/// let https = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
 /// // HTTP/2 if the server wants it and allows extended CONNECT, and HTTP/1.1 if not.
-/// let dial = client::Dial::new(https.clone().enable_all_versions().build())
-///     .fallback(https.enable_http1().build());
+/// let dial = client::Dial::new(https().enable_all_versions().build())
+///     .fallback(https().enable_http1().build());
 /// let mut client = client::UpgradeLayer::new().layer(dial);
 ///
 /// let request = client::Request::get("https://example.com/chat".parse()?).protocol("chat");

@@ -19,12 +19,12 @@ use http_body_util::Full;
 /// use http::HeaderValue;
 /// use tower_upgrade::client::Request;
 ///
-/// let request: Request = Request::get("http://example.com/chat".parse()?)
+/// let request = Request::get("http://example.com/chat".parse()?)
 ///     .protocol("chat/2")
 ///     .protocol("chat/1")
 ///     .header("user", HeaderValue::from_static("ann"));
 ///
-/// let tunnel: Request = Request::connect("example.com:443".parse()?);
+/// let tunnel = Request::connect("example.com:443".parse()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -46,7 +46,7 @@ pub struct Request<B = Full<Bytes>> {
     protocols: Vec<Protocol>,
 }
 
-impl<B: Default> Request<B> {
+impl Request {
     /// Asks for an upgrade with a GET.
     #[must_use]
     pub fn get(uri: Uri) -> Self {
@@ -61,7 +61,7 @@ impl<B: Default> Request<B> {
     }
 
     fn new(method: Method, uri: Uri) -> Self {
-        let mut http = http::Request::new(B::default());
+        let mut http = http::Request::new(Full::default());
         *http.method_mut() = method;
         *http.uri_mut() = uri;
         http.into()
@@ -105,6 +105,16 @@ impl<B> Request<B> {
     pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
         self.http.headers_mut().append(name, value);
         self
+    }
+
+    /// Replaces the body, which is empty unless it was set: for a client of HTTP that has another type for
+    /// bodies.
+    #[must_use]
+    pub fn body<T>(self, body: T) -> Request<T> {
+        Request {
+            http: self.http.map(|_| body),
+            protocols: self.protocols,
+        }
     }
 
     /// The request as it was made, without the fields that ask for the upgrade.

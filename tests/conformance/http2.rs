@@ -229,7 +229,7 @@ async fn e4_a_literal_upgrade_or_connection_header_resets_the_stream() {
     let handler = Counted::default();
     let layer = UpgradeLayer::new().protocol("echo", handler.clone());
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
-    let mut client = frames::Client::connect(server.connect().await).await;
+    let mut client = frames::Connection::connect(server.connect().await).await;
     for name in ["upgrade", "connection"] {
         let stream = client
             .request(&[

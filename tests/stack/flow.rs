@@ -18,7 +18,7 @@ use tower_upgrade::{Session, UpgradeLayer, handler_fn};
 const END_STREAM: u8 = 1;
 
 /// A client that takes no bytes on its streams, until it says so.
-async fn take_nothing<Io>(client: &mut frames::Client<Io>)
+async fn take_nothing<Io>(client: &mut frames::Connection<Io>)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -27,7 +27,7 @@ where
     client.send(frames::SETTINGS, 0, 0, &setting).await;
 }
 
-async fn take<Io>(client: &mut frames::Client<Io>, stream: u32, count: u32)
+async fn take<Io>(client: &mut frames::Connection<Io>, stream: u32, count: u32)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -37,7 +37,7 @@ where
 
 /// A session that plain hyper has begun, with a client that takes nothing.
 async fn stuck(
-    client: &mut frames::Client,
+    client: &mut frames::Connection,
     mut offered: Offered,
 ) -> (u32, TokioIo<hyper::upgrade::Upgraded>) {
     take_nothing(client).await;
@@ -46,7 +46,7 @@ async fn stuck(
     (stream, offered.io().await)
 }
 
-async fn data_of(client: &mut frames::Client, stream: u32) -> frames::Frame {
+async fn data_of(client: &mut frames::Connection, stream: u32) -> frames::Frame {
     let frame = client.frame_of(stream).await;
     assert_eq!(frame.kind, frames::DATA, "{frame:?}");
     frame
@@ -58,7 +58,7 @@ async fn data_of(client: &mut frames::Client, stream: u32) -> frames::Frame {
 async fn a_flush_says_that_there_is_room_and_not_that_anything_was_sent() {
     let (service, offered) = answering(StatusCode::OK);
     let (_connection, peer) = http2(service).await;
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     let (stream, mut io) = stuck(&mut client, offered).await;
     for text in ["one, ", "two, "] {
         soon(io.write_all(text.as_bytes())).await.expect("room");
@@ -86,7 +86,7 @@ async fn a_write_is_taken_whole_however_long_it_is() {
     const LENGTH: usize = 8 * 1024 * 1024;
     let (service, offered) = answering(StatusCode::OK);
     let (_connection, peer) = http2(service).await;
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     let (_stream, mut io) = stuck(&mut client, offered).await;
     for _ in 0..2 {
         let written = soon(io.write(&vec![0; LENGTH])).await.expect("room");
@@ -100,7 +100,7 @@ async fn a_write_is_taken_whole_however_long_it_is() {
 async fn a_shutdown_waits_for_a_first_byte_of_the_last_write() {
     let (service, offered) = answering(StatusCode::OK);
     let (_connection, peer) = http2(service).await;
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     let (stream, mut io) = stuck(&mut client, offered).await;
     soon(io.write_all(b"words")).await.expect("room");
     soon(io.flush()).await.expect("room");
@@ -134,7 +134,7 @@ async fn what_a_client_does_not_take_stays_when_the_shutdown_timeout_is_over() {
         .protocol("listen", brief)
         .shutdown_timeout(Duration::from_secs(1));
     let (connection, peer) = http2_in_memory(layer.layer(service_fn(plain)));
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     take_nothing(&mut client).await;
     let stream = client.request(&EXTENDED_CONNECT).await;
     assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
@@ -238,7 +238,7 @@ async fn with_smaller_stream_windows_a_session_that_does_not_read_stops_only_its
 async fn a_connection_has_no_more_than_200_streams() {
     let (service, mut offered) = answering(StatusCode::OK);
     let (_connection, peer) = http2(service).await;
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     let mut sessions = Vec::new();
     for _ in 0..200 {
         let stream = client.request(&EXTENDED_CONNECT).await;

@@ -82,7 +82,7 @@ async fn an_upgrade_that_is_under_way_at_the_shutdown_goes_on_and_says_close() {
 #[tokio::test]
 async fn an_http_2_connection_refuses_new_requests_and_ends_with_its_last_session() {
     let (connection, peer) = http2(layer().layer(service_fn(plain))).await;
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     let mut sessions = Vec::new();
     for _ in 0..2 {
         let stream = client.request(&EXTENDED_CONNECT).await;
@@ -116,7 +116,7 @@ async fn an_http_2_connection_refuses_new_requests_and_ends_with_its_last_sessio
 }
 
 /// The last stream that the server will serve, and the reason.
-async fn goaway(client: &mut frames::Client) -> (u32, Reason) {
+async fn goaway(client: &mut frames::Connection) -> (u32, Reason) {
     let frame = client.next(frames::GOAWAY).await;
     let number = |at| {
         let bytes = frame.payload[at..at + 4].try_into().expect("four bytes");
@@ -126,7 +126,7 @@ async fn goaway(client: &mut frames::Client) -> (u32, Reason) {
 }
 
 /// The next frame of any stream, which may not be this one's.
-async fn frame_beside(client: &mut frames::Client, ignored: u32) -> frames::Frame {
+async fn frame_beside(client: &mut frames::Connection, ignored: u32) -> frames::Frame {
     loop {
         let frame = client.frame().await.expect("the connection goes on");
         assert_ne!(frame.stream, ignored, "{frame:?}");

@@ -39,7 +39,7 @@ pub(crate) async fn ask(client: &mut Client, protocol: &str) -> Answer {
 }
 
 /// Asks for something, and waits for the answer: the server has had its turn.
-pub(crate) async fn round_trip<Io>(client: &mut frames::Client<Io>)
+pub(crate) async fn round_trip<Io>(client: &mut frames::Connection<Io>)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -133,7 +133,7 @@ async fn two_resets_read_as_an_end_behind_the_data_that_came_before() {
     ] {
         let (service, mut offered) = answering(StatusCode::OK);
         let (_connection, peer) = http2(service).await;
-        let mut client = frames::Client::connect(peer).await;
+        let mut client = frames::Connection::connect(peer).await;
         let stream = client.request(&EXTENDED_CONNECT).await;
         let mut io = offered.io().await;
         client.send(frames::DATA, 0, stream, b"half a sent").await;
@@ -173,7 +173,7 @@ async fn the_end_of_the_socket_is_an_error_in_a_session_on_http_2() {
     drop(http1);
     assert_eq!(soon(ended.recv()).await, Some(Ok(0)));
 
-    let mut http2 = frames::Client::connect(server.connect().await).await;
+    let mut http2 = frames::Connection::connect(server.connect().await).await;
     let stream = http2.request(&EXTENDED_CONNECT).await;
     assert_eq!(http2.frame_of(stream).await.kind, frames::HEADERS);
     drop(http2);
@@ -207,7 +207,7 @@ async fn an_extended_connect_is_reset_where_it_is_not_enabled() {
     let connection =
         hyper_http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service);
     let _connection = Connection::serve(connection, hyper_http2::Connection::graceful_shutdown);
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     let stream = client.request(&EXTENDED_CONNECT).await;
     let reset = client.frame_of(stream).await;
     assert_eq!(reset.kind, frames::RST_STREAM);

@@ -28,7 +28,7 @@ impl ProtocolHandler for Refuse {
 async fn a_refused_connect_ends_with_its_response_and_a_reset_that_is_no_error() {
     let layer = UpgradeLayer::new().protocol("listen", Refuse);
     let (_connection, peer) = http2(layer.layer(service_fn(plain))).await;
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     let stream = client.request(&EXTENDED_CONNECT).await;
     let head = client.frame_of(stream).await;
     assert_eq!((head.kind, head.flags & END_STREAM), (frames::HEADERS, 0));
@@ -65,7 +65,7 @@ async fn a_session_that_ends_first_waits_a_second_for_the_client_and_resets_with
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_client_ends_as_well_is_not_reset() {
     let (_connection, peer) = http2_in_memory(brief("listen").layer(service_fn(plain)));
-    let mut client = frames::Client::connect(peer).await;
+    let mut client = frames::Connection::connect(peer).await;
     let stream = client.request(&EXTENDED_CONNECT).await;
     assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
     let data = client.frame_of(stream).await;

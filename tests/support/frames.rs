@@ -1,4 +1,4 @@
-//! A client that writes HTTP/2 frames by hand: what the `h2` crate would not send.
+//! An end of HTTP/2 that writes its frames by hand: what the `h2` crate would not send.
 
 use super::{Peer, soon};
 use tokio::{
@@ -14,6 +14,9 @@ pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 
+/// SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3).
+pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
+
 pub const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -26,20 +29,42 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-pub struct Client<Io = TcpStream> {
+pub struct Connection<Io = TcpStream> {
     peer: Peer<Io>,
     next_stream: u32,
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
+    /// A client's end.
     pub async fn connect(mut peer: Peer<Io>) -> Self {
-        peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        peer.send(PREFACE).await;
         let mut client = Self {
             peer,
             next_stream: 1,
         };
         client.send(SETTINGS, 0, 0, &[]).await;
         client
+    }
+
+    /// A server's end, which has said nothing yet.
+    pub async fn accept(mut peer: Peer<Io>) -> Self {
+        assert_eq!(peer.exactly(PREFACE.len()).await, PREFACE);
+        Self {
+            peer,
+            next_stream: 2,
+        }
+    }
+
+    /// Says what a server allows: settings and their values (RFC 9113 §6.5.1).
+    pub async fn settings(&mut self, settings: &[(u16, u32)]) {
+        let mut payload = Vec::new();
+        for (setting, value) in settings {
+            payload.extend(setting.to_be_bytes());
+            payload.extend(value.to_be_bytes());
+        }
+        self.send(SETTINGS, 0, 0, &payload).await;
     }
 
     pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -57,6 +82,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
 
     /// Sends a head whose stream stays open: literal fields without indexing (RFC 7541 §6.2.2).
     pub async fn request(&mut self, fields: &[(&str, &str)]) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        self.head(stream, fields).await;
+        stream
+    }
+
+    /// Sends a head on this stream, in the same way.
+    pub async fn head(&mut self, stream: u32, fields: &[(&str, &str)]) {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0);
@@ -66,10 +99,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
                 block.extend(text.as_bytes());
             }
         }
-        let stream = self.next_stream;
-        self.next_stream += 2;
         self.send(HEADERS, END_HEADERS, stream, &block).await;
-        stream
     }
 
     /// The next frame that is about this stream.

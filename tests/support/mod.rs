@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 
+#[cfg(feature = "client")]
+pub mod clients;
 pub mod frames;
 pub mod h2;
 pub mod handlers;
@@ -287,6 +289,26 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
                 }
             }
         })
+    }
+
+    /// The next request head, as it came.
+    #[track_caller]
+    pub fn request_head(&mut self) -> impl Future<Output = String> {
+        let caller = std::panic::Location::caller();
+        soon(async move {
+            loop {
+                if let Some(end) = find(&self.read, b"\r\n\r\n") {
+                    return text(&self.read.drain(..end + 4).collect::<Vec<_>>());
+                }
+                let more = self.fill().await.expect("peer can read");
+                assert!(more, "no head, asked for at {caller}");
+            }
+        })
+    }
+
+    /// What has come so far, and was not asked for.
+    pub fn unread(&self) -> &[u8] {
+        &self.read
     }
 
     /// The next response, with a body that has a `Content-Length`.
