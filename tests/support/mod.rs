@@ -76,6 +76,8 @@ pub enum Via {
     Http1,
     /// hyper-util's `auto` connection, as `axum::serve` has it: HTTP/1 and HTTP/2.
     Auto,
+    /// The same, without extended CONNECT.
+    AutoWithoutExtendedConnect,
     /// hyper's own `http2` connection, with extended CONNECT.
     Http2,
     /// The same, with streams that cannot fill the connection's window.
@@ -181,6 +183,13 @@ impl Server {
         Peer::new(io)
     }
 
+    /// Breaks all connections so far.
+    pub fn abort_connections(&self) {
+        for connection in &*self.connections.lock().expect("no panic") {
+            connection.abort();
+        }
+    }
+
     /// Waits until hyper has ended all connections so far.
     pub async fn connections_ended(&self) {
         let connections = std::mem::take(&mut *self.connections.lock().expect("no panic"));
@@ -215,9 +224,11 @@ where
     match via {
         Via::Http1 | Via::HalfClose => http1.serve_connection(io, service).with_upgrades().await?,
         Via::NoUpgrades => http1.serve_connection(io, service).await?,
-        Via::Auto => {
+        Via::Auto | Via::AutoWithoutExtendedConnect => {
             let mut auto = auto::Builder::new(TokioExecutor::new());
-            auto.http2().enable_connect_protocol();
+            if via == Via::Auto {
+                auto.http2().enable_connect_protocol();
+            }
             auto.serve_connection_with_upgrades(io, service).await?;
         }
         Via::Http2 | Via::Http2SmallStreams => {

@@ -15,7 +15,7 @@ use tokio_rustls::{
 /// Both ends of TLS that trust each other.
 pub struct Tls {
     pub acceptor: TlsAcceptor,
-    connector: TlsConnector,
+    client: ClientConfig,
 }
 
 impl Tls {
@@ -45,17 +45,21 @@ impl Tls {
         client.alpn_protocols = alpn;
         Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
-            connector: TlsConnector::from(Arc::new(client)),
+            client,
         }
     }
 
     pub async fn connect(&self, peer: Peer<TcpStream>) -> Peer<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").expect("a name");
-        Peer::new(
-            self.connector
-                .connect(name, peer.io)
-                .await
-                .expect("a handshake"),
-        )
+        let connector = TlsConnector::from(Arc::new(self.client.clone()));
+        let io = connector.connect(name, peer.io).await;
+        Peer::new(io.expect("a handshake"))
+    }
+
+    /// For clients that choose what they agree on.
+    pub fn client_config(&self) -> ClientConfig {
+        let mut config = self.client.clone();
+        config.alpn_protocols.clear();
+        config
     }
 }

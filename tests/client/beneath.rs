@@ -1,0 +1,117 @@
+//! Other things that may be beneath: hyper's own sender, and a client of no connection at all.
+
+use crate::support::{Peer, clients::expect_session, handlers::echo, plain, soon};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn};
+use tower_http::{auth::AddAuthorizationLayer, trace::TraceLayer};
+use tower_upgrade::{
+    BoxError, Parts, PendingUpgrade, Upgraded,
+    client::{Http1, Request, UpgradeLayer},
+};
+
+fn request() -> Request {
+    Request::get("http://test/".parse().expect("a URI")).protocol("echo")
+}
+
+/// A server in memory, and the client's end of a connection to it.
+fn server() -> tokio::io::DuplexStream {
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    let app = tower_upgrade::UpgradeLayer::new()
+        .protocol("echo", echo())
+        .layer(service_fn(plain));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(server), TowerToHyperService::new(app))
+        .with_upgrades();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn a_connection_in_memory() {
+    let connection = Http1::handshake(server()).await.expect("a connection");
+    let result = UpgradeLayer::new()
+        .layer(connection)
+        .oneshot(request())
+        .await;
+    expect_session(result).expect_echo(b"hello").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_was_set_up_in_another_way() {
+    let (sender, connection) = hyper::client::conn::http1::Builder::new()
+        .title_case_headers(true)
+        .handshake(TokioIo::new(server()))
+        .await
+        .expect("a connection");
+    tokio::spawn(connection.with_upgrades());
+    let result = UpgradeLayer::new()
+        .layer(Http1::from(sender))
+        .oneshot(request())
+        .await;
+    expect_session(result).expect_echo(b"hello").await;
+}
+
+#[tokio::test]
+async fn hypers_sender_as_it_is() {
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(server()))
+        .await
+        .expect("a connection");
+    tokio::spawn(connection.with_upgrades());
+    let sender = Arc::new(Mutex::new(sender));
+    let client = UpgradeLayer::new().layer(service_fn(
+        move |mut request: http::Request<Full<Bytes>>| {
+            let sender = Arc::clone(&sender);
+            request
+                .headers_mut()
+                .insert(header::HOST, HeaderValue::from_static("test"));
+            async move { sender.lock().await.send_request(request).await }
+        },
+    ));
+    expect_session(client.oneshot(request()).await)
+        .expect_echo(b"hello")
+        .await;
+}
+
+#[tokio::test]
+async fn layers_in_between() {
+    let connection = Http1::handshake(server()).await.expect("a connection");
+    let client = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .layer(TraceLayer::new_for_http())
+        .layer(AddAuthorizationLayer::bearer("of-good-news"))
+        .service(connection);
+    expect_session(client.oneshot(request()).await)
+        .expect_echo(b"hello")
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_not_hypers_hands_its_connection_over_in_public() {
+    let (io, peer) = tokio::io::duplex(1024);
+    let io = std::sync::Mutex::new(Some(io));
+    let client = UpgradeLayer::new().layer(service_fn(move |_: http::Request<Full<Bytes>>| {
+        let io = io.lock().expect("no panic").take().expect("one call");
+        let upgrade = PendingUpgrade::new(async move {
+            Ok(Upgraded::from_parts(Parts {
+                io,
+                read_buf: "early".into(),
+            }))
+        });
+        let response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header("connection", "upgrade")
+            .header("upgrade", "echo")
+            .extension(upgrade)
+            .body(String::new());
+        async { Ok::<_, BoxError>(response?) }
+    }));
+    let mut session = expect_session(soon(client.oneshot(request())).await);
+    assert_eq!(session.exactly(5).await, b"early");
+    session.send("ping").await;
+    assert_eq!(Peer::new(peer).exactly(4).await, b"ping");
+}

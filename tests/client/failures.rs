@@ -1,0 +1,273 @@
+//! What a call comes to if there is no session, and what is left of it then.
+
+use crate::support::{
+    Peer,
+    clients::{AnyClient, Scripted, clients, expect_error},
+    soon, until,
+};
+use bytes::Bytes;
+use http_body_util::Full;
+use std::{error::Error as _, io, sync::Arc, time::Duration};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower_upgrade::{
+    BoxError,
+    client::{ErrorKind, Http1, Request, UpgradeLayer},
+};
+
+fn request(uri: &str) -> Request {
+    Request::get(uri.parse().expect("a URI"))
+}
+
+fn connect(target: &str) -> Request {
+    Request::connect(target.parse().expect("a target"))
+}
+
+/// A client that is not to send anything.
+fn untouched() -> AnyClient {
+    let http = service_fn(|request: http::Request<Full<Bytes>>| async move {
+        Err::<http::Response<String>, BoxError>(format!("{request:?} was sent").into())
+    });
+    BoxCloneSyncService::new(UpgradeLayer::new().layer(http))
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_for_is_not_sent() {
+    for (request, message) in [
+        (request("http://test/"), "offers no protocol"),
+        (connect("test:1").protocol("echo"), "names no protocol"),
+        (connect("test"), "no port"),
+        (connect("test:0"), "no port"),
+        (connect("ann@test:1"), "no valid host"),
+        (request("http://ann:secret@test/").protocol("echo"), "user"),
+    ] {
+        let error = expect_error(untouched().oneshot(request).await, ErrorKind::Request);
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_no_host_is_not_sent() {
+    let (io, mut server) = tokio::io::duplex(1024);
+    let mut client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
+    let result = client.call(request("/").protocol("echo")).await;
+    let error = expect_error(result, ErrorKind::Request);
+    assert!(error.to_string().contains("no host"), "{error}");
+    drop(client);
+    Peer::new(&mut server).expect_end().await;
+}
+
+#[test]
+#[should_panic = "is no protocol"]
+fn what_is_no_protocol_cannot_be_offered() {
+    drop(request("http://test/").protocol("a b"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_a_failure_of_the_transport() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    drop(listener);
+    for (name, client) in clients() {
+        let request = request(&format!("http://{address}/")).protocol("echo");
+        let error = expect_error(client.oneshot(request).await, ErrorKind::Transport);
+        let mut source = error.source();
+        let mut messages = Vec::new();
+        while let Some(error) = source {
+            messages.push(error.to_string());
+            source = error.source();
+        }
+        assert!(
+            messages.iter().any(|message| message.contains("refused")),
+            "{name}: {messages:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_or_is_none_is_a_failure_of_the_transport() {
+    for answer in [
+        "",
+        "HTTP/1.1 101 Switching",
+        "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\n",
+        "SSH-2.0-OpenSSH\r\n",
+    ] {
+        for (name, mut client) in clients() {
+            let server = Scripted::start().await;
+            let request = Request::get(server.uri("/")).protocol("echo");
+            let answering = async {
+                let mut peer = server.accept().await;
+                peer.request_head().await;
+                peer.send(answer).await;
+            };
+            let asking = async { client.ready().await?.call(request).await };
+            let (result, ()) = soon(async { tokio::join!(asking, answering) }).await;
+            let error = expect_error(result, ErrorKind::Transport);
+            assert!(error.source().is_some(), "{name}: {answer}: {error:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_has_30_seconds() {
+    for (limit, expected) in [
+        (None, Duration::from_secs(30)),
+        (Some(Duration::from_secs(2)), Duration::from_secs(2)),
+    ] {
+        let (io, mut server) = tokio::io::duplex(1024);
+        let mut layer = UpgradeLayer::new();
+        if let Some(limit) = limit {
+            layer = layer.handshake_timeout(limit);
+        }
+        let client = layer.layer(Http1::handshake(io).await.expect("a connection"));
+        let start = Instant::now();
+        let result = client
+            .oneshot(request("http://test/").protocol("echo"))
+            .await;
+        expect_error(result, ErrorKind::Timeout);
+        assert_eq!(start.elapsed(), expected);
+        // The connection is closed with it.
+        let mut server = Peer::new(&mut server);
+        server.request_head().await;
+        server.expect_end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_it_waits() {
+    let (io, server) = tokio::io::duplex(1024);
+    let layer = UpgradeLayer::new().handshake_timeout(None);
+    let client = layer.layer(Http1::handshake(io).await.expect("a connection"));
+    let asking = tokio::spawn(client.oneshot(request("http://test/").protocol("echo")));
+    tokio::time::sleep(Duration::from_secs(100_000)).await;
+    let mut server = Peer::new(server);
+    server.request_head().await;
+    server
+        .send("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .await;
+    asking.await.expect("no panic").expect("a session");
+}
+
+#[tokio::test]
+async fn a_limit_beneath_is_a_timeout_as_well() {
+    let client = UpgradeLayer::new().layer(service_fn(|_: http::Request<_>| async {
+        Err::<http::Response<String>, _>(io::Error::from(io::ErrorKind::TimedOut))
+    }));
+    let result = client
+        .oneshot(request("http://test/").protocol("echo"))
+        .await;
+    let error = expect_error(result, ErrorKind::Timeout);
+    assert!(error.source().is_some());
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_closes_its_connection() {
+    for (name, mut client) in clients() {
+        let server = Scripted::start().await;
+        let call = client.ready().await.expect("ready");
+        let call = tokio::spawn(call.call(Request::get(server.uri("/")).protocol("echo")));
+        let mut peer = server.accept().await;
+        peer.request_head().await;
+        call.abort();
+        let rest = peer.rest().await;
+        assert!(rest.is_ok_and(|rest| rest.is_empty()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_closes_its_connection() {
+    for (name, client) in clients() {
+        let server = Scripted::start().await;
+        let request = Request::get(server.uri("/")).protocol("echo");
+        let switch = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        let (session, mut peer) = server.answer(client, request, switch).await;
+        drop(session.expect(name));
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_ours_comes_through_a_layer_that_boxes_it() {
+    let client = UpgradeLayer::new().layer(service_fn(|_: http::Request<_>| async {
+        let inner = untouched().oneshot(request("http://test/")).await;
+        Err::<http::Response<String>, BoxError>(inner.expect_err("it offers nothing").into())
+    }));
+    let result = client
+        .oneshot(request("http://test/").protocol("echo"))
+        .await;
+    expect_error(result, ErrorKind::Request);
+}
+
+#[tokio::test]
+async fn a_body_is_sent_before_the_switch() {
+    let server = Scripted::start().await;
+    let long = "x".repeat(1 << 20);
+    let docker = http::Request::post(server.uri("/exec"))
+        .header("content-type", "application/json")
+        .body(Full::from(long.clone()))
+        .expect("a request");
+    let client = clients()[0].1.clone();
+    let answering = async {
+        let mut peer = server.accept().await;
+        let head = peer.request_head().await;
+        assert!(head.starts_with("POST /exec HTTP/1.1\r\n"), "{head}");
+        // Before all of the body has come: it is the client's to go on with it.
+        peer.send("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: tcp\r\n\r\n")
+            .await;
+        let body = peer.exactly(long.len()).await;
+        assert!(body == long.as_bytes());
+        assert_eq!(peer.exactly(5).await, b"after");
+    };
+    let asking = async {
+        let session = client.oneshot(Request::from(docker).protocol("tcp")).await;
+        let mut io = session.expect("a session").into_io();
+        io.write_all(b"after").await.expect("a session");
+        io
+    };
+    soon(async { tokio::join!(asking, answering) }).await;
+}
+
+#[tokio::test]
+async fn the_tcp_connection_can_be_had() {
+    let server = Scripted::start().await;
+    let io = TcpStream::connect(server.address).await.expect("loopback");
+    let client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
+    let answering = async {
+        let mut peer = server.accept().await;
+        peer.request_head().await;
+        peer.send("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nearly")
+            .await;
+        peer
+    };
+    let asking = client.oneshot(Request::get(server.uri("/")).protocol("echo"));
+    let (session, _peer) = soon(async { tokio::join!(asking, answering) }).await;
+    let io = session.expect("a session").into_io();
+    let parts = io.downcast::<TcpStream>().expect("TCP beneath");
+    assert_eq!(parts.read_buf, "early");
+}
+
+#[tokio::test]
+async fn a_clone_of_a_request_is_the_same_request() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let client = UpgradeLayer::new().layer(service_fn({
+        let seen = Arc::clone(&seen);
+        move |request: http::Request<_>| {
+            seen.lock().expect("no panic").push(format!("{request:?}"));
+            async { Ok::<_, BoxError>(http::Response::new(String::new())) }
+        }
+    }));
+    let request = request("http://test/chat")
+        .protocol("chat/2")
+        .header("user", http::HeaderValue::from_static("ann"));
+    for request in [request.clone(), request] {
+        let result = client.clone().oneshot(request).await;
+        expect_error(result, ErrorKind::Refused);
+    }
+    until(|| seen.lock().expect("no panic").len() == 2).await;
+    let seen = seen.lock().expect("no panic");
+    assert_eq!(seen[0], seen[1]);
+}

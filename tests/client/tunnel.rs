@@ -1,0 +1,250 @@
+//! Through a proxy.
+
+use crate::support::{
+    Peer, Server, Via,
+    clients::{Scripted, expect_error, expect_session},
+    handlers::echo,
+    plain, soon, text,
+    tls::Tls,
+};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{HttpConnector, proxy},
+    },
+    rt::{TokioExecutor, TokioIo},
+};
+use std::error::Error as _;
+use tokio::net::TcpStream;
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower_upgrade::{
+    Accept, ProtocolHandler, Rejection, Session, UpgradeRequest,
+    client::{self, Dial, ErrorKind, Http2, Request, Tunnel, UpgradeLayer},
+};
+
+/// A proxy for those who have a password.
+struct Proxy;
+
+impl ProtocolHandler for Proxy {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let credentials = request.headers().get("proxy-authorization");
+        if credentials.is_none_or(|credentials| credentials != "Basic secret") {
+            return Err(
+                Rejection::new(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "who?")
+                    .header("proxy-authenticate", HeaderValue::from_static("Basic")),
+            );
+        }
+        let target = request.authority()?.to_string();
+        let mut target = TcpStream::connect(target.replace("localhost", "127.0.0.1"))
+            .await
+            .map_err(|error| Rejection::from(StatusCode::BAD_GATEWAY).with_source(error))?;
+        Ok(Accept::new(|session: Session| async move {
+            let mut client = session.into_io();
+            tokio::io::copy_bidirectional(&mut client, &mut target).await?;
+            Ok(())
+        }))
+    }
+}
+
+async fn proxy(via: Via) -> Server {
+    let layer = tower_upgrade::UpgradeLayer::new().connect(Proxy);
+    Server::start_via(via, layer.layer(service_fn(plain))).await
+}
+
+fn with_password<S>(tunnel: Tunnel<S>) -> Tunnel<S> {
+    tunnel.header(
+        "proxy-authorization",
+        HeaderValue::from_static("Basic secret"),
+    )
+}
+
+fn dial(proxy: &Server) -> client::Upgrade<Dial<HttpConnector>> {
+    let uri = format!("http://{}", proxy.address).parse().expect("a URI");
+    UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(uri))
+}
+
+/// A server of TLS behind the proxy, and what to ask it.
+async fn origin() -> (Server, Tls, Uri) {
+    let tls = Tls::with_alpn(&["http/1.1"]);
+    let acceptor = tls.acceptor.clone();
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
+    let server = Server::start_with(Via::Http1, layer.layer(service_fn(plain)), move |io| {
+        let acceptor = acceptor.clone();
+        async move { acceptor.accept(io).await }
+    });
+    let server = server.await;
+    let uri = format!("https://localhost:{}/index", server.address.port());
+    (server, tls, uri.parse().expect("a URI"))
+}
+
+#[tokio::test]
+async fn hyper_utils_client_goes_through_it() {
+    let (_origin, tls, uri) = origin().await;
+    let proxy = proxy(Via::Auto).await;
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls.client_config())
+        .https_only()
+        .enable_http1()
+        .wrap_connector(with_password(Tunnel::new(dial(&proxy))));
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(https);
+    let response = soon(client.get(uri)).await.expect("a response");
+    let body = response.collect().await.expect("a body").to_bytes();
+    assert_eq!(body, "plain GET /index");
+}
+
+#[tokio::test]
+async fn an_upgrade_goes_through_it_over_any_version() {
+    let (_origin, tls, uri) = origin().await;
+    for via in [Via::Http1, Via::Http2] {
+        let proxy = proxy(via).await;
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.client_config())
+            .https_only()
+            .enable_http1();
+        let request = Request::get(uri.clone()).protocol("echo");
+        let result = if via == Via::Http1 {
+            let https = https.wrap_connector(with_password(Tunnel::new(dial(&proxy))));
+            UpgradeLayer::new()
+                .layer(Dial::new(https))
+                .oneshot(request)
+                .await
+        } else {
+            let connection = Http2::handshake(proxy.connect().await.io).await;
+            let connection = UpgradeLayer::new().layer(connection.expect("a connection"));
+            let https = https.wrap_connector(with_password(Tunnel::new(connection)));
+            UpgradeLayer::new()
+                .layer(Dial::new(https))
+                .oneshot(request)
+                .await
+        };
+        expect_session(result).expect_echo(b"hello").await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_says_why() {
+    let (_origin, tls, uri) = origin().await;
+    let proxy = proxy(Via::Http1).await;
+    let result = Tunnel::new(dial(&proxy)).oneshot(uri.clone()).await;
+    let error = result.expect_err("no password");
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    let response = error.response().expect("a response");
+    assert_eq!(response.headers()["proxy-authenticate"], "Basic");
+
+    // It can be found where another client has failed with it.
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls.client_config())
+        .https_only()
+        .enable_http1()
+        .wrap_connector(Tunnel::new(dial(&proxy)));
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(https);
+    let failed = soon(client.get(uri)).await.expect_err("no password");
+    let mut source = failed.source();
+    let refused = std::iter::from_fn(|| {
+        let error = source?;
+        source = error.source();
+        Some(error)
+    })
+    .find_map(|error| error.downcast_ref::<client::Error>());
+    assert_eq!(refused.expect("ours").kind(), ErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn it_asks_for_the_host_and_the_port_of_the_scheme() {
+    for (uri, target) in [
+        ("http://example.com/a", "example.com:80"),
+        ("https://example.com/a", "example.com:443"),
+        ("https://example.com:8443/a", "example.com:8443"),
+        ("http://[::1]:8080/", "[::1]:8080"),
+        ("https://[::1]", "[::1]:443"),
+    ] {
+        let server = Scripted::start().await;
+        let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
+        let tunnel = with_password(Tunnel::new(client));
+        let answering = async {
+            let head = server.accept().await.request_head().await;
+            assert_eq!(
+                head,
+                format!(
+                    "CONNECT {target} HTTP/1.1\r\nproxy-authorization: Basic secret\r\nhost: {target}\r\n\r\n"
+                )
+            );
+        };
+        let uri = uri.parse().expect("a URI");
+        let (result, ()) = soon(async { tokio::join!(tunnel.oneshot(uri), answering) }).await;
+        result.expect_err("the server has gone");
+    }
+    let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()));
+    let result = Tunnel::new(client)
+        .oneshot("/a".parse().expect("a URI"))
+        .await;
+    assert_eq!(result.expect_err("no host").kind(), ErrorKind::Request);
+}
+
+#[tokio::test]
+async fn k4_tls_does_not_begin_before_the_tunnel() {
+    let tls = Tls::new();
+    let server = Scripted::start().await;
+    let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
+    let mut https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls.client_config())
+        .https_only()
+        .enable_http1()
+        .wrap_connector(Tunnel::new(client));
+    let connecting = https.call("https://localhost/".parse().expect("a URI"));
+    let answering = async {
+        let mut peer = server.accept().await;
+        peer.request_head().await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let nothing = peer.io.try_read(&mut [0]).expect_err("bytes came");
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+        peer.send("HTTP/1.1 200 OK\r\n\r\n").await;
+        // A record that holds a handshake.
+        assert_eq!(peer.exactly(1).await, [22]);
+    };
+    let (result, ()) = soon(async { tokio::join!(connecting, answering) }).await;
+    drop(result);
+}
+
+#[tokio::test]
+async fn k5_what_came_behind_the_answer_is_read_first_which_hyper_utils_tunnel_loses() {
+    let answer = "HTTP/1.1 200 OK\r\n\r\nSSH-2.0-early\r\n";
+    let target: Uri = "http://example.com:22".parse().expect("a URI");
+
+    let server = Scripted::start().await;
+    let serve = || async {
+        let mut peer = server.accept().await;
+        peer.request_head().await;
+        peer.send(answer).await;
+        peer.finish().await;
+    };
+    let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
+    let ours = Tunnel::new(client).oneshot(target.clone());
+    let (ours, ()) = soon(async { tokio::join!(ours, serve()) }).await;
+    let rest = Peer::new(ours.expect("a tunnel")).rest().await;
+    assert_eq!(text(&rest.expect("an orderly end")), "SSH-2.0-early\r\n");
+
+    let theirs = proxy::Tunnel::new(server.uri(""), HttpConnector::new()).oneshot(target);
+    let (theirs, ()) = soon(async { tokio::join!(theirs, serve()) }).await;
+    let rest = Peer::new(TokioIo::new(theirs.expect("a tunnel")))
+        .rest()
+        .await;
+    assert_eq!(text(&rest.expect("an orderly end")), "");
+}
+
+#[tokio::test]
+async fn a_client_with_other_bodies_may_ask() {
+    let proxy = proxy(Via::Http1).await;
+    let http = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let request = Request::get(format!("http://{}/", proxy.address).parse().expect("a URI"))
+        .protocol("echo")
+        .body(Empty::new());
+    let result = UpgradeLayer::new().layer(http).oneshot(request).await;
+    expect_error(result, ErrorKind::Refused);
+}
