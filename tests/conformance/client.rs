@@ -2,7 +2,7 @@
 
 use crate::support::{
     Peer,
-    clients::{AnyClient, Scripted, clients, expect_error, expect_refused, expect_session},
+    clients::{Scripted, clients, expect_error, expect_refused, expect_session},
     frames, soon, text,
 };
 use http::HeaderValue;
