@@ -155,10 +155,16 @@
 //! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown, and waits for those of HTTP/2
 //! without a limit. [Stopping a server](manual::stopping) says in which order to stop things.
 //!
+//! # The client side
+//!
+//! The module `client` asks for upgrades, over any tower client of HTTP: one layer around it, and a call
+//! comes to a session, or to an error with the whole response of a server that refused.
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `client` | no | the module `client`: the other end |
 //! | `tracing` | yes | a span for each session, which follows from its request's; events for refusals, and for sessions that start, end, fail, panic or never start; without it the message of a panic goes to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
 //! | `testing` | no | the module `testing`: a stack's upgrade in a test, with no socket |
@@ -168,7 +174,8 @@
 //! The crate follows semantic versioning. Its minimum supported Rust version is 1.85; raising it is
 //! not considered a breaking change. These dependencies are part of the public API: `http`, `http-body` and
 //! `bytes` (requests, responses, bodies), `tower-layer` and `tower-service` (the middleware), and
-//! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]).
+//! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]). With the feature `client` also the connections of
+//! `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;
@@ -230,6 +237,6 @@ pub use crate::{
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The examples of the README, compiled.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

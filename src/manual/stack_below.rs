@@ -33,6 +33,13 @@
 //! | **[Shutting down](#shutting-down)** | |
 //! | [HTTP/1.1 sessions are not waited for](#http11-sessions-are-not-waited-for) | [drain them](super::stopping) |
 //! | [HTTP/2 sessions are waited for](#http2-sessions-are-waited-for) | [drain them](super::stopping) |
+//! | **[Clients](#clients)** | |
+//! | [A client is handed the connection for any 101](#a-client-is-handed-the-connection-for-any-101) | nothing |
+//! | [A client is handed a tunnel for a 200](#a-client-is-handed-a-tunnel-for-a-200) | expect an error for another 2xx |
+//! | [A client sends an extended CONNECT whatever the server allows](#a-client-sends-an-extended-connect-whatever-the-server-allows) | `client::Http2`, or `client::Dial` |
+//! | [A pool may send an `Upgrade` over HTTP/2](#a-pool-may-send-an-upgrade-over-http2) | do not let it negotiate HTTP/2 |
+//! | [A client takes a 101 over HTTP/2 for no answer](#a-client-takes-a-101-over-http2-for-no-answer) | nothing |
+//! | [hyper-util's tunnel loses what comes early](#hyper-utils-tunnel-loses-what-comes-early) | `client::Tunnel` |
 //!
 //! # HTTP/1.1
 //!
@@ -323,3 +330,57 @@
 //!
 //! *What to do for both:* give the layer [`Sessions`](crate::Sessions), and [drain](crate::Sessions::drain)
 //! them while the connections shut down: [Stopping a server](super::stopping) has it all.
+//!
+//! # Clients
+//!
+//! What this crate makes of it needs the feature `client`.
+//!
+//! ## A client is handed the connection for any 101
+//!
+//! hyper's client looks at nothing but the status: a 101 without `Upgrade`, for a protocol that was not
+//! offered, or to a request that asked for none, hands the connection over.
+//!
+//! This crate reads the 101, and drops the connection of one that does not answer what was asked for.
+//!
+//! *What to do:* nothing.
+//!
+//! ## A client is handed a tunnel for a 200
+//!
+//! Any 2xx to a CONNECT makes a tunnel (RFC 9110 §9.3.6). hyper's client hands it over for all but 204 on
+//! HTTP/1, and for nothing but 200 on HTTP/2.
+//!
+//! This crate makes another 2xx an error of kind `Unsupported`.
+//!
+//! *What to do:* nothing. Proxies answer 200.
+//!
+//! ## A client sends an extended CONNECT whatever the server allows
+//!
+//! A client may send one only when the server's settings allow it (RFC 8441 §3). h2 does not look, nor
+//! does hyper, and the connection's `is_extended_connect_protocol_enabled` is `false` until the settings
+//! have come.
+//!
+//! This crate waits for the settings of the connections that it makes.
+//!
+//! *What to do:* use `client::Http2`, or `client::Dial`.
+//!
+//! ## A pool may send an `Upgrade` over HTTP/2
+//!
+//! Where TLS negotiates HTTP/2, hyper-util's pooled `Client` sends an `Upgrade` as a plain request: hyper
+//! takes the fields off. The server answers that.
+//!
+//! This crate makes an error of any such answer, of kind `Unsupported`.
+//!
+//! *What to do:* give the pool a connector that does not negotiate HTTP/2, or use `client::Dial`.
+//!
+//! ## A client takes a 101 over HTTP/2 for no answer
+//!
+//! There is none in HTTP/2 (RFC 9113 §8.6). h2 skips it, as it skips a 103, and waits on.
+//!
+//! *What to do:* nothing: the wait is bounded.
+//!
+//! ## hyper-util's tunnel loses what comes early
+//!
+//! Its connector through a proxy, `connect::proxy::Tunnel`, drops what arrives in one read with the
+//! proxy's 200, such as the greeting of an SSH or SMTP server.
+//!
+//! *What to do:* use `client::Tunnel`.

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
 mod connection;
 mod flow;
 mod graceful;
