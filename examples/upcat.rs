@@ -25,7 +25,7 @@ use http_body_util::BodyExt as _;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use lexopt::ValueExt as _;
-use std::{error::Error as _, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
 use tokio::io::{self, AsyncWriteExt as _};
 use tokio_rustls::rustls::{
     self, ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -166,13 +166,7 @@ impl Failure {
             }
             Self::Client(error) => error,
         };
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            message = format!("{message}: {error}");
-            source = error.source();
-        }
-        eprintln!("upcat: {message}");
+        eprintln!("upcat: {}", in_full(&error));
         let code = match error.kind() {
             ErrorKind::Request => 2,
             ErrorKind::Transport | ErrorKind::Timeout => 3,
@@ -190,6 +184,17 @@ impl Failure {
         }
         ExitCode::from(code)
     }
+}
+
+/// What an error says, with what is behind it.
+fn in_full(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        message = format!("{message}: {error}");
+        source = error.source();
+    }
+    message
 }
 
 // ---- The session --------------------------------------------------------------------------------
@@ -211,7 +216,10 @@ async fn join(io: Upgraded) -> ExitCode {
         tokio::select! {
             received = &mut receive => received,
             // It may have refused to read on, and still have something to say.
-            sent = send => receive.await.and(sent),
+            sent = send => receive.await.and(match sent {
+                Err(error) if wants_no_more(&error) => Ok(()),
+                sent => sent,
+            }),
         }
     };
     // On TLS that says goodbye. The server may be gone.
@@ -219,10 +227,23 @@ async fn join(io: Upgraded) -> ExitCode {
     match joined {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("upcat: the session broke: {error}");
+            eprintln!("upcat: the session broke: {}", in_full(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// With HTTP/2 a server that has said all may say that the rest is not needed, which breaks nothing
+/// (RFC 9113 §8.1).
+fn wants_no_more(error: &io::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason() == Some(h2::Reason::NO_ERROR);
+        }
+        source = error.source();
+    }
+    false
 }
 
 // ---- The command line ---------------------------------------------------------------------------
