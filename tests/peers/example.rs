@@ -28,10 +28,12 @@ pub(crate) fn program(name: &str, package: &str) -> Command {
     command
 }
 
-async fn build(example: &str) {
+/// Builds an example, and says where it is: beside the directory of this test's own program.
+pub(crate) async fn build(example: &str, features: &[&str]) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--quiet", "--example", example])
+        .args(["--features", &features.join(",")])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     // What cargo has told this test about its package: build scripts of dependencies that look at
     // it would run again, and everything behind them be compiled anew.
@@ -43,6 +45,10 @@ async fn build(example: &str) {
     }
     let status = cargo.status().await.expect("cargo runs");
     assert!(status.success(), "example {example} does not build");
+    let mut path = std::env::current_exe().expect("this program");
+    path.pop();
+    path.pop();
+    path.join("examples").join(example)
 }
 
 /// A server from `examples/`, on a port of its own.
@@ -56,8 +62,7 @@ pub(crate) struct Example {
 impl Example {
     /// `args` are beside `--listen`.
     pub(crate) async fn start(name: &str, args: &[&str]) -> Self {
-        build(name).await;
-        let mut process = Command::new(Self::path(name))
+        let mut process = Command::new(build(name, &[]).await)
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
             .stdout(Stdio::piped())
@@ -78,14 +83,6 @@ impl Example {
             stdout,
             stderr,
         }
-    }
-
-    /// Beside the directory of this test's own program.
-    fn path(name: &str) -> PathBuf {
-        let mut path = std::env::current_exe().expect("this program");
-        path.pop();
-        path.pop();
-        path.join("examples").join(name)
     }
 
     pub(crate) async fn connect(&self) -> Peer<TcpStream> {

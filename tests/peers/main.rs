@@ -8,3 +8,4 @@ mod example;
 mod graceful;
 mod haproxy;
 mod node;
+mod upcat;
