@@ -2,6 +2,7 @@
 
 mod echo;
 mod node;
+mod websockets;
 
 use crate::{
     example::build,
