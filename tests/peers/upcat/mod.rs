@@ -2,6 +2,7 @@
 
 mod echo;
 mod node;
+mod squid;
 mod websockets;
 
 use crate::{
