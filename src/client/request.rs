@@ -1,7 +1,10 @@
 //! What a client asks for.
 
 use super::Error;
-use crate::{InvalidProtocol, Protocol, UpgradeKind, negotiate::connect};
+use crate::{
+    InvalidProtocol, Protocol, UpgradeKind,
+    negotiate::{connect, http1},
+};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Uri, Version,
@@ -54,7 +57,7 @@ impl Request {
     }
 
     /// Asks for a tunnel to a host and a port, with CONNECT (RFC 9110 §9.3.6). Which proxy is asked is the
-    /// service's matter that sends it.
+    /// service's matter that sends it. It has no body.
     #[must_use]
     pub fn connect(target: Authority) -> Self {
         Self::new(Method::CONNECT, target.into())
@@ -136,7 +139,10 @@ impl<B> Request<B> {
     }
 
     /// The request as HTTP/1.1 has it, and what it asks for.
-    pub(super) fn into_http(self) -> Result<(http::Request<B>, Asked), Error> {
+    pub(super) fn into_http(self) -> Result<(http::Request<B>, Asked), Error>
+    where
+        B: http_body::Body,
+    {
         let Self {
             mut http,
             protocols,
@@ -153,22 +159,41 @@ impl<B> Request<B> {
                 return Err(Error::request("the request offers no protocol"));
             }
             UpgradeKind::Upgrade => {
-                *http.version_mut() = Version::HTTP_11;
                 let headers = http.headers_mut();
-                headers.append(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                // It may say so already, and servers that look at one line only want one.
+                if !http1::connection_has_upgrade(headers) {
+                    headers.append(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                }
                 headers.insert(header::UPGRADE, list(&protocols));
             }
             UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
                 connect::target(http.uri()).map_err(Error::request)?;
+                // It would be sent before the answer, and a proxy may take it for what the tunnel is
+                // to carry (RFC 9110 §9.3.6, RFC 9931).
+                if connect::has_content(http.headers()) || !http.body().is_end_stream() {
+                    return Err(Error::request("a CONNECT has no body"));
+                }
                 http.headers_mut().remove(header::UPGRADE);
             }
         }
-        // It may not be sent (RFC 9110 §4.2.4), and leaving it out would lose a password.
-        let authority = http.uri().authority();
-        if authority.is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(Error::request("a URI with a user: send `Authorization`"));
-        }
+        has_no_user(http.uri())?;
+        // A CONNECT as well: hyper has none in other versions.
+        *http.version_mut() = Version::HTTP_11;
+        // It would ask over HTTP/2 for what the server may not allow.
+        http.extensions_mut().remove::<hyper::ext::Protocol>();
         Ok((http, Asked { kind, protocols }))
+    }
+}
+
+/// A user may not be sent (RFC 9110 §4.2.4), and leaving it out would lose a password.
+///
+/// Connections ask once more: behind a redirect the URI is another.
+pub(super) fn has_no_user(uri: &Uri) -> Result<(), Error> {
+    match uri.authority() {
+        Some(authority) if authority.as_str().contains('@') => {
+            Err(Error::request("a URI with a user: send `Authorization`"))
+        }
+        _ => Ok(()),
     }
 }
 

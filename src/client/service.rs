@@ -51,6 +51,7 @@ where
     S: Service<http::Request<ReqBody>, Response = Response<ResBody>>,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
+    ReqBody: http_body::Body,
     ResBody: http_body::Body + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {

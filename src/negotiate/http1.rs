@@ -15,7 +15,7 @@ pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
         && offers_well_formed(headers)
 }
 
-pub(super) fn connection_has_upgrade(headers: &HeaderMap) -> bool {
+pub(crate) fn connection_has_upgrade(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::CONNECTION)
         .iter()

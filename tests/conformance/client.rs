@@ -5,7 +5,8 @@ use crate::support::{
     clients::{Scripted, clients, expect_error, expect_refused, expect_session},
     frames, soon, text,
 };
-use http::HeaderValue;
+use http::{HeaderValue, Version};
+use http_body_util::Full;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
@@ -119,6 +120,51 @@ async fn k1_connect_has_the_target_and_its_host_and_no_upgrade() {
     let mut io = session.into_io();
     io.write_all(b"through").await.expect("a tunnel");
     assert_eq!(peer.exactly(7).await, b"through");
+}
+
+/// The head that a server sees of a request, over a connection of its own.
+async fn head_of(request: Request) -> String {
+    let server = Scripted::start().await;
+    let io = TcpStream::connect(server.address).await.expect("loopback");
+    let client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
+    let answering = async {
+        let head = server.accept().await.request_head().await;
+        head.to_ascii_lowercase()
+    };
+    soon(async { tokio::join!(client.oneshot(request), answering) })
+        .await
+        .1
+}
+
+#[tokio::test]
+async fn k1_a_connection_that_asks_already_is_not_told_twice() {
+    for line in ["Upgrade", "keep-alive, upgrade"] {
+        // As those who make requests for WebSocket do.
+        let http = http::Request::get("http://test/")
+            .header("connection", line)
+            .header("upgrade", "websocket")
+            .body(Full::default());
+        let request = Request::from(http.expect("a request")).protocol("echo");
+        let head = head_of(request).await;
+        let line = format!("\r\nconnection: {}\r\n", line.to_ascii_lowercase());
+        assert!(head.contains(&line), "{head}");
+        assert_eq!(head.matches("connection:").count(), 1, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn k1_connect_is_of_http_1_1_whatever_it_was_made_of() {
+    // hyper's connection panics over the last.
+    for version in [Version::HTTP_10, Version::HTTP_2, Version::HTTP_3] {
+        let http = http::Request::connect("example.com:443")
+            .version(version)
+            .body(Full::default());
+        let head = head_of(http.expect("a request").into()).await;
+        assert!(
+            head.starts_with("connect example.com:443 http/1.1\r\n"),
+            "{head}"
+        );
+    }
 }
 
 /// An HTTP/2 server's end of a connection, and a client that has not spoken yet.
@@ -447,6 +493,28 @@ async fn k4_nothing_is_sent_before_the_answer() {
         let mut session = expect_session(session);
         session.send("now").await;
         assert_eq!(peer.exactly(3).await, b"now");
+    }
+}
+
+#[tokio::test]
+async fn k4_a_connect_with_a_body_is_not_sent() {
+    let connect = || http::Request::connect("example.com:443");
+    for http in [
+        connect().body(Full::from("for the tunnel")),
+        connect()
+            .header("content-length", "5")
+            .body(Full::default()),
+        connect()
+            .header("transfer-encoding", "chunked")
+            .body(Full::default()),
+    ] {
+        let request = Request::from(http.expect("a request"));
+        let (io, mut server) = tokio::io::duplex(1024);
+        let connection = Http1::handshake(io).await.expect("a connection");
+        let result = UpgradeLayer::new().layer(connection).oneshot(request).await;
+        let error = expect_error(result, ErrorKind::Request);
+        assert!(error.to_string().contains("no body"), "{error}");
+        Peer::new(&mut server).expect_end().await;
     }
 }
 
