@@ -1,6 +1,6 @@
 //! A connection of HTTP/1.1.
 
-use super::Error;
+use super::{Error, request::has_no_user};
 use crate::handler::BoxFuture;
 use bytes::Bytes;
 use http::{
@@ -97,6 +97,7 @@ impl Service<Request<Full<Bytes>>> for Http1 {
 
 /// Says whom the request is for as HTTP/1.1 does (RFC 9112 §3.2).
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
+    has_no_user(request.uri())?;
     let uri = std::mem::take(request.uri_mut());
     let authority = uri.authority().cloned();
     if !request.headers().contains_key(header::HOST) {

@@ -1,6 +1,9 @@
 //! A connection of HTTP/2.
 
-use super::{Error, request::Asked};
+use super::{
+    Error,
+    request::{Asked, has_no_user},
+};
 use crate::{Protocol, UpgradeKind, handler::BoxFuture, negotiate};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -182,6 +185,7 @@ fn is_upgrade<B>(request: &Request<B>) -> bool {
 
 /// Says whom the request is for as HTTP/2 does (RFC 9113 §8.3.1): what `Host` says is the `:authority`.
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
+    has_no_user(request.uri())?;
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     if *request.method() == Method::CONNECT {
         let target = uri.authority.ok_or_else(Error::no_host)?;
@@ -194,7 +198,12 @@ fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
         uri.authority = Some(host);
     }
     uri.authority.as_ref().ok_or_else(Error::no_host)?;
-    uri.scheme.get_or_insert(Scheme::HTTP);
+    uri.scheme = Some(match uri.scheme {
+        // There are no others in HTTP (RFC 8441 §5).
+        Some(scheme) if scheme.as_str() == "wss" => Scheme::HTTPS,
+        Some(scheme) if scheme.as_str() != "ws" => scheme,
+        _ => Scheme::HTTP,
+    });
     uri.path_and_query
         .get_or_insert_with(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Error::no_host())?;

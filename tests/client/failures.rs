@@ -7,16 +7,21 @@ use crate::support::{
 };
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper_util::client::legacy::connect::HttpConnector;
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     time::Instant,
 };
-use tower::{Layer as _, Service as _, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower::{
+    Layer as _, Service as _, ServiceBuilder, ServiceExt as _, service_fn,
+    util::BoxCloneSyncService,
+};
+use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_upgrade::{
     BoxError,
-    client::{ErrorKind, Http1, Request, UpgradeLayer},
+    client::{Dial, ErrorKind, Http1, Request, UpgradeLayer},
 };
 
 fn request(uri: &str) -> Request {
@@ -188,6 +193,42 @@ async fn a_session_that_is_dropped_closes_its_connection() {
         drop(session.expect(name));
         peer.expect_end().await;
     }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_dropped_closes_its_connection() {
+    for (name, client) in clients() {
+        let server = Scripted::start().await;
+        let request = Request::get(server.uri("/")).protocol("echo");
+        let endless = "HTTP/1.1 403 No\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n";
+        let (result, mut peer) = server.answer(client, request, endless).await;
+        drop(expect_error(result, ErrorKind::Refused));
+        let rest = peer.rest().await;
+        assert!(rest.is_ok_and(|rest| rest.is_empty()), "{name}");
+    }
+}
+
+/// Whoever redirects may want to hide where to (RFC 9110 §4.2.4).
+#[tokio::test]
+async fn a_user_that_a_redirect_names_is_not_sent() {
+    let redirect =
+        "HTTP/1.1 307 There\r\nlocation: http://ann:secret@test/\r\ncontent-length: 0\r\n\r\n";
+    let server = Scripted::start().await;
+    let dial = Dial::new(HttpConnector::new()).to(server.uri(""));
+    let client = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .layer(FollowRedirectLayer::new())
+        .service(dial);
+    let answering = async {
+        let mut peer = server.accept().await;
+        peer.request_head().await;
+        peer.send(redirect).await;
+        server.accept().await.expect_end().await;
+    };
+    let asking = client.oneshot(Request::get(server.uri("/")).protocol("echo"));
+    let (result, ()) = soon(async { tokio::join!(asking, answering) }).await;
+    let error = expect_error(result, ErrorKind::Request);
+    assert!(error.to_string().contains("user"), "{error}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Many sessions on one connection of HTTP/2.
 
 use crate::support::{
-    Server, Via,
+    Peer, Server, Via,
     clients::{expect_error, expect_session},
     frames,
     handlers::echo,
@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     net::TcpStream,
 };
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
@@ -107,6 +107,35 @@ async fn what_http_1_says_is_said_as_http_2_does() {
 }
 
 #[tokio::test]
+async fn the_schemes_of_websocket_are_those_of_http() {
+    for (scheme, said) in [("ws", "http"), ("wss", "https"), ("https", "https")] {
+        let note = Arc::default();
+        let layer = tower_upgrade::UpgradeLayer::new().protocol("chat", Noting(Arc::clone(&note)));
+        let (_server, client) = start(layer).await;
+        let uri = format!("{scheme}://test/").parse().expect("a URI");
+        let session = client.oneshot(Request::get(uri).protocol("chat")).await;
+        session.expect("a session");
+        let head = note.lock().expect("no panic").take().expect("a request");
+        assert_eq!(head.uri.scheme_str(), Some(said));
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_is_no_extended_connect_whatever_it_was_made_of() {
+    let layer = tower_upgrade::UpgradeLayer::new()
+        .protocol("echo", echo())
+        .connect(echo());
+    let (_server, client) = start(layer).await;
+    let http = http::Request::connect("example.com:443")
+        .extension(hyper::ext::Protocol::from_static("echo"))
+        .body(Default::default());
+    let request = Request::from(http.expect("a request"));
+    expect_session(client.oneshot(request).await)
+        .expect_echo(b"hello")
+        .await;
+}
+
+#[tokio::test]
 async fn a_refusal_comes_back_and_the_connection_goes_on() {
     let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
     let (_server, mut client) = start(layer).await;
@@ -169,6 +198,110 @@ async fn what_http_2_cannot_ask_for_is_not_sent() {
     }
     let request = Request::get("/".parse().expect("a URI")).protocol("echo");
     expect_error(client.oneshot(request).await, ErrorKind::Request);
+}
+
+/// A connection, and the server's end of it, that says what it is told.
+async fn scripted(settings: &[(u16, u32)]) -> (Upgrade<Http2>, frames::Connection<DuplexStream>) {
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    let handshake = tokio::spawn(Http2::handshake(client));
+    let mut server = frames::Connection::accept(Peer::new(server)).await;
+    server.settings(settings).await;
+    let connection = soon(handshake).await.expect("no panic");
+    let client = UpgradeLayer::new().layer(connection.expect("a connection"));
+    (client, server)
+}
+
+async fn expect_end(mut server: frames::Connection<DuplexStream>) {
+    soon(async { while server.frame().await.is_some() {} }).await;
+}
+
+#[tokio::test]
+async fn the_connection_ends_with_a_call_that_is_dropped() {
+    let (client, mut server) = scripted(&[(frames::ENABLE_CONNECT_PROTOCOL, 1)]).await;
+    let asking = tokio::spawn(client.oneshot(request("echo")));
+    server.next(frames::HEADERS).await;
+    asking.abort();
+    expect_end(server).await;
+}
+
+#[tokio::test]
+async fn the_connection_ends_with_a_refusal_that_is_dropped() {
+    let (client, mut server) = scripted(&[(frames::ENABLE_CONNECT_PROTOCOL, 1)]).await;
+    let asking = client.oneshot(request("echo"));
+    let answering = async {
+        let head = server.next(frames::HEADERS).await;
+        server.head(head.stream, &[(":status", "403")]).await;
+        server
+            .send(frames::DATA, 0, head.stream, b"it goes on")
+            .await;
+    };
+    let (result, ()) = soon(async { tokio::join!(asking, answering) }).await;
+    drop(expect_error(result, ErrorKind::Refused));
+    expect_end(server).await;
+}
+
+#[tokio::test]
+async fn a_call_waits_for_room_and_a_dropped_one_takes_none() {
+    let allowed = [
+        (frames::ENABLE_CONNECT_PROTOCOL, 1),
+        (frames::MAX_CONCURRENT_STREAMS, 1),
+    ];
+    let (mut client, mut server) = scripted(&allowed).await;
+    let answering = async {
+        let head = server.next(frames::HEADERS).await;
+        server.head(head.stream, &[(":status", "200")]).await;
+    };
+    let (first, ()) = soon(async { tokio::join!(client.call(request("echo")), answering) }).await;
+    let dropped = tokio::spawn(client.call(request("echo")));
+    let waiting = tokio::spawn(client.call(request("echo")));
+    drop(client);
+    tokio::task::yield_now().await;
+    dropped.abort();
+    drop(first.expect("a session"));
+    let answering = async {
+        // The dropped one may be asked for before it is seen that it was.
+        loop {
+            let head = server.next(frames::HEADERS).await;
+            server.head(head.stream, &[(":status", "200")]).await;
+        }
+    };
+    let session = soon(async {
+        tokio::select! {
+            session = waiting => session,
+            () = answering => unreachable!("it goes on"),
+        }
+    });
+    let session = session.await.expect("no panic");
+    drop(session.expect("a session"));
+    expect_end(server).await;
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_before_it_says_anything_is_a_failure_of_the_transport() {
+    for settings in [None, Some(&[(frames::MAX_CONCURRENT_STREAMS, 0)][..])] {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let handshake = tokio::spawn(Http2::handshake(client));
+        let mut server = frames::Connection::accept(Peer::new(server)).await;
+        if let Some(settings) = settings {
+            server.settings(settings).await;
+            server.send(frames::GOAWAY, 0, 0, &[0; 8]).await;
+        }
+        drop(server);
+        let error = soon(handshake).await.expect("no panic");
+        assert_eq!(error.expect_err("gone").kind(), ErrorKind::Transport);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_does_not_let_a_call_wait() {
+    let (client, mut server) = scripted(&[(frames::ENABLE_CONNECT_PROTOCOL, 1)]).await;
+    let asking = client.oneshot(request("echo"));
+    let answering = async {
+        server.next(frames::HEADERS).await;
+        server.send(frames::GOAWAY, 0, 0, &[0; 8]).await;
+    };
+    let (result, ()) = soon(async { tokio::join!(asking, answering) }).await;
+    expect_error(result, ErrorKind::Transport);
 }
 
 #[tokio::test]
