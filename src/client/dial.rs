@@ -93,7 +93,7 @@ where
     type Future = BoxFuture<Result<Response<Incoming>, Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.connector.poll_ready(cx).map_err(Error::transport)
+        self.connector.poll_ready(cx).map_err(Error::connect)
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
@@ -102,17 +102,15 @@ where
         let fallback = self.fallback.clone();
         let is_http2 = self.is_http2;
         Box::pin(async move {
-            let io = io.await.map_err(Error::transport)?;
+            let io = io.await.map_err(Error::connect)?;
             let mut http1 = if is_http2 || io.connected().is_negotiated_h2() {
                 let mut http2 = Http2::on(io).await?;
                 match (http2.supports(&request), fallback) {
                     (Err(_), Some(mut fallback)) => {
                         drop(http2);
-                        super::ready(&mut fallback)
-                            .await
-                            .map_err(Error::transport)?;
+                        super::ready(&mut fallback).await.map_err(Error::connect)?;
                         let io = fallback.call(destination).await;
-                        Http1::on(io.map_err(Error::transport)?).await?
+                        Http1::on(io.map_err(Error::connect)?).await?
                     }
                     _ => return http2.call(request).await,
                 }

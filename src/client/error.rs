@@ -124,8 +124,23 @@ impl Error {
         if has_timed_out(&*error) {
             Self::timeout().with_source(error)
         } else {
-            Self::new(ErrorKind::Transport, "the connection failed").with_source(error)
+            Self::not_connected(error)
         }
+    }
+
+    /// What a connector failed with. One that goes through a proxy may fail with a refusal, which the
+    /// server that the request is for has never seen.
+    pub(super) fn connect(error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        match error.downcast_ref::<Self>().map(Self::kind) {
+            Some(ErrorKind::Timeout) => Self::timeout().with_source(error),
+            Some(_) => Self::not_connected(error),
+            None => Self::transport(error),
+        }
+    }
+
+    fn not_connected(error: BoxError) -> Self {
+        Self::new(ErrorKind::Transport, "the connection failed").with_source(error)
     }
 
     /// What kind of an error it is.

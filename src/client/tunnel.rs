@@ -1,11 +1,11 @@
 //! A connector through a proxy.
 
 use super::{Error, Request, Session};
-use crate::{Upgraded, handler::BoxFuture};
+use crate::{BoxError, Upgraded, handler::BoxFuture};
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{self, IntoHeaderName},
-    uri::{Authority, Scheme},
+    uri::Authority,
 };
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::task::{Context, Poll};
@@ -17,6 +17,9 @@ use tower_service::Service;
 /// `S` is what asks the proxy: an [`Upgrade`](super::Upgrade) service around a connection to it, of any version of HTTP. Nothing is sent
 /// through the tunnel before the proxy has said that there is one, and what has arrived behind that is
 /// read first.
+///
+/// It fails with an [`Error`], which is the [source](std::error::Error::source) of what a client fails with
+/// that connects through it: what a proxy refuses is not for the server to have said.
 ///
 /// ```no_run
 /// use bytes::Bytes;
@@ -71,8 +74,12 @@ impl<S> Tunnel<S> {
     #[must_use]
     pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
         self.headers.append(name, value);
-        if let Some(credentials) = self.headers.get_mut(header::PROXY_AUTHORIZATION) {
-            credentials.set_sensitive(true);
+        if let header::Entry::Occupied(mut credentials) =
+            self.headers.entry(header::PROXY_AUTHORIZATION)
+        {
+            credentials
+                .iter_mut()
+                .for_each(|value| value.set_sensitive(true));
         }
         self
     }
@@ -80,7 +87,8 @@ impl<S> Tunnel<S> {
 
 impl<S> Service<Uri> for Tunnel<S>
 where
-    S: Service<Request, Response = Session, Error = Error>,
+    S: Service<Request, Response = Session>,
+    S::Error: Into<BoxError>,
     S::Future: Send + 'static,
 {
     type Response = Upgraded;
@@ -88,7 +96,7 @@ where
     type Future = BoxFuture<Result<Upgraded, Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.client.poll_ready(cx)
+        self.client.poll_ready(cx).map_err(Error::transport)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
@@ -98,7 +106,7 @@ where
         let mut request = Request::connect(target);
         *request.http_mut().headers_mut() = self.headers.clone();
         let session = self.client.call(request);
-        Box::pin(async move { Ok(session.await?.into_io()) })
+        Box::pin(async move { Ok(session.await.map_err(Error::transport)?.into_io()) })
     }
 }
 
@@ -106,7 +114,7 @@ where
 fn target(uri: &Uri) -> Option<Authority> {
     let port = match uri.port_u16() {
         Some(port) => port,
-        None if uri.scheme() == Some(&Scheme::HTTPS) => 443,
+        None if matches!(uri.scheme_str(), Some("https" | "wss")) => 443,
         None => 80,
     };
     format!("{}:{port}", uri.host()?).parse().ok()

@@ -15,9 +15,9 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use std::error::Error as _;
-use tokio::net::TcpStream;
-use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use std::{error::Error as _, time::Duration};
+use tokio::{net::TcpStream, time::Instant};
+use tower::{Layer as _, Service as _, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_upgrade::{
     Accept, ProtocolHandler, Rejection, Session, UpgradeRequest,
     client::{self, Dial, ErrorKind, Http2, Request, Tunnel, UpgradeLayer},
@@ -150,6 +150,69 @@ async fn a_proxy_that_refuses_says_why() {
     assert_eq!(refused.expect("ours").kind(), ErrorKind::Refused);
 }
 
+/// Whoever answers for a server of TLS must not be the proxy, which anybody may be.
+#[tokio::test]
+async fn what_a_proxy_refuses_is_not_what_the_server_says() {
+    let request = Request::get("http://origin/".parse().expect("a URI")).protocol("echo");
+    let server = Scripted::start().await;
+    let proxy = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
+    let client = UpgradeLayer::new().layer(Dial::new(Tunnel::new(proxy)));
+    let answering = async {
+        let mut peer = server.accept().await;
+        peer.request_head().await;
+        peer.send("HTTP/1.1 401 Who\r\ncontent-length: 0\r\n\r\n")
+            .await;
+    };
+    let (result, ()) = soon(async { tokio::join!(client.oneshot(request), answering) }).await;
+    let error = expect_error(result, ErrorKind::Transport);
+    assert!(error.response().is_none());
+    let source = error.source().expect("a source").downcast_ref();
+    let source: &client::Error = source.expect("ours");
+    assert_eq!(source.kind(), ErrorKind::Refused);
+    assert_eq!(source.response().expect("a response").status(), 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_says_nothing_is_a_timeout() {
+    let silent = service_fn(|_: http::Request<Full<Bytes>>| {
+        std::future::pending::<Result<http::Response<String>, std::convert::Infallible>>()
+    });
+    let proxy = UpgradeLayer::new()
+        .handshake_timeout(Duration::from_secs(1))
+        .layer(silent);
+    let client = UpgradeLayer::new().layer(Dial::new(Tunnel::new(proxy)));
+    let start = Instant::now();
+    let request = Request::get("http://origin/".parse().expect("a URI")).protocol("echo");
+    let error = expect_error(client.oneshot(request).await, ErrorKind::Timeout);
+    assert!(error.source().is_some());
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn it_takes_a_client_with_layers_around() {
+    let proxy = proxy(Via::Http1).await;
+    let client = ServiceBuilder::new()
+        .timeout(Duration::from_secs(30))
+        .concurrency_limit(1)
+        .service(dial(&proxy));
+    let uri = format!("http://{}", proxy.address).parse().expect("a URI");
+    let error = Tunnel::new(client)
+        .oneshot(uri)
+        .await
+        .expect_err("no password");
+    assert_eq!(error.kind(), ErrorKind::Refused);
+}
+
+#[test]
+fn credentials_are_not_shown() {
+    let mut tunnel = Tunnel::new(());
+    for credentials in ["Basic one", "Basic two"] {
+        tunnel = tunnel.header("proxy-authorization", HeaderValue::from_static(credentials));
+    }
+    let shown = format!("{tunnel:?}");
+    assert!(!shown.contains("Basic"), "{shown}");
+}
+
 #[tokio::test]
 async fn it_asks_for_the_host_and_the_port_of_the_scheme() {
     for (uri, target) in [
@@ -158,6 +221,8 @@ async fn it_asks_for_the_host_and_the_port_of_the_scheme() {
         ("https://example.com:8443/a", "example.com:8443"),
         ("http://[::1]:8080/", "[::1]:8080"),
         ("https://[::1]", "[::1]:443"),
+        ("ws://example.com/a", "example.com:80"),
+        ("wss://example.com/a", "example.com:443"),
     ] {
         let server = Scripted::start().await;
         let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
