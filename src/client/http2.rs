@@ -36,7 +36,9 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 ///
 /// An `Upgrade` is asked for with extended CONNECT (RFC 8441), if the server allows it. Each clone
 /// uses the same connection. A session that is not read holds up to 2 MiB, and does not stop the others. The
-/// connection ends with its last session when all clones were dropped.
+/// connection ends with its last session when all clones were dropped. What a session has written and the
+/// server does not take [keeps its stream](crate::manual::stack_below#a-stream-outlives-its-session) beyond its
+/// end.
 ///
 /// ```no_run
 /// use tokio::net::TcpStream;
@@ -64,6 +66,9 @@ pub struct Http2 {
 impl Http2 {
     /// Begins to speak HTTP/2 on a connection, and waits for what the server says of itself (its
     /// `SETTINGS`). The connection runs in tasks of its own.
+    ///
+    /// A server that has no room for a stream yet (`SETTINGS_MAX_CONCURRENT_STREAMS` of 0) is waited for until
+    /// it has.
     ///
     /// There is no time limit. Within a call of [`Dial`](super::Dial) that of the layer holds.
     ///

@@ -293,6 +293,27 @@ async fn a_server_that_goes_away_before_it_says_anything_is_a_failure_of_the_tra
 }
 
 #[tokio::test]
+async fn a_server_without_room_is_waited_for() {
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    let handshake = tokio::spawn(Http2::handshake(client));
+    let mut server = frames::Connection::accept(Peer::new(server)).await;
+    let none = [
+        (frames::MAX_CONCURRENT_STREAMS, 0),
+        (frames::ENABLE_CONNECT_PROTOCOL, 1),
+    ];
+    server.settings(&none).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!handshake.is_finished());
+    let one = [(frames::MAX_CONCURRENT_STREAMS, 1)];
+    server.settings(&one).await;
+    let connection = soon(handshake).await.expect("no panic");
+    let connection = connection.expect("a connection");
+    assert!(connection.allows_extended_connect());
+}
+
+#[tokio::test]
 async fn a_server_that_goes_away_does_not_let_a_call_wait() {
     let (client, mut server) = scripted(&[(frames::ENABLE_CONNECT_PROTOCOL, 1)]).await;
     let asking = client.oneshot(request("echo"));
