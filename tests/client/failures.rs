@@ -6,9 +6,10 @@ use crate::support::{
     soon, until,
 };
 use bytes::Bytes;
+use http_body::Body as _;
 use http_body_util::Full;
-use hyper_util::client::legacy::connect::HttpConnector;
-use std::{error::Error as _, io, sync::Arc, time::Duration};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use std::{error::Error as _, io, sync::Arc, task::Poll, time::Duration};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
@@ -21,7 +22,7 @@ use tower::{
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_upgrade::{
     BoxError,
-    client::{Dial, ErrorKind, Http1, Request, UpgradeLayer},
+    client::{Dial, ErrorKind, Http1, Request, Tunnel, UpgradeLayer},
 };
 
 fn request(uri: &str) -> Request {
@@ -167,6 +168,108 @@ async fn a_limit_beneath_is_a_timeout_as_well() {
         .await;
     let error = expect_error(result, ErrorKind::Timeout);
     assert!(error.source().is_some());
+}
+
+#[tokio::test]
+async fn a_limit_of_a_connector_is_a_timeout_as_well() {
+    let connector = service_fn(|_: http::Uri| async {
+        let error = io::Error::from(io::ErrorKind::TimedOut);
+        Err::<TokioIo<TcpStream>, _>(io::Error::other(Outer(error)))
+    });
+    let result = UpgradeLayer::new()
+        .layer(Dial::new(connector))
+        .oneshot(request("http://test/").protocol("echo"))
+        .await;
+    expect_error(result, ErrorKind::Timeout);
+}
+
+/// An error with a source.
+#[derive(Debug)]
+struct Outer(io::Error);
+
+impl std::fmt::Display for Outer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("it failed")
+    }
+}
+
+impl std::error::Error for Outer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Is never ready.
+#[derive(Clone)]
+struct Closed;
+
+impl tower::Service<http::Uri> for Closed {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        panic!("it is not ready")
+    }
+}
+
+#[tokio::test]
+async fn a_connector_that_is_not_ready_is_not_called() {
+    let mut client = UpgradeLayer::new().layer(Dial::new(Closed));
+    let ready = client.ready().await.map(drop);
+    assert_eq!(ready.expect_err("closed").kind(), ErrorKind::Transport);
+    let mut tunnel = Tunnel::new(client);
+    let ready = tunnel.ready().await.map(drop);
+    assert_eq!(ready.expect_err("closed").kind(), ErrorKind::Transport);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_switched_takes_no_request() {
+    let server = Scripted::start().await;
+    let io = TcpStream::connect(server.address).await.expect("loopback");
+    let mut client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
+    let answering = async {
+        let mut peer = server.accept().await;
+        peer.request_head().await;
+        peer.send("HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+            .await;
+    };
+    let asking = client.call(Request::get(server.uri("/")).protocol("echo"));
+    let (session, ()) = soon(async { tokio::join!(asking, answering) }).await;
+    session.expect("a session");
+    let ready = soon(client.ready()).await.map(drop);
+    assert_eq!(ready.expect_err("gone").kind(), ErrorKind::Transport);
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_it_is_and_how_long() {
+    for (answer, message, length) in [
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nindex",
+            "the offer was ignored: 200 OK",
+            5,
+        ),
+        (
+            "HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n",
+            "refused with 403 Forbidden",
+            0,
+        ),
+    ] {
+        for (name, client) in clients() {
+            let server = Scripted::start().await;
+            let request = Request::get(server.uri("/")).protocol("echo");
+            let (result, _peer) = server.answer(client, request, answer).await;
+            let error = expect_error(result, ErrorKind::Refused);
+            assert_eq!(error.to_string(), message);
+            let body = error.into_response().expect("a response").into_body();
+            assert_eq!(body.size_hint().exact(), Some(length), "{name}");
+            assert_eq!(body.is_end_stream(), length == 0, "{name}");
+        }
+    }
 }
 
 #[tokio::test]

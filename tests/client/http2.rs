@@ -107,6 +107,44 @@ async fn what_http_1_says_is_said_as_http_2_does() {
 }
 
 #[tokio::test]
+async fn a_tunnel_is_for_its_target_and_no_other_host() {
+    let note = Arc::default();
+    let layer = tower_upgrade::UpgradeLayer::new().connect(Noting(Arc::clone(&note)));
+    let (_server, client) = start(layer).await;
+    let request = tunnel().header("host", HeaderValue::from_static("other"));
+    client.oneshot(request).await.expect("a tunnel");
+    let head = note.lock().expect("no panic").take().expect("a request");
+    assert_eq!(head.uri, "example.com:443");
+    assert!(head.headers.is_empty(), "{:?}", head.headers);
+}
+
+#[tokio::test]
+async fn a_request_for_a_host_alone_is_for_its_root() {
+    let note = Arc::default();
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("chat", Noting(Arc::clone(&note)));
+    let (_server, client) = start(layer).await;
+    let request = Request::get("test:80".parse().expect("a URI")).protocol("chat");
+    client.oneshot(request).await.expect("a session");
+    let head = note.lock().expect("no panic").take().expect("a request");
+    assert_eq!(head.uri, "http://test:80/");
+}
+
+#[tokio::test]
+async fn a_user_is_not_sent_whoever_names_it() {
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
+    let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
+    let connection = soon(Http2::handshake(server.connect().await.io)).await;
+    // As a layer beneath ours may, that follows redirects.
+    let request = http::Request::get("http://ann:secret@test/").body(Default::default());
+    let result = connection
+        .expect("a connection")
+        .oneshot(request.expect("a request"))
+        .await;
+    let error = result.expect_err("a user");
+    assert_eq!(error.kind(), ErrorKind::Request);
+}
+
+#[tokio::test]
 async fn the_schemes_of_websocket_are_those_of_http() {
     for (scheme, said) in [("ws", "http"), ("wss", "https"), ("https", "https")] {
         let note = Arc::default();

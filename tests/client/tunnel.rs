@@ -211,6 +211,7 @@ fn credentials_are_not_shown() {
     }
     let shown = format!("{tunnel:?}");
     assert!(!shown.contains("Basic"), "{shown}");
+    assert_eq!(shown.matches("Sensitive").count(), 2, "{shown}");
 }
 
 #[tokio::test]

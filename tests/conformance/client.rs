@@ -45,7 +45,8 @@ async fn k1_an_upgrade_is_asked_for_in_upgrade_and_connection() {
         let request = Request::get(server.uri("/chat?room=1"))
             .protocol("Chat/2")
             .protocol("chat/1")
-            .header("user", HeaderValue::from_static("ann"));
+            .header("user", HeaderValue::from_static("ann"))
+            .header("user", HeaderValue::from_static("bob"));
         let asking = async { client.ready().await?.call(request).await };
         let answering = async {
             let mut peer = server.accept().await;
@@ -64,6 +65,7 @@ async fn k1_an_upgrade_is_asked_for_in_upgrade_and_connection() {
             "\r\nconnection: upgrade\r\n",
             "\r\nupgrade: chat/2, chat/1\r\n",
             "\r\nuser: ann\r\n",
+            "\r\nuser: bob\r\n",
             &host,
         ] {
             assert_eq!(head.matches(line).count(), 1, "{name}: {line} in {head}");
@@ -149,6 +151,29 @@ async fn k1_a_connection_that_asks_already_is_not_told_twice() {
         let line = format!("\r\nconnection: {}\r\n", line.to_ascii_lowercase());
         assert!(head.contains(&line), "{head}");
         assert_eq!(head.matches("connection:").count(), 1, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn k1_the_host_is_the_uris_unless_it_was_said() {
+    let request = |uri: &str| Request::get(uri.parse().expect("a URI")).protocol("echo");
+    for (request, target, host) in [
+        (request("http://test:80/a?b"), "/a?b", "test:80"),
+        (request("http://[::1]"), "/", "[::1]"),
+        (request("test:80"), "/", "test:80"),
+        (
+            request("http://test/").header("host", HeaderValue::from_static("virtual")),
+            "/",
+            "virtual",
+        ),
+    ] {
+        let head = head_of(request).await;
+        assert!(
+            head.starts_with(&format!("get {target} http/1.1\r\n")),
+            "{head}"
+        );
+        assert!(head.contains(&format!("\r\nhost: {host}\r\n")), "{head}");
+        assert_eq!(head.matches("host:").count(), 1, "{head}");
     }
 }
 
