@@ -18,7 +18,7 @@
 //! `upcat --help` explains the options, and the exit codes.
 
 use http::{
-    HeaderName, HeaderValue, Uri, header,
+    HeaderName, HeaderValue, Response, Uri, header,
     uri::{Authority, Scheme},
 };
 use http_body_util::BodyExt as _;
@@ -55,7 +55,9 @@ Asks URL for an upgrade, and joins it with the standard input and output.
   --http1.1, --http2   speak this version only; by default TLS negotiates, and http: is HTTP/1.1
 
 Exit codes: 0 the session ended in order, 1 it broke, 2 wrong usage, 3 the server was not
-reached or took too long, 4 refused, 5 the server broke the protocol or does not support this";
+reached or took too long, 4 refused, 5 the server broke the protocol or does not support this
+
+A proxy that takes the end of the input for the end of the tunnel, as Squid does, cuts the answer.";
 
 fn main() -> ExitCode {
     let args = match Args::parse() {
@@ -166,6 +168,11 @@ impl Failure {
             }
             Self::Client(error) => error,
         };
+        if let Some(response) = refused_by_proxy(&error) {
+            eprintln!("upcat: the proxy refused with {}", response.status());
+            print_headers(response);
+            return ExitCode::from(4);
+        }
         eprintln!("upcat: {}", in_full(&error));
         let code = match error.kind() {
             ErrorKind::Request => 2,
@@ -174,15 +181,31 @@ impl Failure {
             _ => 5,
         };
         if let Some(response) = error.into_response() {
-            for (name, value) in response.headers() {
-                eprintln!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
-            }
+            print_headers(&response);
             let body = tokio::time::timeout(Duration::from_secs(10), response.collect()).await;
             if let Ok(Ok(body)) = body {
                 eprintln!("\n{}", String::from_utf8_lossy(&body.to_bytes()).trim_end());
             }
         }
         ExitCode::from(code)
+    }
+}
+
+/// What a proxy answered that made no tunnel.
+fn refused_by_proxy(error: &client::Error) -> Option<&Response<client::Body>> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<client::Error>() {
+            return error.response();
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn print_headers<B>(response: &Response<B>) {
+    for (name, value) in response.headers() {
+        eprintln!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
 }
 

@@ -202,7 +202,6 @@ fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
         let host = Authority::try_from(host.as_bytes()).map_err(|_| Error::no_host())?;
         uri.authority = Some(host);
     }
-    uri.authority.as_ref().ok_or_else(Error::no_host)?;
     uri.scheme = Some(match uri.scheme {
         // There are no others in HTTP (RFC 8441 §5).
         Some(scheme) if scheme.as_str() == "wss" => Scheme::HTTPS,

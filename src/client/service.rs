@@ -30,7 +30,7 @@ use tower_service::Service;
 /// # Cancel safety
 ///
 /// If the future is dropped the request is cancelled: a connection of HTTP/1.1 on which it was sent is
-/// closed, a stream of HTTP/2 is reset.
+/// closed, once the server has taken all of a body that was under way, and a stream of HTTP/2 is reset.
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,

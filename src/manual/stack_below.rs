@@ -18,7 +18,6 @@
 //! | [Only one clone of an upgrade is of use](#only-one-clone-of-an-upgrade-is-of-use) | do not clone requests outside of the layer |
 //! | [After a refusal hyper ends the connection without a shutdown](#after-a-refusal-hyper-ends-the-connection-without-a-shutdown) | nothing |
 //! | [A client that half-closes counts as gone](#a-client-that-half-closes-counts-as-gone) | `half_close(true)`, if such clients matter |
-//! | [A client's body that was not sent yet is lost at a switch](#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) | send short bodies |
 //! | **[HTTP/2](#http2)** | |
 //! | [Extended CONNECT has to be enabled](#extended-connect-has-to-be-enabled) | `enable_connect_protocol()` |
 //! | [A CONNECT with a `Content-Length` ends the whole connection](#a-connect-with-a-content-length-ends-the-whole-connection) | expect sessions to end with an error |
@@ -36,6 +35,7 @@
 //! | [HTTP/2 sessions are waited for](#http2-sessions-are-waited-for) | [drain them](super::stopping) |
 //! | **[Clients](#clients)** | |
 //! | [A client is handed the connection for any 101](#a-client-is-handed-the-connection-for-any-101) | nothing |
+//! | [A client's body that was not sent yet is lost at a switch](#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) | send short bodies |
 //! | [A client is handed a tunnel for a 200](#a-client-is-handed-a-tunnel-for-a-200) | expect an error for another 2xx |
 //! | [A client sends an extended CONNECT whatever the server allows](#a-client-sends-an-extended-connect-whatever-the-server-allows) | `client::Http2`, or `client::Dial` |
 //! | [A pool may send an `Upgrade` over HTTP/2](#a-pool-may-send-an-upgrade-over-http2) | do not let it negotiate HTTP/2 |
@@ -140,18 +140,6 @@
 //!
 //! *What to do:* if such clients matter, set it. `axum::serve` has no such setting, and takes them for
 //! gone.
-//!
-//! ## A client's body that was not sent yet is lost at a switch
-//!
-//! If a server answers 101 before it has read all of the request, hyper's client hands the connection over
-//! with what it still had to send in its own buffer. That is lost, and the first bytes of the new protocol are
-//! taken for the rest of the body: of one of 64 MB 3.9 MB arrived. A client may not begin before it has sent
-//! its request (RFC 9110 §7.8), and hyper does not tell whether it has.
-//!
-//! This crate can do nothing about it.
-//!
-//! *What to do:* with servers that may not read the body first, keep it shorter than what the socket takes at
-//! once: some KiB.
 //!
 //! ```
 //! use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -356,6 +344,18 @@
 //! This crate reads the 101, and drops the connection of one that does not answer what was asked for.
 //!
 //! *What to do:* nothing.
+//!
+//! ## A client's body that was not sent yet is lost at a switch
+//!
+//! If a server answers 101 before it has read all of the request, hyper's client hands the connection over
+//! with what it still had to send in its own buffer. That is lost, and the first bytes of the new protocol are
+//! taken for the rest of the body: of one of 64 MB 3.9 MB arrived. A client may not begin before it has sent
+//! its request (RFC 9110 §7.8), and hyper does not tell whether it has.
+//!
+//! This crate can do nothing about it.
+//!
+//! *What to do:* with servers that may not read the body first, keep it shorter than what the socket takes at
+//! once: some KiB.
 //!
 //! ## A client is handed a tunnel for a 200
 //!

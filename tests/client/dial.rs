@@ -145,3 +145,13 @@ async fn an_upgrade_that_a_pool_sends_over_http_2_is_none() {
     assert!(error.to_string().contains("HTTP/2"), "{error}");
     assert_eq!(error.response().expect("a response").status(), 200);
 }
+
+#[tokio::test]
+async fn a_pool_that_keeps_to_http_1_asks_over_tls() {
+    let (server, tls) = start(Via::Auto, &["h2", "http/1.1"]).await;
+    let pool = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(http1(&tls));
+    let client = UpgradeLayer::new().layer(pool);
+    expect_session(client.oneshot(request(&server)).await)
+        .expect_echo(b"hello")
+        .await;
+}

@@ -195,7 +195,10 @@ async fn upcat_asks_for_an_upgrade_through_node() {
     ] {
         let through = ["--proxy", &proxy.url, "--insecure", version, &target];
         let ended = upcat(&[&ECHO, &through[..]].concat(), "unheard").await;
-        ended.assert_failed(4, "upcat: refused with 407 Proxy Authentication Required\n");
+        ended.assert_failed(
+            4,
+            "upcat: the proxy refused with 407 Proxy Authentication Required\n",
+        );
 
         let args = [&ECHO, &through[..], &["--proxy-auth", ANN]].concat();
         let ended = upcat(&args, &sent).await;

@@ -187,20 +187,23 @@ async fn upcat_shows_why_squid_refuses() {
     let rules = format!("acl away port {}\nhttp_access allow away", away.port());
     let squid = Squid::start(&rules).await;
     for (target, status, why) in [
-        (target, "403 Forbidden", "<!-- ERR_ACCESS_DENIED -->"),
+        (target, "403 Forbidden", "ERR_ACCESS_DENIED"),
         (
             away.to_string(),
             "503 Service Unavailable",
-            "<!-- ERR_CONNECT_FAIL -->",
+            "ERR_CONNECT_FAIL",
         ),
     ] {
         let server = format!("http://{target}/");
-        for args in [
-            &["--connect", &target, &squid.url][..],
-            &["--proxy", &squid.url, "--protocol", "echo", &server],
+        for (who, args) in [
+            ("", &["--connect", &target, &squid.url][..]),
+            (
+                "the proxy ",
+                &["--proxy", &squid.url, "--protocol", "echo", &server],
+            ),
         ] {
             let ended = upcat(args, "unheard").await;
-            ended.assert_failed(4, &format!("upcat: refused with {status}\n"));
+            ended.assert_failed(4, &format!("upcat: {who}refused with {status}\n"));
             assert!(ended.complaints.contains(why), "{}", ended.complaints);
         }
     }
@@ -217,7 +220,10 @@ http_access allow known";
     let through = ["--proxy", &squid.url, "--protocol", "echo", &server.url];
     for credentials in [&[][..], &["--proxy-auth", NOT_ANN]] {
         let ended = upcat(&[&through, credentials].concat(), "unheard").await;
-        ended.assert_failed(4, "upcat: refused with 407 Proxy Authentication Required\n");
+        ended.assert_failed(
+            4,
+            "upcat: the proxy refused with 407 Proxy Authentication Required\n",
+        );
         let challenge = "\nproxy-authenticate: Basic realm=\"tunnels\"\n";
         assert!(ended.complaints.contains(challenge), "{}", ended.complaints);
     }
