@@ -1,41 +1,12 @@
 //! A copy that owns no buffer while it waits.
 
+use crate::buffer::Buffer;
 use std::{
-    cell::RefCell,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// What one read takes at most. Large, so that much is moved in few calls: it costs nothing
-/// while there is nothing to move.
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// How many buffers a thread keeps for later.
-const POOLED_BUFFERS: usize = 4;
-
-thread_local! {
-    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-}
-
-fn borrow_buffer() -> Box<[u8]> {
-    let pooled = POOL.try_with(|pool| pool.borrow_mut().pop());
-    pooled
-        .ok()
-        .flatten()
-        .unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())
-}
-
-fn return_buffer(buffer: Box<[u8]>) {
-    // A thread that is ending has no pool any more: the buffer is freed.
-    let _ = POOL.try_with(|pool| {
-        let mut pool = pool.borrow_mut();
-        if pool.len() < POOLED_BUFFERS {
-            pool.push(buffer);
-        }
-    });
-}
 
 /// Copies everything from `reader` to `writer` and returns how many bytes that were.
 ///
@@ -87,7 +58,7 @@ struct Copy {
 }
 
 struct Unwritten {
-    buffer: Box<[u8]>,
+    buffer: Buffer,
     start: usize,
     end: usize,
 }
@@ -131,12 +102,11 @@ impl Copy {
         cx: &mut Context<'_>,
         reader: Pin<&mut R>,
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = borrow_buffer();
+        let mut buffer = Buffer::borrow();
         let mut read_buf = ReadBuf::new(&mut buffer);
         let result = reader.poll_read(cx, &mut read_buf);
         let end = read_buf.filled().len();
         if end == 0 || !matches!(result, Poll::Ready(Ok(()))) {
-            return_buffer(buffer);
             return result.map_ok(|()| 0);
         }
         self.unwritten = Some(Unwritten {
@@ -163,19 +133,9 @@ impl Copy {
             self.copied += written as u64;
             unwritten.start += written;
             if unwritten.start == unwritten.end {
-                if let Some(unwritten) = self.unwritten.take() {
-                    return_buffer(unwritten.buffer);
-                }
+                self.unwritten = None;
             }
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        if let Some(unwritten) = self.unwritten.take() {
-            return_buffer(unwritten.buffer);
-        }
     }
 }

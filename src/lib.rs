@@ -180,6 +180,7 @@
 
 mod body;
 mod box_io;
+mod buffer;
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub mod client;
@@ -211,6 +212,9 @@ pub mod testing;
 mod time;
 mod trace;
 mod upgraded;
+#[cfg(feature = "websocket")]
+#[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
+pub mod websocket;
 
 pub use crate::{
     body::ResponseBody,

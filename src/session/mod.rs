@@ -16,7 +16,7 @@ pub use self::{
 };
 
 use self::state::State;
-use crate::{Protocol, Upgraded, request::UpgradeKind};
+use crate::{Protocol, Upgraded, request::UpgradeKind, time::Settings};
 use http::{Extensions, request::Parts};
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -29,6 +29,7 @@ pub struct Session {
     extensions: Extensions,
     request: Option<Box<Parts>>,
     io: Upgraded,
+    settings: Arc<Settings>,
 }
 
 impl Session {
@@ -121,6 +122,24 @@ impl Session {
     #[must_use]
     pub fn io_mut(&mut self) -> &mut Upgraded {
         &mut self.io
+    }
+}
+
+/// For what speaks on behalf of a handler.
+#[cfg(feature = "websocket")]
+impl Session {
+    /// Leaves an IO behind on which everything fails.
+    pub(crate) fn take_io(&mut self) -> Upgraded {
+        let gone = Upgraded::from_box_io(crate::BoxIo::gone());
+        std::mem::replace(&mut self.io, gone)
+    }
+
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    pub(crate) fn shutdown_timeout(&self) -> std::time::Duration {
+        self.settings.shutdown_timeout()
     }
 }
 

@@ -96,6 +96,7 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
         state: accepted.state,
         extensions: accepted.extensions,
         request: accepted.request,
+        settings: accepted.settings,
     };
     panic::catch_unwind(AssertUnwindSafe(|| (accepted.speak)(session)))
 }
@@ -128,6 +129,8 @@ impl End {
             Ok(Ok(Ok(()))) if watch.is_too_old() => CloseReason::Lifetime,
             Ok(Ok(Ok(()))) if self.state.is_stopping() => CloseReason::Drained,
             Ok(Ok(Ok(()))) => CloseReason::Finished,
+            #[cfg(feature = "websocket")]
+            Ok(Ok(Err(error))) if crate::websocket::is_idle(&error) => CloseReason::Idle,
             Ok(Ok(Err(error))) => CloseReason::Failed(error),
             Ok(Err(panic)) => CloseReason::Panicked(trace::panic_message(&*panic)),
             Err(overdue) => self.overdue(overdue, watch),

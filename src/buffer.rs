@@ -1,0 +1,60 @@
+//! Large buffers, borrowed for a moment from the thread.
+
+use std::{
+    cell::RefCell,
+    ops::{Deref, DerefMut},
+};
+
+/// What one read takes at most. Large, so that much is moved in few calls: it costs nothing
+/// while there is nothing to move.
+const BYTES: usize = 64 * 1024;
+
+/// How many buffers a thread keeps for later.
+const POOLED: usize = 4;
+
+thread_local! {
+    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer that goes back to the pool of its thread when it is dropped. It holds whatever was in it before.
+pub(crate) struct Buffer {
+    /// Empty when it is being dropped.
+    bytes: Box<[u8]>,
+}
+
+impl Buffer {
+    pub(crate) fn borrow() -> Self {
+        let pooled = POOL.try_with(|pool| pool.borrow_mut().pop());
+        let bytes = pooled.ok().flatten();
+        Self {
+            bytes: bytes.unwrap_or_else(|| vec![0; BYTES].into_boxed_slice()),
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        // A thread that is ending has no pool any more: the buffer is freed.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < POOLED {
+                pool.push(bytes);
+            }
+        });
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}

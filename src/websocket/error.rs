@@ -1,0 +1,104 @@
+//! What goes wrong in a WebSocket.
+
+use std::{fmt, io};
+
+/// Why a message was not received or sent.
+///
+/// The peer was told, with a close frame, if it was the peer's mistake.
+#[derive(Debug)]
+pub struct Error {
+    repr: Repr,
+}
+
+#[derive(Debug)]
+enum Repr {
+    Codec(tungstenite::Error),
+    Idle,
+}
+
+/// What kind of an [`Error`] it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The peer broke the protocol: it was told so with 1002, or 1007 for text that is no UTF-8.
+    Protocol,
+    /// A message or a frame is longer than it may be: the peer was told so with 1009.
+    TooLarge,
+    /// The connection broke, or ended without a close frame.
+    Io,
+    /// Nothing can be sent any more: the WebSocket is closed, or about to be.
+    Closed,
+    /// The peer did not answer a ping.
+    Idle,
+}
+
+impl Error {
+    pub(super) fn codec(error: tungstenite::Error) -> Self {
+        Self {
+            repr: Repr::Codec(error),
+        }
+    }
+
+    pub(super) fn closed() -> Self {
+        Self::codec(tungstenite::Error::AlreadyClosed)
+    }
+
+    pub(super) fn idle() -> Self {
+        Self { repr: Repr::Idle }
+    }
+
+    /// What kind of an error it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        use tungstenite::error::ProtocolError::{ResetWithoutClosingHandshake, SendAfterClosing};
+        match &self.repr {
+            Repr::Idle => ErrorKind::Idle,
+            Repr::Codec(error) => match error {
+                tungstenite::Error::Io(_)
+                | tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => ErrorKind::Io,
+                tungstenite::Error::ConnectionClosed
+                | tungstenite::Error::AlreadyClosed
+                | tungstenite::Error::Protocol(SendAfterClosing) => ErrorKind::Closed,
+                tungstenite::Error::Capacity(_) => ErrorKind::TooLarge,
+                _ => ErrorKind::Protocol,
+            },
+        }
+    }
+
+    /// What the peer is to be told, if it can be told anything.
+    pub(super) fn close_code(&self) -> Option<u16> {
+        match (self.kind(), &self.repr) {
+            (_, Repr::Codec(tungstenite::Error::Utf8(_))) => Some(1007),
+            (ErrorKind::Protocol, _) => Some(1002),
+            (ErrorKind::TooLarge, _) => Some(1009),
+            (ErrorKind::Io | ErrorKind::Closed | ErrorKind::Idle, _) => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.repr {
+            Repr::Codec(error) => error.fmt(f),
+            Repr::Idle => f.write_str("the peer did not answer a ping"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.repr {
+            Repr::Codec(error) => error.source(),
+            Repr::Idle => None,
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error.repr {
+            Repr::Codec(tungstenite::Error::Io(error)) => error,
+            repr => Self::other(Error { repr }),
+        }
+    }
+}

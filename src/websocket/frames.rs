@@ -1,0 +1,238 @@
+//! An IO that hands out one frame at a time.
+
+use crate::buffer::Buffer;
+use std::{
+    io::{self, Cursor},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tungstenite::protocol::frame::FrameHeader;
+
+/// From here on what is left of a frame goes into the reader's own buffer.
+const LARGE: usize = 16 * 1024;
+
+/// An IO around another one that never hands out bytes of two frames in one read.
+///
+/// Whatever reads from it knows nothing of the next message when it has had one: between messages it can
+/// be dropped with all its buffers, and made anew when there is something to read. What was read beyond that
+/// is here, in a buffer of the thread's that goes back once it is empty.
+pub(super) struct Frames<T> {
+    io: T,
+    ahead: Option<Ahead>,
+    position: Position,
+    /// The last write or flush did not finish: there is something to say.
+    is_blocked: bool,
+    has_read: bool,
+}
+
+struct Ahead {
+    buffer: Buffer,
+    start: usize,
+    end: usize,
+}
+
+impl<T> Frames<T> {
+    pub(super) fn new(io: T) -> Self {
+        Self {
+            io,
+            ahead: None,
+            position: Position::default(),
+            is_blocked: false,
+            has_read: false,
+        }
+    }
+
+    /// Whether what was handed out so far is whole messages.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.position.is_between_messages()
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// Whether anything was read since this was last asked.
+    pub(super) fn has_read(&mut self) -> bool {
+        std::mem::take(&mut self.has_read)
+    }
+}
+
+impl<T: AsyncRead + Unpin> Frames<T> {
+    /// Waits until there is something to read. `false`: the end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.ahead.is_some() {
+            return Poll::Ready(Ok(true));
+        }
+        let mut buffer = Buffer::borrow();
+        let mut read_buf = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read_buf))?;
+        let end = read_buf.filled().len();
+        self.has_read = true;
+        if end > 0 {
+            self.ahead = Some(Ahead {
+                buffer,
+                start: 0,
+                end,
+            });
+        }
+        Poll::Ready(Ok(end > 0))
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let left = usize::try_from(this.position.payload_left).unwrap_or(usize::MAX);
+        let most = left.min(buf.remaining());
+        if this.ahead.is_none() && most >= LARGE {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut part))?;
+            let read = part.filled().len();
+            this.has_read = true;
+            this.position.advance(part.filled());
+            buf.advance(read);
+            return Poll::Ready(Ok(()));
+        }
+        ready!(this.poll_fill(cx))?;
+        if let Some(ahead) = &mut this.ahead {
+            let most = buf.remaining().min(ahead.end - ahead.start);
+            let next = &ahead.buffer[ahead.start..ahead.start + most];
+            let taken = this.position.advance(next);
+            buf.put_slice(&next[..taken]);
+            ahead.start += taken;
+            if ahead.start == ahead.end {
+                this.ahead = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.is_blocked = written.is_pending();
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.is_blocked = flushed.is_pending();
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Where in its frames a stream of bytes is (RFC 6455 §5.2).
+#[derive(Default)]
+struct Position {
+    /// The beginning of a header that is not whole.
+    header: [u8; 14],
+    header_len: usize,
+    payload_left: u64,
+    /// Between the first and the last frame of a message.
+    is_in_message: bool,
+}
+
+impl Position {
+    fn is_between_messages(&self) -> bool {
+        self.header_len == 0 && self.payload_left == 0 && !self.is_in_message
+    }
+
+    /// Follows `bytes`, up to the end of the frame at most, and says how many of them that is.
+    fn advance(&mut self, bytes: &[u8]) -> usize {
+        let header = match self.payload_left {
+            0 => self.advance_header(bytes),
+            _ => 0,
+        };
+        let left = usize::try_from(self.payload_left).unwrap_or(usize::MAX);
+        let payload = left.min(bytes.len() - header);
+        self.payload_left -= payload as u64;
+        header + payload
+    }
+
+    /// Follows the bytes that are the frame's header.
+    fn advance_header(&mut self, bytes: &[u8]) -> usize {
+        let before = self.header_len;
+        let most = bytes.len().min(self.header.len() - before);
+        self.header[before..before + most].copy_from_slice(&bytes[..most]);
+        let mut header = Cursor::new(&self.header[..before + most]);
+        match FrameHeader::parse(&mut header) {
+            Ok(Some((frame, length))) => {
+                self.header_len = 0;
+                self.payload_left = length;
+                if u8::from(frame.opcode) & 8 == 0 {
+                    self.is_in_message = !frame.is_final;
+                }
+                // There may be more behind it.
+                header.position() as usize - before
+            }
+            Ok(None) => {
+                self.header_len += most;
+                most
+            }
+            // Whoever reads it stops here.
+            Err(_) => most,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    /// Two messages, one of them in fragments with a ping between them.
+    const STREAM: &[u8] =
+        b"\x81\x85\0\0\0\0hello\x01\x81\0\0\0\0a\x89\x80\0\0\0\0\x80\x81\0\0\0\0b";
+
+    #[tokio::test]
+    async fn a_read_ends_where_its_frame_does() {
+        let mut frames = Frames::new(STREAM);
+        let mut read = Vec::new();
+        for (bytes, is_between) in [(11, true), (7, false), (6, false), (7, true)] {
+            assert_eq!(frames.read_buf(&mut read).await.expect("a slice"), bytes);
+            assert_eq!(frames.is_between_messages(), is_between);
+        }
+        assert_eq!(read, STREAM);
+        assert_eq!(frames.read_buf(&mut read).await.expect("a slice"), 0);
+        assert!(frames.ahead.is_none());
+    }
+
+    #[test]
+    fn frames_end_where_they_do_however_they_come() {
+        let long = [&b"\x82\xfe\x01\x00mask"[..], &[7; 256]].concat();
+        let longer = [&b"\x82\x7f\0\0\0\0\0\x01\0\0"[..], &[7; 65536]].concat();
+        for stream in [STREAM, &long, &longer] {
+            for piece in 1..20 {
+                let mut position = Position::default();
+                let mut ends = Vec::new();
+                for (at, piece) in stream.chunks(piece).enumerate() {
+                    let mut taken = 0;
+                    while taken < piece.len() {
+                        taken += position.advance(&piece[taken..]);
+                        if position.is_between_messages() {
+                            ends.push(
+                                at * stream.chunks(piece.len()).next().map_or(0, <[u8]>::len)
+                                    + taken,
+                            );
+                        }
+                    }
+                }
+                assert_eq!(ends.last(), Some(&stream.len()), "{piece}");
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The opening handshake, without its IO (RFC 6455 §4, RFC 8441 §5).
+
+use crate::negotiate::token;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, header};
+use sha1::{Digest as _, Sha1};
+
+/// The one version that there is.
+pub(crate) const VERSION: &str = "13";
+
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Whether a request speaks the version of RFC 6455.
+pub(crate) fn is_version_13(headers: &HeaderMap) -> bool {
+    one(headers, header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION)
+}
+
+/// The key of a request: 16 bytes in base64, once.
+pub(crate) fn key(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let key = one(headers, header::SEC_WEBSOCKET_KEY)?;
+    let decoded = STANDARD.decode(key.as_bytes()).ok()?;
+    (decoded.len() == 16).then_some(key)
+}
+
+/// The answer to a key: `Sec-WebSocket-Accept` (RFC 6455 §4.2.2).
+pub(crate) fn accept(key: &HeaderValue) -> HeaderValue {
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(GUID);
+    let accept = STANDARD.encode(hash.finalize());
+    HeaderValue::try_from(accept).expect("base64 is valid in a header")
+}
+
+/// A subprotocol's name as a field value.
+pub(crate) fn subprotocol(name: &str) -> Option<HeaderValue> {
+    match token::is_token(name.as_bytes()) {
+        true => HeaderValue::from_str(name).ok(),
+        false => None,
+    }
+}
+
+/// The subprotocols that a request offers, in the client's order.
+///
+/// `None` if what it has is no list of tokens.
+pub(crate) fn subprotocols(headers: &HeaderMap) -> Option<Vec<&str>> {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .flat_map(|line| token::members(line.as_bytes()))
+        .map(|name| {
+            let is_token = token::is_token(name);
+            std::str::from_utf8(name).ok().filter(|_| is_token)
+        })
+        .collect()
+}
+
+/// The value of a header that may be there once.
+fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn the_sample_of_the_rfc() {
+        let headers = headers(&[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]);
+        let key = key(&headers).expect("a key");
+        assert_eq!(accept(key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn a_key_is_base64_of_16_bytes_once() {
+        for value in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZR==",
+            "dGhlIHNhbXBsZSBub25jZWU=",
+            "dGhlIHNhbXBsZSBub24=",
+            "dGhlIHNhbXBsZSBub2 jZQ==",
+            "dGhlIHNhbXBsZSBub25-ZQ==",
+        ] {
+            assert_eq!(
+                key(&headers(&[("sec-websocket-key", value)])),
+                None,
+                "{value}"
+            );
+        }
+        let line = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(key(&headers(&[line, line])), None);
+        assert_eq!(key(&headers(&[])), None);
+    }
+
+    #[test]
+    fn the_version_is_13_once() {
+        let version = |value| headers(&[("sec-websocket-version", value)]);
+        assert!(is_version_13(&version("13")));
+        for value in ["", "8", "013", "13, 8", "13 "] {
+            assert!(!is_version_13(&version(value)), "{value}");
+        }
+        let line = ("sec-websocket-version", "13");
+        assert!(!is_version_13(&headers(&[line, line])));
+        assert!(!is_version_13(&headers(&[])));
+    }
+
+    #[test]
+    fn subprotocols_are_tokens() {
+        let name = "sec-websocket-protocol";
+        let offer = headers(&[(name, "chat.v2 , ,chat.v1"), (name, "Superchat")]);
+        assert_eq!(
+            subprotocols(&offer),
+            Some(vec!["chat.v2", "chat.v1", "Superchat"])
+        );
+        assert_eq!(subprotocols(&headers(&[])), Some(vec![]));
+        for value in ["chat v2", "chat/2", "a, \"b\""] {
+            assert_eq!(subprotocols(&headers(&[(name, value)])), None, "{value}");
+        }
+    }
+}

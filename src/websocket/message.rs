@@ -1,0 +1,176 @@
+//! What is sent and received.
+
+use bytes::Bytes;
+use std::{fmt, ops::Deref};
+use tungstenite::protocol::frame;
+
+/// A message, or a control frame (RFC 6455 §5.5 and §5.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Text.
+    Text(Utf8Bytes),
+    /// Bytes.
+    Binary(Bytes),
+    /// A ping, of up to 125 bytes. One that was received has been answered.
+    Ping(Bytes),
+    /// A pong, of up to 125 bytes. To send one unasked is a heartbeat that wants no answer.
+    Pong(Bytes),
+    /// The end, with a reason if the peer gave one. One that was received has been answered; nothing can be sent after it.
+    Close(Option<CloseFrame>),
+}
+
+/// Why a WebSocket is closed (RFC 6455 §7.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseFrame {
+    /// The status code, such as 1000 (normal), 1001 (going away), 1008 (policy), or one from 3000 to 4999 of
+    /// one's own.
+    pub code: u16,
+    /// For people to read, up to 123 bytes.
+    pub reason: Utf8Bytes,
+}
+
+/// Bytes that are UTF-8: text that is cheap to clone.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Utf8Bytes(tungstenite::Utf8Bytes);
+
+impl Message {
+    /// A message of text.
+    pub fn text(text: impl Into<Utf8Bytes>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// A message of bytes.
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self::Binary(bytes.into())
+    }
+
+    /// Its text, if it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn into_codec(self) -> tungstenite::Message {
+        match self {
+            Self::Text(text) => tungstenite::Message::Text(text.0),
+            Self::Binary(bytes) => tungstenite::Message::Binary(bytes),
+            Self::Ping(bytes) => tungstenite::Message::Ping(bytes),
+            Self::Pong(bytes) => tungstenite::Message::Pong(bytes),
+            Self::Close(close) => {
+                tungstenite::Message::Close(close.map(|close| frame::CloseFrame {
+                    code: close.code.into(),
+                    reason: close.reason.0,
+                }))
+            }
+        }
+    }
+
+    pub(super) fn from_codec(message: tungstenite::Message) -> Self {
+        match message {
+            tungstenite::Message::Text(text) => Self::Text(Utf8Bytes(text)),
+            tungstenite::Message::Binary(bytes) => Self::Binary(bytes),
+            tungstenite::Message::Ping(bytes) => Self::Ping(bytes),
+            tungstenite::Message::Pong(bytes) => Self::Pong(bytes),
+            tungstenite::Message::Close(close) => Self::Close(close.map(|close| CloseFrame {
+                code: close.code.into(),
+                reason: Utf8Bytes(close.reason),
+            })),
+            tungstenite::Message::Frame(_) => unreachable!("a codec reads messages"),
+        }
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::binary(bytes)
+    }
+}
+
+impl CloseFrame {
+    /// A reason to close.
+    pub fn new(code: u16, reason: impl Into<Utf8Bytes>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl Utf8Bytes {
+    /// Text that is there for as long as the program is: it is not copied.
+    #[must_use]
+    pub const fn from_static(text: &'static str) -> Self {
+        Self(tungstenite::Utf8Bytes::from_static(text))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Utf8Bytes {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl From<String> for Utf8Bytes {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&str> for Utf8Bytes {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Utf8Bytes> for Bytes {
+    fn from(text: Utf8Bytes) -> Self {
+        text.0.into()
+    }
+}
+
+impl PartialEq<str> for Utf8Bytes {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Utf8Bytes {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl fmt::Display for Utf8Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Utf8Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}

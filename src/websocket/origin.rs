@@ -1,0 +1,258 @@
+//! Which pages may open a WebSocket (RFC 6455 §10.2).
+//!
+//! A browser lets any page connect anywhere, and sends the user's cookies along. The `Origin` that it
+//! adds is all that tells a page of one's own from another.
+
+use http::{
+    HeaderMap, Uri, header,
+    uri::{Authority, Scheme},
+};
+use std::{net::Ipv6Addr, sync::Arc};
+
+/// The pages that may.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Policy {
+    /// Those of the host that the request is for.
+    #[default]
+    SameOrigin,
+    /// Those of these origins.
+    List(Arc<[Origin]>),
+    Any,
+}
+
+/// Why a page may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It has an origin that says nothing: `null`, or more than one.
+    Opaque,
+    /// It is another's.
+    CrossOrigin,
+}
+
+impl Policy {
+    /// Looks at the `Origin` of a request that is for `authority`. A request that has none does not come from a page.
+    pub(crate) fn check(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        authority: Option<&Authority>,
+    ) -> Result<(), Refused> {
+        if matches!(self, Self::Any) {
+            return Ok(());
+        }
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let origin = match (origins.next(), origins.next()) {
+            (None, _) => return Ok(()),
+            (Some(origin), None) => origin.to_str().ok().and_then(Origin::parse),
+            (Some(_), Some(_)) => None,
+        };
+        let origin = origin.ok_or(Refused::Opaque)?;
+        let is_allowed = match self {
+            Self::Any => true,
+            Self::SameOrigin => authority
+                .is_some_and(|authority| origin.is_scheme(uri.scheme()) && origin.is_at(authority)),
+            Self::List(origins) => origins.contains(&origin),
+        };
+        match is_allowed {
+            true => Ok(()),
+            false => Err(Refused::CrossOrigin),
+        }
+    }
+}
+
+/// An origin that is not opaque: a scheme, a host, and a port (RFC 6454 §6.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    scheme: String,
+    host: Host,
+    /// `None` if the scheme has no default and none was named.
+    port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Ipv6(Ipv6Addr),
+    /// In lower case.
+    Name(String),
+}
+
+impl Origin {
+    /// `None`: it is not `scheme://host` or `scheme://host:port`, and nothing else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        if rest.contains(['/', '?', '#', '@']) {
+            return None;
+        }
+        let scheme: Scheme = scheme.parse().ok()?;
+        let authority: Authority = rest.parse().ok()?;
+        let port = match authority.as_str().strip_prefix(authority.host())? {
+            "" => default_port(&scheme),
+            port => Some(port.strip_prefix(':')?.parse().ok()?),
+        };
+        Some(Self {
+            host: Host::parse(authority.host())?,
+            scheme: scheme.as_str().to_ascii_lowercase(),
+            port,
+        })
+    }
+
+    /// Whether it has this scheme. A request of HTTP/1.1 does not say which one it came by.
+    fn is_scheme(&self, scheme: Option<&Scheme>) -> bool {
+        scheme.is_none_or(|scheme| scheme.as_str().eq_ignore_ascii_case(&self.scheme))
+    }
+
+    /// Whether it is at this host and port. Where the port is left out it is the default of the scheme,
+    /// which can only be the origin's.
+    fn is_at(&self, authority: &Authority) -> bool {
+        let port = match authority.port() {
+            Some(port) => Some(port.as_u16()),
+            None => self.scheme.parse().ok().as_ref().and_then(default_port),
+        };
+        port == self.port && Host::parse(authority.host()).as_ref() == Some(&self.host)
+    }
+}
+
+impl Host {
+    fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix('[') {
+            Some(address) => {
+                let address = address.strip_suffix(']')?.parse().ok()?;
+                Some(Self::Ipv6(address))
+            }
+            None if text.is_empty() => None,
+            None => Some(Self::Name(text.to_ascii_lowercase())),
+        }
+    }
+}
+
+fn default_port(scheme: &Scheme) -> Option<u16> {
+    match scheme.as_str() {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn check(policy: &Policy, origin: &'static str, uri: &str, host: &str) -> Result<(), Refused> {
+        let headers = HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))]);
+        let authority = host.parse().expect(host);
+        policy.check(&headers, &uri.parse().expect(uri), Some(&authority))
+    }
+
+    #[test]
+    fn same_origin_is_the_host_and_the_port() {
+        for (origin, host) in [
+            ("http://test", "test"),
+            ("https://test", "test"),
+            ("https://TEST", "test"),
+            ("https://test", "Test:443"),
+            ("http://test:80", "test"),
+            ("http://test", "test:80"),
+            ("http://test:8080", "test:8080"),
+            ("http://[::1]:8080", "[0:0::1]:8080"),
+        ] {
+            assert_eq!(
+                check(&Policy::SameOrigin, origin, "/", host),
+                Ok(()),
+                "{origin} {host}"
+            );
+        }
+        for (origin, host) in [
+            ("http://evil", "test"),
+            ("http://test.evil", "test"),
+            ("http://eviltest", "test"),
+            ("http://test:8080", "test"),
+            ("http://test", "test:8080"),
+            ("http://test", "test:443"),
+            ("https://test", "test:80"),
+            ("https://test:80", "test"),
+            ("http://[::1]", "[::2]"),
+            ("chrome-extension://test", "test:1"),
+        ] {
+            let refused = check(&Policy::SameOrigin, origin, "/", host);
+            assert_eq!(refused, Err(Refused::CrossOrigin), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_counts_where_it_is_known() {
+        let policy = Policy::SameOrigin;
+        assert_eq!(
+            check(&policy, "https://test", "https://test/", "test"),
+            Ok(())
+        );
+        let refused = check(&policy, "http://test", "https://test/", "test");
+        assert_eq!(refused, Err(Refused::CrossOrigin));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for origin in [
+            "null",
+            "",
+            "test",
+            "//test",
+            "http://",
+            "http://test/",
+            "http://test?a",
+            "http://test#a",
+            "http://ann@test",
+            "http://test:",
+            "http://test:x",
+            "http://test:99999",
+            "http://a http://b",
+            "http://[::1",
+            "ht tp://test",
+        ] {
+            let refused = check(&Policy::SameOrigin, origin, "/", "test");
+            assert_eq!(refused, Err(Refused::Opaque), "{origin}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append(header::ORIGIN, HeaderValue::from_static("http://test"));
+        headers.append(header::ORIGIN, HeaderValue::from_static("http://test"));
+        let authority = Authority::from_static("test");
+        let refused = Policy::SameOrigin.check(&headers, &Uri::from_static("/"), Some(&authority));
+        assert_eq!(refused, Err(Refused::Opaque));
+    }
+
+    #[test]
+    fn without_an_origin_it_is_no_page() {
+        let authority = Authority::from_static("test");
+        for authority in [Some(&authority), None] {
+            let checked =
+                Policy::SameOrigin.check(&HeaderMap::new(), &Uri::from_static("/"), authority);
+            assert_eq!(checked, Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_list_is_all_there_is() {
+        let origins = ["https://Example.com", "chrome-extension://abc"];
+        let origins = origins.iter().filter_map(|origin| Origin::parse(origin));
+        let policy = Policy::List(origins.collect());
+        assert_eq!(
+            check(&policy, "https://example.com:443", "/", "test"),
+            Ok(())
+        );
+        assert_eq!(
+            check(&policy, "chrome-extension://abc", "/", "test"),
+            Ok(())
+        );
+        for origin in [
+            "http://example.com",
+            "https://test",
+            "https://example.com:8443",
+        ] {
+            let refused = check(&policy, origin, "/", "test");
+            assert_eq!(refused, Err(Refused::CrossOrigin), "{origin}");
+        }
+        let refused = check(&policy, "null", "/", "test");
+        assert_eq!(refused, Err(Refused::Opaque));
+        assert_eq!(check(&Policy::Any, "null", "/", "test"), Ok(()));
+    }
+}

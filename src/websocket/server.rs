@@ -1,0 +1,431 @@
+//! The server's side: a handler for `websocket`.
+
+use super::{
+    Error, ErrorKind, WebSocket,
+    codec::Limits,
+    handshake,
+    origin::{Origin, Policy, Refused},
+    socket::Home,
+};
+use crate::{Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::{fmt, sync::Arc, time::Duration};
+use tungstenite::protocol::Role;
+
+/// A handler for `websocket`, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441): register it with
+/// [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol).
+///
+/// ```
+/// use tower_upgrade::{
+///     Session, UpgradeLayer,
+///     websocket::{Message, WebSocket, websocket},
+/// };
+///
+/// let echo = websocket(|mut socket: WebSocket, _session: Session| async move {
+///     while let Some(message) = socket.recv().await {
+///         if let message @ (Message::Text(_) | Message::Binary(_)) = message? {
+///             socket.send(message).await?;
+///         }
+///     }
+///     Ok(())
+/// });
+/// let layer = UpgradeLayer::new().protocol("websocket", echo.subprotocols(["echo"]));
+/// ```
+///
+/// The session that comes with the socket has everything but the IO. It costs what is in its extensions: take
+/// what you need, and drop it.
+pub fn websocket<F, Fut>(speak: F) -> WebSocketUpgrade<F>
+where
+    F: Fn(WebSocket, Session) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    WebSocketUpgrade {
+        speak: Arc::new(speak),
+        options: Options::default(),
+    }
+}
+
+/// What [`websocket`] makes: checks the opening handshake, and speaks.
+///
+/// # What is checked
+///
+/// | | refused with |
+/// |---|---|
+/// | the method is GET (HTTP/1.1) | 405 and `Allow: GET` |
+/// | `Sec-WebSocket-Version` is 13 | 426 (HTTP/1.1) or 400 (HTTP/2), and `Sec-WebSocket-Version: 13` |
+/// | `Sec-WebSocket-Key` is 16 bytes in base64, once (HTTP/1.1) | 400 |
+/// | `Origin`, if there is one, is allowed: [`origins`](Self::origins) | 403 |
+/// | `Sec-WebSocket-Protocol` is a list of tokens | 400 |
+///
+/// # Decide more
+///
+/// Made with [`new`](Self::new) it checks a request for a handler of one's own, which decides on the rest:
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_upgrade::{
+///     Accept, ProtocolHandler, Rejection, UpgradeRequest, websocket::WebSocketUpgrade,
+/// };
+/// # fn room(_: &str) -> Option<String> { None }
+///
+/// struct Rooms {
+///     upgrade: WebSocketUpgrade,
+/// }
+///
+/// impl ProtocolHandler for Rooms {
+///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+///         let handshake = self.upgrade.check(request)?;
+///         let room = room(request.uri().path()).ok_or(StatusCode::NOT_FOUND)?;
+///         Ok(handshake.accept(|mut socket, _session| async move {
+///             socket.send(format!("welcome to {room}")).await?;
+///             Ok(())
+///         }))
+///     }
+/// }
+/// ```
+pub struct WebSocketUpgrade<F = ()> {
+    speak: Arc<F>,
+    options: Options,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    subprotocols: Arc<[HeaderValue]>,
+    server_decides: bool,
+    origins: Policy,
+    pub(super) limits: Limits,
+    pub(super) keep_alive: Option<Duration>,
+}
+
+impl WebSocketUpgrade {
+    /// Checks requests for a handler of one's own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            speak: Arc::new(()),
+            options: Options::default(),
+        }
+    }
+}
+
+impl Default for WebSocketUpgrade {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> WebSocketUpgrade<F> {
+    /// The subprotocols that are spoken, the most wanted first. Of those that a client offers, the
+    /// first in the client's order is chosen. If it is none of these, none is agreed on.
+    ///
+    /// # Panics
+    ///
+    /// If one is no token (RFC 6455 §4.1).
+    #[must_use]
+    #[track_caller]
+    pub fn subprotocols<I>(mut self, subprotocols: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let value = |name: I::Item| match handshake::subprotocol(name.as_ref()) {
+            Some(value) => value,
+            None => panic!("{:?} is no subprotocol: it is no token", name.as_ref()),
+        };
+        self.options.subprotocols = subprotocols.into_iter().map(value).collect();
+        self
+    }
+
+    /// Lets the server's order of the subprotocols decide, and not the client's.
+    #[must_use]
+    pub fn prefer_own_subprotocols(mut self) -> Self {
+        self.options.server_decides = true;
+        self
+    }
+
+    /// The pages that may open a WebSocket, by their origins, such as `https://example.com`: these, and no
+    /// others. By default it is those whose host and port are the request's own; a request without
+    /// `Origin` does not come from a page, and passes.
+    ///
+    /// A browser sends a user's cookies along from any page (RFC 6455 §10.2).
+    ///
+    /// # Panics
+    ///
+    /// If one is not `scheme://host` or `scheme://host:port`.
+    #[must_use]
+    #[track_caller]
+    pub fn origins<I>(mut self, origins: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let parse = |origin: I::Item| match Origin::parse(origin.as_ref()) {
+            Some(origin) => origin,
+            None => panic!("{:?} is no origin: expected scheme://host", origin.as_ref()),
+        };
+        self.options.origins = Policy::List(origins.into_iter().map(parse).collect());
+        self
+    }
+
+    /// Lets any page open a WebSocket, also one whose origin is `null`: for what is public, and knows
+    /// nobody by a cookie or an address.
+    #[must_use]
+    pub fn any_origin(mut self) -> Self {
+        self.options.origins = Policy::Any;
+        self
+    }
+
+    /// How many bytes a message may have. Defaults to 1 MiB. A longer one ends the session with
+    /// 1009.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.options.limits.message = bytes;
+        self
+    }
+
+    /// How many bytes a frame may have. Defaults to 1 MiB. A longer one ends the session with 1009, before it
+    /// is read.
+    #[must_use]
+    pub fn max_frame_size(mut self, bytes: usize) -> Self {
+        self.options.limits.frame = bytes;
+        self
+    }
+
+    /// Pings a peer that was silent for this long, and gives it up if it is silent for as long again: the
+    /// session ends as [`Idle`](crate::CloseReason::Idle). By default there are no pings.
+    ///
+    /// It may take twice as long until a silence is noticed.
+    #[must_use]
+    pub fn keep_alive(mut self, interval: Duration) -> Self {
+        self.options.keep_alive = Some(interval);
+        self
+    }
+
+    /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it: see [above](Self#what-is-checked).
+    pub fn check(&self, request: &mut UpgradeRequest) -> Result<Handshake, Rejection> {
+        let kind = request.kind();
+        let authority = request.authority().ok();
+        let parts = request.parts_mut();
+        // Some send a secret in it, having no other header to send it in.
+        for (name, value) in &mut parts.headers {
+            if name == header::SEC_WEBSOCKET_PROTOCOL {
+                value.set_sensitive(true);
+            }
+        }
+        let headers = &parts.headers;
+        let mut added = HeaderMap::new();
+        if kind == UpgradeKind::Upgrade && parts.method != Method::GET {
+            let allow = HeaderValue::from_static("GET");
+            return Err(Rejection::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "a WebSocket is asked for with GET",
+            )
+            .header(header::ALLOW, allow));
+        }
+        if !handshake::is_version_13(headers) {
+            return Err(unsupported_version(kind));
+        }
+        if kind == UpgradeKind::Upgrade {
+            let key = handshake::key(headers).ok_or_else(|| {
+                bad_request("Sec-WebSocket-Key is not one key of 16 bytes in base64")
+            })?;
+            added.insert(header::SEC_WEBSOCKET_ACCEPT, handshake::accept(key));
+        }
+        let origins = &self.options.origins;
+        if let Err(refused) = origins.check(headers, &parts.uri, authority.as_ref()) {
+            let message = match refused {
+                Refused::Opaque => "the page has no origin that can be trusted",
+                Refused::CrossOrigin => "pages of this origin may not open a WebSocket here",
+            };
+            return Err(Rejection::new(StatusCode::FORBIDDEN, message));
+        }
+        let offered = handshake::subprotocols(headers)
+            .ok_or_else(|| bad_request("Sec-WebSocket-Protocol is no list of tokens"))?;
+        let subprotocol = self.options.choose(&offered).cloned();
+        if let Some(subprotocol) = &subprotocol {
+            added.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+        }
+        Ok(Handshake {
+            headers: added,
+            subprotocol,
+            options: self.options.clone(),
+        })
+    }
+}
+
+impl Options {
+    fn choose(&self, offered: &[&str]) -> Option<&HeaderValue> {
+        let spoken = |name: &str| self.subprotocols.iter().find(|spoken| *spoken == name);
+        if self.server_decides {
+            let is_offered = |spoken: &&HeaderValue| offered.iter().any(|name| *spoken == name);
+            self.subprotocols.iter().find(is_offered)
+        } else {
+            offered.iter().find_map(|name| spoken(name))
+        }
+    }
+}
+
+fn bad_request(message: &'static str) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, message)
+}
+
+fn unsupported_version(kind: UpgradeKind) -> Rejection {
+    let message = "the version of WebSocket is 13";
+    let rejection = match kind {
+        UpgradeKind::Upgrade => Rejection::new(StatusCode::UPGRADE_REQUIRED, message)
+            .header(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .header(header::CONNECTION, HeaderValue::from_static("upgrade")),
+        UpgradeKind::Connect | UpgradeKind::ExtendedConnect => bad_request(message),
+    };
+    let version = HeaderValue::from_static(handshake::VERSION);
+    rejection.header(header::SEC_WEBSOCKET_VERSION, version)
+}
+
+/// An opening handshake that is in order: made by [`WebSocketUpgrade::check`].
+#[must_use = "a handshake is accepted by returning what it makes from `accept`"]
+pub struct Handshake {
+    headers: HeaderMap,
+    subprotocol: Option<HeaderValue>,
+    options: Options,
+}
+
+impl Handshake {
+    /// The subprotocol that was chosen, if one was.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_ref()?.to_str().ok()
+    }
+
+    /// Accepts, and lets `speak` run the session.
+    pub fn accept<F, Fut>(self, speak: F) -> Accept
+    where
+        F: FnOnce(WebSocket, Session) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        let Self {
+            headers,
+            subprotocol,
+            options,
+        } = self;
+        let mut accept = Accept::new(move |session| run(session, subprotocol, options, speak));
+        accept.headers = headers;
+        accept
+    }
+
+    /// Accepts, and lets `speak` run the session on the bytes: with frames of another library. The switch
+    /// is the same.
+    ///
+    /// ```
+    /// use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+    /// use tower_upgrade::{
+    ///     Accept, ProtocolHandler, Rejection, UpgradeRequest, websocket::WebSocketUpgrade,
+    /// };
+    ///
+    /// struct OtherFrames {
+    ///     upgrade: WebSocketUpgrade,
+    /// }
+    ///
+    /// impl ProtocolHandler for OtherFrames {
+    ///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    ///         let handshake = self.upgrade.check(request)?;
+    ///         Ok(handshake.accept_raw(|session| async move {
+    ///             let io = session.into_io();
+    ///             let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+    ///             socket.close(None).await?;
+    ///             Ok(())
+    ///         }))
+    ///     }
+    /// }
+    /// ```
+    pub fn accept_raw<F, Fut>(self, speak: F) -> Accept
+    where
+        F: FnOnce(Session) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        let mut accept = Accept::new(speak);
+        accept.headers = self.headers;
+        accept
+    }
+}
+
+/// Runs a session, and closes its WebSocket in the end.
+async fn run<F, Fut>(
+    mut session: Session,
+    subprotocol: Option<HeaderValue>,
+    options: Options,
+    speak: F,
+) -> Result<(), BoxError>
+where
+    F: FnOnce(WebSocket, Session) -> Fut,
+    Fut: Future<Output = Result<(), BoxError>>,
+{
+    let io = session.take_io();
+    let state = Arc::clone(session.state());
+    let limit = session.shutdown_timeout();
+    let home = Arc::new(Home::default());
+    let socket = WebSocket::new(
+        io,
+        Role::Server,
+        options.limits,
+        options.keep_alive,
+        subprotocol,
+    )
+    .of_session(Box::pin(session.stop()), Arc::clone(&home));
+    let ended = speak(socket, session).await;
+    let code = match &ended {
+        _ if state.is_stopping() => 1001,
+        Ok(()) => 1000,
+        Err(_) => 1011,
+    };
+    home.close(code, limit).await;
+    match ended {
+        // It was told to stop, and could not send any more.
+        Err(error) if state.is_stopping() && is_closed(&error) => Ok(()),
+        ended => ended,
+    }
+}
+
+fn is_closed(error: &BoxError) -> bool {
+    error
+        .downcast_ref::<Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::Closed)
+}
+
+impl<F, Fut> ProtocolHandler for WebSocketUpgrade<F>
+where
+    F: Fn(WebSocket, Session) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let handshake = self.check(request)?;
+        let speak = Arc::clone(&self.speak);
+        Ok(handshake.accept(move |socket, session| speak(socket, session)))
+    }
+}
+
+impl<F> Clone for WebSocketUpgrade<F> {
+    fn clone(&self) -> Self {
+        Self {
+            speak: Arc::clone(&self.speak),
+            options: self.options.clone(),
+        }
+    }
+}
+
+impl<F> fmt::Debug for WebSocketUpgrade<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketUpgrade")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").finish_non_exhaustive()
+    }
+}

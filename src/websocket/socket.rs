@@ -1,0 +1,206 @@
+//! The WebSocket, as those who speak have it.
+
+use super::{
+    Error, Message,
+    codec::{Codec, Limits},
+    keep_alive::KeepAlive,
+};
+use crate::{Upgraded, time::within};
+use futures_util::{Sink, Stream};
+use http::HeaderValue;
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tungstenite::protocol::Role;
+
+/// A WebSocket (RFC 6455): messages over a connection that has left HTTP.
+///
+/// Whoever [receives](Self::recv) lets it live: that is when pings and the peer's close frame are answered,
+/// keep-alive pings are sent, and an order to stop is heeded. So a handler that mostly sends receives as well, in a `select!`.
+///
+/// It is a [`Stream`] and a [`Sink`] of messages too, and can be split into both.
+///
+/// On the server, when it is dropped, or its handler ends, without a close frame, one is sent: 1000 if
+/// the handler ended well, 1011 if it ended with an error.
+pub struct WebSocket {
+    /// `None` once it is being dropped.
+    codec: Option<Box<Codec>>,
+    subprotocol: Option<HeaderValue>,
+    keep_alive: Option<Box<KeepAlive>>,
+    /// Completes when the session is to stop.
+    stop: Option<Stop>,
+    home: Option<Arc<Home>>,
+}
+
+pub(super) type Stop = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+/// Where a WebSocket goes when it is dropped, to be closed in order.
+#[derive(Default)]
+pub(super) struct Home(Mutex<Option<Box<Codec>>>);
+
+impl WebSocket {
+    pub(super) fn new(
+        io: Upgraded,
+        role: Role,
+        limits: Limits,
+        keep_alive: Option<Duration>,
+        subprotocol: Option<HeaderValue>,
+    ) -> Self {
+        Self {
+            codec: Some(Box::new(Codec::new(io, role, limits))),
+            subprotocol,
+            keep_alive: keep_alive.map(|interval| Box::new(KeepAlive::new(interval))),
+            stop: None,
+            home: None,
+        }
+    }
+
+    /// The same of a session, which goes home in the end.
+    pub(super) fn of_session(mut self, stop: Stop, home: Arc<Home>) -> Self {
+        self.stop = Some(stop);
+        self.home = Some(home);
+        self
+    }
+
+    /// The subprotocol that was agreed on.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_ref()?.to_str().ok()
+    }
+
+    /// Receives the next message. `None`: the WebSocket is closed, in order.
+    ///
+    /// Pings and a close frame have been answered, or are with the next call.
+    ///
+    /// When the session is to [stop](crate::Session::stop) a close frame with 1001 is sent. What the peer
+    /// still sends until it answers is received.
+    ///
+    /// # Errors
+    ///
+    /// What the peer did wrong, or what broke. After an error nothing more is received.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped: use it in a `select!`.
+    pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Sends a message, and waits until it is written.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Closed`](super::ErrorKind::Closed) if a close frame went one way or the other.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the message may or may not be sent, as a whole, with the next one.
+    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+        poll_fn(|cx| self.codec()?.poll_ready(cx)).await?;
+        self.codec()?.start_send(message.into())?;
+        poll_fn(|cx| self.codec()?.poll_flush(cx)).await
+    }
+
+    fn codec(&mut self) -> Result<&mut Codec, Error> {
+        self.codec.as_deref_mut().ok_or_else(Error::closed)
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        let Some(codec) = &mut self.codec else {
+            return Poll::Ready(None);
+        };
+        loop {
+            if let Poll::Ready(message) = codec.poll_next(cx) {
+                return Poll::Ready(message);
+            }
+            if let Some(stop) = &mut self.stop {
+                if stop.as_mut().poll(cx).is_ready() {
+                    self.stop = None;
+                    codec.start_close(1001, "");
+                    continue;
+                }
+            }
+            if let Some(keep_alive) = &mut self.keep_alive {
+                if ready!(keep_alive.poll(cx, codec)).is_err() {
+                    return Poll::Ready(Some(Err(codec.idle())));
+                }
+                continue;
+            }
+            return Poll::Pending;
+        }
+    }
+}
+
+impl Home {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Box<Codec>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the WebSocket that has come home, if it has, and waits for the peer's answer.
+    pub(super) async fn close(&self, code: u16, limit: Duration) {
+        let Some(mut codec) = self.lock().take() else {
+            return;
+        };
+        codec.start_close(code, "");
+        let answer = poll_fn(|cx| {
+            while let Some(Ok(_)) = ready!(codec.poll_next(cx)) {}
+            // What was said on an error may not be written yet.
+            codec.poll_flush(cx)
+        });
+        within(limit, answer).await;
+    }
+}
+
+impl Drop for WebSocket {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            *home.lock() = self.codec.take();
+        }
+    }
+}
+
+impl Stream for WebSocket {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        self.poll_recv(cx)
+    }
+}
+
+impl Sink<Message> for WebSocket {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.codec()?.poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.codec()?.start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.codec()?.poll_flush(cx)
+    }
+
+    /// Sends a close frame. Receive until there is nothing more to wait for the peer's.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let codec = self.codec()?;
+        codec.start_close(1000, "");
+        codec.poll_flush(cx)
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    /// Without the subprotocol, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket").finish_non_exhaustive()
+    }
+}
