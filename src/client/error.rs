@@ -78,7 +78,7 @@ impl Error {
         self
     }
 
-    pub(super) fn request(message: &'static str) -> Self {
+    pub(crate) fn request(message: &'static str) -> Self {
         Self::new(ErrorKind::Request, message)
     }
 
@@ -106,7 +106,7 @@ impl Error {
         Self::new(ErrorKind::Refused, message).with_response(response)
     }
 
-    pub(super) fn protocol(message: Cow<'static, str>) -> Self {
+    pub(crate) fn protocol(message: Cow<'static, str>) -> Self {
         Self::new(ErrorKind::Protocol, message)
     }
 

@@ -227,6 +227,8 @@ fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
             request.extensions_mut().insert(protocol);
         }
         *request.method_mut() = Method::CONNECT;
+        // WebSocket has no use for it here (RFC 8441 §5).
+        request.headers_mut().remove(header::SEC_WEBSOCKET_KEY);
         Asked {
             kind: UpgradeKind::ExtendedConnect,
             protocols: protocol.into_iter().collect(),

@@ -156,9 +156,8 @@ impl Codec {
     }
 
     /// Begins to close, unless that has begun.
-    pub(super) fn start_close(&mut self, code: u16, reason: &'static str) {
+    pub(super) fn start_close(&mut self, frame: CloseFrame) {
         if !self.is_closing && !self.is_ended {
-            let frame = CloseFrame::new(code, reason);
             // Nothing is wrong with it.
             let _ = self.start_send(Message::Close(Some(frame)));
         }
@@ -221,7 +220,7 @@ impl Codec {
             error => Error::codec(error),
         };
         if let Some(code) = error.close_code() {
-            self.start_close(code, "");
+            self.start_close(CloseFrame::new(code, ""));
             // If it cannot be written now, it is when the session ends.
             let _ = self.poll_write_all(cx, |writers| &writers.receiver);
         }

@@ -31,12 +31,29 @@ pub(crate) fn accept(key: &HeaderValue) -> HeaderValue {
     HeaderValue::try_from(accept).expect("base64 is valid in a header")
 }
 
-/// A subprotocol's name as a field value.
-pub(crate) fn subprotocol(name: &str) -> Option<HeaderValue> {
-    match token::is_token(name.as_bytes()) {
-        true => HeaderValue::from_str(name).ok(),
-        false => None,
-    }
+/// The names of subprotocols as field values.
+///
+/// # Panics
+///
+/// If one is no token.
+#[track_caller]
+pub(crate) fn subprotocol_values<I>(names: I) -> impl Iterator<Item = HeaderValue>
+where
+    I: IntoIterator,
+    I::Item: AsRef<str>,
+{
+    let values: Vec<_> = names
+        .into_iter()
+        .map(|name| {
+            let name = name.as_ref();
+            let value = HeaderValue::from_str(name).ok();
+            match value.filter(|_| token::is_token(name.as_bytes())) {
+                Some(value) => value,
+                None => panic!("{name:?} is no subprotocol: it is no token"),
+            }
+        })
+        .collect();
+    values.into_iter()
 }
 
 /// The subprotocols that a request offers, in the client's order.
@@ -52,6 +69,43 @@ pub(crate) fn subprotocols(headers: &HeaderMap) -> Option<Vec<&str>> {
             std::str::from_utf8(name).ok().filter(|_| is_token)
         })
         .collect()
+}
+
+/// A key of 16 random bytes.
+#[cfg(feature = "client")]
+pub(crate) fn random_key() -> HeaderValue {
+    let key = STANDARD.encode(rand::random::<[u8; 16]>());
+    HeaderValue::try_from(key).expect("base64 is valid in a header")
+}
+
+/// Checks what a server says of the WebSocket, and returns the subprotocol. There is a key where it was
+/// sent one, and `offered` are the subprotocols.
+///
+/// # Errors
+///
+/// What is wrong (RFC 6455 §4.1).
+#[cfg(feature = "client")]
+pub(crate) fn check_answer<'a>(
+    headers: &'a HeaderMap,
+    key: Option<&HeaderValue>,
+    offered: &[HeaderValue],
+) -> Result<Option<&'a HeaderValue>, &'static str> {
+    if let Some(key) = key {
+        let accept = self::accept(key);
+        if one(headers, header::SEC_WEBSOCKET_ACCEPT) != Some(&accept) {
+            return Err("Sec-WebSocket-Accept does not answer the key");
+        }
+    }
+    if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        return Err("an extension that was not offered");
+    }
+    if !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        return Ok(None);
+    }
+    match one(headers, header::SEC_WEBSOCKET_PROTOCOL) {
+        Some(subprotocol) if offered.contains(subprotocol) => Ok(Some(subprotocol)),
+        _ => Err("a subprotocol that was not offered"),
+    }
 }
 
 /// The value of a header that may be there once.

@@ -1,5 +1,7 @@
 //! WebSocket (RFC 6455), over HTTP/1.1 and HTTP/2 (RFC 8441).
 
+#[cfg(feature = "client")]
+mod client;
 mod codec;
 mod error;
 mod frames;
@@ -10,6 +12,9 @@ mod origin;
 mod server;
 mod socket;
 
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub use self::client::WebSocketRequest;
 pub use self::{
     error::{Error, ErrorKind},
     message::{CloseFrame, Message, Utf8Bytes},

@@ -128,11 +128,7 @@ impl<F> WebSocketUpgrade<F> {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let value = |name: I::Item| match handshake::subprotocol(name.as_ref()) {
-            Some(value) => value,
-            None => panic!("{:?} is no subprotocol: it is no token", name.as_ref()),
-        };
-        self.options.subprotocols = subprotocols.into_iter().map(value).collect();
+        self.options.subprotocols = handshake::subprotocol_values(subprotocols).collect();
         self
     }
 

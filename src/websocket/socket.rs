@@ -1,7 +1,7 @@
 //! The WebSocket, as those who speak have it.
 
 use super::{
-    Error, Message,
+    CloseFrame, Error, Message,
     codec::{Codec, Limits},
     keep_alive::KeepAlive,
 };
@@ -106,6 +106,23 @@ impl WebSocket {
         poll_fn(|cx| self.codec()?.poll_flush(cx)).await
     }
 
+    /// Closes: sends a close frame, and waits until the peer has answered. What it still sends is dropped.
+    ///
+    /// # Errors
+    ///
+    /// What breaks in the meantime. If a close frame went one way or the other already, this one is not sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, so is the WebSocket.
+    pub async fn close(mut self, frame: CloseFrame) -> Result<(), Error> {
+        self.codec()?.start_close(frame);
+        while let Some(message) = self.recv().await {
+            message?;
+        }
+        Ok(())
+    }
+
     fn codec(&mut self) -> Result<&mut Codec, Error> {
         self.codec.as_deref_mut().ok_or_else(Error::closed)
     }
@@ -121,7 +138,7 @@ impl WebSocket {
             if let Some(stop) = &mut self.stop {
                 if stop.as_mut().poll(cx).is_ready() {
                     self.stop = None;
-                    codec.start_close(1001, "");
+                    codec.start_close(CloseFrame::new(1001, ""));
                     continue;
                 }
             }
@@ -146,7 +163,7 @@ impl Home {
         let Some(mut codec) = self.lock().take() else {
             return;
         };
-        codec.start_close(code, "");
+        codec.start_close(CloseFrame::new(code, ""));
         let answer = poll_fn(|cx| {
             while let Some(Ok(_)) = ready!(codec.poll_next(cx)) {}
             // What was said on an error may not be written yet.
@@ -193,7 +210,7 @@ impl Sink<Message> for WebSocket {
     /// Sends a close frame. Receive until there is nothing more to wait for the peer's.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let codec = self.codec()?;
-        codec.start_close(1000, "");
+        codec.start_close(CloseFrame::new(1000, ""));
         codec.poll_flush(cx)
     }
 }

@@ -16,3 +16,4 @@ mod request_body;
 mod safety;
 mod server;
 mod upgrade;
+mod websocket;

@@ -10,6 +10,7 @@ pub mod handlers;
 pub mod log;
 pub mod meter;
 pub mod tls;
+pub mod websocket;
 
 use bytes::Bytes;
 use http::{Request, Response};

@@ -1,0 +1,166 @@
+//! The client's side.
+
+use super::{WebSocket, codec::Limits, handshake};
+use crate::{
+    UpgradeKind,
+    client::{Error, Request, Session},
+};
+use http::{
+    HeaderMap, HeaderValue, Uri,
+    header::{self, IntoHeaderName},
+    response, uri,
+};
+use std::{future::poll_fn, time::Duration};
+use tower_service::Service;
+use tungstenite::protocol::Role;
+
+/// Asks for a WebSocket, over any client that asks for upgrades: HTTP/1.1 (RFC 6455) or HTTP/2 (RFC 8441).
+///
+/// ```no_run
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use tower::Layer as _;
+/// use tower_upgrade::{
+///     client::{Dial, UpgradeLayer},
+///     websocket::{Message, WebSocketRequest},
+/// };
+///
+/// # async fn example() -> Result<(), tower_upgrade::BoxError> {
+/// let mut tcp = HttpConnector::new();
+/// tcp.set_nodelay(true);
+/// let client = UpgradeLayer::new().layer(Dial::new(tcp));
+///
+/// let request = WebSocketRequest::new("ws://127.0.0.1:3000/chat".parse()?).subprotocols(["chat"]);
+/// let (mut socket, _response) = request.connect(client).await?;
+/// socket.send("hello").await?;
+/// while let Some(message) = socket.recv().await {
+///     if let Message::Text(text) = message? {
+///         println!("{text}");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct WebSocketRequest {
+    uri: Uri,
+    headers: HeaderMap,
+    subprotocols: Vec<HeaderValue>,
+    limits: Limits,
+    keep_alive: Option<Duration>,
+}
+
+impl WebSocketRequest {
+    /// Asks for a WebSocket at `uri`, whose scheme is `ws`, `wss`, `http` or `https`.
+    #[must_use]
+    pub fn new(uri: Uri) -> Self {
+        Self {
+            uri,
+            headers: HeaderMap::new(),
+            subprotocols: Vec::new(),
+            limits: Limits::default(),
+            keep_alive: None,
+        }
+    }
+
+    /// Offers subprotocols, the most wanted first.
+    ///
+    /// # Panics
+    ///
+    /// If one is no token (RFC 6455 §4.1).
+    #[must_use]
+    #[track_caller]
+    pub fn subprotocols<I>(mut self, subprotocols: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.subprotocols = handshake::subprotocol_values(subprotocols).collect();
+        self
+    }
+
+    /// Appends a header, such as `Authorization` or `Origin`.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is a `&'static str` that is not a valid header name in lower case.
+    #[must_use]
+    pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
+    /// How many bytes a message may have that the server sends. Defaults to 1 MiB.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.limits.message = bytes;
+        self
+    }
+
+    /// How many bytes a frame may have that the server sends. Defaults to 1 MiB.
+    #[must_use]
+    pub fn max_frame_size(mut self, bytes: usize) -> Self {
+        self.limits.frame = bytes;
+        self
+    }
+
+    /// Pings a server that was silent for this long, and gives it up if it is silent for as long again: then
+    /// [`recv`](WebSocket::recv) fails. By default there are no pings.
+    #[must_use]
+    pub fn keep_alive(mut self, interval: Duration) -> Self {
+        self.keep_alive = Some(interval);
+        self
+    }
+
+    /// Asks, and returns the WebSocket with the head of the response.
+    ///
+    /// # Errors
+    ///
+    /// Those of the client. An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an extension that
+    /// was not offered, is of kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455 §4.1).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the request is cancelled.
+    pub async fn connect<S>(self, mut client: S) -> Result<(WebSocket, response::Parts), Error>
+    where
+        S: Service<Request, Response = Session, Error = Error>,
+    {
+        let key = handshake::random_key();
+        let mut request = Request::get(http_uri(self.uri)?).protocol("websocket");
+        let headers = request.http_mut().headers_mut();
+        *headers = self.headers;
+        headers.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static(handshake::VERSION),
+        );
+        headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
+        for subprotocol in &self.subprotocols {
+            headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+        }
+        poll_fn(|cx| client.poll_ready(cx)).await?;
+        let session = client.call(request).await?;
+        let response = session.response();
+        let key = (session.kind() == UpgradeKind::Upgrade).then_some(&key);
+        let subprotocol = handshake::check_answer(&response.headers, key, &self.subprotocols)
+            .map_err(|message| Error::protocol(message.into()))?
+            .cloned();
+        let response = response.clone();
+        let io = session.into_io();
+        let socket = WebSocket::new(io, Role::Client, self.limits, self.keep_alive, subprotocol);
+        Ok((socket, response))
+    }
+}
+
+/// `ws` is asked for as `http` is, and `wss` as `https` (RFC 6455 §3).
+fn http_uri(uri: Uri) -> Result<Uri, Error> {
+    let mut parts = uri.into_parts();
+    parts.scheme = match parts.scheme {
+        Some(scheme) if scheme.as_str() == "ws" => Some(uri::Scheme::HTTP),
+        Some(scheme) if scheme.as_str() == "wss" => Some(uri::Scheme::HTTPS),
+        scheme => scheme,
+    };
+    parts
+        .path_and_query
+        .get_or_insert_with(|| uri::PathAndQuery::from_static("/"));
+    Uri::from_parts(parts).map_err(|_| Error::request("the URI is none of ws: or wss:"))
+}

@@ -1,0 +1,275 @@
+//! W: the opening handshake of WebSocket (RFC 6455 §4, RFC 8441 §5).
+
+use crate::support::{
+    Head, Peer, Server, Via, h2, head, plain, text,
+    websocket::{CLOSE, Frame, TEXT},
+};
+use http::HeaderValue;
+use tokio::net::TcpStream;
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    Session, UpgradeLayer,
+    websocket::{Message, WebSocket, WebSocketUpgrade, websocket},
+};
+
+type Speak = std::pin::Pin<Box<dyn Future<Output = Result<(), tower_upgrade::BoxError>> + Send>>;
+
+/// Says back what it hears, behind the subprotocol that it speaks.
+fn echo() -> WebSocketUpgrade<impl Fn(WebSocket, Session) -> Speak + Send + Sync + 'static> {
+    websocket(|mut socket: WebSocket, _session| -> Speak {
+        Box::pin(async move {
+            while let Some(message) = socket.recv().await {
+                if let message @ Message::Text(_) = message? {
+                    socket.send(message).await?;
+                }
+            }
+            Ok(())
+        })
+    })
+}
+
+macro_rules! layer {
+    ($handler:expr) => {
+        UpgradeLayer::new()
+            .protocol("websocket", $handler)
+            .layer(service_fn(plain))
+    };
+}
+
+const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+const VERSION: &str = "Sec-WebSocket-Version: 13";
+
+/// An opening handshake with more lines, or other ones.
+fn opening(start: &str, lines: &[&str]) -> String {
+    let mut all = vec![
+        start,
+        "Host: test:8080",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+    ];
+    all.extend(lines);
+    head(&all)
+}
+
+async fn ask(server: &Server, request: &str) -> (Head, Peer<TcpStream>) {
+    let mut peer = server.connect().await;
+    peer.send(request).await;
+    let head = peer.head().await;
+    (head, peer)
+}
+
+async fn refused(server: &Server, request: &str) -> (Head, String) {
+    let mut peer = server.connect().await;
+    peer.send(request).await;
+    peer.response().await
+}
+
+#[tokio::test]
+async fn w1_the_method_is_get() {
+    let server = Server::start(layer!(echo())).await;
+    for method in ["POST", "PUT", "HEAD", "OPTIONS"] {
+        let request = opening(&format!("{method} / HTTP/1.1"), &[KEY, VERSION]);
+        let (head, _) = ask(&server, &request).await;
+        assert_eq!(head.status, 405, "{head:?}");
+        assert_eq!(head.get("allow").as_deref(), Some("GET"));
+        head.assert_no_handshake();
+    }
+}
+
+#[tokio::test]
+async fn w1_the_key_is_16_bytes_in_base64_once() {
+    let server = Server::start(layer!(echo())).await;
+    for lines in [
+        &[VERSION][..],
+        &[VERSION, KEY, KEY],
+        &[VERSION, "Sec-WebSocket-Key:"],
+        &[VERSION, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub24="],
+        &[VERSION, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"],
+        &[VERSION, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWU="],
+        &[VERSION, "Sec-WebSocket-Key: not base64!"],
+        &[VERSION, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==, x"],
+    ] {
+        let (head, body) = refused(&server, &opening("GET / HTTP/1.1", lines)).await;
+        assert_eq!(head.status, 400, "{lines:?}");
+        assert!(body.contains("Sec-WebSocket-Key"), "{body}");
+        head.assert_no_handshake();
+    }
+}
+
+#[tokio::test]
+async fn w2_another_version_is_told_the_right_one() {
+    let server = Server::start(layer!(echo())).await;
+    for lines in [
+        &[KEY][..],
+        &[KEY, "Sec-WebSocket-Version: 8"],
+        &[KEY, "Sec-WebSocket-Version: 13, 8"],
+        &[KEY, VERSION, VERSION],
+    ] {
+        let (head, body) = refused(&server, &opening("GET / HTTP/1.1", lines)).await;
+        assert_eq!(head.status, 426, "{lines:?}");
+        assert_eq!(head.get("sec-websocket-version").as_deref(), Some("13"));
+        assert_eq!(head.get("upgrade").as_deref(), Some("websocket"));
+        assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
+        assert!(body.contains("13"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn w2_over_http_2_as_well() {
+    let server = Server::start_via(Via::Http2, layer!(echo())).await;
+    let mut client = h2::Client::connect(server.connect().await).await;
+    let request = h2::extended_connect("websocket").header("sec-websocket-version", "8");
+    let answer = client.ask(request.body(()).expect("a request")).await;
+    assert_eq!(answer.head.status(), 400);
+    assert_eq!(answer.head.headers()["sec-websocket-version"], "13");
+    assert_eq!(answer.head.headers().get("upgrade"), None);
+}
+
+#[tokio::test]
+async fn w3_the_accept_is_that_of_the_rfc() {
+    let server = Server::start(layer!(echo())).await;
+    let (head, mut peer) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION])).await;
+    head.assert_switched("websocket");
+    let accept = head.get("sec-websocket-accept");
+    assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(head.get("sec-websocket-protocol"), None);
+    peer.send(Frame::new(TEXT, "hello").masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, "hello"));
+}
+
+#[tokio::test]
+async fn w3_there_is_none_over_http_2() {
+    let server = Server::start_via(Via::Http2, layer!(echo())).await;
+    let mut client = h2::Client::connect(server.connect().await).await;
+    let request = h2::extended_connect("websocket")
+        .header("sec-websocket-version", "13")
+        .header("origin", "http://test");
+    let answer = client.ask(request.body(()).expect("a request")).await;
+    assert_eq!(answer.head.headers().get("sec-websocket-accept"), None);
+    let mut peer = answer.expect_switched();
+    peer.send(Frame::new(TEXT, "hello").masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, "hello"));
+    peer.send(Frame::close(1000, "bye").masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::close(1000, "bye"));
+    peer.expect_end().await;
+}
+
+#[tokio::test]
+async fn w4_the_client_orders_the_subprotocols_or_the_server() {
+    for (offer, by_client, by_server) in [
+        ("chat.v1, chat.v2", Some("chat.v1"), Some("chat.v2")),
+        ("other, chat.v1", Some("chat.v1"), Some("chat.v1")),
+        ("other", None, None),
+        ("CHAT.V1", None, None),
+        (", ,", None, None),
+    ] {
+        let offer = format!("Sec-WebSocket-Protocol: {offer}");
+        let request = opening("GET / HTTP/1.1", &[KEY, VERSION, &offer]);
+        let handler = echo().subprotocols(["chat.v2", "chat.v1"]);
+        for (handler, chosen) in [
+            (handler.clone(), by_client),
+            (handler.prefer_own_subprotocols(), by_server),
+        ] {
+            let server = Server::start(layer!(handler)).await;
+            let (head, _) = ask(&server, &request).await;
+            head.assert_switched("websocket");
+            let answer = head.get("sec-websocket-protocol");
+            assert_eq!(answer.as_deref(), chosen, "{offer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn w4_a_list_may_have_many_lines_and_must_be_one() {
+    let server = Server::start(layer!(echo().subprotocols(["b"]))).await;
+    let lines = ["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"];
+    let request = opening("GET / HTTP/1.1", &[KEY, VERSION, lines[0], lines[1]]);
+    let (head, _) = ask(&server, &request).await;
+    assert_eq!(head.get("sec-websocket-protocol").as_deref(), Some("b"));
+
+    let secret = "Sec-WebSocket-Protocol: b, s e c r e t";
+    let request = opening("GET / HTTP/1.1", &[KEY, VERSION, secret]);
+    let (head, body) = refused(&server, &request).await;
+    assert_eq!(head.status, 400);
+    assert!(!body.contains("s e c"), "{body}");
+}
+
+#[tokio::test]
+async fn w5_a_page_of_another_origin_is_refused() {
+    let same = echo();
+    let listed = echo().origins(["https://app.example", "http://other:81"]);
+    let any = echo().any_origin();
+    for (origin, by_same, by_list) in [
+        (None, true, true),
+        (Some("http://test:8080"), true, false),
+        (Some("https://TEST:8080"), true, false),
+        (Some("http://test"), false, false),
+        (Some("http://test:8081"), false, false),
+        (Some("http://evil:8080"), false, false),
+        (Some("http://test:8080.evil"), false, false),
+        (Some("https://app.example"), false, true),
+        (Some("https://app.example:443"), false, true),
+        (Some("http://app.example"), false, false),
+        (Some("null"), false, false),
+        (Some("garbage"), false, false),
+    ] {
+        let origin = origin.map(|origin| format!("Origin: {origin}"));
+        let mut lines = vec![KEY, VERSION];
+        lines.extend(origin.as_deref());
+        let request = opening("GET / HTTP/1.1", &lines);
+        for (handler, is_allowed) in [(&same, by_same), (&any, true)] {
+            let server = Server::start(layer!(handler.clone())).await;
+            let (head, _) = ask(&server, &request).await;
+            let status = if is_allowed { 101 } else { 403 };
+            assert_eq!(head.status, status, "{origin:?}");
+        }
+        let server = Server::start(layer!(listed.clone())).await;
+        let (head, _) = ask(&server, &request).await;
+        assert_eq!(head.status, if by_list { 101 } else { 403 }, "{origin:?}");
+    }
+}
+
+#[tokio::test]
+async fn w5_over_http_2_the_scheme_counts_too() {
+    let server = Server::start_via(Via::Http2, layer!(echo())).await;
+    let mut client = h2::Client::connect(server.connect().await).await;
+    for (origin, status) in [
+        ("http://test", 200),
+        ("https://test", 403),
+        ("http://evil", 403),
+    ] {
+        let request = h2::extended_connect("websocket")
+            .header("sec-websocket-version", "13")
+            .header("origin", HeaderValue::from_static(origin));
+        let answer = client.ask(request.body(()).expect("a request")).await;
+        assert_eq!(answer.head.status(), status, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn w5_the_refusal_says_why() {
+    let server = Server::start(layer!(echo())).await;
+    let request = opening("GET / HTTP/1.1", &[KEY, VERSION, "Origin: http://evil"]);
+    let (head, body) = refused(&server, &request).await;
+    head.assert_no_handshake();
+    assert!(body.contains("origin"), "{body}");
+}
+
+#[tokio::test]
+async fn w6_no_extension_is_accepted() {
+    let server = Server::start(layer!(echo())).await;
+    let extensions = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
+    let request = opening("GET / HTTP/1.1", &[KEY, VERSION, extensions]);
+    let (head, mut peer) = ask(&server, &request).await;
+    head.assert_switched("websocket");
+    assert_eq!(head.get("sec-websocket-extensions"), None);
+    // And who uses one all the same is told that it broke the protocol.
+    peer.send(Frame::new(0x40 | TEXT, "hello").masked()).await;
+    let frame = Frame::read(&mut peer).await;
+    assert_eq!(
+        (frame.opcode(), &frame.payload[..2]),
+        (CLOSE, &[3, 234][..]),
+        "{}",
+        text(&frame.payload)
+    );
+}
