@@ -1,0 +1,159 @@
+//! The client's side, with our server's and with ones that misbehave.
+
+use crate::{
+    echo, handler,
+    support::{
+        Peer, Server, Via,
+        clients::{Scripted, clients},
+        plain, soon,
+    },
+};
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpConnector;
+use std::collections::HashSet;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    client::{Dial, Error, ErrorKind, Http2, UpgradeLayer},
+    websocket::{CloseFrame, Message, WebSocket, WebSocketRequest},
+};
+
+#[tokio::test]
+async fn it_speaks_over_each_version() {
+    let handler = handler(echo).subprotocols(["chat.v2", "chat.v1"]);
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
+    for via in [Via::Http1, Via::Http2] {
+        let app = layer.clone().layer(service_fn(plain));
+        let server = Server::start_via(via, app).await;
+        let uri = format!("ws://{}/chat", server.address)
+            .parse()
+            .expect("a URI");
+        let request = WebSocketRequest::new(uri).subprotocols(["other", "chat.v1"]);
+        let connected = if via == Via::Http1 {
+            let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()));
+            request.connect(client).await
+        } else {
+            let connection = Http2::handshake(server.connect().await.io).await;
+            let client = UpgradeLayer::new().layer(connection.expect("a connection"));
+            request.connect(client).await
+        };
+        let (mut socket, response) = connected.expect("a socket");
+        assert_eq!(socket.subprotocol(), Some("chat.v1"));
+        assert_eq!(response.headers["sec-websocket-protocol"], "chat.v1");
+        for length in [0, 1, 200, 70_000] {
+            let message = Message::binary(vec![7; length]);
+            socket.send(message.clone()).await.expect("a socket");
+            assert_eq!(
+                socket.recv().await.expect("a message").expect("a message"),
+                message
+            );
+        }
+        soon(socket.close(CloseFrame::new(1000, "bye")))
+            .await
+            .expect("an orderly end");
+    }
+}
+
+/// Asks a server that answers with these lines. Returns its connection and the request's key too.
+async fn answered(lines: &str) -> (Result<WebSocket, Error>, Peer<TcpStream>, String) {
+    let server = Scripted::start().await;
+    let request = WebSocketRequest::new(server.uri("/"));
+    let answering = async {
+        let mut peer = server.accept().await;
+        let head = peer.request_head().await;
+        let head = head.replace("Sec-WebSocket", "sec-websocket");
+        assert!(head.contains("\r\nsec-websocket-version: 13\r\n"), "{head}");
+        let switch = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+        peer.send(format!("{switch}{lines}\r\n")).await;
+        let mut head = head.lines();
+        let key = head.find_map(|line| line.strip_prefix("sec-websocket-key: "));
+        (peer, key.expect("a key").to_owned())
+    };
+    let asking = request.connect(clients()[0].1.clone());
+    let (result, (peer, key)) = soon(async { tokio::join!(asking, answering) }).await;
+    (result.map(|(socket, _)| socket), peer, key)
+}
+
+#[tokio::test]
+async fn k6_the_key_is_random() {
+    let mut keys = HashSet::new();
+    for _ in 0..10 {
+        let (_, _, key) = answered("").await;
+        assert_eq!(key.len(), 24);
+        assert!(keys.insert(key));
+    }
+}
+
+#[tokio::test]
+async fn k6_the_accept_is_checked() {
+    for lines in [
+        "",
+        "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
+        "sec-websocket-accept:\r\n",
+    ] {
+        let (result, mut peer, _) = answered(lines).await;
+        let error = result.expect_err("a wrong answer");
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(
+            error.to_string().contains("Sec-WebSocket-Accept"),
+            "{error}"
+        );
+        peer.expect_end().await;
+    }
+}
+
+/// What subprotocol comes of an offer of `a` and `b` to a server that answers the key as it has to, and
+/// says more.
+async fn agreed(lines: &'static [(&str, &str)]) -> Result<Option<String>, ErrorKind> {
+    let app = service_fn(move |request: Request<Incoming>| async move {
+        let key = request.headers()["sec-websocket-key"].as_bytes();
+        let mut response = Response::builder()
+            .status(101)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-accept", derive_accept_key(key));
+        for (name, value) in lines {
+            response = response.header(*name, *value);
+        }
+        response.body(String::new())
+    });
+    let server = Server::start(app).await;
+    let uri = format!("http://{}/", server.address);
+    let request = WebSocketRequest::new(uri.parse().expect("a URI")).subprotocols(["a", "b"]);
+    match request.connect(clients()[1].1.clone()).await {
+        Ok((socket, _)) => Ok(socket.subprotocol().map(str::to_owned)),
+        Err(error) => Err(error.kind()),
+    }
+}
+
+#[tokio::test]
+async fn k6_a_subprotocol_that_was_not_offered_is_an_error() {
+    const NAME: &str = "sec-websocket-protocol";
+    assert_eq!(agreed(&[]).await, Ok(None));
+    assert_eq!(agreed(&[(NAME, "b")]).await, Ok(Some("b".to_owned())));
+    let wrong: [&[(&str, &str)]; 5] = [
+        &[(NAME, "c")],
+        &[(NAME, "B")],
+        &[(NAME, "a, b")],
+        &[(NAME, "a"), (NAME, "b")],
+        &[("sec-websocket-extensions", "permessage-deflate")],
+    ];
+    for lines in wrong {
+        assert_eq!(agreed(lines).await, Err(ErrorKind::Protocol), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_comes_back_whole() {
+    let handler = handler(echo);
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let uri = format!("ws://{}", server.address).parse().expect("a URI");
+    let request =
+        WebSocketRequest::new(uri).header("origin", HeaderValue::from_static("http://evil"));
+    let result = request.connect(clients()[0].1.clone()).await;
+    let error = result.expect_err("a refusal");
+    assert_eq!(error.response().expect("a response").status(), 403);
+}

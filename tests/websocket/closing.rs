@@ -1,0 +1,220 @@
+//! How it ends.
+
+use crate::{
+    echo, handler, listen, notes, open, open_with,
+    support::{
+        soon,
+        websocket::{Frame, PING, TEXT},
+    },
+};
+use std::time::Duration;
+use tokio::time::Instant;
+use tower_upgrade::{
+    UpgradeLayer,
+    websocket::{CloseFrame, ErrorKind, Message, WebSocket},
+};
+
+#[tokio::test]
+async fn the_peer_closes() {
+    let (note, mut noted) = notes();
+    let mut opened = open(handler(move |socket| listen(socket, note.clone()))).await;
+    opened.send(Frame::close(3001, "enough")).await;
+    opened.expect(Frame::close(3001, "enough")).await;
+    assert_eq!(opened.ended().await, "finished");
+    assert_eq!(noted.recv().await.as_deref(), Some("close 3001 enough"));
+    assert_eq!(noted.recv().await.as_deref(), Some("closed"));
+}
+
+#[tokio::test]
+async fn the_peer_closes_and_nobody_receives_any_more() {
+    let mut opened = open(handler(|mut socket: WebSocket| async move {
+        socket.recv().await;
+        Ok(())
+    }))
+    .await;
+    opened.send(Frame::close(1000, "")).await;
+    opened.expect(Frame::close(1000, "")).await;
+    assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn a_handler_that_ends_closes_with_1000() {
+    let mut opened = open(handler(|mut socket: WebSocket| async move {
+        socket.send("hello").await?;
+        Ok(())
+    }))
+    .await;
+    opened.expect(Frame::new(TEXT, "hello")).await;
+    opened.expect(Frame::close(1000, "")).await;
+    opened.send(Frame::new(TEXT, "not heard any more")).await;
+    opened.send(Frame::close(1000, "")).await;
+    assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_closes_with_1011() {
+    let mut opened = open(handler(|_socket| async { Err("no luck".into()) })).await;
+    opened.expect(Frame::close(1011, "")).await;
+    opened.send(Frame::close(1011, "")).await;
+    assert_eq!(opened.ended().await, "failed: no luck");
+}
+
+#[tokio::test]
+async fn a_handler_closes_as_it_likes() {
+    let mut opened = open(handler(|socket: WebSocket| async move {
+        socket.close(CloseFrame::new(3000, "go away")).await?;
+        Ok(())
+    }))
+    .await;
+    opened.expect(Frame::close(3000, "go away")).await;
+    opened.send(Frame::new(TEXT, "wait")).await;
+    opened.send(Frame::close(3000, "go away")).await;
+    assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_behind_a_close_frame() {
+    let (note, mut noted) = notes();
+    let mut opened = open(handler(move |mut socket: WebSocket| {
+        let note = note.clone();
+        async move {
+            socket.send(Message::Close(None)).await?;
+            let error = socket.send("more").await.expect_err("it is closed");
+            note(format!("{:?}", error.kind()));
+            Ok(())
+        }
+    }))
+    .await;
+    assert_eq!(noted.recv().await.as_deref(), Some("Closed"));
+    opened.expect(Frame::new(8, "")).await;
+    opened.send(Frame::new(8, "")).await;
+    assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn an_order_to_stop_is_heeded_without_code() {
+    let (note, mut noted) = notes();
+    let mut opened = open(handler(move |socket| listen(socket, note.clone()))).await;
+    opened.send(Frame::new(TEXT, "hello")).await;
+    assert_eq!(noted.recv().await.as_deref(), Some("text hello"));
+    let drain = opened.sessions.clone();
+    let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
+    opened.expect(Frame::close(1001, "")).await;
+    // What was on its way still arrives.
+    opened.send(Frame::new(TEXT, "one more")).await;
+    opened.send(Frame::close(1001, "")).await;
+    assert_eq!(opened.ended().await, "drained");
+    for expected in ["text one more", "close 1001 ", "closed"] {
+        assert_eq!(noted.recv().await.as_deref(), Some(expected));
+    }
+    let report = soon(drain).await.expect("no panic");
+    assert_eq!((report.ended, report.aborted), (1, 0));
+}
+
+#[tokio::test]
+async fn one_who_only_sends_is_stopped_as_well() {
+    let mut opened = open(handler(|mut socket: WebSocket| async move {
+        loop {
+            socket.send("tick").await?;
+            // What it would do without a `select!` is to miss the end.
+            while let Ok(Some(message)) =
+                tokio::time::timeout(Duration::from_millis(1), socket.recv()).await
+            {
+                message?;
+            }
+        }
+    }))
+    .await;
+    opened.expect(Frame::new(TEXT, "tick")).await;
+    let drain = opened.sessions.clone();
+    let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
+    loop {
+        let frame = Frame::read(&mut opened.peer).await;
+        if frame == Frame::close(1001, "") {
+            break;
+        }
+        assert_eq!(frame, Frame::new(TEXT, "tick"));
+    }
+    opened.send(Frame::close(1001, "")).await;
+    // To send behind the close frame is an error, which is none of the session's.
+    assert_eq!(opened.ended().await, "drained");
+    soon(drain).await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_answer_the_close_frame_is_not_waited_for() {
+    let layer = UpgradeLayer::new().shutdown_timeout(Duration::from_secs(3));
+    let mut opened = open_with(layer, handler(|_socket| async { Ok(()) })).await;
+    let start = Instant::now();
+    opened.expect(Frame::close(1000, "")).await;
+    assert_eq!(opened.ended().await, "finished");
+    assert_eq!(start.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_without_a_close_frame_is_an_error() {
+    let (note, mut noted) = notes();
+    let mut opened = open(handler(move |socket| listen(socket, note.clone()))).await;
+    opened.send(Frame::new(TEXT, "hello")).await;
+    opened.peer.finish().await;
+    assert_eq!(noted.recv().await.as_deref(), Some("text hello"));
+    assert_eq!(noted.recv().await.as_deref(), Some("Io"));
+    let reason = opened.ended().await;
+    assert!(reason.starts_with("failed: "), "{reason}");
+}
+
+#[tokio::test]
+async fn after_an_error_there_is_nothing_more() {
+    let (note, mut noted) = notes();
+    let mut opened = open(handler(move |mut socket: WebSocket| {
+        let note = note.clone();
+        async move {
+            note(crate::brief(&socket.recv().await));
+            note(crate::brief(&socket.recv().await));
+            let error = socket.send("more").await.expect_err("it has ended");
+            assert_eq!(error.kind(), ErrorKind::Closed);
+            Ok(())
+        }
+    }))
+    .await;
+    opened.send(Frame::part(0x80 | 3, "reserved")).await;
+    assert_eq!(noted.recv().await.as_deref(), Some("Protocol"));
+    assert_eq!(noted.recv().await.as_deref(), Some("closed"));
+    opened.expect(Frame::close(1002, "")).await;
+    assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn a_socket_that_escapes_its_handler_is_of_no_use() {
+    let (escaped, mut has_escaped) = tokio::sync::mpsc::unbounded_channel();
+    let opened = open(handler(move |socket: WebSocket| {
+        let _ = escaped.send(socket);
+        async { Ok(()) }
+    }))
+    .await;
+    let mut socket = has_escaped.recv().await.expect("a socket");
+    let received = soon(socket.recv()).await.expect("an error");
+    assert_eq!(received.expect_err("an error").kind(), ErrorKind::Io);
+    assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn the_session_beside_the_socket_has_all_but_the_io() {
+    use tokio::io::AsyncReadExt as _;
+    let opened = open(tower_upgrade::websocket::websocket(
+        |socket, mut session| async move {
+            assert_eq!(session.protocol().expect("a protocol"), &"websocket");
+            let read = session.io_mut().read(&mut [0]).await;
+            assert_eq!(
+                read.expect_err("no IO").kind(),
+                std::io::ErrorKind::NotConnected
+            );
+            drop(session);
+            echo(socket).await
+        },
+    ))
+    .await;
+    let mut opened = opened;
+    opened.send(Frame::new(PING, "")).await;
+    opened.expect(Frame::new(10, "")).await;
+}

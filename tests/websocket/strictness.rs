@@ -1,0 +1,117 @@
+//! Peers that break the protocol, byte by byte.
+
+use crate::{
+    echo, handler, open,
+    support::websocket::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, TEXT},
+};
+
+/// The code of the close frame that a server answers with, and how the session ends.
+async fn told(bytes: &[u8]) -> (u16, String) {
+    let mut opened = open(handler(echo).max_message_size(1000).max_frame_size(600)).await;
+    opened.peer.send(bytes).await;
+    let frame = Frame::read(&mut opened.peer).await;
+    assert_eq!(frame.opcode(), CLOSE, "{frame:?}");
+    let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+    (code, opened.ended().await)
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_is_told_so() {
+    let large = [b'a'; 600];
+    for (what, code, frames) in [
+        (
+            "a frame that is not masked",
+            1002,
+            vec![Frame::new(TEXT, "a").unmasked()],
+        ),
+        (
+            "a reserved bit",
+            1002,
+            vec![Frame::part(0xc1, "a").masked()],
+        ),
+        (
+            "another reserved bit",
+            1002,
+            vec![Frame::part(0xa1, "a").masked()],
+        ),
+        ("a reserved opcode", 1002, vec![Frame::new(3, "a").masked()]),
+        (
+            "a reserved control opcode",
+            1002,
+            vec![Frame::new(11, "a").masked()],
+        ),
+        (
+            "a ping in fragments",
+            1002,
+            vec![Frame::part(PING, "a").masked()],
+        ),
+        (
+            "a ping of 126 bytes",
+            1002,
+            vec![Frame::new(PING, [0; 126]).masked()],
+        ),
+        (
+            "a close frame of one byte",
+            1002,
+            vec![Frame::new(CLOSE, "a").masked()],
+        ),
+        (
+            "a continuation of nothing",
+            1002,
+            vec![Frame::new(CONTINUATION, "a").masked()],
+        ),
+        (
+            "a message within another",
+            1002,
+            vec![
+                Frame::part(TEXT, "a").masked(),
+                Frame::new(TEXT, "b").masked(),
+            ],
+        ),
+        (
+            "text that is no UTF-8",
+            1007,
+            vec![Frame::new(TEXT, b"a\xff").masked()],
+        ),
+        (
+            "text that is no UTF-8, over fragments",
+            1007,
+            vec![
+                Frame::part(TEXT, b"\xe2\x82").masked(),
+                Frame::part(FIN | CONTINUATION, b"\xff").masked(),
+            ],
+        ),
+        (
+            "a frame that is too large",
+            1009,
+            vec![Frame::new(BINARY, [0; 601]).masked()],
+        ),
+        (
+            "a message that is too large",
+            1009,
+            vec![
+                Frame::part(BINARY, large).masked(),
+                Frame::part(FIN | CONTINUATION, large).masked(),
+            ],
+        ),
+    ] {
+        let (told, reason) = told(&frames.concat()).await;
+        assert_eq!(told, code, "{what}");
+        assert!(reason.starts_with("failed: "), "{what}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_large_is_not_waited_for() {
+    let header = b"\x82\xff\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00";
+    assert_eq!(told(header).await.0, 1009);
+}
+
+#[tokio::test]
+async fn a_close_code_that_may_not_be_sent_is_answered_with_1002() {
+    for code in [0, 999, 1005, 1006, 1015, 2999, 5000] {
+        let (told, reason) = told(&Frame::close(code, "").masked()).await;
+        assert_eq!(told, 1002, "{code}");
+        assert_eq!(reason, "finished");
+    }
+}
