@@ -6,9 +6,7 @@ use crate::{
     negotiate::{self, connect},
 };
 use bytes::Bytes;
-use http::{
-    Extensions, HeaderMap, Method, StatusCode, Uri, header, request::Parts, uri::Authority,
-};
+use http::{Extensions, HeaderMap, Method, StatusCode, Uri, request::Parts, uri::Authority};
 use std::fmt;
 
 /// How a request asks to leave HTTP.
@@ -87,14 +85,7 @@ impl UpgradeRequest {
     ///
     /// 400 if the request has none that is valid. A CONNECT always has one.
     pub fn authority(&self) -> Result<Authority, Rejection> {
-        let mut hosts = self.parts.headers.get_all(header::HOST).iter();
-        let authority = match (self.parts.uri.authority(), hosts.next(), hosts.next()) {
-            (Some(authority), ..) => Some(authority.clone()),
-            (None, Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
-            (None, ..) => None,
-        };
-        authority
-            .filter(connect::is_host_and_port)
+        negotiate::authority(&self.parts)
             .ok_or_else(|| Rejection::new(StatusCode::BAD_REQUEST, "the request has no valid host"))
     }
 

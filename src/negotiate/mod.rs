@@ -12,7 +12,7 @@ use crate::{
     UpgradeKind,
     protocol::{Member, Protocol},
 };
-use http::{Extensions, HeaderMap, Method, Version, request::Parts};
+use http::{Extensions, HeaderMap, Method, Version, header, request::Parts, uri::Authority};
 
 /// How a request asks to leave HTTP, if it does.
 pub(crate) fn kind(
@@ -30,6 +30,17 @@ pub(crate) fn kind(
     } else {
         None
     }
+}
+
+/// The host, and the port if there is one, that a request is for, if they are valid.
+pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let authority = match (parts.uri.authority(), hosts.next(), hosts.next()) {
+        (Some(authority), ..) => Some(authority.clone()),
+        (None, Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
+        (None, ..) => None,
+    };
+    authority.filter(connect::is_host_and_port)
 }
 
 /// The protocols that a request offers, in the client's order.

@@ -7,8 +7,10 @@ use super::{
     origin::{Origin, Policy, Refused},
     socket::Home,
 };
-use crate::{Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use crate::{
+    Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest, negotiate,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use std::{fmt, sync::Arc, time::Duration};
 use tungstenite::protocol::Role;
 
@@ -197,6 +199,25 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
+    /// Checks whether a page may open a WebSocket, and nothing else: the [`origins`](Self::origins) of any request, also of
+    /// one that is no handshake.
+    ///
+    /// # Errors
+    ///
+    /// 403 if the page may not.
+    pub fn check_origin(&self, parts: &Parts) -> Result<(), Rejection> {
+        let authority = negotiate::authority(parts);
+        let origins = &self.options.origins;
+        let checked = origins.check(&parts.headers, &parts.uri, authority.as_ref());
+        checked.map_err(|refused| {
+            let message = match refused {
+                Refused::Opaque => "the page has no origin that can be trusted",
+                Refused::CrossOrigin => "pages of this origin may not open a WebSocket here",
+            };
+            Rejection::new(StatusCode::FORBIDDEN, message)
+        })
+    }
+
     /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5).
     ///
     /// # Errors
@@ -204,7 +225,6 @@ impl<F> WebSocketUpgrade<F> {
     /// What is wrong with it: see [above](Self#what-is-checked).
     pub fn check(&self, request: &mut UpgradeRequest) -> Result<Handshake, Rejection> {
         let kind = request.kind();
-        let authority = request.authority().ok();
         let parts = request.parts_mut();
         // Some send a secret in it, having no other header to send it in.
         for (name, value) in &mut parts.headers {
@@ -231,14 +251,7 @@ impl<F> WebSocketUpgrade<F> {
             })?;
             added.insert(header::SEC_WEBSOCKET_ACCEPT, handshake::accept(key));
         }
-        let origins = &self.options.origins;
-        if let Err(refused) = origins.check(headers, &parts.uri, authority.as_ref()) {
-            let message = match refused {
-                Refused::Opaque => "the page has no origin that can be trusted",
-                Refused::CrossOrigin => "pages of this origin may not open a WebSocket here",
-            };
-            return Err(Rejection::new(StatusCode::FORBIDDEN, message));
-        }
+        self.check_origin(parts)?;
         let offered = handshake::subprotocols(headers)
             .ok_or_else(|| bad_request("Sec-WebSocket-Protocol is no list of tokens"))?;
         let subprotocol = self.options.choose(&offered).cloned();
