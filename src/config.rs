@@ -101,21 +101,10 @@ impl Config {
             return Outcome::Pass;
         }
         Outcome::Refuse(match kind {
-            UpgradeKind::Upgrade => self.upgrade_required(),
+            UpgradeKind::Upgrade => upgrade_required(&self.supported()),
             UpgradeKind::Connect => not_implemented("CONNECT is not supported"),
             UpgradeKind::ExtendedConnect => not_implemented("this protocol is not supported"),
         })
-    }
-
-    fn upgrade_required(&self) -> Rejection {
-        let mut rejection = Rejection::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "none of the offered protocols is supported",
-        );
-        for (name, value) in &self.supported() {
-            rejection = rejection.header(name, value.clone());
-        }
-        rejection
     }
 
     /// What is supported, in the server's order, as the fields of a 426.
@@ -126,13 +115,30 @@ impl Config {
                 list.push(protocol.as_str());
             }
         }
-        let list = HeaderValue::from_str(&list.join(", "))
-            .expect("tokens, slashes, commas and spaces are a field value");
-        HeaderMap::from_iter([
-            (header::CONNECTION, HeaderValue::from_static("upgrade")),
-            (header::UPGRADE, list),
-        ])
+        supported(&list)
     }
+}
+
+/// The fields of a 426 that say what is supported.
+pub(crate) fn supported(protocols: &[&str]) -> HeaderMap {
+    let list = HeaderValue::from_str(&protocols.join(", "))
+        .expect("tokens, slashes, commas and spaces are a field value");
+    HeaderMap::from_iter([
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, list),
+    ])
+}
+
+/// A 426, with fields that say what is supported.
+pub(crate) fn upgrade_required(supported: &HeaderMap) -> Rejection {
+    let mut rejection = Rejection::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "none of the offered protocols is supported",
+    );
+    for (name, value) in supported {
+        rejection = rejection.header(name, value.clone());
+    }
+    rejection
 }
 
 pub(crate) fn not_implemented(message: &'static str) -> Rejection {

@@ -66,7 +66,7 @@ async fn ask<H: ProtocolHandler>(
 }
 
 /// Asks the registry, if there is one.
-fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
+pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
     let Some(sessions) = &settings.sessions else {
         return Ok(None);
     };
@@ -93,7 +93,7 @@ async fn unless_drained<F: Future>(
 }
 
 /// Reads what is left of the request and turns the decision into a response.
-async fn conclude(
+pub(crate) async fn conclude(
     decision: Result<Accept, Rejection>,
     mut request: UpgradeRequest,
     admitted: Option<Admitted>,
@@ -164,7 +164,7 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
 }
 
 /// The head of the switch, with the session that it starts in its extensions.
-fn switch(
+pub(crate) fn switch(
     accept: Accept,
     request: UpgradeRequest,
     admitted: Option<Admitted>,

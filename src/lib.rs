@@ -178,6 +178,9 @@
 //! `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub mod axum;
 mod body;
 mod box_io;
 mod buffer;

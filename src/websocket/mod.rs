@@ -5,7 +5,7 @@ mod client;
 mod codec;
 mod error;
 mod frames;
-mod handshake;
+pub(crate) mod handshake;
 mod keep_alive;
 mod message;
 mod origin;

@@ -218,6 +218,13 @@ impl<F> WebSocketUpgrade<F> {
         })
     }
 
+    /// The subprotocol that a request is answered with.
+    #[cfg(feature = "axum")]
+    pub(crate) fn choose(&self, headers: &HeaderMap) -> Option<&str> {
+        let offered = handshake::subprotocols(headers)?;
+        self.options.choose(&offered)?.to_str().ok()
+    }
+
     /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5).
     ///
     /// # Errors

@@ -1,0 +1,131 @@
+//! Extractors for axum: for routes that decide for themselves.
+//!
+//! What they extract goes through the gate of an [`UpgradeLayer`](crate::UpgradeLayer), which has to be around the
+//! router, with no handler of its own if it needs none. Without one they answer 500.
+//!
+//! ```
+//! use axum::{Router, response::Response, routing::any};
+//! use tower_upgrade::{
+//!     Accept, UpgradeLayer,
+//!     axum::{UpgradeRequest, WebSocketUpgrade},
+//!     copy,
+//!     websocket::WebSocket,
+//! };
+//!
+//! async fn echo(upgrade: UpgradeRequest) -> Response {
+//!     let echo = Accept::new(|session| async move {
+//!         let (mut reader, mut writer) = tokio::io::split(session.into_io());
+//!         copy(&mut reader, &mut writer).await?;
+//!         Ok(())
+//!     });
+//!     upgrade.accept("echo", echo).await
+//! }
+//!
+//! async fn greet(upgrade: WebSocketUpgrade) -> Response {
+//!     upgrade.on_upgrade(|mut socket: WebSocket| async move {
+//!         socket.send("hello").await?;
+//!         Ok(())
+//!     })
+//! }
+//!
+//! let app: Router = Router::new()
+//!     .route("/echo", any(echo)) // with `get` a client over HTTP/2 is answered with 405
+//!     .route("/greet", any(greet))
+//!     .layer(UpgradeLayer::new());
+//! ```
+//!
+//! A route that serves both takes an `Option` of them: `None` is a request that asks for no upgrade.
+//!
+//! # From `axum::extract::ws`
+//!
+//! Put an `UpgradeLayer::new()` around the router, as its last `.layer(..)`, and let the callback
+//! end with a `Result`. The rest is much the same:
+//!
+//! | `axum::extract::ws` | here |
+//! |---|---|
+//! | `WebSocketUpgrade` | [`WebSocketUpgrade`] |
+//! | `.protocols(..)` | [`protocols`](WebSocketUpgrade::protocols) |
+//! | `.requested_protocols()` | [`requested_protocols`](WebSocketUpgrade::requested_protocols) |
+//! | `.selected_protocol()` | [`selected_protocol`](WebSocketUpgrade::selected_protocol), and [`WebSocket::subprotocol`](crate::websocket::WebSocket::subprotocol) |
+//! | `.max_message_size(..)`, 64 MiB | [`max_message_size`](WebSocketUpgrade::max_message_size), 1 MiB |
+//! | `.max_frame_size(..)`, 16 MiB | [`max_frame_size`](WebSocketUpgrade::max_frame_size), 1 MiB |
+//! | `.read_buffer_size(..)`, `.write_buffer_size(..)`, `.max_write_buffer_size(..)` | there are no buffers while nothing comes |
+//! | `.accept_unmasked_frames(..)` | not to be had (RFC 6455 §5.1) |
+//! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); with its reason [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) |
+//! | `.on_upgrade(\|socket\| async { .. })` | [`on_upgrade`](WebSocketUpgrade::on_upgrade)`(\|socket\| async { .. Ok(()) })` |
+//! | pages of any origin | pages of the same origin; [`any_origin`](WebSocketUpgrade::any_origin), [`origins`](WebSocketUpgrade::origins) |
+//! | `WebSocket`, `Message`, `CloseFrame`, `Utf8Bytes` | the same in [`websocket`](crate::websocket) |
+//! | `socket.recv()`, `socket.send(..)`, `StreamExt`, `SinkExt` | the same |
+//!
+//! ```
+//! # #[allow(dead_code)]
+//! mod before {
+//!     use axum::{extract::ws::{Message, WebSocket, WebSocketUpgrade}, response::Response};
+//!
+//!     async fn chat(upgrade: WebSocketUpgrade) -> Response {
+//!         upgrade
+//!             .protocols(["chat"])
+//!             .max_message_size(64 * 1024)
+//!             .on_failed_upgrade(|error| eprintln!("{error}"))
+//!             .on_upgrade(talk)
+//!     }
+//!
+//!     async fn talk(mut socket: WebSocket) {
+//!         while let Some(Ok(message)) = socket.recv().await {
+//!             if let Message::Text(text) = message {
+//!                 if socket.send(Message::Text(text)).await.is_err() {
+//!                     return;
+//!                 }
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! # #[allow(dead_code)]
+//! mod after {
+//!     use axum::response::Response;
+//!     use tower_upgrade::{BoxError, axum::WebSocketUpgrade, websocket::{Message, WebSocket}};
+//!
+//!     async fn chat(upgrade: WebSocketUpgrade) -> Response {
+//!         upgrade
+//!             .protocols(["chat"])
+//!             .max_message_size(64 * 1024)
+//!             .on_failed_upgrade(|| eprintln!("the client has left"))
+//!             .on_upgrade(talk)
+//!     }
+//!
+//!     async fn talk(mut socket: WebSocket) -> Result<(), BoxError> {
+//!         while let Some(message) = socket.recv().await {
+//!             if let Message::Text(text) = message? {
+//!                 socket.send(Message::Text(text)).await?;
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! ```
+
+mod upgrade;
+#[cfg(feature = "websocket")]
+mod websocket;
+
+pub use self::upgrade::UpgradeRequest;
+#[cfg(feature = "websocket")]
+#[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
+pub use self::websocket::WebSocketUpgrade;
+
+use crate::{Rejection, body::ErasedBody};
+use axum_core::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        response(self.into_response())
+    }
+}
+
+fn response(response: http::Response<ErasedBody>) -> Response {
+    response.map(Body::new)
+}

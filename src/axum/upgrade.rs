@@ -1,0 +1,228 @@
+//! Any upgrade.
+
+use super::response;
+use crate::{
+    Accept, Protocol, Rejection, RequestBody, UpgradeKind, UpgradeRequest as Request,
+    commit::{self, Gate},
+    config, decision,
+    metrics::{self, Labels, Timer},
+    negotiate,
+    session::guard::Admitted,
+};
+use axum_core::{
+    extract::{self, FromRequest, OptionalFromRequest},
+    response::Response,
+};
+use http::StatusCode;
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+};
+
+/// A request that asks for an upgrade, for a route that decides on it.
+///
+/// It is an [`UpgradeRequest`](crate::UpgradeRequest) whose [`protocol`](crate::UpgradeRequest::protocol) is not chosen
+/// yet. The session counts from here on: if there is no room for it, or the server is to stop, the
+/// extractor refuses with 503.
+///
+/// The accept timeout of the layer does not hold for it; put tower-http's `TimeoutLayer` inside.
+///
+/// # Rejections
+///
+/// | | |
+/// |---|---|
+/// | the request asks for no upgrade | 400 |
+/// | there is no room for another session, or the server is to stop | 503 |
+/// | there is no `UpgradeLayer` around | 500 |
+/// | the server does not hand over its connections | 501 |
+pub struct UpgradeRequest {
+    request: Request,
+    admitted: Option<Admitted>,
+    gate: Gate,
+    timer: Timer,
+}
+
+impl UpgradeRequest {
+    /// Switches to a protocol, `name` or `name/version`, and lets what was accepted run the session.
+    ///
+    /// The rest of the request's body is read first, and dropped.
+    ///
+    /// If the client did not offer the protocol the response is a refusal: 426 with what is spoken here, and 501 over
+    /// HTTP/2.
+    ///
+    /// # Panics
+    ///
+    /// If `protocol` is no protocol.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no session.
+    pub async fn accept(mut self, protocol: &str, accept: Accept) -> Response {
+        let spoken: Protocol = match protocol.parse() {
+            Ok(protocol) => protocol,
+            Err(error) => panic!("{error}"),
+        };
+        let offered = negotiate::offered(self.request.kind, &self.request.parts)
+            .find(|member| spoken.takes(*member))
+            .map(|member| spoken.as_offered(member));
+        let decision = match offered {
+            Some(offered) => {
+                self.request.protocol = Some(offered);
+                Ok(accept)
+            }
+            None => Err(self.unsupported(&spoken)),
+        };
+        self.request.labels = Labels::new(self.request.kind, Some(&spoken));
+        self.conclude(decision).await
+    }
+
+    /// Answers a CONNECT, and lets what was accepted run the session.
+    ///
+    /// To any other request the response is a refusal with 501.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped there is no session.
+    pub async fn connect(self, accept: Accept) -> Response {
+        let decision = match self.request.kind {
+            UpgradeKind::Connect => Ok(accept),
+            UpgradeKind::Upgrade | UpgradeKind::ExtendedConnect => {
+                Err(config::not_implemented("only CONNECT is supported here"))
+            }
+        };
+        self.conclude(decision).await
+    }
+
+    /// Refuses. A [`Rejection`] can be returned as it is, too; then an HTTP/1 connection whose request was not
+    /// read to its end is closed.
+    pub async fn reject(self, rejection: Rejection) -> Response {
+        self.conclude(Err(rejection)).await
+    }
+
+    pub(super) fn unsupported(&self, spoken: &Protocol) -> Rejection {
+        match self.request.kind {
+            UpgradeKind::Upgrade => {
+                config::upgrade_required(&config::supported(&[spoken.as_str()]))
+            }
+            UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
+                config::not_implemented("this protocol is not supported")
+            }
+        }
+    }
+
+    async fn conclude(self, decision: Result<Accept, Rejection>) -> Response {
+        let Self {
+            request,
+            admitted,
+            gate,
+            timer,
+        } = self;
+        metrics::decided(timer, &request.labels);
+        response(decision::conclude(decision, request, admitted, gate).await)
+    }
+
+    /// Reads the rest of the body, and drops it.
+    #[cfg(feature = "websocket")]
+    pub(super) async fn discard_body(&mut self) -> Result<(), Rejection> {
+        let limit = self.gate.settings().body_limit();
+        Ok(self.request.body.discard(limit).await?)
+    }
+
+    /// Switches to the only protocol that is spoken here, once the body was read.
+    #[cfg(feature = "websocket")]
+    pub(super) fn switch(mut self, protocol: &Protocol, accept: Accept) -> Response {
+        self.request.protocol = negotiate::offered(self.request.kind, &self.request.parts)
+            .find(|member| protocol.takes(*member))
+            .map(|member| protocol.as_offered(member));
+        self.request.labels = Labels::new(self.request.kind, Some(protocol));
+        metrics::decided(self.timer, &self.request.labels);
+        let switch = decision::switch(accept, self.request, self.admitted, &self.gate);
+        response(switch)
+    }
+}
+
+impl Deref for UpgradeRequest {
+    type Target = Request;
+
+    fn deref(&self) -> &Request {
+        &self.request
+    }
+}
+
+impl DerefMut for UpgradeRequest {
+    fn deref_mut(&mut self) -> &mut Request {
+        &mut self.request
+    }
+}
+
+/// How a request asks to leave HTTP, if it does.
+pub(super) fn kind(request: &extract::Request) -> Option<UpgradeKind> {
+    negotiate::kind(
+        request.method(),
+        request.version(),
+        request.headers(),
+        request.extensions(),
+    )
+}
+
+impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
+    type Rejection = Rejection;
+
+    async fn from_request(request: extract::Request, _state: &S) -> Result<Self, Rejection> {
+        let Some(kind) = kind(&request) else {
+            return Err(Rejection::new(
+                StatusCode::BAD_REQUEST,
+                "the request asks for no upgrade",
+            ));
+        };
+        let (mut parts, body) = request.into_parts();
+        let Some(gate) = Gate::find(&parts.extensions).cloned() else {
+            return Err(match commit::is_available(&parts.extensions) {
+                true => Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
+                    .with_source("no `UpgradeLayer` is around: add `.layer(UpgradeLayer::new())`"),
+                false => not_handed_over(),
+            });
+        };
+        if !gate.hold(&mut parts) {
+            return Err(not_handed_over());
+        }
+        let timer = Timer::start();
+        let admitted = decision::admit(gate.settings(), &parts)?;
+        let request = Request {
+            parts,
+            kind,
+            protocol: None,
+            labels: Labels::new(kind, None),
+            body: RequestBody::new(body, gate.settings().body_timeout()),
+        };
+        Ok(Self {
+            request,
+            admitted,
+            gate,
+            timer,
+        })
+    }
+}
+
+fn not_handed_over() -> Rejection {
+    config::not_implemented("the server does not hand over this connection")
+}
+
+impl<S: Send + Sync> OptionalFromRequest<S> for UpgradeRequest {
+    type Rejection = Rejection;
+
+    async fn from_request(request: extract::Request, state: &S) -> Result<Option<Self>, Rejection> {
+        match kind(&request) {
+            Some(_) => <Self as FromRequest<S>>::from_request(request, state)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl fmt::Debug for UpgradeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.request.fmt(f)
+    }
+}

@@ -1,0 +1,419 @@
+//! Extractors: routes that decide for themselves, over a real server.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode},
+    response::{IntoResponse as _, Response},
+    routing::{any, get, post},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use support::{
+    Head, Peer, Server, Via,
+    h2::{self, Client},
+    handlers::speak_echo,
+    head, offer, soon, text, until,
+    websocket::{Frame, TEXT},
+};
+use tokio::{net::TcpStream, sync::Notify};
+use tower_http::timeout::TimeoutLayer;
+use tower_upgrade::{
+    Accept, Rejection, Sessions, UpgradeLayer,
+    axum::{UpgradeRequest, WebSocketUpgrade},
+    websocket::{Message, WebSocket},
+};
+
+async fn echo(upgrade: UpgradeRequest) -> Response {
+    upgrade.accept("echo", Accept::new(speak_echo)).await
+}
+
+async fn speak(mut socket: WebSocket) -> Result<(), tower_upgrade::BoxError> {
+    while let Some(message) = socket.recv().await {
+        if let message @ Message::Text(_) = message? {
+            socket.send(message).await?;
+        }
+    }
+    Ok(())
+}
+
+/// An opening handshake, with more lines.
+fn opening(more: &[&str]) -> String {
+    let mut lines = vec![
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    lines.extend(more);
+    offer("websocket", &lines)
+}
+
+async fn ask(server: &Server, request: impl AsRef<[u8]>) -> (Head, Peer<TcpStream>) {
+    let mut peer = server.connect().await;
+    peer.send(request).await;
+    let head = peer.head().await;
+    (head, peer)
+}
+
+#[tokio::test]
+async fn a_route_accepts() {
+    let app = Router::new()
+        .route("/", any(echo))
+        .layer(UpgradeLayer::new());
+    let server = Server::start_via(Via::Auto, app).await;
+    let (head, mut peer) = ask(&server, offer("chess, ECHO", &[]) + "early").await;
+    head.assert_switched("ECHO");
+    assert_eq!(peer.exactly(5).await, b"early");
+    peer.expect_echo(b"hello").await;
+
+    let mut client = Client::connect(server.connect().await).await;
+    let request = h2::extended_connect("echo").uri("http://test/").body(());
+    let answer = client.ask(request.expect("a request")).await;
+    answer.expect_switched().expect_echo(b"hello").await;
+}
+
+#[tokio::test]
+async fn what_was_not_offered_is_refused() {
+    let app = Router::new()
+        .route("/", any(echo))
+        .layer(UpgradeLayer::new());
+    let server = Server::start_via(Via::Auto, app).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("chess", &[])).await;
+    let (head, _) = peer.response().await;
+    assert_eq!(head.status, 426);
+    assert_eq!(head.get("upgrade").as_deref(), Some("echo"));
+    // The connection goes on.
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+
+    let mut client = Client::connect(server.connect().await).await;
+    let request = h2::extended_connect("chess").uri("http://test/").body(());
+    let answer = client.ask(request.expect("a request")).await;
+    assert_eq!(answer.head.status(), 501);
+}
+
+#[tokio::test]
+async fn a_route_may_serve_both() {
+    async fn both(upgrade: Option<UpgradeRequest>) -> Response {
+        match upgrade {
+            Some(upgrade) => upgrade.accept("echo", Accept::new(speak_echo)).await,
+            None => "plain".into_response(),
+        }
+    }
+    let app = Router::new()
+        .route("/", get(both))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let mut peer = server.connect().await;
+    peer.send(head(&["GET / HTTP/1.1", "Host: test"])).await;
+    assert_eq!(peer.response().await.1, "plain");
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+}
+
+#[tokio::test]
+async fn a_plain_request_is_none_of_theirs() {
+    let app = Router::new()
+        .route("/", any(echo))
+        .route(
+            "/ws",
+            any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(speak) }),
+        )
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    for path in ["/", "/ws"] {
+        let mut peer = server.connect().await;
+        peer.send(head(&[&format!("GET {path} HTTP/1.1"), "Host: test"]))
+            .await;
+        let (head, body) = peer.response().await;
+        assert_eq!(head.status, 400);
+        assert_eq!(body, "the request asks for no upgrade");
+    }
+}
+
+#[tokio::test]
+async fn without_a_layer_the_answer_is_500_and_names_the_fix() {
+    let (log, _guard) = support::log::Log::start();
+    let server = Server::start(Router::new().route("/", any(echo))).await;
+    let (head, _) = ask(&server, offer("echo", &[])).await;
+    assert_eq!(head.status, 500);
+    head.assert_no_handshake();
+    assert_eq!(log.lines("UpgradeLayer::new()").len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_is_read_or_dropped_before_the_switch() {
+    async fn docker(mut upgrade: UpgradeRequest) -> Result<Response, Rejection> {
+        let body = upgrade.read_body(1024).await?;
+        let accept = Accept::new(move |mut session| async move {
+            tokio::io::AsyncWriteExt::write_all(session.io_mut(), &body).await?;
+            Ok(())
+        });
+        Ok(upgrade.accept("tcp", accept).await)
+    }
+    let app = Router::new()
+        .route("/", post(docker))
+        .route("/drop", post(echo))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let request = |path: &str, protocol: &str| {
+        let start = format!("POST {path} HTTP/1.1");
+        let upgrade = format!("Upgrade: {protocol}");
+        head(&[
+            &start,
+            "Host: test",
+            "Connection: upgrade",
+            &upgrade,
+            "Content-Length: 4",
+        ]) + "body"
+    };
+    let (head, mut peer) = ask(&server, request("/", "tcp")).await;
+    head.assert_switched("tcp");
+    assert_eq!(peer.rest().await.expect("an orderly end"), b"body");
+    let (head, mut peer) = ask(&server, request("/drop", "echo") + "early").await;
+    head.assert_switched("echo");
+    assert_eq!(text(&peer.exactly(5).await), "early");
+}
+
+#[tokio::test]
+async fn a_route_answers_connect() {
+    async fn proxy(upgrade: UpgradeRequest) -> Response {
+        upgrade.connect(Accept::new(speak_echo)).await
+    }
+    let router = Router::new().fallback(proxy);
+    let app = tower::ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .service(router);
+    let server = Server::start(app).await;
+    let (head, mut peer) = ask(&server, "CONNECT test:1 HTTP/1.1\r\nHost: test:1\r\n\r\n").await;
+    assert_eq!(head.status, 200);
+    peer.expect_echo(b"hello").await;
+    let (head, _) = ask(&server, offer("echo", &[])).await;
+    assert_eq!(head.status, 501);
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_the_route_says() {
+    async fn strict(upgrade: UpgradeRequest, status: StatusCode) -> Response {
+        upgrade.reject(Rejection::new(status, "not you")).await
+    }
+    let app = Router::new()
+        .route("/", any(|upgrade| strict(upgrade, StatusCode::FORBIDDEN)))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let mut peer = server.connect().await;
+    for _ in 0..2 {
+        peer.send(offer("echo", &[])).await;
+        let (head, body) = peer.response().await;
+        assert_eq!((head.status, &*body), (403, "not you"));
+        head.assert_no_handshake();
+    }
+}
+
+#[tokio::test]
+async fn a_session_counts_from_its_extraction() {
+    let sessions = Sessions::builder().max(1).build();
+    let decide = Arc::new(Notify::new());
+    let route = {
+        let decide = Arc::clone(&decide);
+        move |upgrade: UpgradeRequest| {
+            let decide = Arc::clone(&decide);
+            async move {
+                decide.notified().await;
+                upgrade.accept("echo", Accept::new(speak_echo)).await
+            }
+        }
+    };
+    let layer = UpgradeLayer::new().sessions(sessions.clone());
+    let server = Server::start(Router::new().route("/", any(route)).layer(layer)).await;
+    let mut first = server.connect().await;
+    first.send(offer("echo", &[])).await;
+    until(|| sessions.len() == 1).await;
+    let (head, _) = ask(&server, offer("echo", &[])).await;
+    assert_eq!(head.status, 503);
+    assert!(head.get("retry-after").is_some());
+    decide.notify_one();
+    first.head().await.assert_switched("echo");
+    assert_eq!(sessions.list().len(), 1);
+    drop(first);
+    until(|| sessions.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_dropped_gives_its_permit_back() {
+    let sessions = Sessions::new();
+    async fn ignore(_upgrade: UpgradeRequest) -> &'static str {
+        "no"
+    }
+    let layer = UpgradeLayer::new().sessions(sessions.clone());
+    let server = Server::start(Router::new().route("/", any(ignore)).layer(layer)).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let (head, body) = peer.response().await;
+    assert_eq!((head.status, &*body), (200, "no"));
+    assert!(sessions.is_empty());
+}
+
+#[tokio::test]
+async fn a_layer_in_between_keeps_the_session_from_starting() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let failed = Arc::new(AtomicUsize::new(0));
+    let route = {
+        let (started, failed) = (Arc::clone(&started), Arc::clone(&failed));
+        move |upgrade: WebSocketUpgrade| {
+            let (started, failed) = (Arc::clone(&started), Arc::clone(&failed));
+            async move {
+                upgrade
+                    .on_failed_upgrade(move || {
+                        failed.fetch_add(1, Ordering::SeqCst);
+                    })
+                    .on_upgrade(move |socket| async move {
+                        started.fetch_add(1, Ordering::SeqCst);
+                        speak(socket).await
+                    })
+            }
+        }
+    };
+    let app = Router::new()
+        .route("/", any(route.clone()))
+        .layer(axum::middleware::map_response(
+            |mut response: Response| async move {
+                *response.status_mut() = StatusCode::FORBIDDEN;
+                response
+            },
+        ))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let (head, _) = ask(&server, opening(&[])).await;
+    assert_eq!(head.status, 403);
+    head.assert_no_handshake();
+    assert_eq!(head.get("sec-websocket-accept"), None);
+    until(|| failed.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(started.load(Ordering::SeqCst), 0);
+
+    let app = Router::new()
+        .route("/", any(route))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let (head, mut peer) = ask(&server, opening(&[])).await;
+    head.assert_switched("websocket");
+    peer.send(Frame::new(TEXT, "hello").masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, "hello"));
+    assert_eq!(failed.load(Ordering::SeqCst), 1);
+    assert_eq!(started.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn other_extractors_and_layers_go_with_them() {
+    async fn room(
+        Path(room): Path<String>,
+        State(greeting): State<&'static str>,
+        upgrade: WebSocketUpgrade,
+    ) -> Response {
+        upgrade.on_upgrade(move |mut socket| async move {
+            socket.send(format!("{greeting} {room}")).await?;
+            Ok(())
+        })
+    }
+    let app = Router::new()
+        .route("/rooms/{room}", any(room))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::GATEWAY_TIMEOUT,
+            Duration::from_secs(60),
+        ))
+        .layer(UpgradeLayer::new())
+        .with_state("welcome to");
+    let server = Server::start(app).await;
+    let request = opening(&[]).replace("GET / ", "GET /rooms/blue ");
+    let (_, mut peer) = ask(&server, request).await;
+    assert_eq!(
+        Frame::read(&mut peer).await,
+        Frame::new(TEXT, "welcome to blue")
+    );
+}
+
+#[tokio::test]
+async fn a_websocket_has_what_axums_has() {
+    async fn chat(upgrade: WebSocketUpgrade) -> Response {
+        let upgrade = upgrade.protocols(["b", "a"]).max_message_size(10);
+        let offered: Vec<_> = upgrade.requested_protocols().collect();
+        let seen = format!("{offered:?} {:?}", upgrade.selected_protocol());
+        upgrade.on_upgrade(move |mut socket| async move {
+            socket
+                .send(format!("{seen} {:?}", socket.subprotocol()))
+                .await?;
+            speak(socket).await
+        })
+    }
+    let app = Router::new()
+        .route("/", any(chat))
+        .layer(UpgradeLayer::new());
+    let server = Server::start_via(Via::Auto, app).await;
+    let request = opening(&["Sec-WebSocket-Protocol: x, a, b"]);
+    let (head, mut peer) = ask(&server, request).await;
+    head.assert_switched("websocket");
+    assert_eq!(head.get("sec-websocket-protocol").as_deref(), Some("a"));
+    let seen = r#"["x", "a", "b"] Some("a") Some("a")"#;
+    assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, seen));
+    peer.send(Frame::new(TEXT, "0123456789a").masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::close(1009, ""));
+
+    let mut client = Client::connect(server.connect().await).await;
+    let request = h2::extended_connect("websocket")
+        .uri("http://test/")
+        .header("sec-websocket-version", HeaderValue::from_static("13"));
+    let answer = client.ask(request.body(()).expect("a request")).await;
+    let mut peer = answer.expect_switched();
+    let seen = r#"[] None None"#;
+    assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, seen));
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_not_in_order_is_refused_before_the_route() {
+    async fn chat(upgrade: WebSocketUpgrade) -> Response {
+        upgrade.origins(["https://app.example"]).on_upgrade(speak)
+    }
+    let app = Router::new()
+        .route("/", any(chat))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    for (request, status) in [
+        (offer("websocket", &[]), 426),
+        (offer("websocket", &["Sec-WebSocket-Version: 13"]), 400),
+        (offer("chess", &[]), 426),
+        (opening(&["Origin: http://test"]), 403),
+        (opening(&["Origin: https://app.example"]), 101),
+    ] {
+        let (head, _) = ask(&server, &request).await;
+        assert_eq!(head.status, status, "{request}");
+        if status != 101 && status != 426 {
+            head.assert_no_handshake();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_drain_holds_for_them() {
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new().sessions(sessions.clone());
+    let route = any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(speak) });
+    let server = Server::start(Router::new().route("/", route).layer(layer)).await;
+    let (_, mut peer) = ask(&server, opening(&[])).await;
+    until(|| sessions.list().len() == 1).await;
+    let drain = tokio::spawn(sessions.drain(Duration::from_secs(60)));
+    assert_eq!(Frame::read(&mut peer).await, Frame::close(1001, ""));
+    peer.send(Frame::close(1001, "").masked()).await;
+    peer.expect_end().await;
+    drop(peer);
+    assert_eq!(soon(drain).await.expect("no panic").ended, 1);
+    let (head, _) = ask(&server, opening(&[])).await;
+    assert_eq!(head.status, 503);
+}
