@@ -155,6 +155,11 @@
 //! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown, and waits for those of HTTP/2
 //! without a limit. [Stopping a server](manual::stopping) says in which order to stop things.
 //!
+//! # WebSocket
+//!
+//! The module `websocket` is a handler for it, over HTTP/1.1 and HTTP/2, whose frames are a library's. The module `axum`
+//! has it as an extractor.
+//!
 //! # The client side
 //!
 //! The module `client` asks for upgrades, over any tower client of HTTP: one layer around it, and a call
@@ -164,10 +169,12 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `axum` | no | the module `axum`: extractors for routes that decide for themselves |
 //! | `client` | no | the module `client`: the other end |
 //! | `tracing` | yes | a span for each session, which follows from its request's; events for refusals, and for sessions that start, end, fail, panic or never start; without it the message of a panic goes to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
 //! | `testing` | no | the module `testing`: a stack's upgrade in a test, with no socket |
+//! | `websocket` | no | the module `websocket`: a handler for WebSocket, and with `client` the other end of it |
 //!
 //! # Stability
 //!
@@ -175,7 +182,8 @@
 //! not considered a breaking change. These dependencies are part of the public API: `http`, `http-body` and
 //! `bytes` (requests, responses, bodies), `tower-layer` and `tower-service` (the middleware), and
 //! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]). With the feature `client` also the connections of
-//! `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`.
+//! `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`; with `websocket` the traits `Stream` and
+//! `Sink` of `futures`; with `axum` those of `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
@@ -244,6 +252,6 @@ pub use crate::{
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The examples of the README, compiled.
-#[cfg(all(doctest, feature = "client"))]
+#[cfg(all(doctest, feature = "axum", feature = "client", feature = "websocket"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
