@@ -1,14 +1,16 @@
 //! W: the opening handshake of WebSocket (RFC 6455 §4, RFC 8441 §5).
 
 use crate::support::{
-    Head, Peer, Server, Via, h2, head, plain, text,
+    Head, Peer, Server, Via, h2, head,
+    log::Log,
+    plain, text,
     websocket::{CLOSE, Frame, TEXT},
 };
 use http::HeaderValue;
 use tokio::net::TcpStream;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
-    Session, UpgradeLayer,
+    Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
     websocket::{Message, WebSocket, WebSocketUpgrade, websocket},
 };
 
@@ -192,6 +194,39 @@ async fn w4_a_list_may_have_many_lines_and_must_be_one() {
     let (head, body) = refused(&server, &request).await;
     assert_eq!(head.status, 400);
     assert!(!body.contains("s e c"), "{body}");
+}
+
+/// Notes how the request that it accepts looks in a log.
+struct Logging;
+
+impl ProtocolHandler for Logging {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let upgrade = WebSocketUpgrade::new().subprotocols(["chat"]);
+        let handshake = upgrade.check(request)?;
+        tracing::info!(?request, ?handshake, ?upgrade, "accepted");
+        Ok(handshake.accept(|socket, session| async move {
+            tracing::info!(?socket, ?session, "opened");
+            Ok(())
+        }))
+    }
+}
+
+#[tokio::test]
+async fn w4_a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
+    let (log, _guard) = Log::start();
+    let server = Server::start(layer!(Logging)).await;
+    let offer = "Sec-WebSocket-Protocol: chat, bearer.0123456789";
+    let more = ["Origin: http://evil", "X-None: of it"];
+    for (more, status) in more.into_iter().zip([403, 101]) {
+        let request = opening("GET / HTTP/1.1", &[KEY, VERSION, offer, more]);
+        let (head, mut peer) = ask(&server, &request).await;
+        assert_eq!(head.status, status);
+        peer.finish().await;
+        let _ = peer.rest().await;
+    }
+    assert_eq!(log.lines("opened").len(), 1);
+    assert!(!log.lines("websocket").is_empty());
+    assert!(log.lines("0123456789").is_empty());
 }
 
 #[tokio::test]
