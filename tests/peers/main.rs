@@ -9,3 +9,4 @@ mod graceful;
 mod haproxy;
 mod node;
 mod upcat;
+mod websocket;
