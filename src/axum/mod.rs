@@ -57,48 +57,83 @@
 //! | `WebSocket`, `Message`, `CloseFrame`, `Utf8Bytes` | the same in [`websocket`](crate::websocket) |
 //! | `socket.recv()`, `socket.send(..)`, `StreamExt`, `SinkExt` | the same |
 //!
+//! Row by row, before and after:
+//!
 //! ```
 //! # #[allow(dead_code)]
 //! mod before {
-//!     use axum::{extract::ws::{Message, WebSocket, WebSocketUpgrade}, response::Response};
+//!     use axum::{
+//!         extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+//!         response::Response,
+//!     };
+//!     use futures_util::{SinkExt as _, StreamExt as _};
 //!
 //!     async fn chat(upgrade: WebSocketUpgrade) -> Response {
-//!         upgrade
+//!         let upgrade = upgrade
 //!             .protocols(["chat"])
 //!             .max_message_size(64 * 1024)
-//!             .on_failed_upgrade(|error| eprintln!("{error}"))
-//!             .on_upgrade(talk)
+//!             .max_frame_size(64 * 1024)
+//!             .read_buffer_size(4 * 1024)
+//!             .write_buffer_size(4 * 1024)
+//!             .max_write_buffer_size(64 * 1024)
+//!             .on_failed_upgrade(|error| eprintln!("{error}"));
+//!         println!("{} offered", upgrade.requested_protocols().count());
+//!         println!("{:?} chosen", upgrade.selected_protocol());
+//!         upgrade.on_upgrade(talk)
 //!     }
 //!
 //!     async fn talk(mut socket: WebSocket) {
+//!         println!("{:?} chosen", socket.protocol());
 //!         while let Some(Ok(message)) = socket.recv().await {
-//!             if let Message::Text(text) = message {
-//!                 if socket.send(Message::Text(text)).await.is_err() {
-//!                     return;
-//!                 }
+//!             match message {
+//!                 Message::Text(text) => drop(socket.send(Message::Text(text)).await),
+//!                 Message::Binary(_) => break,
+//!                 Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
 //!             }
 //!         }
+//!         let (mut sink, mut stream) = socket.split();
+//!         let goodbye = CloseFrame { code: 1003, reason: "text, please".into() };
+//!         let _ = sink.send(Message::Close(Some(goodbye))).await;
+//!         while let Some(Ok(_)) = stream.next().await {}
 //!     }
 //! }
 //!
 //! # #[allow(dead_code)]
 //! mod after {
 //!     use axum::response::Response;
-//!     use tower_upgrade::{BoxError, axum::WebSocketUpgrade, websocket::{Message, WebSocket}};
+//!     use futures_util::{SinkExt as _, StreamExt as _};
+//!     use tower_upgrade::{
+//!         BoxError,
+//!         axum::WebSocketUpgrade,
+//!         websocket::{CloseFrame, Message, WebSocket},
+//!     };
 //!
 //!     async fn chat(upgrade: WebSocketUpgrade) -> Response {
-//!         upgrade
+//!         let upgrade = upgrade
 //!             .protocols(["chat"])
 //!             .max_message_size(64 * 1024)
-//!             .on_failed_upgrade(|| eprintln!("the client has left"))
-//!             .on_upgrade(talk)
+//!             .max_frame_size(64 * 1024)
+//!             .any_origin() // as it was; better leave it out
+//!             .on_failed_upgrade(|| eprintln!("the session never started"));
+//!         println!("{} offered", upgrade.requested_protocols().count());
+//!         println!("{:?} chosen", upgrade.selected_protocol());
+//!         upgrade.on_upgrade(talk)
 //!     }
 //!
 //!     async fn talk(mut socket: WebSocket) -> Result<(), BoxError> {
+//!         println!("{:?} chosen", socket.subprotocol());
 //!         while let Some(message) = socket.recv().await {
-//!             if let Message::Text(text) = message? {
-//!                 socket.send(Message::Text(text)).await?;
+//!             match message? {
+//!                 Message::Text(text) => socket.send(Message::Text(text)).await?,
+//!                 Message::Binary(_) => break,
+//!                 Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
 //!             }
+//!         }
+//!         let (mut sink, mut stream) = socket.split();
+//!         let goodbye = CloseFrame { code: 1003, reason: "text, please".into() };
+//!         sink.send(Message::Close(Some(goodbye))).await?;
+//!         while let Some(message) = stream.next().await {
+//!             message?;
 //!         }
 //!         Ok(())
 //!     }
