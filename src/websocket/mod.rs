@@ -64,8 +64,78 @@
 //!
 //! # Other frames
 //!
-//! The handshake does not need these frames: [`Handshake::accept_raw`] has an example with another library.
-//! permessage-deflate is not spoken, and no extension is accepted.
+//! The handshake does not need the frames: [`Handshake::accept_raw`] hands out the bytes. permessage-deflate is not
+//! spoken, and no extension is accepted. What the session is told to do, and its close frames, are then the handler's own to mind.
+//!
+//! ```
+//! use fastwebsockets::{FragmentCollector, OpCode};
+//! use futures_util::{SinkExt as _, StreamExt as _};
+//! use tokio_tungstenite::{WebSocketStream, tungstenite};
+//! use tower_upgrade::{
+//!     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeRequest,
+//!     websocket::WebSocketUpgrade,
+//! };
+//!
+//! struct OtherFrames {
+//!     upgrade: WebSocketUpgrade,
+//! }
+//!
+//! impl ProtocolHandler for OtherFrames {
+//!     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+//!         let handshake = self.upgrade.check(request)?;
+//!         Ok(handshake.accept_raw(with_tokio_tungstenite)) // or one of the others
+//!     }
+//! }
+//!
+//! async fn with_tokio_tungstenite(session: Session) -> Result<(), BoxError> {
+//!     let role = tungstenite::protocol::Role::Server;
+//!     let mut socket = WebSocketStream::from_raw_socket(session.into_io(), role, None).await;
+//!     while let Some(message) = socket.next().await {
+//!         let message = message?;
+//!         if message.is_text() || message.is_binary() {
+//!             socket.send(message).await?;
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//!
+//! async fn with_tokio_websockets(session: Session) -> Result<(), BoxError> {
+//!     let mut socket = tokio_websockets::ServerBuilder::new().serve(session.into_io());
+//!     while let Some(message) = socket.next().await {
+//!         let message = message?;
+//!         if message.is_text() || message.is_binary() {
+//!             socket.send(message).await?;
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//!
+//! async fn with_fastwebsockets(session: Session) -> Result<(), BoxError> {
+//!     let role = fastwebsockets::Role::Server;
+//!     let socket = fastwebsockets::WebSocket::after_handshake(session.into_io(), role);
+//!     let mut socket = FragmentCollector::new(socket);
+//!     loop {
+//!         let frame = socket.read_frame().await?;
+//!         match frame.opcode {
+//!             OpCode::Close => return Ok(()),
+//!             OpCode::Text | OpCode::Binary => socket.write_frame(frame).await?,
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//!
+//! async fn with_yawc(session: Session) -> Result<(), BoxError> {
+//!     let options = yawc::Options::default().with_utf8().without_compression();
+//!     let role = yawc::Role::Server;
+//!     let mut socket = yawc::WebSocket::from_stream(session.into_io(), role, options)?;
+//!     while let Some(frame) = socket.next().await {
+//!         if matches!(frame.opcode(), yawc::OpCode::Text | yawc::OpCode::Binary) {
+//!             socket.send(frame).await?;
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
 #[cfg(feature = "client")]
 mod client;

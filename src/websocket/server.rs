@@ -332,31 +332,8 @@ impl Handshake {
         accept
     }
 
-    /// Accepts, and lets `speak` run the session on the bytes: with frames of another library. The switch
-    /// is the same.
-    ///
-    /// ```
-    /// use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
-    /// use tower_upgrade::{
-    ///     Accept, ProtocolHandler, Rejection, UpgradeRequest, websocket::WebSocketUpgrade,
-    /// };
-    ///
-    /// struct OtherFrames {
-    ///     upgrade: WebSocketUpgrade,
-    /// }
-    ///
-    /// impl ProtocolHandler for OtherFrames {
-    ///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-    ///         let handshake = self.upgrade.check(request)?;
-    ///         Ok(handshake.accept_raw(|session| async move {
-    ///             let io = session.into_io();
-    ///             let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
-    ///             socket.close(None).await?;
-    ///             Ok(())
-    ///         }))
-    ///     }
-    /// }
-    /// ```
+    /// Accepts, and lets `speak` run the session on the bytes: with [frames of another
+    /// library](super#other-frames). The switch is the same.
     pub fn accept_raw<F, Fut>(self, speak: F) -> Accept
     where
         F: FnOnce(Session) -> Fut + Send + 'static,

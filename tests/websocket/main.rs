@@ -7,6 +7,7 @@ mod client;
 mod closing;
 mod keep_alive;
 mod messages;
+mod other_frames;
 mod strictness;
 
 use std::{pin::Pin, sync::Arc};
