@@ -109,6 +109,9 @@ impl Session {
     }
 
     /// The connection. The rest is dropped at once, with what layers left in the extensions.
+    ///
+    /// That of a session which comes with a WebSocket is in the WebSocket: here everything fails with
+    /// [`NotConnected`](std::io::ErrorKind::NotConnected).
     #[must_use]
     pub fn into_io(self) -> Upgraded {
         self.io
