@@ -73,12 +73,47 @@ impl WebSocket {
         self.subprotocol.as_ref()?.to_str().ok()
     }
 
+    /// Takes the order to stop away from [`recv`](Self::recv): for a handler that says goodbye in its own words,
+    /// and closes with a code of its own.
+    ///
+    /// The future completes when the session is to [stop](crate::Session::stop). If it was taken before, and on
+    /// the client, it never does.
+    ///
+    /// ```
+    /// use tower_upgrade::websocket::{CloseFrame, WebSocket, websocket};
+    ///
+    /// let ticker = websocket(|mut socket: WebSocket, _session| async move {
+    ///     let mut stop = socket.take_stop();
+    ///     loop {
+    ///         tokio::select! {
+    ///             received = socket.recv() => match received.transpose()? {
+    ///                 Some(_) => {}
+    ///                 None => return Ok(()),
+    ///             },
+    ///             () = &mut stop => {
+    ///                 socket.send("we are moving").await?;
+    ///                 return Ok(socket.close(CloseFrame::new(4000, "moved")).await?);
+    ///             }
+    ///         }
+    ///     }
+    /// });
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped nothing heeds the order any more but what awaits [`Session::stop`](crate::Session::stop).
+    pub fn take_stop(&mut self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
+        self.stop
+            .take()
+            .unwrap_or_else(|| Box::pin(std::future::pending()))
+    }
+
     /// Receives the next message. `None`: the WebSocket is closed, in order.
     ///
     /// Pings and a close frame have been answered, or are with the next call.
     ///
-    /// When the session is to [stop](crate::Session::stop) a close frame with 1001 is sent. What the peer
-    /// still sends until it answers is received.
+    /// When the session is to [stop](crate::Session::stop) a close frame with 1001 is sent, unless the handler
+    /// [sees to that](Self::take_stop). What the peer still sends until it answers is received.
     ///
     /// # Errors
     ///
