@@ -1,0 +1,135 @@
+//! What an administrator sees, and does: the page, what it fetches, and the metrics. All of it is behind
+//! a password.
+
+use crate::chat::Chat;
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tower_http::validate_request::{ValidateRequest, ValidateRequestHeaderLayer};
+use tower_upgrade::UpgradeKind;
+
+/// How long a session has to say goodbye.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+struct Admin {
+    chat: Chat,
+    metrics: PrometheusHandle,
+}
+
+pub(crate) fn router(chat: Chat, metrics: PrometheusHandle, password: &str) -> Router {
+    let admin = Admin { chat, metrics };
+    Router::new()
+        .route("/admin", get(Html(include_str!("admin.html"))))
+        .route("/admin/sessions", get(list))
+        .route("/admin/sessions/{id}", delete(close))
+        .route("/admin/drain", post(drain))
+        .route("/metrics", get(scrape))
+        .with_state(admin.clone())
+        // The browser sends the password along with whatever any page asks for.
+        .route_layer(middleware::from_fn_with_state(admin, refuse_cross_site))
+        .route_layer(ValidateRequestHeaderLayer::custom(Basic::new(password)))
+}
+
+async fn list(State(admin): State<Admin>) -> Json<Value> {
+    let sessions = admin.chat.sessions.list();
+    let sessions = sessions.iter().map(|session| {
+        json!({
+            "id": session.id().get(),
+            "who": admin.chat.rooms.name_of(session.id()),
+            "protocol": session.protocol().map(ToString::to_string),
+            "kind": session.kind().as_str(),
+            "http": match session.kind() {
+                UpgradeKind::Upgrade => "HTTP/1.1",
+                _ => "HTTP/2",
+            },
+            "peer": session.peer(),
+            "age": session.age().as_secs(),
+            "read": session.bytes_read(),
+            "written": session.bytes_written(),
+        })
+    });
+    Json(json!({
+        "sessions": sessions.collect::<Value>(),
+        "open": admin.chat.sessions.len(),
+        "draining": admin.chat.sessions.is_draining(),
+    }))
+}
+
+async fn close(State(admin): State<Admin>, Path(id): Path<u64>) -> StatusCode {
+    match admin.chat.sessions.close(id.into(), GRACE) {
+        true => StatusCode::NO_CONTENT,
+        false => StatusCode::NOT_FOUND,
+    }
+}
+
+/// No session is let in from here on. The server itself goes on until it gets its signal.
+async fn drain(State(admin): State<Admin>) -> StatusCode {
+    // It has begun, and the page sees how it goes on.
+    drop(admin.chat.sessions.drain(GRACE));
+    StatusCode::ACCEPTED
+}
+
+async fn scrape(State(admin): State<Admin>) -> String {
+    admin.metrics.run_upkeep();
+    admin.metrics.render()
+}
+
+async fn refuse_cross_site(
+    State(admin): State<Admin>,
+    parts: Parts,
+    request: Request,
+    next: Next,
+) -> Response {
+    match admin.chat.upgrade.check_origin(&parts) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.status().into_response(),
+    }
+}
+
+/// The name `admin`, and a password (RFC 7617).
+#[derive(Clone)]
+struct Basic {
+    expected: HeaderValue,
+}
+
+impl Basic {
+    fn new(password: &str) -> Self {
+        let credentials = BASE64_STANDARD.encode(format!("admin:{password}"));
+        let expected = HeaderValue::try_from(format!("Basic {credentials}"));
+        Self {
+            expected: expected.unwrap_or_else(|_| unreachable!("Base64 is ASCII")),
+        }
+    }
+
+    /// In a time that does not tell how much of it was right.
+    fn is_met_by(&self, found: &HeaderValue) -> bool {
+        let (expected, found) = (self.expected.as_bytes(), found.as_bytes());
+        let pairs = expected.iter().zip(found);
+        let difference = pairs.fold(0, |difference, (a, b)| difference | (a ^ b));
+        expected.len() == found.len() && std::hint::black_box(difference) == 0
+    }
+}
+
+impl<B> ValidateRequest<B> for Basic {
+    type ResponseBody = axum::body::Body;
+
+    fn validate(&mut self, request: &mut http::Request<B>) -> Result<(), Response> {
+        match request.headers().get(header::AUTHORIZATION) {
+            Some(found) if self.is_met_by(found) => Ok(()),
+            _ => {
+                let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"admin\"")];
+                Err((StatusCode::UNAUTHORIZED, challenge).into_response())
+            }
+        }
+    }
+}
