@@ -1,13 +1,13 @@
 //! An example as a process of its own.
 
-use std::{path::PathBuf, process::Stdio};
+use std::process::Stdio;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::TcpStream,
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
-use crate::support::{Peer, soon};
+use crate::support::{Peer, build::build, soon};
 
 /// A program that is not Rust's, and the package that it comes in.
 pub(crate) fn program(name: &str, package: &str) -> Command {
@@ -26,29 +26,6 @@ pub(crate) fn program(name: &str, package: &str) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     command
-}
-
-/// Builds an example, and says where it is: beside the directory of this test's own program.
-pub(crate) async fn build(example: &str, features: &[&str]) -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(["build", "--quiet", "--example", example])
-        .args(["--features", &features.join(",")])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    // What cargo has told this test about its package: build scripts of dependencies that look at
-    // it would run again, and everything behind them be compiled anew.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(name);
-        }
-    }
-    let status = cargo.status().await.expect("cargo runs");
-    assert!(status.success(), "example {example} does not build");
-    let mut path = std::env::current_exe().expect("this program");
-    path.pop();
-    path.pop();
-    path.join("examples").join(example)
 }
 
 /// A server from `examples/`, on a port of its own.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 
+pub mod build;
 #[cfg(feature = "client")]
 pub mod clients;
 pub mod frames;

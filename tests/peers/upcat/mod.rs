@@ -5,10 +5,7 @@ mod node;
 mod squid;
 mod websockets;
 
-use crate::{
-    example::build,
-    support::{soon, text},
-};
+use crate::support::{build::build, soon, text};
 use std::{path::PathBuf, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},

@@ -1,0 +1,245 @@
+//! The chat of `examples/chat`, in Chromium. Its driver has to be installed: a test says if it is missing.
+
+#![cfg(unix)]
+
+#[path = "../support/build.rs"]
+mod build;
+mod support;
+
+use axum::{Router, response::Html, routing::get};
+use support::{Chat, Driver, Page};
+use tokio::net::TcpListener;
+
+#[tokio::test]
+async fn two_pages_chat() {
+    let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
+    let ann = Page::enter(&driver, &chat.url, "Ann").await;
+    let bob = Page::enter(&driver, &chat.url, "Bob").await;
+    ann.until_texts("#people .name", &["Ann (you)", "Bob"])
+        .await;
+    bob.until_texts("#people .name", &["Ann", "Bob (you)"])
+        .await;
+
+    ann.say("Hello <b>Bob</b>").await;
+    bob.until_message("Hello <b>Bob</b>").await;
+    bob.say("Hello Ann").await;
+    ann.until_message("Hello Ann").await;
+    ann.until_message("Hello <b>Bob</b>").await;
+    assert_eq!(ann.texts(".from").await, ["You", "Bob"]);
+
+    // A room of its own, which Bob sees and comes into later: there is what was said.
+    ann.type_into("#create input", "Release Plans").await;
+    ann.until_texts("#room", &["release-plans"]).await;
+    ann.say("Only here").await;
+    ann.until_message("Only here").await;
+    bob.until_texts("#people .name", &["Bob (you)"]).await;
+    assert!(!bob.texts(".text").await.concat().contains("Only here"));
+    bob.click("[data-room=release-plans]").await;
+    bob.until_message("Only here").await;
+    bob.until_texts("#people .name", &["Ann", "Bob (you)"])
+        .await;
+    // The way back is that of the browser.
+    bob.run("history.back()").await;
+    bob.until_texts("#room", &["lobby"]).await;
+    bob.until_message("Hello <b>Bob</b>").await;
+}
+
+#[tokio::test]
+async fn a_name_is_refused_in_words() {
+    let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
+    let _ann = Page::enter(&driver, &chat.url, "Ann").await;
+    let other = Page::knock(&driver, &chat.url, "ann").await;
+    let why = "return why.textContent.startsWith('Somebody else has this name')";
+    other.until("the words of 409", why).await;
+    other.name("<Ann>").await;
+    let why = "return why.textContent.startsWith('A name has up to 24 letters')";
+    other.until("the words of 400", why).await;
+    other.name("Anna").await;
+    other.until_state("open").await;
+}
+
+#[tokio::test]
+async fn pages_survive_a_restart() {
+    let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
+    let ann = Page::enter(&driver, &chat.url, "Ann").await;
+    let bob = Page::enter(&driver, &chat.url, "Bob").await;
+    ann.say("before").await;
+    bob.until_message("before").await;
+
+    let address = chat.address().to_owned();
+    assert_eq!(chat.stop().await, "2 sessions ended, 0 aborted, 0 left");
+    for page in [&ann, &bob] {
+        // It has understood the close with 1001, and not just lost its connection.
+        page.until_said("The server is restarting.").await;
+        page.until_said("The server cannot be reached.").await;
+        assert_eq!(page.run("return again.hidden").await, false);
+    }
+    ann.say("in between").await;
+    ann.until_texts(".waiting .text", &["in betweenwaiting"])
+        .await;
+
+    let chat = Chat::start_at(&address, &[]).await;
+    ann.until_state("open").await;
+    bob.until_state("open").await;
+    ann.until_message("in between").await;
+    bob.until_message("in between").await;
+    bob.say("after").await;
+    ann.until_message("after").await;
+    // What the pages had is still there, once, and in order.
+    let said = ["before", "in between", "after"];
+    for page in [&ann, &bob] {
+        let texts =
+            "return Array.from(document.querySelectorAll('.text'), text => text.firstChild.data)";
+        assert_eq!(page.run(texts).await, serde_json::json!(said));
+    }
+    drop(chat);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_is_refused() {
+    let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
+    // The very page, but with all that it asks for asked of the chat.
+    let page = include_str!("../../examples/chat/index.html");
+    let base = format!("<head><base href=\"{}/\">", chat.url);
+    let page = page.replacen("<head>", &base, 1);
+    let site = Router::new().route("/", get(async || Html(page)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let elsewhere = format!("http://{}", listener.local_addr().expect("it is bound"));
+    tokio::spawn(async { axum::serve(listener, site).await });
+
+    let mallory = Page::knock(&driver, &elsewhere, "Mallory").await;
+    mallory.until_state("refused").await;
+    let said = "The server has refused you. This page is not part of the chat.";
+    assert_eq!(mallory.texts("#said").await, [said]);
+
+    // The administrator's browser would send the password.
+    let admin = driver.page(&chat.admin()).await;
+    admin
+        .until(
+            "nobody",
+            "return document.querySelector('#open').textContent === '0'",
+        )
+        .await;
+    let basic = "Authorization: Basic YWRtaW46b3BlbiBzZXNhbWU=";
+    let answer = chat.get("/admin/sessions", &[basic]).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let origin = format!("Origin: {elsewhere}");
+    let answer = chat.get("/admin/sessions", &[basic, &origin]).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
+
+#[tokio::test]
+async fn chromium_speaks_websocket_over_http2() {
+    let (driver, chat) = (Driver::start().await, Chat::start(&["--tls"]).await);
+    let ann = Page::enter(&driver, &chat.url, "Ann").await;
+    let bob = Page::enter(&driver, &chat.url, "Bob").await;
+    ann.say("over HTTP/2").await;
+    bob.until_message("over HTTP/2").await;
+    bob.say("so am I").await;
+    ann.until_message("so am I").await;
+
+    let admin = driver.page(&chat.admin()).await;
+    admin.until_texts(".who", &["Ann", "Bob"]).await;
+    let kinds = ["HTTP/2 extended-connect", "HTTP/2 extended-connect"];
+    admin.until_texts(".kind", &kinds).await;
+
+    let address = chat.address().to_owned();
+    assert_eq!(chat.stop().await, "2 sessions ended, 0 aborted, 0 left");
+    ann.until_said("The server is restarting.").await;
+    ann.say("in between").await;
+    let _chat = Chat::start_at(&address, &["--tls"]).await;
+    bob.until_message("in between").await;
+    // And again, though none of the connections before is there any more.
+    admin.run("location.reload()").await;
+    admin.until_texts(".kind", &kinds).await;
+}
+
+#[tokio::test]
+async fn an_administrator_closes_and_drains() {
+    let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
+    for path in ["/admin", "/admin/sessions", "/metrics"] {
+        let answer = chat.get(path, &[]).await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        let answer = chat
+            .get(path, &["Authorization: Basic YWRtaW46d3Jvbmc="])
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    }
+    let ann = Page::enter(&driver, &chat.url, "Ann").await;
+    let bob = Page::enter(&driver, &chat.url, "Bob").await;
+    let admin = driver.page(&chat.admin()).await;
+    admin.until_texts(".who", &["Ann", "Bob"]).await;
+    admin
+        .until_texts("td:nth-child(3)", &["websocket", "websocket"])
+        .await;
+    admin.until_texts("#open", &["2"]).await;
+    admin.until_texts("#state", &["Serving"]).await;
+    let metrics = chat
+        .get(
+            "/metrics",
+            &["Authorization: Basic YWRtaW46b3BlbiBzZXNhbWU="],
+        )
+        .await;
+    let open = r#"tower_upgrade_sessions_open{kind="upgrade",protocol="websocket"} 2"#;
+    assert!(metrics.lines().any(|line| line == open), "{metrics}");
+
+    admin.click("[aria-label$='of Ann']").await;
+    ann.until_said("An administrator has closed your connection.")
+        .await;
+    ann.until_state("refused").await;
+    admin.until_texts(".who", &["Bob"]).await;
+    bob.until_texts("#people .name", &["Bob (you)"]).await;
+    ann.click("#again").await;
+    ann.until_state("open").await;
+    admin.until_texts(".who", &["Bob", "Ann"]).await;
+
+    assert!(chat.get("/ready", &[]).await.starts_with("HTTP/1.1 200 "));
+    admin.click("#drain").await;
+    admin.click("#sure [value=drain]").await;
+    admin.until_texts("#state", &["Draining"]).await;
+    admin.until_texts("#open", &["0"]).await;
+    assert!(chat.get("/ready", &[]).await.starts_with("HTTP/1.1 503 "));
+    ann.until_said("The server is restarting.").await;
+    // It tries, and is told why not.
+    ann.until_said("The server is about to stop.").await;
+}
+
+#[tokio::test]
+async fn it_fits_a_phone() {
+    let (driver, chat) = (Driver::start_phone().await, Chat::start(&[]).await);
+    let ann = Page::enter(&driver, &chat.url, "Ann").await;
+    assert_eq!(ann.run("return innerWidth").await, 360);
+    let long = "long".repeat(100);
+    ann.say(&long).await;
+    ann.until_message(&long).await;
+    let fits = "return document.documentElement.scrollWidth <= 360
+        && [log, side].every(part => part.scrollWidth <= part.clientWidth)";
+    ann.until("no more than the screen", fits).await;
+
+    // The rooms are behind a button, and out of the way of the keyboard until then.
+    let is_visible = "return side.checkVisibility({ visibilityProperty: true })";
+    assert_eq!(ann.run(is_visible).await, false);
+    ann.click("#menu").await;
+    ann.until("the rooms", is_visible).await;
+    ann.type_into("#create input", "coffee").await;
+    ann.until_texts("#room", &["coffee"]).await;
+    let is_hidden = is_visible.replacen("return ", "return !", 1);
+    ann.until("the room", &is_hidden).await;
+
+    let admin = driver.page(&chat.admin()).await;
+    admin.until_texts(".who", &["Ann"]).await;
+    let fits = "return document.documentElement.scrollWidth <= 360";
+    admin.until("no more than the screen", fits).await;
+}
+
+#[tokio::test]
+async fn a_full_chat_says_so() {
+    let driver = Driver::start().await;
+    let chat = Chat::start(&["--max-sessions", "1"]).await;
+    let ann = Page::enter(&driver, &chat.url, "Ann").await;
+    let bob = Page::knock(&driver, &chat.url, "Bob").await;
+    bob.until_said("The chat is full.").await;
+    ann.run("location.href = 'about:blank'").await;
+    // By itself, as soon as there is room.
+    bob.until_state("open").await;
+}

@@ -1,0 +1,340 @@
+//! The chat as a process of its own, and browsers that look at it.
+
+use crate::build::build;
+use fantoccini::{Client, ClientBuilder, Locator, key::Key};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::TcpStream,
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+/// Far more than anything takes. A browser's first start on a busy machine is the longest.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) const PASSWORD: &str = "open sesame";
+
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    timeout(LIMIT, future).await.expect("it takes too long")
+}
+
+// ---- The chat -----------------------------------------------------------------------------------
+
+pub(crate) struct Chat {
+    pub(crate) url: String,
+    process: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Chat {
+    pub(crate) async fn start(args: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", args).await
+    }
+
+    /// Another one, where the one before was.
+    pub(crate) async fn start_at(address: &str, args: &[&str]) -> Self {
+        let mut process = Command::new(build("chat", &["metrics", "websocket"]).await)
+            .args(["--listen", address, "--admin-password", PASSWORD])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the example starts");
+        let stdout = process.stdout.take().expect("it is piped");
+        let mut stdout = BufReader::new(stdout).lines();
+        let line = soon(stdout.next_line()).await.expect("its output");
+        let line = line.expect("a line, not its end");
+        let url = line.strip_prefix("listening on ").expect("that line");
+        Self {
+            url: url.to_owned(),
+            process,
+            stdout,
+        }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.url.split_once("://").expect("a scheme").1
+    }
+
+    /// The page for administrators, with the password in its address.
+    pub(crate) fn admin(&self) -> String {
+        let password = PASSWORD.replace(' ', "%20");
+        let with_password = format!("://admin:{password}@");
+        self.url.replacen("://", &with_password, 1) + "/admin"
+    }
+
+    /// Sends the signal to stop, and waits for the end. Returns what it says at last.
+    pub(crate) async fn stop(mut self) -> String {
+        let id = self.process.id().expect("it runs");
+        kill(&format!("-s TERM {id}"));
+        let mut last = String::new();
+        while let Some(line) = soon(self.stdout.next_line()).await.expect("its output") {
+            last = line;
+        }
+        let status = soon(self.process.wait()).await.expect("it ends");
+        assert!(status.success(), "{status}");
+        last
+    }
+
+    /// Asks for something with plain HTTP/1.1, and returns all of the answer.
+    pub(crate) async fn get(&self, path: &str, headers: &[&str]) -> String {
+        let mut io = TcpStream::connect(self.address())
+            .await
+            .expect("it listens");
+        let headers: String = headers
+            .iter()
+            .map(|header| format!("{header}\r\n"))
+            .collect();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n",
+            self.address()
+        );
+        io.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        let read = soon(io.read_to_string(&mut answer)).await;
+        read.expect("it answers");
+        answer
+    }
+}
+
+fn kill(arguments: &str) {
+    let status = std::process::Command::new("sh")
+        .args(["-c", &format!("kill {arguments}")])
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "it was there");
+}
+
+// ---- Browsers -----------------------------------------------------------------------------------
+
+/// Starts browsers. They end with it, whatever becomes of the test.
+pub(crate) struct Driver {
+    url: String,
+    /// Where everything goes that the browsers write.
+    directory: PathBuf,
+    is_phone: bool,
+    process: Child,
+    // It says more later on, and must not find that nobody listens.
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Driver {
+    pub(crate) async fn start() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = format!("chat-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(directory);
+        std::fs::create_dir(&directory).expect("a directory");
+        let mut process = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .env("TMPDIR", &directory)
+            // Of its own, and its browsers are in it too.
+            .process_group(0)
+            .spawn()
+            .expect(
+                "`chromedriver` is not installed: on Debian, `apt-get install chromium-driver`",
+            );
+        let stdout = process.stdout.take().expect("it is piped");
+        let mut stdout = BufReader::new(stdout).lines();
+        let port = loop {
+            let line = soon(stdout.next_line()).await.expect("its output");
+            let line = line.expect("a line, not its end");
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                break port.trim_end_matches('.').to_owned();
+            }
+        };
+        Self {
+            url: format!("http://127.0.0.1:{port}"),
+            directory,
+            is_phone: false,
+            process,
+            _stdout: stdout,
+        }
+    }
+
+    /// One whose browsers are as small as they get, and are used with a finger.
+    pub(crate) async fn start_phone() -> Self {
+        let mut driver = Self::start().await;
+        driver.is_phone = true;
+        driver
+    }
+
+    /// A browser of its own, that knows nothing of the others, as the driver gives each a new profile.
+    pub(crate) async fn page(&self, url: &str) -> Page {
+        let mut options = json!({
+            "acceptInsecureCerts": true,
+            "goog:chromeOptions": { "args": [
+                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--disable-dev-shm-usage", "--window-size=1280,800",
+            ]},
+        });
+        if self.is_phone {
+            let screen = json!({ "width": 360, "height": 740, "pixelRatio": 2.0, "touch": true });
+            options["goog:chromeOptions"]["mobileEmulation"] = json!({ "deviceMetrics": screen });
+        }
+        let mut browser = ClientBuilder::new(HttpConnector::new());
+        let Value::Object(options) = options else {
+            unreachable!("it is written as an object")
+        };
+        let client = soon(browser.capabilities(options).connect(&self.url)).await;
+        let client = client.expect("a browser");
+        let page = Page { client };
+        soon(page.client.goto(url)).await.expect("a page");
+        page
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Some(id) = self.process.id() {
+            kill(&format!("-s KILL -- -{id}"));
+        }
+        // Who was killed may be in the midst of writing.
+        for _ in 0..100 {
+            if std::fs::remove_dir_all(&self.directory).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+pub(crate) struct Page {
+    client: Client,
+}
+
+impl Page {
+    /// Comes into the chat, with the keyboard: the focus is where it should be.
+    pub(crate) async fn enter(driver: &Driver, url: &str, name: &str) -> Self {
+        let page = Self::knock(driver, url, name).await;
+        page.until_state("open").await;
+        page
+    }
+
+    /// Gives a name, and presses Enter.
+    pub(crate) async fn knock(driver: &Driver, url: &str, name: &str) -> Self {
+        let page = driver.page(url).await;
+        // All that the page has said about its connection, however shortly it was to be seen.
+        page.run(
+            "window.words = [];
+             new MutationObserver(() => words.push(said.textContent))
+                 .observe(said, { childList: true, characterData: true, subtree: true });",
+        )
+        .await;
+        page.name(name).await;
+        page
+    }
+
+    /// Types a name into the dialog for it.
+    pub(crate) async fn name(&self, name: &str) {
+        self.until("the dialog", "return door.open").await;
+        self.type_into("#name", name).await;
+    }
+
+    pub(crate) async fn say(&self, text: &str) {
+        self.type_into("#text", text).await;
+    }
+
+    pub(crate) async fn type_into(&self, field: &str, text: &str) {
+        let field = soon(self.client.find(Locator::Css(field))).await;
+        let field = field.expect("a field");
+        let text = format!("{text}{}", char::from(Key::Enter));
+        soon(field.send_keys(&text))
+            .await
+            .expect("it can be typed into");
+    }
+
+    pub(crate) async fn click(&self, what: &str) {
+        let what = soon(self.client.find(Locator::Css(what))).await;
+        soon(what.expect("an element").click())
+            .await
+            .expect("it can be clicked");
+    }
+
+    pub(crate) async fn run(&self, script: &str) -> Value {
+        let result = soon(self.client.execute(script, Vec::new())).await;
+        result.expect("a script that works")
+    }
+
+    /// Waits until `script` returns true.
+    #[track_caller]
+    pub(crate) fn until(&self, what: &str, script: &str) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let polling = async {
+                while self.run(script).await != Value::Bool(true) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            if timeout(LIMIT, polling).await.is_err() {
+                let seen = self.run("return document.body.innerText").await;
+                panic!("{caller}: never saw {what}, but\n{seen}");
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn until_state(&self, state: &str) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let script = format!("return document.body.dataset.state === {}", json!(state));
+            let what = format!("the state {state}, for {caller}");
+            self.until(&what, &script).await;
+        }
+    }
+
+    /// Waits for a message: arrived, not only typed.
+    pub(crate) async fn until_message(&self, text: &str) {
+        let script = format!(
+            "return Array.from(document.querySelectorAll('.message:not(.waiting) .text'))
+                 .some(text => text.firstChild.textContent === {})",
+            json!(text)
+        );
+        self.until(text, &script).await;
+    }
+
+    /// Waits until the page has said this about its connection, at any time.
+    pub(crate) async fn until_said(&self, words: &str) {
+        let script = format!("return words.some(said => said.includes({}))", json!(words));
+        self.until(words, &script).await;
+    }
+
+    /// The texts of all elements that a selector finds.
+    pub(crate) async fn texts(&self, selector: &str) -> Vec<String> {
+        let script = format!(
+            "return Array.from(document.querySelectorAll({}), found => found.textContent)",
+            json!(selector)
+        );
+        serde_json::from_value(self.run(&script).await).expect("texts")
+    }
+
+    #[track_caller]
+    pub(crate) fn until_texts<'a>(
+        &'a self,
+        selector: &'a str,
+        expected: &'a [&str],
+    ) -> impl Future<Output = ()> + 'a {
+        let script = format!(
+            "return JSON.stringify(Array.from(document.querySelectorAll({}),
+                 found => found.textContent)) === JSON.stringify({})",
+            json!(selector),
+            json!(expected)
+        );
+        let caller = std::panic::Location::caller();
+        async move {
+            let what = format!("{selector} with {expected:?}, for {caller}");
+            self.until(&what, &script).await;
+        }
+    }
+}
