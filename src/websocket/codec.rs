@@ -15,6 +15,9 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 /// How large a message may be for the codec to be kept behind it. A larger one leaves larger buffers.
 const KEPT: usize = 2 * 1024;
 
+/// How large a control frame may be, whatever a message may be (RFC 6455 §5.5).
+const CONTROL: usize = 125;
+
 /// How much may be queued before it has to be written.
 const QUEUED: usize = 64 * 1024;
 
@@ -240,6 +243,8 @@ impl Codec {
 
     fn context(&mut self) -> &mut WebSocketContext {
         let Limits { message, frame } = self.limits;
+        // A frame that is longer than its message may be need not be read to be refused.
+        let frame = frame.min(message.max(CONTROL));
         self.context.get_or_insert_with(|| {
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ)

@@ -174,7 +174,7 @@ impl<F> WebSocketUpgrade<F> {
     }
 
     /// How many bytes a message may have. Defaults to 1 MiB. A longer one ends the session with
-    /// 1009.
+    /// 1009: if it is in one frame, before it is read.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.options.limits.message = bytes;

@@ -2,7 +2,7 @@
 
 use crate::{
     echo, handler, open,
-    support::websocket::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, TEXT},
+    support::websocket::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT},
 };
 
 /// The code of the close frame that a server answers with, and how the session ends.
@@ -105,6 +105,23 @@ async fn what_breaks_the_protocol_is_told_so() {
 async fn a_frame_that_is_too_large_is_not_waited_for() {
     let header = b"\x82\xff\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00";
     assert_eq!(told(header).await.0, 1009);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_large_for_a_message_is_not_waited_for() {
+    let mut opened = open(handler(echo).max_message_size(1000)).await;
+    let frame = Frame::new(BINARY, [0; 1001]).masked();
+    opened.peer.send(&frame[..8]).await;
+    opened.expect(Frame::close(1009, "")).await;
+}
+
+#[tokio::test]
+async fn a_ping_may_be_larger_than_a_message() {
+    let mut opened = open(handler(echo).max_message_size(1)).await;
+    opened.send(Frame::new(PING, [b'a'; 125])).await;
+    opened.expect(Frame::new(PONG, [b'a'; 125])).await;
+    opened.send(Frame::new(TEXT, "ab")).await;
+    opened.expect(Frame::close(1009, "")).await;
 }
 
 #[tokio::test]
