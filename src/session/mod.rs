@@ -16,7 +16,7 @@ pub use self::{
 };
 
 use self::state::State;
-use crate::{Protocol, Upgraded, request::UpgradeKind, time::Settings};
+use crate::{Protocol, Upgraded, request::UpgradeKind};
 use http::{Extensions, request::Parts};
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -29,7 +29,8 @@ pub struct Session {
     extensions: Extensions,
     request: Option<Box<Parts>>,
     io: Upgraded,
-    settings: Arc<Settings>,
+    #[cfg(feature = "websocket")]
+    settings: Arc<crate::time::Settings>,
 }
 
 impl Session {

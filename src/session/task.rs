@@ -96,6 +96,7 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
         state: accepted.state,
         extensions: accepted.extensions,
         request: accepted.request,
+        #[cfg(feature = "websocket")]
         settings: accepted.settings,
     };
     panic::catch_unwind(AssertUnwindSafe(|| (accepted.speak)(session)))
