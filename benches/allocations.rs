@@ -8,10 +8,13 @@
 //! cargo bench --bench allocations -- [--handshakes 1000]
 //! ```
 
-use support::{Arguments, ServerProcess, Side, handshakes};
+use handshakes::handshakes;
+use support::{Arguments, ServerProcess, Side, run_server};
 use tokio::runtime::Runtime;
 use tower_upgrade::BoxError;
 
+#[path = "support/handshakes.rs"]
+mod handshakes;
 #[allow(dead_code, reason = "the other benchmarks look at the process as well")]
 mod support;
 
@@ -34,7 +37,7 @@ fn main() -> Result<(), BoxError> {
 /// The server has one thread, and that is the one in which allocations are counted.
 fn serve_and_count(side: Side) -> Result<(), BoxError> {
     let mut served = Ok(());
-    let info = allocation_counter::measure(|| served = side.run());
+    let info = allocation_counter::measure(|| served = run_server(|listener| side.serve(listener)));
     served?;
     println!("{} {}", info.count_total, info.bytes_total);
     Ok(())
@@ -42,7 +45,7 @@ fn serve_and_count(side: Side) -> Result<(), BoxError> {
 
 /// How many allocations a server makes for so many handshakes, and of how many bytes.
 fn allocated(side: Side, count: usize) -> Result<[f64; 2], BoxError> {
-    let server = ServerProcess::start(side)?;
+    let server = ServerProcess::start(side.name())?;
     Runtime::new()?.block_on(handshakes(server.address(), count))?;
     let printed = server.stop()?;
     let (number, bytes) = printed

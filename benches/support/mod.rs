@@ -1,8 +1,8 @@
-//! What the benchmarks over a socket share: the two servers that are compared, the process that
+//! What the benchmarks over a socket share: the servers that are compared, the process that
 //! each of them runs in, and the client.
 //!
 //! A server is a process of its own, with one thread, so that what is measured is the server and not
-//! the client beside it, and so that the two servers do not share an allocator.
+//! the client beside it, and so that the servers do not share an allocator.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -64,7 +64,11 @@ impl Arguments {
     }
 
     /// The server to be, if this process is to be one.
-    pub(crate) fn server(&self) -> Result<Option<Side>, BoxError> {
+    pub(crate) fn server<T>(&self) -> Result<Option<T>, BoxError>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
         self.value(SERVER)
     }
 
@@ -101,9 +105,6 @@ pub(crate) enum Side {
 impl Side {
     pub(crate) const ALL: [Self; 4] = [Self::Raw, Self::Layer, Self::Registry, Self::Limits];
 
-    /// Those with an `UpgradeLayer`.
-    pub(crate) const OURS: [Self; 3] = [Self::Layer, Self::Registry, Self::Limits];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
@@ -111,21 +112,6 @@ impl Side {
             Self::Registry => "registry",
             Self::Limits => "limits",
         }
-    }
-
-    /// The server for this side, until the process that started it closes this one's standard
-    /// input.
-    pub(crate) fn run(self) -> io::Result<()> {
-        single_thread()?.block_on(async {
-            let listener = listen().await?;
-            println!("{}", listener.local_addr()?);
-            let mut stdin = tokio::io::stdin();
-            let mut nothing = [0];
-            tokio::select! {
-                result = self.serve(listener) => result,
-                result = stdin.read(&mut nothing) => result.map(drop),
-            }
-        })
     }
 
     /// Serves for ever.
@@ -164,6 +150,20 @@ impl FromStr for Side {
     }
 }
 
+/// A server, until the process that started it closes this one's standard input.
+pub(crate) fn run_server(serve: impl AsyncFnOnce(TcpListener) -> io::Result<()>) -> io::Result<()> {
+    single_thread()?.block_on(async {
+        let listener = listen().await?;
+        println!("{}", listener.local_addr()?);
+        let mut stdin = tokio::io::stdin();
+        let mut nothing = [0];
+        tokio::select! {
+            result = serve(listener) => result,
+            result = stdin.read(&mut nothing) => result.map(drop),
+        }
+    })
+}
+
 pub(crate) async fn listen() -> io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
 }
@@ -173,8 +173,8 @@ pub(crate) fn single_thread() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Serves both sides in the same way.
-async fn serve<S, B>(listener: TcpListener, service: S) -> io::Result<()>
+/// Serves all sides in the same way.
+pub(crate) async fn serve<S, B>(listener: TcpListener, service: S) -> io::Result<()>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
@@ -184,6 +184,7 @@ where
 {
     loop {
         let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
         let connection = http1::Builder::new().serve_connection(
             TokioIo::new(stream),
             TowerToHyperService::new(service.clone()),
@@ -222,7 +223,7 @@ async fn upgrade_with_hyper(
     Ok(response)
 }
 
-fn not_found() -> Response<Empty<Bytes>> {
+pub(crate) fn not_found() -> Response<Empty<Bytes>> {
     let mut response = Response::new(Empty::new());
     *response.status_mut() = StatusCode::NOT_FOUND;
     response
@@ -237,9 +238,9 @@ pub(crate) struct ServerProcess {
 
 impl ServerProcess {
     /// Starts this benchmark again, as a server.
-    pub(crate) fn start(side: Side) -> Result<Self, BoxError> {
+    pub(crate) fn start(name: &str) -> Result<Self, BoxError> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args([SERVER, side.name()])
+            .args([SERVER, name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -284,10 +285,16 @@ pub(crate) struct Client(TcpStream);
 
 impl Client {
     pub(crate) async fn connect(server: SocketAddr) -> io::Result<Self> {
+        Self::switch(server, "Upgrade: echo\r\n").await
+    }
+
+    /// Asks with these headers.
+    pub(crate) async fn switch(server: SocketAddr, headers: &str) -> io::Result<Self> {
         let mut stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
         let request =
-            b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
-        stream.write_all(request).await?;
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await?;
         let mut head = [0; 512];
         let mut end = 0;
         // Nothing can follow the head: the server speaks when it is spoken to.
@@ -305,15 +312,22 @@ impl Client {
         }
     }
 
-    /// Sends a message and waits until it is back.
-    pub(crate) async fn echo<const BYTES: usize>(
+    /// Sends a message and waits until what is expected has come, for which `answer` has the room.
+    pub(crate) async fn exchange(
         &mut self,
-        message: [u8; BYTES],
+        message: &[u8],
+        expected: &[u8],
+        answer: &mut [u8],
     ) -> io::Result<()> {
-        self.0.write_all(&message).await?;
-        let mut answer = [0; BYTES];
-        self.0.read_exact(&mut answer).await?;
-        if answer == message {
+        if message.len() <= 4096 {
+            self.0.write_all(message).await?;
+            self.0.read_exact(answer).await?;
+        } else {
+            // A server that answers before it has read all waits for this side to read.
+            let (mut reader, mut writer) = self.0.split();
+            tokio::try_join!(writer.write_all(message), reader.read_exact(answer))?;
+        }
+        if answer == expected {
             Ok(())
         } else {
             Err(io::Error::other("the server did not echo"))
@@ -328,14 +342,4 @@ impl Client {
             _ => Err(io::Error::other("the server said too much")),
         }
     }
-}
-
-/// Whole handshakes, one after the other: a new connection, the switch, an echo, the end.
-pub(crate) async fn handshakes(server: SocketAddr, count: usize) -> io::Result<()> {
-    for _ in 0..count {
-        let mut client = Client::connect(server).await?;
-        client.echo(*b"ping").await?;
-        client.close().await?;
-    }
-    Ok(())
 }

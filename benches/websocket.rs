@@ -1,0 +1,295 @@
+//! What a WebSocket costs: resident bytes of an idle session, and echoes, against a service that echoes the same
+//! bytes with hyper alone, and beside axum's `WebSocketUpgrade` with its defaults. Linux only.
+//!
+//! A session is idle when what it was sent has come back, and no more comes: a message of 64 bytes, and
+//! then one of 64 KiB.
+//!
+//! ```text
+//! cargo bench --all-features --bench websocket
+//! cargo bench --all-features --bench websocket -- [--idle 5000] [--rounds 21] [--sessions 64] [--messages 8000] [--large 2000]
+//! cargo bench --all-features --bench websocket -- --instructions [--messages 5000]
+//! ```
+//!
+//! What rates and instructions are worth is in `handshake`. The server with hyper alone reads and writes a long
+//! message in parts of 8 KiB, and the others do not: so it is slower there.
+
+use axum::{extract::ws, routing::get};
+use rates::{Series, compare, compare_instructions};
+use resident::{WARM_UP, allow_open, resident_bytes, settle};
+use std::{io, net::SocketAddr, str::FromStr, sync::Arc};
+use support::{
+    Arguments, Client, ServerProcess, listen, not_found, run_server, serve, single_thread,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    BoxError, Session, UpgradeLayer,
+    websocket::{Message, WebSocket, websocket},
+};
+
+#[path = "support/rates.rs"]
+mod rates;
+#[path = "support/resident.rs"]
+mod resident;
+mod support;
+
+const SMALL: usize = 16;
+const LARGE: usize = 64 * 1024;
+
+fn main() -> Result<(), BoxError> {
+    let arguments = Arguments::new();
+    if !cfg!(target_os = "linux") {
+        println!("WebSockets are measured on Linux only");
+        return Ok(());
+    }
+    if let Some(side) = arguments.server::<Side>()? {
+        return run_server(|listener| side.serve(listener)).map_err(Into::into);
+    }
+    if let Some(side) = arguments.value("--once")? {
+        let messages = arguments.count("--messages", 1, 1)?;
+        let bytes = arguments.count("--bytes", SMALL, SMALL)?;
+        return in_one_thread(side, messages, bytes).map_err(Into::into);
+    }
+    if arguments.has("--instructions") {
+        let messages = arguments.count("--messages", 5000, 5000)?;
+        let sides = Side::ALL.map(Side::name);
+        return compare_instructions("message", sides, "--messages", messages);
+    }
+    let idle = arguments.count("--idle", 5000, 10)?;
+    let rounds = arguments.count("--rounds", 21, 1)?;
+    let sessions = arguments.count("--sessions", 64, 2)?;
+    let small = arguments.count("--messages", 8000, 8)?;
+    let large = arguments.count("--large", 2000, 4)?;
+
+    allow_open(idle)?;
+    println!("resident bytes of an idle session, of {idle}: after 64 bytes, after 64 KiB");
+    for side in Side::ALL {
+        let [fresh, worn] = bytes_per_session(side, idle)?;
+        println!("    {:10} {fresh:.0}  {worn:.0}", side.name());
+    }
+    for (messages, bytes) in [(small, SMALL), (large, LARGE)] {
+        println!(
+            "\n{rounds} rounds of {messages} messages of {bytes} bytes in {sessions} sessions: \
+             median (least to most)"
+        );
+        compare_rates(rounds, messages, bytes, sessions)?;
+    }
+    Ok(())
+}
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo without knowing what.
+    Raw,
+    /// The handler of this crate.
+    WebSocket,
+    Axum,
+}
+
+impl Side {
+    const ALL: [Self; 3] = [Self::Raw, Self::WebSocket, Self::Axum];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::WebSocket => "websocket",
+            Self::Axum => "axum",
+        }
+    }
+
+    /// Serves for ever.
+    async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        match self {
+            Self::Raw => support::Side::Raw.serve(listener).await,
+            Self::WebSocket => {
+                let layer = UpgradeLayer::new().protocol("websocket", websocket(echo));
+                serve(listener, layer.layer(service_fn(async |_| Ok(not_found())))).await
+            }
+            Self::Axum => {
+                let upgrade = async |upgrade: ws::WebSocketUpgrade| upgrade.on_upgrade(echo_axum);
+                serve(listener, axum::Router::new().route("/", get(upgrade))).await
+            }
+        }
+    }
+
+    async fn connect(self, server: SocketAddr) -> io::Result<Client> {
+        match self {
+            Self::Raw => Client::connect(server).await,
+            Self::WebSocket | Self::Axum => {
+                let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+                Client::switch(server, headers).await
+            }
+        }
+    }
+}
+
+impl FromStr for Side {
+    type Err = BoxError;
+
+    fn from_str(name: &str) -> Result<Self, BoxError> {
+        let side = Self::ALL.into_iter().find(|side| side.name() == name);
+        side.ok_or_else(|| format!("no such server: {name}").into())
+    }
+}
+
+async fn echo(mut socket: WebSocket, session: Session) -> Result<(), BoxError> {
+    drop(session);
+    while let Some(message) = socket.recv().await {
+        if let message @ (Message::Text(_) | Message::Binary(_)) = message? {
+            socket.send(message).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn echo_axum(mut socket: ws::WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        if matches!(message, ws::Message::Text(_) | ws::Message::Binary(_))
+            && socket.send(message).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// A masked binary frame, and what comes back for it.
+struct Frame {
+    sent: Vec<u8>,
+    expected: Vec<u8>,
+}
+
+impl Frame {
+    fn new(side: Side, bytes: usize) -> Arc<Self> {
+        const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+        let payload: Vec<_> = (0..bytes).map(|at| at as u8).collect();
+        let header = |mask: u8| match u16::try_from(bytes) {
+            Ok(length @ 0..126) => vec![0x82, mask | length as u8],
+            Ok(length) => [&[0x82, mask | 126][..], &length.to_be_bytes()].concat(),
+            Err(_) => [&[0x82, mask | 127][..], &(bytes as u64).to_be_bytes()].concat(),
+        };
+        let mut sent = header(0x80);
+        sent.extend(MASK);
+        let masked = payload.iter().zip(MASK.iter().cycle());
+        sent.extend(masked.map(|(byte, mask)| byte ^ mask));
+        let expected = match side {
+            Side::Raw => sent.clone(),
+            Side::WebSocket | Side::Axum => [header(0), payload].concat(),
+        };
+        Arc::new(Self { sent, expected })
+    }
+
+    /// Sends it so many times, and waits for each answer.
+    async fn echo(&self, client: &mut Client, times: usize) -> io::Result<()> {
+        let mut answer = vec![0; self.expected.len()];
+        for _ in 0..times {
+            client
+                .exchange(&self.sent, &self.expected, &mut answer)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn bytes_per_session(side: Side, sessions: usize) -> Result<[f64; 2], BoxError> {
+    let server = ServerProcess::start(side.name())?;
+    let frames = [Frame::new(side, 64), Frame::new(side, LARGE)];
+    let resident = single_thread()?.block_on(async {
+        for _ in 0..WARM_UP {
+            let mut client = side.connect(server.address()).await?;
+            for frame in &frames {
+                frame.echo(&mut client, 1).await?;
+            }
+            client.close().await?;
+        }
+        settle().await;
+        let before = resident_bytes(server.id())?;
+        let mut clients = Vec::with_capacity(sessions);
+        for _ in 0..sessions {
+            clients.push(side.connect(server.address()).await?);
+        }
+        let mut resident = [0.0; 2];
+        for (frame, resident) in frames.iter().zip(&mut resident) {
+            for client in &mut clients {
+                frame.echo(client, 1).await?;
+            }
+            settle().await;
+            *resident = (resident_bytes(server.id())? - before) / sessions as f64;
+        }
+        Ok::<_, BoxError>(resident)
+    })?;
+    server.stop()?;
+    Ok(resident)
+}
+
+/// All sides by turns, so that what else the machine does meets all of them.
+fn compare_rates(
+    rounds: usize,
+    messages: usize,
+    bytes: usize,
+    sessions: usize,
+) -> Result<(), BoxError> {
+    let runtime = single_thread()?;
+    let mut all = Vec::new();
+    for side in Side::ALL {
+        let series = Series::start(side.name())?;
+        let mut clients = Vec::with_capacity(sessions);
+        for _ in 0..sessions {
+            clients.push(runtime.block_on(side.connect(series.server.address()))?);
+        }
+        all.push((series, clients, Frame::new(side, bytes)));
+    }
+    for round in 0..=rounds {
+        let mut order: Vec<_> = all.iter_mut().collect();
+        order.rotate_left(round % Side::ALL.len());
+        for (series, clients, frame) in order {
+            let work = echoes(clients, frame, messages.div_ceil(sessions));
+            runtime.block_on(series.round(work))?;
+            if round == 0 {
+                series.forget();
+            }
+        }
+    }
+    compare(
+        "message",
+        &all.iter().map(|(series, ..)| series).collect::<Vec<_>>(),
+    );
+    for (series, clients, _) in all {
+        drop(clients);
+        series.server.stop()?;
+    }
+    Ok(())
+}
+
+/// So many echoes in each session, all at a time, and how many that were.
+async fn echoes(
+    clients: &mut Vec<Client>,
+    frame: &Arc<Frame>,
+    share: usize,
+) -> Result<usize, BoxError> {
+    let mut echoing = JoinSet::new();
+    for mut client in clients.drain(..) {
+        let frame = Arc::clone(frame);
+        echoing.spawn(async move {
+            frame.echo(&mut client, share).await?;
+            Ok::<_, io::Error>(client)
+        });
+    }
+    while let Some(client) = echoing.join_next().await {
+        clients.push(client??);
+    }
+    Ok(share * clients.len())
+}
+
+/// Client and server take turns in one thread: who waits for whom, and how often, is the same in
+/// every run, as it would not be between processes.
+fn in_one_thread(side: Side, messages: usize, bytes: usize) -> io::Result<()> {
+    single_thread()?.block_on(async {
+        let listener = listen().await?;
+        let address = listener.local_addr()?;
+        tokio::spawn(side.serve(listener));
+        let mut client = side.connect(address).await?;
+        Frame::new(side, bytes).echo(&mut client, messages).await
+    })
+}
