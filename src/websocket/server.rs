@@ -367,7 +367,7 @@ where
         options.keep_alive,
         subprotocol,
     )
-    .of_session(Box::pin(session.stop()), Arc::clone(&home));
+    .of_session(&session, Arc::clone(&home));
     let ended = speak(socket, session).await;
     let code = match &ended {
         _ if state.is_stopping() => 1001,

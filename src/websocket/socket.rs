@@ -5,7 +5,7 @@ use super::{
     codec::{Codec, Limits},
     keep_alive::KeepAlive,
 };
-use crate::{Upgraded, time::within};
+use crate::{Session, Upgraded, session::state::State, time::within};
 use futures_util::{Sink, Stream};
 use http::HeaderValue;
 use std::{
@@ -32,12 +32,15 @@ pub struct WebSocket {
     codec: Option<Box<Codec>>,
     subprotocol: Option<HeaderValue>,
     keep_alive: Option<Box<KeepAlive>>,
-    /// Completes when the session is to stop.
+    /// Until the session is to stop.
     stop: Option<Stop>,
     home: Option<Arc<Home>>,
 }
 
-pub(super) type Stop = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+struct Stop {
+    session: Arc<State>,
+    ordered: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+}
 
 /// Where a WebSocket goes when it is dropped, to be closed in order.
 #[derive(Default)]
@@ -61,8 +64,11 @@ impl WebSocket {
     }
 
     /// The same of a session, which goes home in the end.
-    pub(super) fn of_session(mut self, stop: Stop, home: Arc<Home>) -> Self {
-        self.stop = Some(stop);
+    pub(super) fn of_session(mut self, session: &Session, home: Arc<Home>) -> Self {
+        self.stop = Some(Stop {
+            session: Arc::clone(session.state()),
+            ordered: Box::pin(session.stop()),
+        });
         self.home = Some(home);
         self
     }
@@ -167,13 +173,16 @@ impl WebSocket {
             return Poll::Ready(None);
         };
         loop {
+            // Before there is nothing to receive: there may always be something.
+            if self.stop.as_ref().is_some_and(Stop::is_ordered) {
+                self.stop = None;
+                codec.start_close(CloseFrame::new(1001, ""));
+            }
             if let Poll::Ready(message) = codec.poll_next(cx) {
                 return Poll::Ready(message);
             }
             if let Some(stop) = &mut self.stop {
-                if stop.as_mut().poll(cx).is_ready() {
-                    self.stop = None;
-                    codec.start_close(CloseFrame::new(1001, ""));
+                if stop.ordered.as_mut().poll(cx).is_ready() {
                     continue;
                 }
             }
@@ -185,6 +194,12 @@ impl WebSocket {
             }
             return Poll::Pending;
         }
+    }
+}
+
+impl Stop {
+    fn is_ordered(&self) -> bool {
+        self.session.is_stopping()
     }
 }
 

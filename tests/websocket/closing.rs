@@ -1,7 +1,7 @@
 //! How it ends.
 
 use crate::{
-    echo, handler, listen, notes, open, open_with,
+    brief, echo, handler, listen, notes, open, open_with,
     support::{
         soon,
         websocket::{Frame, PING, TEXT},
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_upgrade::{
     UpgradeLayer,
-    websocket::{CloseFrame, ErrorKind, Message, WebSocket},
+    websocket::{CloseFrame, ErrorKind, Message, WebSocket, websocket},
 };
 
 #[tokio::test]
@@ -112,55 +112,26 @@ async fn an_order_to_stop_is_heeded_without_code() {
 }
 
 #[tokio::test]
-async fn a_handler_that_takes_the_order_to_stop_closes_as_it_likes() {
-    let mut opened = open(handler(|mut socket: WebSocket| async move {
-        let mut stop = socket.take_stop();
-        loop {
-            tokio::select! {
-                // Where it would be heeded first.
-                biased;
-                message = socket.recv() => match message.transpose()? {
-                    Some(message) => socket.send(message).await?,
-                    None => return Ok(()),
-                },
-                () = &mut stop => {
-                    socket.send("goodbye").await?;
-                    return Ok(socket.close(CloseFrame::new(4000, "moved")).await?);
-                }
-            }
+async fn an_order_to_stop_is_heeded_though_there_is_more_to_receive() {
+    let (note, mut noted) = notes();
+    let mut opened = open(websocket(move |mut socket, session| {
+        let note = note.clone();
+        async move {
+            note(brief(&socket.recv().await));
+            session.stop().await;
+            note(brief(&socket.recv().await));
+            std::future::pending().await
         }
     }))
     .await;
-    opened.send(Frame::new(TEXT, "hello")).await;
-    opened.expect(Frame::new(TEXT, "hello")).await;
-    let drain = opened.sessions.clone();
-    let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
-    opened.expect(Frame::new(TEXT, "goodbye")).await;
-    opened.expect(Frame::close(4000, "moved")).await;
-    opened.send(Frame::close(4000, "moved")).await;
-    assert_eq!(opened.ended().await, "drained");
-    soon(drain).await.expect("no panic");
-}
-
-#[tokio::test]
-async fn the_order_to_stop_is_taken_once() {
-    let mut opened = open(handler(|mut socket: WebSocket| async move {
-        let stop = socket.take_stop();
-        let never = socket.take_stop();
-        tokio::select! {
-            () = stop => {}
-            () = never => return Err("it was taken twice".into()),
-        }
-        // Who takes it and then only ends says the same as without.
-        Ok(())
-    }))
-    .await;
+    let frames = ["one", "two", "three"].map(|text| Frame::new(TEXT, text).masked());
+    opened.peer.send(frames.concat()).await;
+    assert_eq!(noted.recv().await.as_deref(), Some("text one"));
     let drain = opened.sessions.clone();
     let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
     opened.expect(Frame::close(1001, "")).await;
-    opened.send(Frame::close(1001, "")).await;
-    assert_eq!(opened.ended().await, "drained");
-    soon(drain).await.expect("no panic");
+    assert_eq!(noted.recv().await.as_deref(), Some("text two"));
+    drain.abort();
 }
 
 #[tokio::test]
@@ -221,8 +192,8 @@ async fn after_an_error_there_is_nothing_more() {
     let mut opened = open(handler(move |mut socket: WebSocket| {
         let note = note.clone();
         async move {
-            note(crate::brief(&socket.recv().await));
-            note(crate::brief(&socket.recv().await));
+            note(brief(&socket.recv().await));
+            note(brief(&socket.recv().await));
             let error = socket.send("more").await.expect_err("it has ended");
             assert_eq!(error.kind(), ErrorKind::Closed);
             Ok(())
@@ -253,18 +224,16 @@ async fn a_socket_that_escapes_its_handler_is_of_no_use() {
 #[tokio::test]
 async fn the_session_beside_the_socket_has_all_but_the_io() {
     use tokio::io::AsyncReadExt as _;
-    let opened = open(tower_upgrade::websocket::websocket(
-        |socket, mut session| async move {
-            assert_eq!(session.protocol().expect("a protocol"), &"websocket");
-            let read = session.io_mut().read(&mut [0]).await;
-            assert_eq!(
-                read.expect_err("no IO").kind(),
-                std::io::ErrorKind::NotConnected
-            );
-            drop(session);
-            echo(socket).await
-        },
-    ))
+    let opened = open(websocket(|socket, mut session| async move {
+        assert_eq!(session.protocol().expect("a protocol"), &"websocket");
+        let read = session.io_mut().read(&mut [0]).await;
+        assert_eq!(
+            read.expect_err("no IO").kind(),
+            std::io::ErrorKind::NotConnected
+        );
+        drop(session);
+        echo(socket).await
+    }))
     .await;
     let mut opened = opened;
     opened.send(Frame::new(PING, "")).await;
