@@ -10,19 +10,31 @@ use std::{
     task::{Context, Poll, Wake, Waker, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{
+    error::CapacityError,
+    protocol::{
+        Role, WebSocketConfig, WebSocketContext,
+        frame::{
+            Frame, FrameHeader,
+            coding::{Control, Data, OpCode},
+        },
+    },
+};
 
-/// How large a message may be for the codec to be kept behind it. A larger one leaves larger buffers.
+/// How large a message may be for the buffers to be kept behind it. A larger one leaves larger buffers.
 const KEPT: usize = 2 * 1024;
-
-/// How large a control frame may be, whatever a message may be (RFC 6455 §5.5).
-const CONTROL: usize = 125;
 
 /// How much may be queued before it has to be written.
 const QUEUED: usize = 64 * 1024;
 
+/// How much may be queued of answers to a peer that does not read them, before nothing more is read of it.
+const ANSWERS: usize = 16 * 1024;
+
 /// What the codec reads at a time. It clears as much each time.
 const READ: usize = 1024;
+
+/// How long the payload of a control frame may be (RFC 6455 §5.5).
+const CONTROL: usize = 125;
 
 /// What a peer may send, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +54,8 @@ impl Default for Limits {
 
 /// tungstenite's codec around an IO. It is there only while it has something to remember: its buffers grow with
 /// messages, and do not shrink.
+///
+/// It reads frames, and answers them. What is sent goes past it, but for close frames, which it has to know of.
 pub(super) struct Codec {
     io: Frames<Upgraded>,
     context: Option<Box<WebSocketContext>>,
@@ -49,15 +63,31 @@ pub(super) struct Codec {
     limits: Limits,
     /// The largest message that its buffers have seen.
     largest: usize,
-    /// How much was handed to it since all was written.
-    queued: usize,
-    /// It has something to say of its own accord.
-    has_answer: bool,
-    /// A close frame went one way or the other: from then on it cannot be made anew.
-    is_closing: bool,
-    /// Nothing can be read any more.
-    is_ended: bool,
+    out: Out,
+    /// How much of what is queued are answers to the peer.
+    answers: usize,
+    phase: Phase,
     writers: Arc<Writers>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// A close frame went one way or the other: from then on the codec cannot be made anew.
+    Closing,
+    /// The client's close frame is answered: it is over when that is written.
+    Closed,
+    /// Nothing is received any more.
+    Ended,
+}
+
+/// What is to be written. It takes all, and has nothing to read.
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Not all was written and flushed.
+    is_pending: bool,
 }
 
 /// Who waits to write: it may be two tasks, of which the IO knows one.
@@ -88,10 +118,9 @@ impl Codec {
             role,
             limits,
             largest: 0,
-            queued: 0,
-            has_answer: false,
-            is_closing: false,
-            is_ended: false,
+            out: Out::default(),
+            answers: 0,
+            phase: Phase::Open,
             writers: Arc::default(),
         }
     }
@@ -109,58 +138,106 @@ impl Codec {
         // Whether it can be written now or not, there may be something to read.
         let written = self.poll_write_all(cx, |writers| &writers.receiver);
         if let Poll::Ready(Err(error)) = written {
-            return Poll::Ready(self.fail(cx, error));
+            return Poll::Ready(self.fail(cx, error.into()));
         }
-        if self.is_ended {
-            return Poll::Ready(None);
-        }
-        if !self.is_closing {
-            // The codec clears its buffer before each read, so it is asked when there is something to
-            // read. At the end there is nothing: it says what that means.
-            match self.io.poll_fill(cx) {
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(self.fail(cx, error.into())),
-                Poll::Pending => {
-                    self.forget();
+        match self.phase {
+            Phase::Open => {
+                if self.answers >= ANSWERS {
                     return Poll::Pending;
                 }
+                // The codec clears its buffer before each read, so it is asked when there is something to
+                // read. At the end there is nothing: it says what that means.
+                match self.io.poll_fill(cx) {
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(self.fail(cx, error.into())),
+                    Poll::Pending => {
+                        self.forget();
+                        return Poll::Pending;
+                    }
+                }
             }
+            Phase::Closing => {}
+            Phase::Closed => return written.map(|_| None),
+            Phase::Ended => return Poll::Ready(None),
         }
-        match ready!(self.with(cx, |context, io| context.read(io))) {
+        match self.read(cx) {
             Ok(message) => {
-                self.is_closing |= message.is_close();
-                self.has_answer |= message.is_close() || message.is_ping();
                 self.largest = self.largest.max(message.len());
+                if message.is_ping() || message.is_close() {
+                    self.answer(&message);
+                }
                 Poll::Ready(Some(Ok(Message::from_codec(message))))
+            }
+            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                Poll::Pending
             }
             Err(error) => Poll::Ready(self.fail(cx, error)),
         }
     }
 
+    fn read(&mut self, cx: &mut Context<'_>) -> tungstenite::Result<tungstenite::Message> {
+        let context = context(&mut self.context, self.role, self.limits);
+        let (io, out) = (&mut self.io, &mut self.out);
+        context.read(&mut Link { io, cx, out })
+    }
+
+    /// Queues what the codec answers.
+    fn answer(&mut self, message: &tungstenite::Message) {
+        let before = self.out.bytes.len();
+        let context = context(&mut self.context, self.role, self.limits);
+        let flushed = context.flush(&mut self.out);
+        self.answers += self.out.bytes.len() - before;
+        if message.is_close() {
+            self.phase = match flushed {
+                // The server is the one to end the connection.
+                Err(tungstenite::Error::ConnectionClosed) => Phase::Closed,
+                _ => Phase::Closing,
+            };
+        }
+    }
+
     /// Ends it: the peer is not there any more.
     pub(super) fn idle(&mut self) -> Error {
-        self.is_ended = true;
+        self.phase = Phase::Ended;
         Error::idle()
     }
 
     /// Queues a message.
     pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {
-        if self.is_ended {
+        if self.phase != Phase::Open {
             return Err(Error::closed());
         }
-        let message = message.into_codec();
-        self.is_closing |= message.is_close();
-        self.largest = self.largest.max(message.len());
-        self.queued += message.len().max(1);
-        match self.context().write(&mut Queueing, message) {
-            Err(tungstenite::Error::Io(error)) if is_would_block(&error) => Ok(()),
-            written => written.map_err(Error::codec),
+        let (opcode, payload) = match message {
+            Message::Text(text) => (OpCode::Data(Data::Text), text.into()),
+            Message::Binary(bytes) => (OpCode::Data(Data::Binary), bytes),
+            Message::Ping(bytes) => (OpCode::Control(Control::Ping), bytes),
+            Message::Pong(bytes) => (OpCode::Control(Control::Pong), bytes),
+            Message::Close(frame) => return self.send_close(frame),
+        };
+        if let OpCode::Control(_) = opcode {
+            check_control(payload.len())?;
         }
+        let header = FrameHeader {
+            opcode,
+            mask: (self.role == Role::Client).then(rand::random),
+            ..FrameHeader::default()
+        };
+        let frame = Frame::from_payload(header, payload);
+        self.out.bytes.reserve(frame.len());
+        frame.format(&mut self.out).map_err(Error::codec)
+    }
+
+    fn send_close(&mut self, frame: Option<CloseFrame>) -> Result<(), Error> {
+        check_control(frame.as_ref().map_or(0, |frame| 2 + frame.reason.len()))?;
+        self.phase = Phase::Closing;
+        let frame = frame.map(CloseFrame::into_codec);
+        let context = context(&mut self.context, self.role, self.limits);
+        context.close(&mut self.out, frame).map_err(Error::codec)
     }
 
     /// Begins to close, unless that has begun.
     pub(super) fn start_close(&mut self, frame: CloseFrame) {
-        if !self.is_closing && !self.is_ended {
+        if self.phase == Phase::Open {
             // Nothing is wrong with it.
             let _ = self.start_send(Message::Close(Some(frame)));
         }
@@ -168,7 +245,7 @@ impl Codec {
 
     /// Waits until there is room for another message.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.queued >= QUEUED || self.io.is_blocked() {
+        if self.out.bytes.len() >= QUEUED || self.io.is_blocked() {
             return self.poll_flush(cx);
         }
         Poll::Ready(Ok(()))
@@ -177,36 +254,35 @@ impl Codec {
     /// Writes all that is queued.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let flushed = ready!(self.poll_write_all(cx, |writers| &writers.sender));
-        Poll::Ready(flushed.map_err(Error::codec))
+        self.forget();
+        Poll::Ready(flushed.map_err(|error| Error::codec(error.into())))
     }
 
     fn poll_write_all(
         &mut self,
         cx: &mut Context<'_>,
         task: fn(&Writers) -> &AtomicWaker,
-    ) -> Poll<Result<(), tungstenite::Error>> {
-        if self.queued == 0 && !self.has_answer {
+    ) -> Poll<io::Result<()>> {
+        if !self.out.is_pending {
             return Poll::Ready(Ok(()));
         }
-        let mut written = self.with(cx, |context, io| context.flush(io));
+        let was_blocked = self.io.is_blocked();
+        let mut written = self.out.poll_write(cx, &mut self.io);
         if written.is_pending() {
             task(&self.writers).register(cx.waker());
             let writers = Waker::from(Arc::clone(&self.writers));
-            written = self.with(&mut Context::from_waker(&writers), |context, io| {
-                context.flush(io)
-            });
+            written = self
+                .out
+                .poll_write(&mut Context::from_waker(&writers), &mut self.io);
         }
         let written = ready!(written);
-        self.queued = 0;
-        self.has_answer = false;
-        match written {
-            // The peer's close frame is answered.
-            Err(tungstenite::Error::ConnectionClosed) => {
-                self.is_ended = true;
-                Poll::Ready(Ok(()))
-            }
-            written => Poll::Ready(written),
+        self.answers = 0;
+        self.out.is_pending = false;
+        if was_blocked {
+            // The IO may have told this task alone.
+            self.writers.wake_by_ref();
         }
+        Poll::Ready(written)
     }
 
     /// Ends it, and tells the peer why if it was the peer's mistake.
@@ -217,7 +293,7 @@ impl Codec {
     ) -> Option<Result<Message, Error>> {
         let error = match error {
             tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-                self.is_ended = true;
+                self.phase = Phase::Ended;
                 return None;
             }
             error => Error::codec(error),
@@ -227,102 +303,112 @@ impl Codec {
             // If it cannot be written now, it is when the session ends.
             let _ = self.poll_write_all(cx, |writers| &writers.receiver);
         }
-        self.is_ended = true;
+        self.phase = Phase::Ended;
         Some(Err(error))
     }
 
-    /// Drops the codec with its buffers, if they are large and there is nothing in them.
+    /// Drops the codec and the buffers, if they are large and there is nothing in them.
     fn forget(&mut self) {
-        let is_needed =
-            self.is_closing || self.queued > 0 || self.has_answer || !self.io.is_between_messages();
+        if !self.out.is_pending && self.out.bytes.capacity() > KEPT {
+            self.out = Out::default();
+        }
+        let is_needed = self.phase != Phase::Open || !self.io.is_between_messages();
         if self.largest > KEPT && !is_needed {
             self.context = None;
             self.largest = 0;
         }
     }
+}
 
-    fn context(&mut self) -> &mut WebSocketContext {
-        let Limits { message, frame } = self.limits;
-        // A frame that is longer than its message may be need not be read to be refused.
-        let frame = frame.min(message.max(CONTROL));
-        self.context.get_or_insert_with(|| {
-            let config = WebSocketConfig::default()
-                .read_buffer_size(READ)
-                .write_buffer_size(0)
-                .max_write_buffer_size(usize::MAX)
-                .max_message_size(Some(message))
-                .max_frame_size(Some(frame));
-            Box::new(WebSocketContext::new(self.role, Some(config)))
-        })
+fn check_control(size: usize) -> Result<(), Error> {
+    if size > CONTROL {
+        let max_size = CONTROL;
+        let too_long = CapacityError::MessageTooLong { size, max_size };
+        return Err(Error::codec(too_long.into()));
     }
+    Ok(())
+}
 
-    fn with<R>(
+/// The codec, made anew if it is not there.
+fn context(
+    context: &mut Option<Box<WebSocketContext>>,
+    role: Role,
+    Limits { message, frame }: Limits,
+) -> &mut WebSocketContext {
+    context.get_or_insert_with(|| {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ)
+            .write_buffer_size(0)
+            .max_message_size(Some(message))
+            // What a message may not be is not waited for.
+            .max_frame_size(Some(frame.min(message.max(CONTROL))));
+        Box::new(WebSocketContext::new(role, Some(config)))
+    })
+}
+
+impl Out {
+    fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        call: impl FnOnce(&mut WebSocketContext, &mut Blocking<'_, '_>) -> tungstenite::Result<R>,
-    ) -> Poll<tungstenite::Result<R>> {
-        self.context();
-        let Some(context) = &mut self.context else {
-            unreachable!("it was made the line before");
-        };
-        let io = &mut self.io;
-        match call(context, &mut Blocking { io, cx }) {
-            Err(tungstenite::Error::Io(error)) if is_would_block(&error) => Poll::Pending,
-            result => Poll::Ready(result),
+        io: &mut Frames<Upgraded>,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.bytes.len() {
+            let rest = &self.bytes[self.written..];
+            match ready!(Pin::new(&mut *io).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
         }
+        self.bytes.clear();
+        self.written = 0;
+        Pin::new(io).poll_flush(cx)
     }
 }
 
-fn is_would_block(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::WouldBlock
-}
-
-fn ready_or_would_block<R>(poll: Poll<io::Result<R>>) -> io::Result<R> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(ErrorKind::WouldBlock.into()),
-    }
-}
-
-/// tungstenite wants blocking IO, and takes `WouldBlock` for an answer.
-struct Blocking<'a, 'c> {
-    io: &'a mut Frames<Upgraded>,
-    cx: &'a mut Context<'c>,
-}
-
-impl Read for Blocking<'_, '_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut buf = ReadBuf::new(buf);
-        ready_or_would_block(Pin::new(&mut *self.io).poll_read(self.cx, &mut buf))?;
-        Ok(buf.filled().len())
-    }
-}
-
-impl Write for Blocking<'_, '_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        ready_or_would_block(Pin::new(&mut *self.io).poll_write(self.cx, buf))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        ready_or_would_block(Pin::new(&mut *self.io).poll_flush(self.cx))
-    }
-}
-
-/// An IO that takes nothing, so that what is written stays in the codec.
-struct Queueing;
-
-impl Read for Queueing {
+impl Read for Out {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }
 }
 
-impl Write for Queueing {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(ErrorKind::WouldBlock.into())
+impl Write for Out {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.is_pending = true;
+        self.bytes.write(buf)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Err(ErrorKind::WouldBlock.into())
+        Ok(())
     }
 }
+
+/// What the codec reads from, and where it answers. It wants blocking IO, and takes `WouldBlock` for an answer.
+struct Link<'a, 'c> {
+    io: &'a mut Frames<Upgraded>,
+    cx: &'a mut Context<'c>,
+    out: &'a mut Out,
+}
+
+impl Read for Link<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut buf = ReadBuf::new(buf);
+        match Pin::new(&mut *self.io).poll_read(self.cx, &mut buf) {
+            Poll::Ready(Ok(())) => Ok(buf.filled().len()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for Link<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.out.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;

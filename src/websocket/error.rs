@@ -22,7 +22,7 @@ enum Repr {
 pub enum ErrorKind {
     /// The peer broke the protocol: it was told so with 1002, or 1007 for text that is no UTF-8.
     Protocol,
-    /// A message or a frame is longer than it may be: the peer was told so with 1009.
+    /// A message or a frame is longer than it may be. If it is one that was received, the peer was told so with 1009.
     TooLarge,
     /// The connection broke, or ended without a close frame.
     Io,

@@ -53,21 +53,6 @@ impl Message {
         }
     }
 
-    pub(super) fn into_codec(self) -> tungstenite::Message {
-        match self {
-            Self::Text(text) => tungstenite::Message::Text(text.0),
-            Self::Binary(bytes) => tungstenite::Message::Binary(bytes),
-            Self::Ping(bytes) => tungstenite::Message::Ping(bytes),
-            Self::Pong(bytes) => tungstenite::Message::Pong(bytes),
-            Self::Close(close) => {
-                tungstenite::Message::Close(close.map(|close| frame::CloseFrame {
-                    code: close.code.into(),
-                    reason: close.reason.0,
-                }))
-            }
-        }
-    }
-
     pub(super) fn from_codec(message: tungstenite::Message) -> Self {
         match message {
             tungstenite::Message::Text(text) => Self::Text(Utf8Bytes(text)),
@@ -119,6 +104,13 @@ impl CloseFrame {
         Self {
             code,
             reason: reason.into(),
+        }
+    }
+
+    pub(super) fn into_codec(self) -> frame::CloseFrame {
+        frame::CloseFrame {
+            code: self.code.into(),
+            reason: self.reason.0,
         }
     }
 }

@@ -1,0 +1,428 @@
+use super::*;
+use crate::{Parts, websocket::ErrorKind as Kind};
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+use tungstenite::protocol::{
+    WebSocket,
+    frame::{
+        Frame, FrameHeader,
+        coding::{Control, Data, OpCode},
+    },
+};
+
+/// An IO that does as it is told.
+#[derive(Clone, Default)]
+struct Io(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    /// What is to be read, in pieces. Before each of them there is nothing for a moment.
+    reads: VecDeque<Vec<u8>>,
+    has_waited: bool,
+    is_ended: bool,
+    /// How often a write is to wait.
+    waits: usize,
+    written: Vec<u8>,
+    flushed: Vec<u8>,
+}
+
+impl Io {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().expect("no panic")
+    }
+
+    fn codec(&self, role: Role) -> Codec {
+        let read_buf = Bytes::new();
+        let io = self.clone();
+        let limits = Limits {
+            message: 10_000,
+            frame: 5_000,
+        };
+        Codec::new(Upgraded::from_parts(Parts { io, read_buf }), role, limits)
+    }
+
+    fn will_read(&self, bytes: impl Into<Vec<u8>>) {
+        self.told().reads.push_back(bytes.into());
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut told = self.told();
+        if told.reads.is_empty() && !told.is_ended {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut told.has_waited, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(piece) = told.reads.front_mut() {
+            let rest = piece.split_off(piece.len().min(buf.remaining()));
+            buf.put_slice(&std::mem::replace(piece, rest));
+            if piece.is_empty() {
+                told.reads.pop_front();
+                told.has_waited = false;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut told = self.told();
+        if told.waits > 0 {
+            told.waits -= 1;
+            return Poll::Pending;
+        }
+        told.written.extend(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut told = self.told();
+        let written = std::mem::take(&mut told.written);
+        told.flushed.extend(written);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How often a task was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// A task, and how often it was woken.
+fn task() -> (Waker, Arc<Wakes>) {
+    let wakes = Arc::new(Wakes::default());
+    (Arc::clone(&wakes).into(), wakes)
+}
+
+fn next(codec: &mut Codec) -> Poll<Option<Result<Message, Error>>> {
+    codec.poll_next(&mut Context::from_waker(Waker::noop()))
+}
+
+fn frame(role: Role, opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
+    let header = FrameHeader {
+        is_final,
+        opcode,
+        mask: (role == Role::Server).then_some([1, 2, 3, 4]),
+        ..FrameHeader::default()
+    };
+    let mut bytes = Vec::new();
+    let frame = Frame::from_payload(header, Bytes::copy_from_slice(payload));
+    frame.format(&mut bytes).expect("a vector");
+    bytes
+}
+
+fn ping(payload: &[u8]) -> Vec<u8> {
+    frame(Role::Server, OpCode::Control(Control::Ping), true, payload)
+}
+
+/// All that comes of a stream, in words: messages and the end.
+fn hear(role: Role, pieces: Vec<Vec<u8>>) -> Vec<String> {
+    let io = Io::default();
+    io.told().reads.extend(pieces);
+    io.told().is_ended = true;
+    let mut codec = io.codec(role);
+    let mut heard = Vec::new();
+    let mut waits = 0;
+    loop {
+        match next(&mut codec) {
+            Poll::Ready(Some(Ok(message))) => heard.push(format!("{message:?}")),
+            Poll::Ready(Some(Err(error))) => {
+                heard.push(format!("{:?}", error.kind()));
+                assert!(matches!(next(&mut codec), Poll::Ready(None)));
+                return heard;
+            }
+            Poll::Ready(None) => return heard,
+            Poll::Pending => {
+                waits += 1;
+                assert!(waits < 1_000_000, "it does not end");
+            }
+        }
+    }
+}
+
+/// The same of tungstenite alone, with everything at once.
+fn hear_plainly(role: Role, stream: &[u8]) -> Vec<String> {
+    struct Plain<'a>(&'a [u8]);
+
+    impl Read for Plain<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl Write for Plain<'_> {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(10_000))
+        .max_frame_size(Some(5_000));
+    let mut socket = WebSocket::from_raw_socket(Plain(stream), role, Some(config));
+    let mut heard = Vec::new();
+    loop {
+        match socket.read() {
+            Ok(message) => heard.push(format!("{:?}", Message::from_codec(message))),
+            Err(tungstenite::Error::ConnectionClosed) => return heard,
+            Err(error) => {
+                heard.push(format!("{:?}", Error::codec(error).kind()));
+                return heard;
+            }
+        }
+    }
+}
+
+/// Cuts a stream at such distances, over and over.
+fn cut(stream: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
+    let mut lengths = lengths.iter().cycle();
+    let mut rest = stream;
+    let mut pieces = Vec::new();
+    while !rest.is_empty() {
+        let length = lengths.next().map_or(1, |length| (*length).min(rest.len()));
+        let (piece, behind) = rest.split_at(length);
+        pieces.push(piece.to_vec());
+        rest = behind;
+    }
+    pieces
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Server), Just(Role::Client)]
+}
+
+/// A message in fragments, with pings between them.
+fn message(role: Role) -> impl Strategy<Value = Vec<u8>> {
+    let payload = prop_oneof![
+        8 => prop::collection::vec(b'a'..=b'z', 0..200),
+        // Behind such a one the codec is dropped.
+        2 => prop::collection::vec(b'a'..=b'z', KEPT..5_000),
+        1 => prop::collection::vec(any::<u8>(), 0..20),
+    ];
+    let fragments = prop::collection::vec((payload, any::<bool>()), 1..4);
+    (fragments, any::<bool>()).prop_map(move |(fragments, is_text)| {
+        let last = fragments.len() - 1;
+        let mut bytes = Vec::new();
+        for (at, (payload, is_pinged)) in fragments.into_iter().enumerate() {
+            if is_pinged {
+                bytes.extend(frame(
+                    role,
+                    OpCode::Control(Control::Ping),
+                    true,
+                    &payload[..payload.len().min(125)],
+                ));
+            }
+            let opcode = match (at, is_text) {
+                (0, true) => Data::Text,
+                (0, false) => Data::Binary,
+                _ => Data::Continue,
+            };
+            bytes.extend(frame(role, OpCode::Data(opcode), at == last, &payload));
+        }
+        bytes
+    })
+}
+
+fn stream() -> impl Strategy<Value = (Role, Vec<u8>)> {
+    role().prop_flat_map(|role| {
+        let close = frame(role, OpCode::Control(Control::Close), true, b"\x03\xe8bye");
+        let end = prop_oneof![Just(Vec::new()), Just(close)];
+        let messages = prop::collection::vec(message(role), 0..6);
+        (Just(role), messages, end)
+            .prop_map(|(role, messages, end)| (role, [messages.concat(), end].concat()))
+    })
+}
+
+fn lengths() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(prop_oneof![1..20_usize, 1..3_000_usize], 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn it_hears_what_tungstenite_hears((role, stream) in stream(), lengths in lengths()) {
+        prop_assert_eq!(hear(role, cut(&stream, &lengths)), hear_plainly(role, &stream));
+    }
+
+    #[test]
+    fn it_hears_what_tungstenite_hears_of_what_is_wrong(
+        (role, mut stream) in stream(),
+        at in any::<prop::sample::Index>(),
+        wrong in any::<u8>(),
+        lengths in lengths(),
+    ) {
+        if !stream.is_empty() {
+            let at = at.index(stream.len());
+            stream[at] ^= wrong;
+        }
+        prop_assert_eq!(hear(role, cut(&stream, &lengths)), hear_plainly(role, &stream));
+    }
+
+    #[test]
+    fn no_bytes_are_too_much_for_it(
+        role in role(),
+        stream in prop::collection::vec(any::<u8>(), 0..300),
+        lengths in lengths(),
+    ) {
+        prop_assert_eq!(hear(role, cut(&stream, &lengths)), hear_plainly(role, &stream));
+    }
+}
+
+/// It would remember a pong for each.
+#[test]
+fn pings_of_one_who_reads_no_pongs_are_not_all_read() {
+    let io = Io::default();
+    io.told().waits = usize::MAX;
+    let mut codec = io.codec(Role::Server);
+    let mut answered = 0;
+    for _ in 0..100_000 {
+        io.will_read(ping(&[7; 125]));
+        for _ in 0..2 {
+            answered += usize::from(next(&mut codec).is_ready());
+        }
+    }
+    assert!((100..1_000).contains(&answered), "{answered}");
+    // Then it goes on.
+    io.told().waits = 0;
+    for _ in 0..200_000 {
+        answered += usize::from(next(&mut codec).is_ready());
+    }
+    assert_eq!(answered, 100_000);
+    assert_eq!(io.told().flushed.len(), 100_000 * 127);
+}
+
+/// Between the two looks of one task at the IO it gets ready: then only this one knows.
+#[test]
+fn one_who_writes_all_wakes_the_other_who_waits_for_it() {
+    let io = Io::default();
+    let mut codec = io.codec(Role::Server);
+    let (sender, wakes) = task();
+    io.told().waits = usize::MAX;
+    codec.start_send("hello".into()).expect("it is open");
+    let flushed = codec.poll_flush(&mut Context::from_waker(&sender));
+    assert!(flushed.is_pending());
+    io.told().waits = 1;
+    assert!(next(&mut codec).is_pending());
+    assert_eq!(io.told().flushed, b"\x81\x05hello");
+    assert_eq!(wakes.0.load(Relaxed), 1);
+}
+
+#[test]
+fn a_pong_unasked_does_not_replace_an_answer() {
+    let io = Io::default();
+    io.will_read(ping(b"a"));
+    let mut codec = io.codec(Role::Server);
+    assert!(next(&mut codec).is_pending());
+    assert!(next(&mut codec).is_ready());
+    let beat = Message::Pong("b".into());
+    codec.start_send(beat).expect("it is open");
+    assert!(next(&mut codec).is_pending());
+    assert_eq!(io.told().flushed, b"\x8a\x01a\x8a\x01b");
+}
+
+#[test]
+fn the_answer_to_a_close_frame_is_flushed() {
+    for has_to_wait in [false, true] {
+        let io = Io::default();
+        let close = OpCode::Control(Control::Close);
+        io.will_read(frame(Role::Server, close, true, b""));
+        let mut codec = io.codec(Role::Server);
+        assert!(next(&mut codec).is_pending());
+        assert!(matches!(next(&mut codec), Poll::Ready(Some(Ok(_)))));
+        io.told().waits = 2 * usize::from(has_to_wait);
+        while !matches!(next(&mut codec), Poll::Ready(None)) {}
+        let flushed = codec.poll_flush(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(flushed, Poll::Ready(Ok(()))));
+        assert_eq!(io.told().flushed, b"\x88\x00", "{has_to_wait}");
+    }
+}
+
+#[test]
+fn many_small_messages_leave_no_large_buffer() {
+    let io = Io::default();
+    let mut codec = io.codec(Role::Server);
+    for _ in 0..1_000 {
+        codec.start_send("hello".into()).expect("it is open");
+    }
+    assert!(next(&mut codec).is_pending());
+    assert!(codec.out.bytes.capacity() <= KEPT);
+}
+
+/// Who only sends does not wait for a message.
+#[test]
+fn a_large_message_leaves_no_large_buffer_with_the_sender() {
+    let io = Io::default();
+    let mut codec = io.codec(Role::Server);
+    let message = Message::binary(vec![0; 100_000]);
+    codec.start_send(message).expect("it is open");
+    let flushed = codec.poll_flush(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(flushed, Poll::Ready(Ok(()))));
+    assert!(codec.out.bytes.capacity() <= KEPT);
+}
+
+#[test]
+fn a_frame_is_no_longer_than_a_message_may_be() {
+    let io = Io::default();
+    // It is told so by the header.
+    io.will_read(*b"\x82\xfe\x13\x88mask");
+    let mut codec = io.codec(Role::Server);
+    codec.limits.message = 1_000;
+    assert!(next(&mut codec).is_pending());
+    match next(&mut codec) {
+        Poll::Ready(Some(Err(error))) => assert_eq!(error.kind(), Kind::TooLarge),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_too_long_for_a_control_frame_is_not_sent() {
+    let io = Io::default();
+    let mut codec = io.codec(Role::Server);
+    let reason = "a".repeat(124);
+    for message in [
+        Message::Ping(vec![0; 126].into()),
+        Message::Pong(vec![0; 126].into()),
+        Message::Close(Some(CloseFrame::new(1000, reason.as_str()))),
+    ] {
+        let error = codec.start_send(message).expect_err("it is too long");
+        assert_eq!(error.kind(), Kind::TooLarge);
+    }
+    let reason = &reason[1..];
+    let close = Message::Close(Some(CloseFrame::new(1000, reason)));
+    codec.start_send(close).expect("it is open");
+    assert!(next(&mut codec).is_pending());
+    assert_eq!(io.told().flushed.len(), 127);
+}
