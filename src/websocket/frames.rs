@@ -9,9 +9,6 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
 
-/// From here on what is left of a frame goes into the reader's own buffer.
-const LARGE: usize = 16 * 1024;
-
 /// An IO around another one that never hands out bytes of two frames in one read.
 ///
 /// Whatever reads from it knows nothing of the next message when it has had one: between messages it can
@@ -87,17 +84,6 @@ impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let left = usize::try_from(this.position.payload_left).unwrap_or(usize::MAX);
-        let most = left.min(buf.remaining());
-        if this.ahead.is_none() && most >= LARGE {
-            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-            ready!(Pin::new(&mut this.io).poll_read(cx, &mut part))?;
-            let read = part.filled().len();
-            this.has_read = true;
-            this.position.advance(part.filled());
-            buf.advance(read);
-            return Poll::Ready(Ok(()));
-        }
         ready!(this.poll_fill(cx))?;
         if let Some(ahead) = &mut this.ahead {
             let most = buf.remaining().min(ahead.end - ahead.start);
