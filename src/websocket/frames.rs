@@ -2,12 +2,11 @@
 
 use crate::buffer::Buffer;
 use std::{
-    io::{self, Cursor},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tungstenite::protocol::frame::FrameHeader;
 
 /// An IO around another one that never hands out bytes of two frames in one read.
 ///
@@ -154,25 +153,40 @@ impl Position {
         let before = self.header_len;
         let most = bytes.len().min(self.header.len() - before);
         self.header[before..before + most].copy_from_slice(&bytes[..most]);
-        let mut header = Cursor::new(&self.header[..before + most]);
-        match FrameHeader::parse(&mut header) {
-            Ok(Some((frame, length))) => {
+        match lengths(&self.header[..before + most]) {
+            Some((header, payload)) => {
                 self.header_len = 0;
-                self.payload_left = length;
-                if u8::from(frame.opcode) & 8 == 0 {
-                    self.is_in_message = !frame.is_final;
+                self.payload_left = payload;
+                let is_control = self.header[0] & 0x08 != 0;
+                if !is_control {
+                    self.is_in_message = self.header[0] & 0x80 == 0;
                 }
                 // There may be more behind it.
-                header.position() as usize - before
+                header - before
             }
-            Ok(None) => {
+            None => {
                 self.header_len += most;
                 most
             }
-            // Whoever reads it stops here.
-            Err(_) => most,
         }
     }
+}
+
+/// How long a frame's header and its payload are, if the header is whole. Whether it is right is for
+/// the reader to say.
+fn lengths(header: &[u8]) -> Option<(usize, u64)> {
+    let second = *header.get(1)?;
+    let (length, payload) = match second & 0x7f {
+        126 => (
+            4,
+            u64::from(u16::from_be_bytes(*header[2..].first_chunk()?)),
+        ),
+        127 => (10, u64::from_be_bytes(*header[2..].first_chunk()?)),
+        short => (2, u64::from(short)),
+    };
+    let is_masked = second & 0x80 != 0;
+    let length = if is_masked { length + 4 } else { length };
+    (header.len() >= length).then_some((length, payload))
 }
 
 #[cfg(test)]
