@@ -31,7 +31,7 @@ const QUEUED: usize = 64 * 1024;
 const ANSWERS: usize = 16 * 1024;
 
 /// What the codec reads at a time. It clears as much each time.
-const READ: usize = 1024;
+const READ: usize = 512;
 
 /// How long the payload of a control frame may be (RFC 6455 §5.5).
 const CONTROL: usize = 125;
@@ -137,6 +137,9 @@ impl Codec {
     ) -> Poll<Option<Result<Message, Error>>> {
         // Whether it can be written now or not, there may be something to read.
         let written = self.poll_write_all(cx, |writers| &writers.receiver);
+        if self.phase == Phase::Ended {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(Err(error)) = written {
             return Poll::Ready(self.fail(cx, error.into()));
         }
@@ -156,9 +159,8 @@ impl Codec {
                     }
                 }
             }
-            Phase::Closing => {}
             Phase::Closed => return written.map(|_| None),
-            Phase::Ended => return Poll::Ready(None),
+            Phase::Closing | Phase::Ended => {}
         }
         match self.read(cx) {
             Ok(message) => {
@@ -291,13 +293,17 @@ impl Codec {
         cx: &mut Context<'_>,
         error: tungstenite::Error,
     ) -> Option<Result<Message, Error>> {
-        let error = match error {
-            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-                self.phase = Phase::Ended;
-                return None;
-            }
-            error => Error::codec(error),
+        let is_over = match &error {
+            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => true,
+            // How the connection ends does not matter any more.
+            tungstenite::Error::Io(_) => self.has_closed(),
+            _ => false,
         };
+        if is_over {
+            self.phase = Phase::Ended;
+            return None;
+        }
+        let error = Error::codec(error);
         if let Some(code) = error.close_code() {
             self.start_close(CloseFrame::new(code, ""));
             // If it cannot be written now, it is when the session ends.
@@ -305,6 +311,12 @@ impl Codec {
         }
         self.phase = Phase::Ended;
         Some(Err(error))
+    }
+
+    /// Whether the peer's close frame has come.
+    fn has_closed(&self) -> bool {
+        let context = self.context.as_deref();
+        context.is_some_and(|context| !context.can_read())
     }
 
     /// Drops the codec and the buffers, if they are large and there is nothing in them.

@@ -27,6 +27,9 @@ struct Told {
     reads: VecDeque<Vec<u8>>,
     has_waited: bool,
     is_ended: bool,
+    /// How reading ends, if not in order.
+    error: Option<ErrorKind>,
+    is_broken: bool,
     /// How often a write is to wait.
     waits: usize,
     written: Vec<u8>,
@@ -74,6 +77,8 @@ impl AsyncRead for Io {
                 told.reads.pop_front();
                 told.has_waited = false;
             }
+        } else if let Some(error) = told.error {
+            return Poll::Ready(Err(error.into()));
         }
         Poll::Ready(Ok(()))
     }
@@ -89,6 +94,9 @@ impl AsyncWrite for Io {
         if told.waits > 0 {
             told.waits -= 1;
             return Poll::Pending;
+        }
+        if told.is_broken {
+            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
         told.written.extend(buf);
         Poll::Ready(Ok(buf.len()))
@@ -368,6 +376,40 @@ fn the_answer_to_a_close_frame_is_flushed() {
         assert!(matches!(flushed, Poll::Ready(Ok(()))));
         assert_eq!(io.told().flushed, b"\x88\x00", "{has_to_wait}");
     }
+}
+
+/// Many servers end a connection over TLS without saying so.
+#[test]
+fn once_both_have_closed_it_does_not_matter_how_the_connection_ends() {
+    for (payload, ending) in [(&b""[..], "None"), (b"a", "Some(Protocol)")] {
+        let io = Io::default();
+        let close = OpCode::Control(Control::Close);
+        io.will_read(frame(Role::Client, close, true, payload));
+        io.told().is_ended = true;
+        io.told().error = Some(ErrorKind::UnexpectedEof);
+        let mut codec = io.codec(Role::Client);
+        codec.start_close(CloseFrame::new(1000, ""));
+        let ended = loop {
+            match next(&mut codec) {
+                Poll::Ready(None) => break None,
+                Poll::Ready(Some(Err(error))) => break Some(error.kind()),
+                _ => {}
+            }
+        };
+        assert_eq!(format!("{ended:?}"), ending);
+    }
+}
+
+#[test]
+fn there_is_one_error_and_not_another() {
+    let io = Io::default();
+    io.will_read(*b"\x83\x80mask");
+    io.told().waits = 2;
+    io.told().is_broken = true;
+    let mut codec = io.codec(Role::Server);
+    assert!(next(&mut codec).is_pending());
+    assert!(matches!(next(&mut codec), Poll::Ready(Some(Err(_)))));
+    assert!(matches!(next(&mut codec), Poll::Ready(None)));
 }
 
 #[test]
