@@ -182,7 +182,7 @@ impl<F> WebSocketUpgrade<F> {
     }
 
     /// How many bytes a frame may have. Defaults to 1 MiB. A longer one ends the session with 1009, before it
-    /// is read.
+    /// is read: room is made for a whole frame when its header is there, so let it not be more than there is.
     #[must_use]
     pub fn max_frame_size(mut self, bytes: usize) -> Self {
         self.options.limits.frame = bytes;

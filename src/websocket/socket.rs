@@ -149,6 +149,9 @@ impl WebSocket {
 
     /// Closes: sends a close frame, and waits until the peer has answered. What it still sends is dropped.
     ///
+    /// A client waits until the server has ended the connection as well. A peer may let either wait for ever: a
+    /// `timeout` does no harm.
+    ///
     /// # Errors
     ///
     /// What breaks in the meantime. If a close frame went one way or the other already, this one is not sent.
