@@ -5,9 +5,9 @@
 //! then one of 64 KiB.
 //!
 //! ```text
-//! cargo bench --all-features --bench websocket
-//! cargo bench --all-features --bench websocket -- [--idle 5000] [--rounds 21] [--sessions 64] [--messages 8000] [--large 2000]
-//! cargo bench --all-features --bench websocket -- --instructions [--messages 5000]
+//! cargo bench --features websocket --bench websocket
+//! cargo bench --features websocket --bench websocket -- [--idle 5000] [--rounds 21] [--sessions 64] [--messages 8000] [--large 2000]
+//! cargo bench --features websocket --bench websocket -- --instructions [--messages 5000]
 //! ```
 //!
 //! What rates and instructions are worth is in `handshake`. The server with hyper alone reads and writes a long
