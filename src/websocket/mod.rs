@@ -1,5 +1,67 @@
 //! WebSocket (RFC 6455), over HTTP/1.1 and HTTP/2 (RFC 8441).
 //!
+//! [`websocket`] makes a handler of a closure, which is registered as any other. The opening handshake is checked before
+//! anything is answered, and what is wrong with it is refused with words: see [`WebSocketUpgrade`].
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use std::time::Duration;
+//! use tower_upgrade::{
+//!     Session, UpgradeLayer,
+//!     websocket::{Message, WebSocket, websocket},
+//! };
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let chat = websocket(|mut socket: WebSocket, session: Session| async move {
+//!     let user = session.extensions().get::<String>().cloned(); // as a layer around left it
+//!     drop(session);
+//!     while let Some(message) = socket.recv().await {
+//!         match message? {
+//!             Message::Text(text) => socket.send(format!("{user:?} says {text}")).await?,
+//!             Message::Binary(_) => return Err("text, please".into()),
+//!             _ => {} // pings and the close frame are answered already
+//!         }
+//!     }
+//!     Ok(())
+//! })
+//! .subprotocols(["chat.v2", "chat.v1"])
+//! .origins(["https://example.com"])
+//! .max_message_size(64 * 1024)
+//! .keep_alive(Duration::from_secs(30));
+//!
+//! let app = Router::new()
+//!     .route("/", get(|| async { "index" }))
+//!     .layer(UpgradeLayer::new().protocol("websocket", chat));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! axum::serve(listener, app).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Over HTTP/2 a browser speaks WebSocket if the server has enabled extended CONNECT, which `axum::serve` does with axum's
+//! feature `http2`. [Behind a router](crate::UpgradeLayer#behind-a-router) says what that means for routes. Chromium does
+//! so where it has a connection of HTTP/2 to the server already, and else opens one of HTTP/1.1.
+//!
+//! # The end
+//!
+//! | the session ends because | the peer gets | the [reason](crate::CloseReason) is |
+//! |---|---|---|
+//! | the peer closed | its own close frame | finished |
+//! | the handler ended well, or dropped the socket | 1000 | finished |
+//! | the handler ended with an error | 1011 | failed |
+//! | the session is to [stop](crate::Session::stop), at a drain for example | 1001 | drained |
+//! | the peer broke the protocol | 1002, 1007 or 1009 | failed, if the handler says so |
+//! | the peer did not answer a ping | nothing | idle, if the handler says so |
+//!
+//! A handler says so by ending with the error, as `?` does. The peer has
+//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer a close frame.
+//!
+//! # Secrets
+//!
+//! Some clients send a token as a subprotocol, for lack of another header that a browser lets them set. What is offered is
+//! never logged here, and is marked as sensitive in the request.
+//!
 //! # Why these frames
 //!
 //! Frames are read by tungstenite's codec, without its IO: when there is nothing more to read, it can be dropped with
@@ -21,15 +83,87 @@
 //! one of 64 KiB; `rate` is echoes of 16 bytes in 64 sessions, against those of hyper alone, which copies bytes. All were
 //! measured on one machine, with the same few lines around each; the README has what the handler costs as it is.
 //!
-//! `permessage-deflate` (RFC 7692) is not spoken: of these only yawc does. A handler that wants it has the frames of
-//! another library with [`Handshake::accept_raw`].
+//! # Other frames
+//!
+//! The handshake does not need the frames: [`Handshake::accept_raw`] hands out the bytes. permessage-deflate (RFC 7692) is
+//! not spoken, and no extension is accepted; of those above only yawc speaks it. What the session is told to do, and its close frames, are then the handler's own to mind.
+//!
+//! ```
+//! use fastwebsockets::{FragmentCollector, OpCode};
+//! use futures_util::{SinkExt as _, StreamExt as _};
+//! use tokio_tungstenite::{WebSocketStream, tungstenite};
+//! use tower_upgrade::{
+//!     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeRequest,
+//!     websocket::WebSocketUpgrade,
+//! };
+//!
+//! struct OtherFrames {
+//!     upgrade: WebSocketUpgrade,
+//! }
+//!
+//! impl ProtocolHandler for OtherFrames {
+//!     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+//!         let handshake = self.upgrade.check(request)?;
+//!         Ok(handshake.accept_raw(with_tokio_tungstenite)) // or one of the others
+//!     }
+//! }
+//!
+//! async fn with_tokio_tungstenite(session: Session) -> Result<(), BoxError> {
+//!     let role = tungstenite::protocol::Role::Server;
+//!     let mut socket = WebSocketStream::from_raw_socket(session.into_io(), role, None).await;
+//!     while let Some(message) = socket.next().await {
+//!         let message = message?;
+//!         if message.is_text() || message.is_binary() {
+//!             socket.send(message).await?;
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//!
+//! async fn with_tokio_websockets(session: Session) -> Result<(), BoxError> {
+//!     let mut socket = tokio_websockets::ServerBuilder::new().serve(session.into_io());
+//!     while let Some(message) = socket.next().await {
+//!         let message = message?;
+//!         if message.is_text() || message.is_binary() {
+//!             socket.send(message).await?;
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//!
+//! async fn with_fastwebsockets(session: Session) -> Result<(), BoxError> {
+//!     let role = fastwebsockets::Role::Server;
+//!     let socket = fastwebsockets::WebSocket::after_handshake(session.into_io(), role);
+//!     let mut socket = FragmentCollector::new(socket);
+//!     loop {
+//!         let frame = socket.read_frame().await?;
+//!         match frame.opcode {
+//!             OpCode::Close => return Ok(()),
+//!             OpCode::Text | OpCode::Binary => socket.write_frame(frame).await?,
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//!
+//! async fn with_yawc(session: Session) -> Result<(), BoxError> {
+//!     let options = yawc::Options::default().with_utf8().without_compression();
+//!     let role = yawc::Role::Server;
+//!     let mut socket = yawc::WebSocket::from_stream(session.into_io(), role, options)?;
+//!     while let Some(frame) = socket.next().await {
+//!         if matches!(frame.opcode(), yawc::OpCode::Text | yawc::OpCode::Binary) {
+//!             socket.send(frame).await?;
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
 #[cfg(feature = "client")]
 mod client;
 mod codec;
 mod error;
 mod frames;
-mod handshake;
+pub(crate) mod handshake;
 mod keep_alive;
 mod message;
 mod origin;

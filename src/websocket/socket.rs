@@ -109,9 +109,10 @@ impl WebSocket {
     ///
     /// If the future is dropped nothing heeds the order any more but what awaits [`Session::stop`](crate::Session::stop).
     pub fn take_stop(&mut self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
-        self.stop
-            .take()
-            .unwrap_or_else(|| Box::pin(std::future::pending()))
+        match self.stop.take() {
+            Some(stop) => stop.ordered,
+            None => Box::pin(std::future::pending()),
+        }
     }
 
     /// Receives the next message. `None`: the WebSocket is closed, in order.

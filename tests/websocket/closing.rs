@@ -135,6 +135,58 @@ async fn an_order_to_stop_is_heeded_though_there_is_more_to_receive() {
 }
 
 #[tokio::test]
+async fn a_handler_that_takes_the_order_to_stop_closes_as_it_likes() {
+    let mut opened = open(handler(|mut socket: WebSocket| async move {
+        let mut stop = socket.take_stop();
+        loop {
+            tokio::select! {
+                // Where it would be heeded first.
+                biased;
+                message = socket.recv() => match message.transpose()? {
+                    Some(message) => socket.send(message).await?,
+                    None => return Ok(()),
+                },
+                () = &mut stop => {
+                    socket.send("goodbye").await?;
+                    return Ok(socket.close(CloseFrame::new(4000, "moved")).await?);
+                }
+            }
+        }
+    }))
+    .await;
+    opened.send(Frame::new(TEXT, "hello")).await;
+    opened.expect(Frame::new(TEXT, "hello")).await;
+    let drain = opened.sessions.clone();
+    let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
+    opened.expect(Frame::new(TEXT, "goodbye")).await;
+    opened.expect(Frame::close(4000, "moved")).await;
+    opened.send(Frame::close(4000, "moved")).await;
+    assert_eq!(opened.ended().await, "drained");
+    soon(drain).await.expect("no panic");
+}
+
+#[tokio::test]
+async fn the_order_to_stop_is_taken_once() {
+    let mut opened = open(handler(|mut socket: WebSocket| async move {
+        let stop = socket.take_stop();
+        let never = socket.take_stop();
+        tokio::select! {
+            () = stop => {}
+            () = never => return Err("it was taken twice".into()),
+        }
+        // Who takes it and then only ends says the same as without.
+        Ok(())
+    }))
+    .await;
+    let drain = opened.sessions.clone();
+    let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
+    opened.expect(Frame::close(1001, "")).await;
+    opened.send(Frame::close(1001, "")).await;
+    assert_eq!(opened.ended().await, "drained");
+    soon(drain).await.expect("no panic");
+}
+
+#[tokio::test]
 async fn one_who_only_sends_is_stopped_as_well() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         loop {
