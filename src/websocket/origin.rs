@@ -83,15 +83,16 @@ impl Origin {
         if rest.contains(['/', '?', '#', '@']) {
             return None;
         }
-        let scheme: Scheme = scheme.parse().ok()?;
+        // In lower case, as the parser knows the ones that have a default port.
+        let scheme: Scheme = scheme.to_ascii_lowercase().parse().ok()?;
         let authority: Authority = rest.parse().ok()?;
         let port = match authority.as_str().strip_prefix(authority.host())? {
             "" => default_port(&scheme),
-            port => Some(port.strip_prefix(':')?.parse().ok()?),
+            port => Some(parse_port(port.strip_prefix(':')?)?),
         };
         Some(Self {
             host: Host::parse(authority.host())?,
-            scheme: scheme.as_str().to_ascii_lowercase(),
+            scheme: scheme.as_str().to_owned(),
             port,
         })
     }
@@ -104,9 +105,13 @@ impl Origin {
     /// Whether it is at this host and port. Where the port is left out it is the default of the scheme,
     /// which can only be the origin's.
     fn is_at(&self, authority: &Authority) -> bool {
-        let port = match authority.port() {
-            Some(port) => Some(port.as_u16()),
-            None => self.scheme.parse().ok().as_ref().and_then(default_port),
+        let rest = authority.as_str().strip_prefix(authority.host());
+        let port = match rest.and_then(|rest| rest.strip_prefix(':')) {
+            None | Some("") => self.scheme.parse().ok().as_ref().and_then(default_port),
+            Some(port) => match parse_port(port) {
+                None => return false,
+                port => port,
+            },
         };
         port == self.port && Host::parse(authority.host()).as_ref() == Some(&self.host)
     }
@@ -123,6 +128,12 @@ impl Host {
             None => Some(Self::Name(text.to_ascii_lowercase())),
         }
     }
+}
+
+/// A port, of digits only: the parser of numbers takes a sign too.
+fn parse_port(text: &str) -> Option<u16> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_digits)
 }
 
 fn default_port(scheme: &Scheme) -> Option<u16> {
@@ -154,6 +165,9 @@ mod tests {
             ("http://test:80", "test"),
             ("http://test", "test:80"),
             ("http://test:8080", "test:8080"),
+            ("HTTPS://test", "test"),
+            ("http://test", "test:"),
+            ("http://test.", "TEST."),
             ("http://[::1]:8080", "[0:0::1]:8080"),
         ] {
             assert_eq!(
@@ -173,6 +187,10 @@ mod tests {
             ("https://test:80", "test"),
             ("http://[::1]", "[::2]"),
             ("chrome-extension://test", "test:1"),
+            ("http://test.", "test"),
+            ("http://test", "test."),
+            ("http://test", "test:99999"),
+            ("http://test", "[::1]"),
         ] {
             let refused = check(&Policy::SameOrigin, origin, "/", host);
             assert_eq!(refused, Err(Refused::CrossOrigin), "{origin} {host}");
@@ -205,6 +223,12 @@ mod tests {
             "http://test:",
             "http://test:x",
             "http://test:99999",
+            "http://test:+80",
+            "http://test@evil",
+            "http://[::1]evil",
+            "http://[::1]:",
+            "http://[test]",
+            "http://[]",
             "http://a http://b",
             "http://[::1",
             "ht tp://test",
@@ -232,13 +256,18 @@ mod tests {
 
     #[test]
     fn a_list_is_all_there_is() {
-        let origins = ["https://Example.com", "chrome-extension://abc"];
+        let origins = [
+            "https://Example.com",
+            "HTTPS://UPPER.example",
+            "chrome-extension://abc",
+        ];
         let origins = origins.iter().filter_map(|origin| Origin::parse(origin));
         let policy = Policy::List(origins.collect());
         assert_eq!(
             check(&policy, "https://example.com:443", "/", "test"),
             Ok(())
         );
+        assert_eq!(check(&policy, "https://upper.example", "/", "test"), Ok(()));
         assert_eq!(
             check(&policy, "chrome-extension://abc", "/", "test"),
             Ok(())
