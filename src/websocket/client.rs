@@ -74,7 +74,13 @@ impl WebSocketRequest {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        self.subprotocols = handshake::subprotocol_values(subprotocols).collect();
+        self.subprotocols = handshake::subprotocol_values(subprotocols)
+            .map(|mut subprotocol| {
+                // It may be a secret: it is not to be seen in a log.
+                subprotocol.set_sensitive(true);
+                subprotocol
+            })
+            .collect();
         self
     }
 

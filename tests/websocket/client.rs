@@ -157,3 +157,11 @@ async fn a_refusal_comes_back_whole() {
     let error = result.expect_err("a refusal");
     assert_eq!(error.response().expect("a response").status(), 403);
 }
+
+#[test]
+fn a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
+    let uri = "ws://test/".parse().expect("a URI");
+    let request = WebSocketRequest::new(uri).subprotocols(["chat", "bearer.0123456789"]);
+    let debug = format!("{request:?}");
+    assert!(!debug.contains("0123456789"), "{debug}");
+}
