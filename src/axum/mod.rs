@@ -44,7 +44,7 @@
 //! | `axum::extract::ws` | here |
 //! |---|---|
 //! | `WebSocketUpgrade` | [`WebSocketUpgrade`] |
-//! | `.protocols(..)` | [`protocols`](WebSocketUpgrade::protocols) |
+//! | `.protocols(..)`, the server's order decides | [`protocols`](WebSocketUpgrade::protocols), the client's order decides; [`prefer_own_protocols`](WebSocketUpgrade::prefer_own_protocols) |
 //! | `.requested_protocols()` | [`requested_protocols`](WebSocketUpgrade::requested_protocols) |
 //! | `.selected_protocol()` | [`selected_protocol`](WebSocketUpgrade::selected_protocol), and [`WebSocket::subprotocol`](crate::websocket::WebSocket::subprotocol) |
 //! | `.max_message_size(..)`, 64 MiB | [`max_message_size`](WebSocketUpgrade::max_message_size), 1 MiB |

@@ -41,6 +41,12 @@ impl WebSocketUpgrade {
         self
     }
 
+    /// Lets the server's order of the subprotocols decide, as axum's own extractor does, and not the client's.
+    pub fn prefer_own_protocols(mut self) -> Self {
+        self.handler = self.handler.prefer_own_subprotocols();
+        self
+    }
+
     /// The subprotocols that the client offers, in its order.
     pub fn requested_protocols(&self) -> impl Iterator<Item = &str> {
         handshake::subprotocols(self.request.headers())

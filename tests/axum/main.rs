@@ -366,6 +366,16 @@ async fn a_websocket_has_what_axums_has() {
     peer.send(Frame::new(TEXT, "0123456789a").masked()).await;
     assert_eq!(Frame::read(&mut peer).await, Frame::close(1009, ""));
 
+    let own = any(|upgrade: WebSocketUpgrade| async {
+        let upgrade = upgrade.protocols(["b", "a"]).prefer_own_protocols();
+        assert_eq!(upgrade.selected_protocol(), Some("b"));
+        upgrade.on_upgrade(speak)
+    });
+    let app = Router::new().route("/", own).layer(UpgradeLayer::new());
+    let by_server = Server::start(app).await;
+    let (head, _) = ask(&by_server, opening(&["Sec-WebSocket-Protocol: x, a, b"])).await;
+    assert_eq!(head.get("sec-websocket-protocol").as_deref(), Some("b"));
+
     let mut client = Client::connect(server.connect().await).await;
     let request = h2::extended_connect("websocket")
         .uri("http://test/")
