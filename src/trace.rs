@@ -101,6 +101,16 @@ pub(crate) fn on_close_panicked(panic: &str) {
     );
 }
 
+#[cfg(all(feature = "axum", feature = "websocket"))]
+pub(crate) fn on_failed_upgrade_panicked(panic: &str) {
+    ignore!(panic);
+    event!(
+        ERROR,
+        panic,
+        "the function that is called on a failed upgrade panicked"
+    );
+}
+
 /// The span that a session runs in. Without the feature it is nothing.
 #[derive(Clone)]
 pub(crate) struct SessionSpan {

@@ -34,7 +34,10 @@
 //!     .layer(UpgradeLayer::new());
 //! ```
 //!
-//! A route that serves both takes an `Option` of them: `None` is a request that asks for no upgrade.
+//! A route that serves both takes an `Option` of them: `None` is a request that asks for no upgrade, or, with
+//! [`WebSocketUpgrade`], whose `Upgrade` offers other protocols only. A layer that has protocols of its own refuses
+//! an extended CONNECT for others before any route sees it: see
+//! [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
 //!
 //! # From `axum::extract::ws`
 //!

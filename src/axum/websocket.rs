@@ -2,14 +2,18 @@
 
 use super::{UpgradeRequest, upgrade::kind};
 use crate::{
-    BoxError, Protocol, Rejection, Session,
+    BoxError, Protocol, Rejection, Session, UpgradeKind, negotiate, trace,
     websocket::{WebSocket, WebSocketUpgrade as Handler, handshake},
 };
 use axum_core::{
     extract::{FromRequest, OptionalFromRequest, Request},
     response::{IntoResponse, Response},
 };
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    time::Duration,
+};
 
 /// An opening handshake of WebSocket, for a route that decides on it.
 ///
@@ -103,7 +107,7 @@ impl WebSocketUpgrade {
     }
 
     /// What is called if the session never starts: the client has left, or a layer around has made something
-    /// else of the response.
+    /// else of the response. A refusal of [`on_upgrade`](Self::on_upgrade) is none of that.
     pub fn on_failed_upgrade<C>(mut self, callback: C) -> Self
     where
         C: FnOnce() + Send + 'static,
@@ -144,6 +148,12 @@ fn websocket() -> Protocol {
     "websocket".parse().expect("a token")
 }
 
+/// Whether an `Upgrade` offers WebSocket, among others.
+fn offers_websocket(request: &Request) -> bool {
+    let websocket = websocket();
+    negotiate::http1::offered(request.headers()).any(|member| websocket.takes(member))
+}
+
 /// Calls back if it is dropped before the session has started.
 struct Failing(Option<Box<dyn FnOnce() + Send>>);
 
@@ -156,7 +166,11 @@ impl Failing {
 impl Drop for Failing {
     fn drop(&mut self) {
         if let Some(callback) = self.0.take() {
-            callback();
+            // A user's function, and this may be dropped in a panic's unwinding, where another one aborts.
+            let called = panic::catch_unwind(AssertUnwindSafe(callback));
+            if let Err(panic) = called {
+                trace::on_failed_upgrade_panicked(&trace::panic_message(&*panic));
+            }
         }
     }
 }
@@ -185,6 +199,9 @@ impl<S: Send + Sync> OptionalFromRequest<S> for WebSocketUpgrade {
 
     async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Rejection> {
         match kind(&request) {
+            // An offer may be ignored (RFC 9110 §7.8), and some clients offer HTTP/2 with each first request. A
+            // CONNECT may not: any answer of success would switch.
+            Some(UpgradeKind::Upgrade) if !offers_websocket(&request) => Ok(None),
             Some(_) => <Self as FromRequest<S>>::from_request(request, state)
                 .await
                 .map(Some),

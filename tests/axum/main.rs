@@ -427,3 +427,140 @@ async fn a_drain_holds_for_them() {
     let (head, _) = ask(&server, opening(&[])).await;
     assert_eq!(head.status, 503);
 }
+
+#[tokio::test]
+async fn a_callback_that_panics_is_not_the_connections_end() {
+    async fn chat(upgrade: WebSocketUpgrade) -> Response {
+        upgrade
+            .on_failed_upgrade(|| panic!("what now?"))
+            .on_upgrade(speak)
+    }
+    async fn refuse(mut response: Response) -> Response {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        response
+    }
+    let app = Router::new()
+        .route("/", any(chat))
+        .layer(axum::middleware::map_response(refuse))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let (head, _) = ask(&server, opening(&[])).await;
+    assert_eq!(head.status, 403);
+}
+
+#[tokio::test]
+async fn a_route_that_serves_both_ignores_what_is_no_websocket() {
+    async fn both(upgrade: Option<WebSocketUpgrade>) -> Response {
+        match upgrade {
+            Some(upgrade) => upgrade.on_upgrade(speak),
+            None => "plain".into_response(),
+        }
+    }
+    let app = Router::new()
+        .route("/", any(both))
+        .layer(UpgradeLayer::new());
+    let server = Server::start_via(Via::Auto, app).await;
+    let mut peer = server.connect().await;
+    // Some clients offer HTTP/2 with each first request.
+    peer.send(offer("h2c", &["HTTP2-Settings: AAMAAABkAAQAAP__"]))
+        .await;
+    let (head, body) = peer.response().await;
+    assert_eq!((head.status, &*body), (200, "plain"));
+    peer.send(opening(&[])).await;
+    peer.head().await.assert_switched("websocket");
+    let (head, _) = ask(&server, offer("h2c, websocket", &[])).await;
+    assert_eq!(head.status, 426);
+    // A 200 would be a switch.
+    let mut client = Client::connect(server.connect().await).await;
+    let request = h2::extended_connect("chess").uri("http://test/").body(());
+    let answer = client.ask(request.expect("a request")).await;
+    assert_eq!(answer.head.status(), 501);
+}
+
+/// One at a time: a permit that is lost would refuse all that come later.
+#[tokio::test]
+async fn each_way_out_gives_the_permit_back() {
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    async fn panics(_upgrade: WebSocketUpgrade) -> Response {
+        panic!("the route panics")
+    }
+    async fn hangs(_upgrade: WebSocketUpgrade) -> Response {
+        std::future::pending().await
+    }
+    async fn drops_the_response(upgrade: WebSocketUpgrade) -> &'static str {
+        drop(upgrade.on_upgrade(speak));
+        "no"
+    }
+    async fn drops_the_accepted(upgrade: UpgradeRequest) -> &'static str {
+        drop(upgrade.accept("websocket", Accept::new(speak_echo)).await);
+        "no"
+    }
+    async fn rejects(upgrade: UpgradeRequest) -> Response {
+        upgrade
+            .reject(Rejection::new(StatusCode::GONE, "gone"))
+            .await
+    }
+    async fn connects(upgrade: UpgradeRequest) -> Response {
+        upgrade.connect(Accept::new(speak_echo)).await
+    }
+    async fn other(upgrade: UpgradeRequest) -> Response {
+        upgrade.accept("chess", Accept::new(speak_echo)).await
+    }
+    async fn chat(upgrade: WebSocketUpgrade) -> Response {
+        upgrade.on_upgrade(speak)
+    }
+    async fn replace(response: Response) -> Response {
+        (StatusCode::IM_A_TEAPOT, response.into_body()).into_response()
+    }
+    let sessions = Sessions::builder().max(1).build();
+    let timeout = TimeoutLayer::with_status_code(
+        StatusCode::GATEWAY_TIMEOUT,
+        // Over a socket: the clock cannot be paused.
+        Duration::from_millis(1),
+    );
+    let app = Router::new()
+        .route("/panics", any(panics).layer(CatchPanicLayer::new()))
+        .route("/late", any(hangs).layer(timeout))
+        .route("/hangs", any(hangs))
+        .route("/drops", any(drops_the_response))
+        .route("/drops-accepted", any(drops_the_accepted))
+        .route("/rejects", any(rejects))
+        .route("/connects", any(connects))
+        .route("/other", any(other))
+        .route("/chat", any(chat))
+        .route(
+            "/replaced",
+            any(chat).layer(axum::middleware::map_response(replace)),
+        )
+        .layer(UpgradeLayer::new().sessions(sessions.clone()));
+    let server = Server::start(app).await;
+    for (path, more, status) in [
+        ("panics", "X-None: x", 500),
+        ("late", "X-None: x", 504),
+        ("drops", "X-None: x", 200),
+        ("drops-accepted", "X-None: x", 200),
+        ("rejects", "X-None: x", 410),
+        ("connects", "X-None: x", 501),
+        ("other", "X-None: x", 426),
+        ("replaced", "X-None: x", 418),
+        ("chat", "Origin: http://evil", 403),
+        ("chat", "Sec-WebSocket-Protocol: a b", 400),
+        ("chat", "Sec-WebSocket-Version: 12", 426),
+        ("chat", "Content-Length: 70000", 413),
+    ] {
+        let request = opening(&[more]).replace("GET / ", &format!("GET /{path} "));
+        let (head, _peer) = ask(&server, request).await;
+        assert_eq!(head.status, status, "{path} {more}");
+        assert!(sessions.is_empty(), "{path} {more}");
+    }
+    // The client leaves.
+    let mut peer = server.connect().await;
+    peer.send(opening(&[]).replace("GET / ", "GET /hangs "))
+        .await;
+    until(|| sessions.len() == 1).await;
+    drop(peer);
+    until(|| sessions.is_empty()).await;
+    let (head, _peer) = ask(&server, opening(&[]).replace("GET / ", "GET /chat ")).await;
+    head.assert_switched("websocket");
+}
