@@ -231,6 +231,12 @@ impl State {
         self.task.wake();
     }
 
+    /// The handler is done: from here on a silence is not its session's.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn ignore_idleness(&self) {
+        self.is_taken.store(true, Ordering::Relaxed);
+    }
+
     /// From here on what is left of the IO in other hands fails, and whoever waits for it wakes.
     pub(crate) fn revoke(&self) {
         self.is_over.store(true, Ordering::Release);

@@ -204,6 +204,13 @@ impl Codec {
         Error::idle()
     }
 
+    /// Ends it: the peer had its time to close. It has closed, if its close frame has come.
+    pub(super) fn give_up<T>(&mut self) -> Option<Result<T, Error>> {
+        let has_closed = self.has_closed();
+        self.phase = Phase::Ended;
+        (!has_closed).then(|| Err(Error::unanswered()))
+    }
+
     /// Queues a message.
     pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {
         if self.phase != Phase::Open {
@@ -237,11 +244,11 @@ impl Codec {
         context.close(&mut self.out, frame).map_err(Error::codec)
     }
 
-    /// Begins to close, unless that has begun.
-    pub(super) fn start_close(&mut self, frame: CloseFrame) {
-        if self.phase == Phase::Open {
-            // Nothing is wrong with it.
-            let _ = self.start_send(Message::Close(Some(frame)));
+    /// Begins to close, unless that has begun. It fails only where the reason is too long.
+    pub(super) fn start_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
+        match self.phase {
+            Phase::Open => self.send_close(Some(frame)),
+            Phase::Closing | Phase::Closed | Phase::Ended => Ok(()),
         }
     }
 
@@ -305,7 +312,7 @@ impl Codec {
         }
         let error = Error::codec(error);
         if let Some(code) = error.close_code() {
-            self.start_close(CloseFrame::new(code, ""));
+            let _ = self.start_close(CloseFrame::new(code, ""));
             // If it cannot be written now, it is when the session ends.
             let _ = self.poll_write_all(cx, |writers| &writers.receiver);
         }

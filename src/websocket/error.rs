@@ -14,6 +14,7 @@ pub struct Error {
 enum Repr {
     Codec(tungstenite::Error),
     Idle,
+    Unanswered,
 }
 
 /// What kind of an [`Error`] it is.
@@ -24,7 +25,7 @@ pub enum ErrorKind {
     Protocol,
     /// A message or a frame is longer than it may be. If it is one that was received, the peer was told so with 1009.
     TooLarge,
-    /// The connection broke, or ended without a close frame.
+    /// The connection broke, or ended without a close frame, or the peer did not answer one in time.
     Io,
     /// Nothing can be sent any more: the WebSocket is closed, or about to be.
     Closed,
@@ -47,12 +48,30 @@ impl Error {
         Self { repr: Repr::Idle }
     }
 
+    /// A close frame was not answered in time.
+    pub(super) fn unanswered() -> Self {
+        Self {
+            repr: Repr::Unanswered,
+        }
+    }
+
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.repr, Repr::Unanswered)
+    }
+
+    /// Whether it is the peer's doing, and not of those who speak here.
+    #[cfg(feature = "tracing")]
+    pub(super) fn is_peers(&self) -> bool {
+        self.kind() != ErrorKind::Closed
+    }
+
     /// What kind of an error it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         use tungstenite::error::ProtocolError::{ResetWithoutClosingHandshake, SendAfterClosing};
         match &self.repr {
             Repr::Idle => ErrorKind::Idle,
+            Repr::Unanswered => ErrorKind::Io,
             Repr::Codec(error) => match error {
                 tungstenite::Error::Io(_)
                 | tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => ErrorKind::Io,
@@ -81,6 +100,7 @@ impl fmt::Display for Error {
         match &self.repr {
             Repr::Codec(error) => error.fmt(f),
             Repr::Idle => f.write_str("the peer did not answer a ping"),
+            Repr::Unanswered => f.write_str("the peer did not answer the close frame"),
         }
     }
 }
@@ -89,7 +109,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.repr {
             Repr::Codec(error) => error.source(),
-            Repr::Idle => None,
+            Repr::Idle | Repr::Unanswered => None,
         }
     }
 }

@@ -48,8 +48,9 @@
 //! | the session ends because | the peer gets | the [reason](crate::CloseReason) is |
 //! |---|---|---|
 //! | the peer closed | its own close frame | finished |
-//! | the handler ended well, or dropped the socket | 1000 | finished |
+//! | the handler ended well | 1000 | finished |
 //! | the handler ended with an error | 1011 | failed |
+//! | the handler panicked | nothing | panicked |
 //! | the session is to [stop](crate::Session::stop), at a drain for example | 1001 | drained |
 //! | the peer broke the protocol | 1002, 1007 or 1009 | failed, if the handler says so |
 //! | the peer did not answer a ping | nothing | idle, if the handler says so |
@@ -179,6 +180,12 @@ pub use self::{
     server::{Handshake, WebSocketUpgrade, websocket},
     socket::WebSocket,
 };
+
+/// Whether a handler has ended because of what its peer did, and not of what it did itself.
+#[cfg(feature = "tracing")]
+pub(crate) fn is_peers(error: &crate::BoxError) -> bool {
+    error.downcast_ref().is_some_and(Error::is_peers)
+}
 
 /// Whether a handler has ended because its peer did not answer a ping.
 pub(crate) fn is_idle(error: &crate::BoxError) -> bool {

@@ -142,8 +142,9 @@ impl<F> WebSocketUpgrade<F> {
     }
 
     /// The pages that may open a WebSocket, by their origins, such as `https://example.com`: these, and no
-    /// others. By default it is those whose host and port are the request's own; a request without
-    /// `Origin` does not come from a page, and passes.
+    /// others. By default it is those whose host and port are the request's own, and the scheme where the
+    /// request has one, as over HTTP/2; a request without `Origin` does not come from a page, and passes. Name
+    /// them behind a proxy that changes `Host` or the scheme.
     ///
     /// A browser sends a user's cookies along from any page (RFC 6455 §10.2).
     ///
@@ -358,8 +359,7 @@ where
 {
     let io = session.take_io();
     let state = Arc::clone(session.state());
-    let limit = session.shutdown_timeout();
-    let home = Arc::new(Home::default());
+    let home = Arc::new(Home::new(session.shutdown_timeout()));
     let socket = WebSocket::new(
         io,
         Role::Server,
@@ -374,9 +374,11 @@ where
         Ok(()) => 1000,
         Err(_) => 1011,
     };
-    home.close(code, limit).await;
+    // Bounded in time already. As a silence it would take the handler's own reason away.
+    state.ignore_idleness();
+    home.close(code).await;
     match ended {
-        // It was told to stop, and could not send any more.
+        // It was told to stop, and could not send any more, or was not answered.
         Err(error) if state.is_stopping() && is_closed(&error) => Ok(()),
         ended => ended,
     }
@@ -385,7 +387,7 @@ where
 fn is_closed(error: &BoxError) -> bool {
     error
         .downcast_ref::<Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::Closed)
+        .is_some_and(|error| error.kind() == ErrorKind::Closed || error.is_unanswered())
 }
 
 impl<F, Fut> ProtocolHandler for WebSocketUpgrade<F>

@@ -11,11 +11,12 @@ use http::HeaderValue;
 use std::{
     fmt,
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
+use tokio::time::{Sleep, sleep};
 use tungstenite::protocol::Role;
 
 /// A WebSocket (RFC 6455): messages over a connection that has left HTTP.
@@ -25,8 +26,10 @@ use tungstenite::protocol::Role;
 ///
 /// It is a [`Stream`] and a [`Sink`] of messages too, and can be split into both.
 ///
-/// On the server, when it is dropped, or its handler ends, without a close frame, one is sent: 1000 if
-/// the handler ended well, 1011 if it ended with an error.
+/// On the server, when its handler ends without a close frame, one is sent: 1000 if the handler ended well,
+/// 1011 if it ended with an error. One that is dropped before waits for that; to close at once there is
+/// [`close`](Self::close). Halves of it that are still in other tasks then are of no use any more, and no
+/// close frame is sent.
 pub struct WebSocket {
     /// `None` once it is being dropped.
     codec: Option<Box<Codec>>,
@@ -35,6 +38,8 @@ pub struct WebSocket {
     /// Until the session is to stop.
     stop: Option<Stop>,
     home: Option<Arc<Home>>,
+    /// How long an answer to a close frame is waited for, once there was one.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 struct Stop {
@@ -42,9 +47,15 @@ struct Stop {
     ordered: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
 }
 
+/// How long a server may take to answer a close frame, and to end the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Where a WebSocket goes when it is dropped, to be closed in order.
-#[derive(Default)]
-pub(super) struct Home(Mutex<Option<Box<Codec>>>);
+pub(super) struct Home {
+    codec: Mutex<Option<Box<Codec>>>,
+    /// How long the peer may take to answer a close frame.
+    limit: Duration,
+}
 
 impl WebSocket {
     pub(super) fn new(
@@ -60,6 +71,7 @@ impl WebSocket {
             keep_alive: keep_alive.map(|interval| Box::new(KeepAlive::new(interval))),
             stop: None,
             home: None,
+            closing: None,
         }
     }
 
@@ -124,7 +136,9 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// What the peer did wrong, or what broke. After an error nothing more is received.
+    /// What the peer did wrong, or what broke. After an error nothing more is received. On the server it is an
+    /// error as well if the peer takes longer than
+    /// [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer a close frame.
     ///
     /// # Cancel safety
     ///
@@ -137,31 +151,33 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// Of kind [`Closed`](super::ErrorKind::Closed) if a close frame went one way or the other.
+    /// Of kind [`Closed`](super::ErrorKind::Closed) if a close frame went one way or the other, of kind
+    /// [`TooLarge`](super::ErrorKind::TooLarge) if it is a control frame that is too long: then the next
+    /// message can still be sent.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped the message may or may not be sent, as a whole, with the next one.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
         poll_fn(|cx| self.codec()?.poll_ready(cx)).await?;
-        self.codec()?.start_send(message.into())?;
+        self.queue(message.into())?;
         poll_fn(|cx| self.codec()?.poll_flush(cx)).await
     }
 
     /// Closes: sends a close frame, and waits until the peer has answered. What it still sends is dropped.
     ///
-    /// A client waits until the server has ended the connection as well. A peer may let either wait for ever: a
-    /// `timeout` does no harm.
+    /// A client has [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer, a server 10 seconds, in
+    /// which it ends the connection as well.
     ///
     /// # Errors
     ///
-    /// What breaks in the meantime. If a close frame went one way or the other already, this one is not sent.
+    /// What breaks in the meantime, and a reason that is too long. If a close frame went one way or the other already, this one is not sent.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, so is the WebSocket.
     pub async fn close(mut self, frame: CloseFrame) -> Result<(), Error> {
-        self.codec()?.start_close(frame);
+        self.begin_close(frame)?;
         while let Some(message) = self.recv().await {
             message?;
         }
@@ -172,18 +188,63 @@ impl WebSocket {
         self.codec.as_deref_mut().ok_or_else(Error::closed)
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
-        let Some(codec) = &mut self.codec else {
-            return Poll::Ready(None);
+    fn queue(&mut self, message: Message) -> Result<(), Error> {
+        let is_close = matches!(message, Message::Close(_));
+        self.codec()?.start_send(message)?;
+        if is_close {
+            self.await_answer();
+        }
+        Ok(())
+    }
+
+    fn begin_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
+        self.codec()?.start_close(frame)?;
+        self.await_answer();
+        Ok(())
+    }
+
+    /// From here on there is an end to it, whether the peer answers or not.
+    fn await_answer(&mut self) {
+        let limit = match &self.home {
+            Some(home) => home.limit,
+            None => CLOSE_TIMEOUT,
         };
+        if self.closing.is_none() && limit != Duration::MAX {
+            self.closing = Some(Box::pin(sleep(limit)));
+        }
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         loop {
             // Before there is nothing to receive: there may always be something.
             if self.stop.as_ref().is_some_and(Stop::is_ordered) {
                 self.stop = None;
-                codec.start_close(CloseFrame::new(1001, ""));
+                // Nothing is wrong with the frame.
+                let _ = self.begin_close(CloseFrame::new(1001, ""));
             }
-            if let Poll::Ready(message) = codec.poll_next(cx) {
-                return Poll::Ready(message);
+            let Some(codec) = &mut self.codec else {
+                return Poll::Ready(None);
+            };
+            let next = codec.poll_next(cx);
+            match &next {
+                Poll::Ready(None | Some(Err(_))) => return next,
+                Poll::Ready(Some(Ok(Message::Close(_)))) => {
+                    // The answer may have to wait for the peer to read.
+                    self.await_answer();
+                    return next;
+                }
+                Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            }
+            if let Some(timer) = &mut self.closing {
+                // Not bound by the budget of the task, which a peer that never stops sending spends.
+                let timer = tokio::task::unconstrained(timer.as_mut());
+                if pin!(timer).poll(cx).is_ready() {
+                    self.closing = None;
+                    return Poll::Ready(codec.give_up());
+                }
+            }
+            if next.is_ready() {
+                return next;
             }
             if let Some(stop) = &mut self.stop {
                 if stop.ordered.as_mut().poll(cx).is_ready() {
@@ -208,22 +269,28 @@ impl Stop {
 }
 
 impl Home {
+    pub(super) fn new(limit: Duration) -> Self {
+        let codec = Mutex::default();
+        Self { codec, limit }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Box<Codec>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.codec.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes the WebSocket that has come home, if it has, and waits for the peer's answer.
-    pub(super) async fn close(&self, code: u16, limit: Duration) {
+    pub(super) async fn close(&self, code: u16) {
         let Some(mut codec) = self.lock().take() else {
             return;
         };
-        codec.start_close(CloseFrame::new(code, ""));
+        // Nothing is wrong with the frame.
+        let _ = codec.start_close(CloseFrame::new(code, ""));
         let answer = poll_fn(|cx| {
             while let Some(Ok(_)) = ready!(codec.poll_next(cx)) {}
             // What was said on an error may not be written yet.
             codec.poll_flush(cx)
         });
-        within(limit, answer).await;
+        within(self.limit, answer).await;
     }
 }
 
@@ -254,7 +321,7 @@ impl Sink<Message> for WebSocket {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.codec()?.start_send(message)
+        self.queue(message)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -263,9 +330,8 @@ impl Sink<Message> for WebSocket {
 
     /// Sends a close frame. Receive until there is nothing more to wait for the peer's.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let codec = self.codec()?;
-        codec.start_close(CloseFrame::new(1000, ""));
-        codec.poll_flush(cx)
+        self.begin_close(CloseFrame::new(1000, ""))?;
+        self.codec()?.poll_flush(cx)
     }
 }
 

@@ -291,3 +291,109 @@ async fn the_session_beside_the_socket_has_all_but_the_io() {
     opened.send(Frame::new(PING, "")).await;
     opened.expect(Frame::new(10, "")).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_answer_an_order_to_stop_is_not_waited_for() {
+    let layer = UpgradeLayer::new().shutdown_timeout(Duration::from_secs(3));
+    let mut opened = open_with(layer, handler(echo)).await;
+    let start = Instant::now();
+    let drain = opened.sessions.clone();
+    let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(3600)).await });
+    opened.expect(Frame::close(1001, "")).await;
+    assert_eq!(opened.ended().await, "drained");
+    assert_eq!(start.elapsed(), Duration::from_secs(3));
+    let report = drain.await.expect("no panic");
+    assert_eq!((report.ended, report.aborted), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_closes_waits_for_the_answer_no_longer_than_that() {
+    let (note, mut noted) = notes();
+    let layer = UpgradeLayer::new().shutdown_timeout(Duration::from_secs(3));
+    let handler = handler(move |socket: WebSocket| {
+        let note = note.clone();
+        async move {
+            let closed = socket.close(CloseFrame::new(3000, "go away")).await;
+            note(format!("{:?}", closed.expect_err("no answer").kind()));
+            Ok(())
+        }
+    });
+    let mut opened = open_with(layer, handler).await;
+    let start = Instant::now();
+    opened.expect(Frame::close(3000, "go away")).await;
+    assert_eq!(opened.ended().await, "finished");
+    assert_eq!(start.elapsed(), Duration::from_secs(3));
+    assert_eq!(noted.recv().await.as_deref(), Some("Io"));
+}
+
+#[tokio::test]
+async fn an_order_to_stop_is_heeded_while_the_peer_never_stops_sending() {
+    let mut opened = open(handler(|mut socket: WebSocket| async move {
+        while let Some(message) = socket.recv().await {
+            message?;
+            // It works, and the peer sends more in the meantime.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }))
+    .await;
+    let (mut reader, mut writer) = tokio::io::split(&mut opened.peer.io);
+    let flood = Frame::new(TEXT, "hello").masked().repeat(1000);
+    let flooding = async {
+        while tokio::io::AsyncWriteExt::write_all(&mut writer, &flood)
+            .await
+            .is_ok()
+        {}
+    };
+    let sessions = opened.sessions.clone();
+    let stopping = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let drain = tokio::spawn(sessions.drain(Duration::from_secs(60)));
+        let mut frame = [0; 4];
+        tokio::io::AsyncReadExt::read_exact(&mut reader, &mut frame)
+            .await
+            .expect("a close frame");
+        drain.abort();
+        frame
+    };
+    let frame = tokio::select! {
+        () = flooding => panic!("it ended"),
+        frame = soon(stopping) => frame,
+    };
+    assert_eq!(frame.to_vec(), Frame::close(1001, "").unmasked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_handler_is_not_lost_while_the_peer_is_waited_for() {
+    let layer = UpgradeLayer::new()
+        .idle_timeout(Duration::from_secs(1))
+        .shutdown_timeout(Duration::from_secs(3));
+    let mut opened = open_with(layer, handler(|_socket| async { Err("no luck".into()) })).await;
+    opened.expect(Frame::close(1011, "")).await;
+    assert_eq!(opened.ended().await, "failed: no luck");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_says_nothing() {
+    let opened = open(handler(|_socket| async { panic!("oh no") })).await;
+    assert!(opened.ended().await.contains("panicked"));
+}
+
+#[tokio::test]
+async fn a_control_frame_that_is_too_long_is_not_sent() {
+    let (note, mut noted) = notes();
+    let mut opened = open(handler(move |mut socket: WebSocket| {
+        let note = note.clone();
+        async move {
+            let sent = socket.send(Message::Ping(vec![0; 126].into())).await;
+            note(format!("{}", sent.is_err()));
+            socket.send("still here").await?;
+            Ok(())
+        }
+    }))
+    .await;
+    assert_eq!(noted.recv().await.as_deref(), Some("true"));
+    opened.expect(Frame::new(TEXT, "still here")).await;
+}
