@@ -164,7 +164,7 @@ pub(crate) fn switched() {
     event!(DEBUG, "session started");
 }
 
-/// The span has the numbers. A connection that breaks is the peer's doing; any other error is the
+/// The span has the numbers. A connection that breaks, or what comes over it, is the peer's doing; any other error is the
 /// handler's.
 pub(crate) fn closed(closed: &Closed) {
     ignore!(closed);
@@ -177,7 +177,7 @@ pub(crate) fn closed(closed: &Closed) {
     #[cfg(feature = "tracing")]
     match &closed.reason {
         CloseReason::NeverSwitched(error) => event!(DEBUG, %error, "session never started"),
-        CloseReason::Failed(error) if error.is::<std::io::Error>() => {
+        CloseReason::Failed(error) if is_peers(error) => {
             event!(DEBUG, %error, "session failed")
         }
         CloseReason::Failed(error) => event!(WARN, %error, "session failed"),
@@ -185,6 +185,16 @@ pub(crate) fn closed(closed: &Closed) {
         CloseReason::Aborted => event!(WARN, "session aborted"),
         _ => event!(DEBUG, "session finished"),
     }
+}
+
+/// Whether an error is of a peer that left, or broke the protocol.
+#[cfg(feature = "tracing")]
+fn is_peers(error: &crate::BoxError) -> bool {
+    #[cfg(feature = "websocket")]
+    if crate::websocket::is_peers(error) {
+        return true;
+    }
+    error.is::<std::io::Error>()
 }
 
 /// What a panic said.

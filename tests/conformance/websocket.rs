@@ -308,3 +308,18 @@ async fn w6_no_extension_is_accepted() {
         text(&frame.payload)
     );
 }
+
+#[tokio::test]
+async fn a_peer_that_leaves_or_breaks_the_protocol_is_no_warning() {
+    let (log, _guard) = Log::start();
+    let server = Server::start(layer!(echo())).await;
+    let request = opening("GET / HTTP/1.1", &[KEY, VERSION]);
+    for bytes in [vec![], Frame::new(TEXT, "not masked").unmasked()] {
+        let (_, mut peer) = ask(&server, &request).await;
+        peer.send(bytes).await;
+        peer.finish().await;
+        let _ = peer.rest().await;
+    }
+    crate::support::until(|| log.lines("session failed").len() == 2).await;
+    assert!(log.lines("WARN").is_empty(), "{:?}", log.lines("WARN"));
+}
