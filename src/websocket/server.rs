@@ -378,16 +378,17 @@ where
     state.ignore_idleness();
     home.close(code).await;
     match ended {
-        // It was told to stop, and could not send any more, or was not answered.
-        Err(error) if state.is_stopping() && is_closed(&error) => Ok(()),
+        Err(error) if is_in_order(&error, state.is_stopping()) => Ok(()),
         ended => ended,
     }
 }
 
-fn is_closed(error: &BoxError) -> bool {
-    error
-        .downcast_ref::<Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::Closed || error.is_unanswered())
+/// Whether a handler that has ended with this is not to be blamed: a close frame had gone one way or the
+/// other when it wanted to send, or nobody answered the one of its order to stop.
+fn is_in_order(error: &BoxError, is_stopping: bool) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| {
+        error.kind() == ErrorKind::Closed || is_stopping && error.is_unanswered()
+    })
 }
 
 impl<F, Fut> ProtocolHandler for WebSocketUpgrade<F>

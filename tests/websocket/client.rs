@@ -6,17 +6,18 @@ use crate::{
         Peer, Server, Via,
         clients::{Scripted, clients},
         plain, soon,
+        websocket::Frame,
     },
 };
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
-use std::collections::HashSet;
-use tokio::net::TcpStream;
+use std::{collections::HashSet, time::Duration};
+use tokio::{net::TcpStream, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
-    client::{Dial, Error, ErrorKind, Http2, UpgradeLayer},
+    client::{self, Dial, Error, ErrorKind, Http2, UpgradeLayer},
     websocket::{CloseFrame, Message, WebSocket, WebSocketRequest},
 };
 
@@ -164,4 +165,36 @@ fn a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
     let request = WebSocketRequest::new(uri).subprotocols(["chat", "bearer.0123456789"]);
     let debug = format!("{request:?}");
     assert!(!debug.contains("0123456789"), "{debug}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_a_close_frame_has_10_seconds() {
+    for answers in [false, true] {
+        let (io, peer) = tokio::io::duplex(1024);
+        let mut peer = Peer::new(peer);
+        let connection = client::Http1::handshake(io).await.expect("a connection");
+        let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
+        let answering = async {
+            let head = peer.request_head().await;
+            let key = head.split("sec-websocket-key: ").nth(1).expect("a key");
+            let key = key.split("\r\n").next().expect("a line");
+            let accept = derive_accept_key(key.as_bytes());
+            let switch = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+            let head = format!("{switch}sec-websocket-accept: {accept}\r\n\r\n");
+            peer.send(head).await;
+        };
+        let client = UpgradeLayer::new().layer(connection);
+        let (connected, ()) = tokio::join!(request.connect(client), answering);
+        let (socket, _) = connected.expect("a socket");
+        let start = Instant::now();
+        let closing = tokio::spawn(socket.close(CloseFrame::new(1000, "")));
+        assert_eq!(Frame::read(&mut peer).await, Frame::close(1000, ""));
+        if answers {
+            // But it does not end the connection.
+            peer.send(Frame::close(1000, "").unmasked()).await;
+        }
+        let closed = closing.await.expect("no panic");
+        assert_eq!(closed.is_ok(), answers);
+        assert_eq!(start.elapsed(), Duration::from_secs(10));
+    }
 }

@@ -397,3 +397,34 @@ async fn a_control_frame_that_is_too_long_is_not_sent() {
     assert_eq!(noted.recv().await.as_deref(), Some("true"));
     opened.expect(Frame::new(TEXT, "still here")).await;
 }
+
+#[tokio::test]
+async fn one_who_sends_when_the_peer_has_closed_has_not_failed() {
+    let mut opened = open(handler(|mut socket: WebSocket| async move {
+        loop {
+            // It does not look at what it receives.
+            socket.recv().await;
+            socket.send("news").await?;
+        }
+    }))
+    .await;
+    opened.send(Frame::new(TEXT, "hello")).await;
+    opened.expect(Frame::new(TEXT, "news")).await;
+    opened.send(Frame::close(1000, "")).await;
+    opened.expect(Frame::close(1000, "")).await;
+    assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn a_reason_that_is_too_long_is_not_waited_for() {
+    let mut opened = open(handler(|socket: WebSocket| async move {
+        let reason = "so ".repeat(50);
+        let closed = socket.close(CloseFrame::new(4000, reason)).await;
+        assert_eq!(closed.expect_err("too long").kind(), ErrorKind::TooLarge);
+        Ok(())
+    }))
+    .await;
+    opened.expect(Frame::close(1000, "")).await;
+    opened.send(Frame::close(1000, "")).await;
+    assert_eq!(opened.ended().await, "finished");
+}

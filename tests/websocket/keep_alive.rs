@@ -6,7 +6,6 @@ use crate::{
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use tower_upgrade::websocket::{CloseFrame, WebSocket};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -61,22 +60,4 @@ async fn by_default_it_may_be_silent() {
     sleep(Duration::from_secs(1_000_000)).await;
     opened.send(Frame::new(TEXT, "hello")).await;
     opened.expect(Frame::new(TEXT, "hello")).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_close_frame_that_is_not_answered_is_not_waited_for() {
-    let mut opened = open(
-        handler(|socket: WebSocket| async move {
-            Ok(socket.close(CloseFrame::new(4000, "enough")).await?)
-        })
-        .keep_alive(INTERVAL),
-    )
-    .await;
-    let start = Instant::now();
-    opened.expect(Frame::close(4000, "enough")).await;
-    assert_eq!(
-        crate::support::soon(opened.closed.recv()).await.as_deref(),
-        Some("idle")
-    );
-    assert_eq!(start.elapsed(), 2 * INTERVAL);
 }

@@ -388,7 +388,9 @@ fn once_both_have_closed_it_does_not_matter_how_the_connection_ends() {
         io.told().is_ended = true;
         io.told().error = Some(ErrorKind::UnexpectedEof);
         let mut codec = io.codec(Role::Client);
-        codec.start_close(CloseFrame::new(1000, ""));
+        codec
+            .start_close(CloseFrame::new(1000, ""))
+            .expect("an open one");
         let ended = loop {
             match next(&mut codec) {
                 Poll::Ready(None) => break None,
