@@ -170,3 +170,21 @@ fn http_uri(uri: Uri) -> Result<Uri, Error> {
         .get_or_insert_with(|| uri::PathAndQuery::from_static("/"));
     Uri::from_parts(parts).map_err(|_| Error::request("the URI is none of ws: or wss:"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ws_is_http_and_wss_is_https() {
+        for (uri, asked) in [
+            ("ws://test", "http://test/"),
+            ("wss://test:1/a?b", "https://test:1/a?b"),
+            ("http://test/", "http://test/"),
+            ("https://test/", "https://test/"),
+        ] {
+            let uri = http_uri(uri.parse().expect(uri)).expect(uri);
+            assert_eq!(uri, asked);
+        }
+    }
+}

@@ -169,6 +169,12 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "\"a b\" is no subprotocol")]
+    fn what_is_spoken_are_tokens_too() {
+        let _ = subprotocol_values(["a", "a b"]);
+    }
+
+    #[test]
     fn subprotocols_are_tokens() {
         let name = "sec-websocket-protocol";
         let offer = headers(&[(name, "chat.v2 , ,chat.v1"), (name, "Superchat")]);

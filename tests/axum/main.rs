@@ -564,3 +564,42 @@ async fn each_way_out_gives_the_permit_back() {
     let (head, _peer) = ask(&server, opening(&[]).replace("GET / ", "GET /chat ")).await;
     head.assert_switched("websocket");
 }
+
+#[tokio::test]
+async fn a_websocket_has_the_policies_of_its_route() {
+    async fn any_page(upgrade: WebSocketUpgrade) -> Response {
+        upgrade.any_origin().max_frame_size(10).on_upgrade(speak)
+    }
+    async fn pinged(upgrade: WebSocketUpgrade) -> Response {
+        upgrade
+            .keep_alive(Duration::from_millis(1))
+            .on_upgrade(speak)
+    }
+    let app = Router::new()
+        .route("/", any(any_page))
+        .route("/pinged", any(pinged))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let (head, mut peer) = ask(&server, opening(&["Origin: null"])).await;
+    head.assert_switched("websocket");
+    peer.send(Frame::new(TEXT, "0123456789a").masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::close(1009, ""));
+    let request = opening(&[]).replace("GET / ", "GET /pinged ");
+    let (_, mut peer) = ask(&server, request).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::new(9, ""));
+}
+
+#[tokio::test]
+async fn a_server_that_hands_nothing_over_is_told_from_a_missing_layer() {
+    use tower::ServiceExt as _;
+    let router = Router::new().route("/", any(echo));
+    for app in [router.clone(), router.layer(UpgradeLayer::new())] {
+        let request = axum::http::Request::get("/")
+            .header("connection", "upgrade")
+            .header("upgrade", "echo")
+            .body(axum::body::Body::empty())
+            .expect("a request");
+        let response = app.oneshot(request).await.expect("a response");
+        assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
+    }
+}

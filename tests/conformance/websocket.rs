@@ -323,3 +323,22 @@ async fn a_peer_that_leaves_or_breaks_the_protocol_is_no_warning() {
     crate::support::until(|| log.lines("session failed").len() == 2).await;
     assert!(log.lines("WARN").is_empty(), "{:?}", log.lines("WARN"));
 }
+
+#[tokio::test]
+async fn w3_the_switch_is_the_same_with_frames_of_others() {
+    struct Raw;
+    impl ProtocolHandler for Raw {
+        async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            let upgrade = WebSocketUpgrade::new().subprotocols(["chat"]);
+            let handshake = upgrade.check(request)?;
+            Ok(handshake.accept_raw(|_session| async { Ok(()) }))
+        }
+    }
+    let server = Server::start(layer!(Raw)).await;
+    let offer = "Sec-WebSocket-Protocol: chat";
+    let (head, _) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION, offer])).await;
+    head.assert_switched("websocket");
+    let accept = head.get("sec-websocket-accept");
+    assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(head.get("sec-websocket-protocol").as_deref(), Some("chat"));
+}

@@ -198,3 +198,25 @@ async fn a_server_that_does_not_answer_a_close_frame_has_10_seconds() {
         assert_eq!(start.elapsed(), Duration::from_secs(10));
     }
 }
+
+#[tokio::test]
+async fn what_a_server_may_send_is_bounded() {
+    let handler = handler(|mut socket: WebSocket| async move {
+        socket.send(Message::binary(vec![0; 11])).await?;
+        echo(socket).await
+    });
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let uri: http::Uri = format!("ws://{}", server.address).parse().expect("a URI");
+    let request = WebSocketRequest::new(uri);
+    for (request, is_allowed) in [
+        (request.clone().max_message_size(10), false),
+        (request.clone().max_frame_size(10), false),
+        (request.max_message_size(11).max_frame_size(11), true),
+    ] {
+        let connected = request.connect(clients()[0].1.clone()).await;
+        let (mut socket, _) = connected.expect("a socket");
+        let received = soon(socket.recv()).await.expect("a message");
+        assert_eq!(received.is_ok(), is_allowed, "{received:?}");
+    }
+}

@@ -416,15 +416,72 @@ async fn one_who_sends_when_the_peer_has_closed_has_not_failed() {
 }
 
 #[tokio::test]
-async fn a_reason_that_is_too_long_is_not_waited_for() {
-    let mut opened = open(handler(|socket: WebSocket| async move {
-        let reason = "so ".repeat(50);
-        let closed = socket.close(CloseFrame::new(4000, reason)).await;
-        assert_eq!(closed.expect_err("too long").kind(), ErrorKind::TooLarge);
-        Ok(())
+async fn a_reason_that_is_too_long_is_not_sent() {
+    let (note, mut noted) = notes();
+    let mut opened = open(handler(move |mut socket: WebSocket| {
+        let note = note.clone();
+        async move {
+            let long = CloseFrame::new(3000, "a".repeat(124));
+            let sent = socket.send(Message::Close(Some(long.clone()))).await;
+            note(format!("{:?}", sent.expect_err("too long").kind()));
+            let closed = socket.close(long).await;
+            note(format!("{:?}", closed.expect_err("too long").kind()));
+            Ok(())
+        }
     }))
     .await;
+    assert_eq!(noted.recv().await.as_deref(), Some("TooLarge"));
+    assert_eq!(noted.recv().await.as_deref(), Some("TooLarge"));
     opened.expect(Frame::close(1000, "")).await;
-    opened.send(Frame::close(1000, "")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_frame_that_was_sent_is_waited_for_no_longer_than_that() {
+    let (note, mut noted) = notes();
+    let layer = UpgradeLayer::new().shutdown_timeout(Duration::from_secs(3));
+    let handler = handler(move |mut socket: WebSocket| {
+        let note = note.clone();
+        async move {
+            socket.send(Message::Close(None)).await?;
+            listen(socket, note).await
+        }
+    });
+    let mut opened = open_with(layer, handler).await;
+    let start = Instant::now();
+    opened.expect(Frame::new(8, "")).await;
+    assert_eq!(noted.recv().await.as_deref(), Some("Io"));
+    assert_eq!(start.elapsed(), Duration::from_secs(3));
+    let reason = opened.ended().await;
+    assert_eq!(reason, "failed: the peer did not answer the close frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_it_is_waited_for() {
+    let layer = UpgradeLayer::new().shutdown_timeout(None);
+    let handler = handler(|socket: WebSocket| async move {
+        socket.close(CloseFrame::new(3000, "")).await?;
+        Ok(())
+    });
+    let mut opened = open_with(layer, handler).await;
+    opened.expect(Frame::close(3000, "")).await;
+    tokio::time::sleep(Duration::from_secs(1_000_000)).await;
+    opened.send(Frame::close(3000, "")).await;
     assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn a_handler_that_ends_at_the_order_to_stop_closes_with_1001() {
+    let mut opened = open(tower_upgrade::websocket::websocket(
+        |_socket, session| async move {
+            session.stop().await;
+            Ok(())
+        },
+    ))
+    .await;
+    let drain = opened.sessions.clone();
+    let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
+    opened.expect(Frame::close(1001, "")).await;
+    opened.send(Frame::close(1001, "")).await;
+    assert_eq!(opened.ended().await, "drained");
+    soon(drain).await.expect("no panic");
 }
