@@ -148,7 +148,7 @@ pub(crate) async fn refuse(
 }
 
 /// Lets a connection of HTTP/1 end after the refusal. Later versions have streams, which end anyway.
-fn close(rejection: Rejection, version: Version) -> Rejection {
+pub(crate) fn close(rejection: Rejection, version: Version) -> Rejection {
     match version <= Version::HTTP_11 {
         true => rejection.close(),
         false => rejection,

@@ -57,7 +57,7 @@
 //! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); with its reason [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) |
 //! | `.on_upgrade(\|socket\| async { .. })` | [`on_upgrade`](WebSocketUpgrade::on_upgrade)`(\|socket\| async { .. Ok(()) })` |
 //! | pages of any origin | pages of the same origin; [`any_origin`](WebSocketUpgrade::any_origin), [`origins`](WebSocketUpgrade::origins) |
-//! | `WebSocket`, `Message`, `CloseFrame`, `Utf8Bytes` | the same in [`websocket`](crate::websocket) |
+//! | `WebSocket`, `Message`, `CloseFrame`, `Utf8Bytes` | the same in [`websocket`](crate::websocket), where `message.to_text()` is [`as_text`](crate::websocket::Message::as_text) |
 //! | `socket.recv()`, `socket.send(..)`, `StreamExt`, `SinkExt` | the same |
 //!
 //! Row by row, before and after:

@@ -125,7 +125,9 @@ impl UpgradeRequest {
     #[cfg(feature = "websocket")]
     pub(super) async fn discard_body(&mut self) -> Result<(), Rejection> {
         let limit = self.gate.settings().body_limit();
-        Ok(self.request.body.discard(limit).await?)
+        let discarded = self.request.body.discard(limit).await;
+        // What is left of it must not be taken for the next request.
+        discarded.map_err(|unread| decision::close(unread.into(), self.request.parts.version))
     }
 
     /// Switches to the only protocol that is spoken here, once the body was read.

@@ -603,3 +603,17 @@ async fn a_server_that_hands_nothing_over_is_told_from_a_missing_layer() {
         assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
     }
 }
+
+#[tokio::test]
+async fn a_handshake_with_too_long_a_body_ends_the_connection() {
+    let route = any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(speak) });
+    let layer = UpgradeLayer::new().body_limit(10);
+    let server = Server::start(Router::new().route("/", route).layer(layer)).await;
+    let mut peer = server.connect().await;
+    peer.send(opening(&["Content-Length: 11"]) + "0123456789a" + &opening(&[]))
+        .await;
+    let (head, _) = peer.response().await;
+    assert_eq!(head.status, 413);
+    assert_eq!(head.get("connection").as_deref(), Some("close"));
+    peer.expect_end().await;
+}

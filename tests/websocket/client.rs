@@ -6,19 +6,19 @@ use crate::{
         Peer, Server, Via,
         clients::{Scripted, clients},
         plain, soon,
-        websocket::Frame,
+        websocket::{Frame, PING},
     },
 };
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use std::{collections::HashSet, time::Duration};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{io::DuplexStream, net::TcpStream, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
-    client::{self, Dial, Error, ErrorKind, Http2, UpgradeLayer},
-    websocket::{CloseFrame, Message, WebSocket, WebSocketRequest},
+    client::{Dial, Error, ErrorKind, Http1, Http2, UpgradeLayer},
+    websocket::{self, CloseFrame, Message, WebSocket, WebSocketRequest},
 };
 
 #[tokio::test]
@@ -134,7 +134,8 @@ async fn k6_a_subprotocol_that_was_not_offered_is_an_error() {
     const NAME: &str = "sec-websocket-protocol";
     assert_eq!(agreed(&[]).await, Ok(None));
     assert_eq!(agreed(&[(NAME, "b")]).await, Ok(Some("b".to_owned())));
-    let wrong: [&[(&str, &str)]; 5] = [
+    let wrong: [&[(&str, &str)]; 6] = [
+        &[("sec-websocket-accept", "another one")],
         &[(NAME, "c")],
         &[(NAME, "B")],
         &[(NAME, "a, b")],
@@ -167,25 +168,30 @@ fn a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
     assert!(!debug.contains("0123456789"), "{debug}");
 }
 
+/// A WebSocket in memory, so that time can stand still.
+async fn in_memory(request: WebSocketRequest) -> (WebSocket, Peer<DuplexStream>) {
+    let (io, peer) = tokio::io::duplex(1024);
+    let mut peer = Peer::new(peer);
+    let connection = Http1::handshake(io).await.expect("a connection");
+    let answering = async {
+        let head = peer.request_head().await;
+        let key = head.split("sec-websocket-key: ").nth(1).expect("a key");
+        let key = key.split("\r\n").next().expect("a line");
+        let accept = derive_accept_key(key.as_bytes());
+        let switch = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+        let head = format!("{switch}sec-websocket-accept: {accept}\r\n\r\n");
+        peer.send(head).await;
+    };
+    let client = UpgradeLayer::new().layer(connection);
+    let (connected, ()) = tokio::join!(request.connect(client), answering);
+    (connected.expect("a socket").0, peer)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_answer_a_close_frame_has_10_seconds() {
     for answers in [false, true] {
-        let (io, peer) = tokio::io::duplex(1024);
-        let mut peer = Peer::new(peer);
-        let connection = client::Http1::handshake(io).await.expect("a connection");
         let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
-        let answering = async {
-            let head = peer.request_head().await;
-            let key = head.split("sec-websocket-key: ").nth(1).expect("a key");
-            let key = key.split("\r\n").next().expect("a line");
-            let accept = derive_accept_key(key.as_bytes());
-            let switch = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
-            let head = format!("{switch}sec-websocket-accept: {accept}\r\n\r\n");
-            peer.send(head).await;
-        };
-        let client = UpgradeLayer::new().layer(connection);
-        let (connected, ()) = tokio::join!(request.connect(client), answering);
-        let (socket, _) = connected.expect("a socket");
+        let (socket, mut peer) = in_memory(request).await;
         let start = Instant::now();
         let closing = tokio::spawn(socket.close(CloseFrame::new(1000, "")));
         assert_eq!(Frame::read(&mut peer).await, Frame::close(1000, ""));
@@ -197,6 +203,19 @@ async fn a_server_that_does_not_answer_a_close_frame_has_10_seconds() {
         assert_eq!(closed.is_ok(), answers);
         assert_eq!(start.elapsed(), Duration::from_secs(10));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_a_ping_is_given_up() {
+    let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
+    let (mut socket, mut peer) = in_memory(request.keep_alive(Duration::from_secs(10))).await;
+    let start = Instant::now();
+    let receiving = tokio::spawn(async move { socket.recv().await });
+    assert_eq!(Frame::read(&mut peer).await, Frame::new(PING, ""));
+    let received = receiving.await.expect("no panic").expect("an error");
+    let error = received.expect_err("no answer");
+    assert_eq!(error.kind(), websocket::ErrorKind::Idle);
+    assert_eq!(start.elapsed(), Duration::from_secs(20));
 }
 
 #[tokio::test]
