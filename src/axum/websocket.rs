@@ -78,6 +78,11 @@ impl WebSocketUpgrade {
 
     /// Pings a peer that is silent: see
     /// [`keep_alive`](crate::websocket::WebSocketUpgrade::keep_alive). By default there are no pings.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.handler = self.handler.keep_alive(interval);
         self

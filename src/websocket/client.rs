@@ -111,8 +111,14 @@ impl WebSocketRequest {
 
     /// Pings a server that was silent for this long, and gives it up if it is silent for as long again: then
     /// [`recv`](WebSocket::recv) fails. By default there are no pings.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
     #[must_use]
+    #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {
+        assert!(!interval.is_zero(), "the interval of pings is zero");
         self.keep_alive = Some(interval);
         self
     }

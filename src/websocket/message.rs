@@ -23,7 +23,7 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
     /// The status code, such as 1000 (normal), 1001 (going away), 1008 (policy), or one from 3000 to 4999 of
-    /// one's own.
+    /// one's own. Others may mean nothing, or not be sent at all (RFC 6455 §7.4.1); a peer takes them for an error.
     pub code: u16,
     /// For people to read, up to 123 bytes.
     pub reason: Utf8Bytes,

@@ -194,8 +194,14 @@ impl<F> WebSocketUpgrade<F> {
     /// session ends as [`Idle`](crate::CloseReason::Idle). By default there are no pings.
     ///
     /// It may take twice as long until a silence is noticed.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
     #[must_use]
+    #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {
+        assert!(!interval.is_zero(), "the interval of pings is zero");
         self.options.keep_alive = Some(interval);
         self
     }

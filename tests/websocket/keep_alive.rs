@@ -61,3 +61,9 @@ async fn by_default_it_may_be_silent() {
     opened.send(Frame::new(TEXT, "hello")).await;
     opened.expect(Frame::new(TEXT, "hello")).await;
 }
+
+#[test]
+#[should_panic = "the interval of pings is zero"]
+fn pings_without_a_pause_are_refused() {
+    drop(handler(echo).keep_alive(Duration::ZERO));
+}
