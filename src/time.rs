@@ -52,6 +52,11 @@ impl Settings {
         self.lifetime.filter(|limit| *limit != Duration::MAX)
     }
 
+    /// Whether a session may be as long and as idle as it likes.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.idle_timeout().is_none() && self.lifetime().is_none()
+    }
+
     pub(crate) fn accept_timeout(&self) -> Duration {
         self.accept_timeout.unwrap_or(ACCEPT_TIMEOUT)
     }

@@ -37,6 +37,10 @@ impl Watch {
         settings: &Settings,
     ) -> Poll<Overdue> {
         state.register_task(cx);
+        // It is asked each time that the handler waits.
+        if settings.is_unlimited() && !state.is_stopping() {
+            return Poll::Pending;
+        }
         loop {
             let Some((at, _)) = next(state, settings) else {
                 return Poll::Pending;
