@@ -13,7 +13,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 use tokio::time::{Sleep, sleep};
@@ -45,6 +45,8 @@ pub struct WebSocket {
 struct Stop {
     session: Arc<State>,
     ordered: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    /// Who is woken by it.
+    waiting: Option<Waker>,
 }
 
 /// How long a server may take to answer a close frame, and to end the connection.
@@ -80,6 +82,7 @@ impl WebSocket {
         self.stop = Some(Stop {
             session: Arc::clone(session.state()),
             ordered: Box::pin(session.stop()),
+            waiting: None,
         });
         self.home = Some(home);
         self
@@ -159,9 +162,17 @@ impl WebSocket {
     ///
     /// If the future is dropped the message may or may not be sent, as a whole, with the next one.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        poll_fn(|cx| self.codec()?.poll_ready(cx)).await?;
-        self.queue(message.into())?;
-        poll_fn(|cx| self.codec()?.poll_flush(cx)).await
+        let mut message = Some(message.into());
+        poll_fn(|cx| {
+            if message.is_some() {
+                ready!(self.codec()?.poll_ready(cx))?;
+            }
+            if let Some(message) = message.take() {
+                self.queue(message)?;
+            }
+            self.codec()?.poll_flush(cx)
+        })
+        .await
     }
 
     /// Closes: sends a close frame, and waits until the peer has answered. What it still sends is dropped.
@@ -247,7 +258,7 @@ impl WebSocket {
                 return next;
             }
             if let Some(stop) = &mut self.stop {
-                if stop.ordered.as_mut().poll(cx).is_ready() {
+                if stop.poll(cx).is_ready() {
                     continue;
                 }
             }
@@ -265,6 +276,16 @@ impl WebSocket {
 impl Stop {
     fn is_ordered(&self) -> bool {
         self.session.is_stopping()
+    }
+
+    /// Waits for the order. To ask again costs more than to remember who has asked.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waiting = self.waiting.as_ref();
+        if waiting.is_some_and(|waiting| waiting.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        self.waiting = Some(cx.waker().clone());
+        self.ordered.as_mut().poll(cx)
     }
 }
 
