@@ -157,8 +157,8 @@
 //!
 //! # WebSocket
 //!
-//! The module `websocket` is a handler for it, over HTTP/1.1 and HTTP/2, whose frames are a library's. The module `axum`
-//! has it as an extractor.
+//! The module `websocket` is a handler for it, over HTTP/1.1 and HTTP/2, whose frames are a library's. The
+//! module `axum` has it as an extractor.
 //!
 //! # The client side
 //!

@@ -1,8 +1,8 @@
 //! Test a handler, or a whole stack, with no socket.
 //!
 //! [`upgrade`] sends one request through a stack, an offer of protocols or a [`connect`], over HTTP/1.1
-//! in memory with hyper at both ends, and holds the peer's end of what comes of it. Nothing waits for a real clock, so that a test can
-//! run with tokio's time paused.
+//! in memory with hyper at both ends, and holds the peer's end of what comes of it. Nothing waits for a real
+//! clock, so that a test can run with tokio's time paused.
 //!
 //! ```
 //! use http::{HeaderValue, StatusCode};

@@ -164,8 +164,8 @@ pub(crate) fn switched() {
     event!(DEBUG, "session started");
 }
 
-/// The span has the numbers. A connection that breaks, or what comes over it, is the peer's doing; any other error is the
-/// handler's.
+/// The span has the numbers. A connection that breaks, or what comes over it, is the peer's doing; any other
+/// error is the handler's.
 pub(crate) fn closed(closed: &Closed) {
     ignore!(closed);
     #[cfg(feature = "tracing")]

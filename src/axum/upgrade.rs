@@ -21,8 +21,8 @@ use std::{
 
 /// A request that asks for an upgrade, for a route that decides on it.
 ///
-/// It is an [`UpgradeRequest`](crate::UpgradeRequest) whose [`protocol`](crate::UpgradeRequest::protocol) is not chosen
-/// yet. The session counts from here on: if there is no room for it, or the server is to stop, the
+/// It is an [`UpgradeRequest`](crate::UpgradeRequest) whose [`protocol`](crate::UpgradeRequest::protocol) is
+/// not chosen yet. The session counts from here on: if there is no room for it, or the server is to stop, the
 /// extractor refuses with 503.
 ///
 /// The accept timeout of the layer does not hold for it; put tower-http's `TimeoutLayer` inside.

@@ -14,9 +14,9 @@ use tower_service::Service;
 /// [`UpgradeLayer`](super::UpgradeLayer) to be put around.
 ///
 /// A connection that leaves HTTP is of no use to a pool, and a pool does not tell whether an HTTP/2 server
-/// allows extended CONNECT. So this has none. Where the connector says that HTTP/2 was negotiated, as one
-/// for TLS does with ALPN, the request is sent over HTTP/2, else over HTTP/1.1. To have many sessions on one connection of HTTP/2
-/// make an [`Http2`].
+/// allows extended CONNECT. So this has none. Where the connector says that HTTP/2 was negotiated, as one for
+/// TLS does with ALPN, the request is sent over HTTP/2, else over HTTP/1.1. To have many sessions on one
+/// connection of HTTP/2 make an [`Http2`].
 ///
 /// ```no_run
 /// use hyper_rustls::HttpsConnectorBuilder;

@@ -171,8 +171,8 @@
 //!
 //! ## Limits
 //!
-//! `ConcurrencyLimitLayer` bounds how many handshakes are under way. To bound sessions, let each hold a permit as long as
-//! it lives:
+//! `ConcurrencyLimitLayer` bounds how many handshakes are under way. To bound sessions, let each hold a permit
+//! as long as it lives:
 //!
 //! ```
 //! use std::sync::Arc;

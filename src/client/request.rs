@@ -113,8 +113,9 @@ impl<B> Request<B> {
     /// Replaces the body, which is empty unless it was set: for a client of HTTP that has another type for
     /// bodies.
     ///
-    /// Of a long one [a part may be lost](crate::manual::stack_below#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch)
-    /// if the server switches before it has read it.
+    /// Of a long one [a part may be
+    /// lost](crate::manual::stack_below#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) if the server
+    /// switches before it has read it.
     #[must_use]
     pub fn body<T>(self, body: T) -> Request<T> {
         Request {

@@ -6,9 +6,9 @@ use std::fmt;
 
 /// A connection that has left HTTP, from the client's end.
 ///
-/// It is the caller's alone: nothing watches over it. To end it in order, shut the connection down and read
-/// to its end. If it is dropped before that, the connection is dropped: what was not flushed is lost, and on TLS there is no
-/// close_notify.
+/// It is the caller's alone: nothing watches over it. To end it in order, shut the connection down and read to
+/// its end. If it is dropped before that, the connection is dropped: what was not flushed is lost, and on TLS
+/// there is no close_notify.
 ///
 /// ```no_run
 /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -14,9 +14,9 @@ use tower_service::Service;
 /// Connects through a proxy, with CONNECT: a connector for hyper-util's `Client`, and for whatever takes
 /// one, such as hyper-rustls, or [`Dial`](super::Dial).
 ///
-/// `S` is what asks the proxy: an [`Upgrade`](super::Upgrade) service around a connection to it, of any version of HTTP. Nothing is sent
-/// through the tunnel before the proxy has said that there is one, and what has arrived behind that is
-/// read first.
+/// `S` is what asks the proxy: an [`Upgrade`](super::Upgrade) service around a connection to it, of any version
+/// of HTTP. Nothing is sent through the tunnel before the proxy has said that there is one, and what has
+/// arrived behind that is read first.
 ///
 /// It fails with an [`Error`], which is the [source](std::error::Error::source) of what a client fails with
 /// that connects through it: what a proxy refuses is not for the server to have said.

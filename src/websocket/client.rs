@@ -127,8 +127,9 @@ impl WebSocketRequest {
     ///
     /// # Errors
     ///
-    /// Those of the client. An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an extension that
-    /// was not offered, is of kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455 §4.1).
+    /// Those of the client. An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an
+    /// extension that was not offered, is of kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455
+    /// §4.1).
     ///
     /// # Cancel safety
     ///

@@ -15,7 +15,8 @@ pub enum Message {
     Ping(Bytes),
     /// A pong, of up to 125 bytes. To send one unasked is a heartbeat that wants no answer.
     Pong(Bytes),
-    /// The end, with a reason if the peer gave one. One that was received has been answered; nothing can be sent after it.
+    /// The end, with a reason if the peer gave one. One that was received has been answered; nothing can be
+    /// sent after it.
     Close(Option<CloseFrame>),
 }
 

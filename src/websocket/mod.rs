@@ -39,9 +39,10 @@
 //! # }
 //! ```
 //!
-//! Over HTTP/2 a browser speaks WebSocket if the server has enabled extended CONNECT, which `axum::serve` does with axum's
-//! feature `http2`. [Behind a router](crate::UpgradeLayer#behind-a-router) says what that means for routes. Chromium does
-//! so where it has a connection of HTTP/2 to the server already, and else opens one of HTTP/1.1.
+//! Over HTTP/2 a browser speaks WebSocket if the server has enabled extended CONNECT, which `axum::serve` does
+//! with axum's feature `http2`. [Behind a router](crate::UpgradeLayer#behind-a-router) says what that means for
+//! routes. Chromium does so where it has a connection of HTTP/2 to the server already, and else opens one of
+//! HTTP/1.1.
 //!
 //! # The end
 //!
@@ -60,8 +61,8 @@
 //!
 //! # Secrets
 //!
-//! Some clients send a token as a subprotocol, for lack of another header that a browser lets them set. What is offered is
-//! never logged here, and is marked as sensitive in the request.
+//! Some clients send a token as a subprotocol, for lack of another header that a browser lets them set. What is
+//! offered is never logged here, and is marked as sensitive in the request.
 //!
 //! # Why these frames
 //!
@@ -80,14 +81,16 @@
 //! | the same with small buffers | 4,612 | 4,627 | 0.91 to 0.94 | the same | |
 //! | axum, with tokio-tungstenite | 132,873 | 316,192 | 0.74 to 0.78 | as that | MIT |
 //!
-//! `idle` is the resident bytes of a session on the server when a message of 64 bytes has gone there and back, then
-//! one of 64 KiB; `rate` is echoes of 16 bytes in 64 sessions, against those of hyper alone, which copies bytes. All were
-//! measured on one machine, with the same few lines around each; the README has what the handler costs as it is.
+//! `idle` is the resident bytes of a session on the server when a message of 64 bytes has gone there and back,
+//! then one of 64 KiB; `rate` is echoes of 16 bytes in 64 sessions, against those of hyper alone, which copies
+//! bytes. All were measured on one machine, with the same few lines around each; the README has what the
+//! handler costs as it is.
 //!
 //! # Other frames
 //!
-//! The handshake does not need the frames: [`Handshake::accept_raw`] hands out the bytes. permessage-deflate (RFC 7692) is
-//! not spoken, and no extension is accepted; of those above only yawc speaks it. What the session is told to do, and its close frames, are then the handler's own to mind.
+//! The handshake does not need the frames: [`Handshake::accept_raw`] hands out the bytes. permessage-deflate
+//! (RFC 7692) is not spoken, and no extension is accepted; of those above only yawc speaks it. What the session
+//! is told to do, and its close frames, are then the handler's own to mind.
 //!
 //! ```
 //! use fastwebsockets::{FragmentCollector, OpCode};

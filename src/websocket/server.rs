@@ -206,8 +206,8 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// Checks whether a page may open a WebSocket, and nothing else: the [`origins`](Self::origins) of any request, also of
-    /// one that is no handshake.
+    /// Checks whether a page may open a WebSocket, and nothing else: the [`origins`](Self::origins) of any
+    /// request, also of one that is no handshake.
     ///
     /// # Errors
     ///

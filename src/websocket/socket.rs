@@ -22,7 +22,8 @@ use tungstenite::protocol::Role;
 /// A WebSocket (RFC 6455): messages over a connection that has left HTTP.
 ///
 /// Whoever [receives](Self::recv) lets it live: that is when pings and the peer's close frame are answered,
-/// keep-alive pings are sent, and an order to stop is heeded. So a handler that mostly sends receives as well, in a `select!`.
+/// keep-alive pings are sent, and an order to stop is heeded. So a handler that mostly sends receives as well,
+/// in a `select!`.
 ///
 /// It is a [`Stream`] and a [`Sink`] of messages too, and can be split into both.
 ///
@@ -122,7 +123,8 @@ impl WebSocket {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped nothing heeds the order any more but what awaits [`Session::stop`](crate::Session::stop).
+    /// If the future is dropped nothing heeds the order any more but what awaits
+    /// [`Session::stop`](crate::Session::stop).
     pub fn take_stop(&mut self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
         match self.stop.take() {
             Some(stop) => stop.ordered,
@@ -182,7 +184,8 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// What breaks in the meantime, and a reason that is too long. If a close frame went one way or the other already, this one is not sent.
+    /// What breaks in the meantime, and a reason that is too long. If a close frame went one way or the other
+    /// already, this one is not sent.
     ///
     /// # Cancel safety
     ///
