@@ -62,17 +62,11 @@ impl UpgradeRequest {
             Ok(protocol) => protocol,
             Err(error) => panic!("{error}"),
         };
-        let offered = negotiate::offered(self.request.kind, &self.request.parts)
-            .find(|member| spoken.takes(*member))
-            .map(|member| spoken.as_offered(member));
-        let decision = match offered {
-            Some(offered) => {
-                self.request.protocol = Some(offered);
-                Ok(accept)
-            }
+        self.choose(&spoken);
+        let decision = match self.protocol() {
+            Some(_) => Ok(accept),
             None => Err(self.unsupported(&spoken)),
         };
-        self.request.labels = Labels::new(self.request.kind, Some(&spoken));
         self.conclude(decision).await
     }
 
@@ -97,6 +91,15 @@ impl UpgradeRequest {
     /// read to its end is closed.
     pub async fn reject(self, rejection: Rejection) -> Response {
         self.conclude(Err(rejection)).await
+    }
+
+    /// Chooses a protocol, if it is offered.
+    fn choose(&mut self, spoken: &Protocol) {
+        let Request { kind, parts, .. } = &self.request;
+        let member = negotiate::offered(*kind, parts).find(|member| spoken.takes(*member));
+        let protocol = member.map(|member| spoken.as_offered(member));
+        self.request.labels = Labels::new(*kind, Some(spoken));
+        self.request.protocol = protocol;
     }
 
     pub(super) fn unsupported(&self, spoken: &Protocol) -> Rejection {
@@ -133,10 +136,7 @@ impl UpgradeRequest {
     /// Switches to the only protocol that is spoken here, once the body was read.
     #[cfg(feature = "websocket")]
     pub(super) fn switch(mut self, protocol: &Protocol, accept: Accept) -> Response {
-        self.request.protocol = negotiate::offered(self.request.kind, &self.request.parts)
-            .find(|member| protocol.takes(*member))
-            .map(|member| protocol.as_offered(member));
-        self.request.labels = Labels::new(self.request.kind, Some(protocol));
+        self.choose(protocol);
         metrics::decided(self.timer, &self.request.labels);
         let switch = decision::switch(accept, self.request, self.admitted, &self.gate);
         response(switch)

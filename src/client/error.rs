@@ -115,7 +115,7 @@ impl Error {
     }
 
     /// What the service beneath failed with.
-    pub(super) fn transport(error: impl Into<BoxError>) -> Self {
+    pub(crate) fn transport(error: impl Into<BoxError>) -> Self {
         // It may be one of ours, from a service further in.
         let error = match error.into().downcast::<Self>() {
             Ok(error) => return *error,

@@ -202,12 +202,7 @@ fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
         let host = Authority::try_from(host.as_bytes()).map_err(|_| Error::no_host())?;
         uri.authority = Some(host);
     }
-    uri.scheme = Some(match uri.scheme {
-        // There are no others in HTTP (RFC 8441 §5).
-        Some(scheme) if scheme.as_str() == "wss" => Scheme::HTTPS,
-        Some(scheme) if scheme.as_str() != "ws" => scheme,
-        _ => Scheme::HTTP,
-    });
+    uri.scheme.get_or_insert(Scheme::HTTP);
     uri.path_and_query
         .get_or_insert_with(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Error::no_host())?;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{
     HeaderValue, Method, Uri, Version,
     header::{self, IntoHeaderName},
-    uri::Authority,
+    uri::{Authority, Scheme},
 };
 use http_body_util::Full;
 
@@ -50,7 +50,7 @@ pub struct Request<B = Full<Bytes>> {
 }
 
 impl Request {
-    /// Asks for an upgrade with a GET.
+    /// Asks for an upgrade with a GET. The scheme is `http` or `https`; `ws` and `wss` say the same.
     #[must_use]
     pub fn get(uri: Uri) -> Self {
         Self::new(Method::GET, uri)
@@ -169,6 +169,8 @@ impl<B> Request<B> {
                     headers.append(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 }
                 headers.insert(header::UPGRADE, list(&protocols));
+                let uri = std::mem::take(http.uri_mut());
+                *http.uri_mut() = http_uri(uri)?;
             }
             UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
                 connect::target(http.uri()).map_err(Error::request)?;
@@ -187,6 +189,18 @@ impl<B> Request<B> {
         http.extensions_mut().remove::<hyper::ext::Protocol>();
         Ok((http, Asked { kind, protocols }))
     }
+}
+
+/// `ws` is asked for as `http` is, and `wss` as `https` (RFC 6455 §3, RFC 8441 §5).
+fn http_uri(uri: Uri) -> Result<Uri, Error> {
+    let scheme = match uri.scheme_str() {
+        Some("ws") => Scheme::HTTP,
+        Some("wss") => Scheme::HTTPS,
+        _ => return Ok(uri),
+    };
+    let mut parts = uri.into_parts();
+    parts.scheme = Some(scheme);
+    Uri::from_parts(parts).map_err(|_| Error::no_host())
 }
 
 /// A user may not be sent (RFC 9110 §4.2.4), and leaving it out would lose a password.
@@ -226,4 +240,24 @@ impl<B> From<http::Request<B>> for Request<B> {
 pub(super) struct Asked {
     pub(super) kind: UpgradeKind,
     pub(super) protocols: Vec<Protocol>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ws_is_http_and_wss_is_https() {
+        for (uri, asked) in [
+            ("ws://test", "http://test/"),
+            ("wss://test:1/a?b", "https://test:1/a?b"),
+            ("http://test/", "http://test/"),
+            ("https://test/", "https://test/"),
+            ("/a", "/a"),
+        ] {
+            let request = Request::get(uri.parse().expect(uri)).protocol("echo");
+            let (http, _) = request.into_http().expect(uri);
+            assert_eq!(*http.uri(), asked);
+        }
+    }
 }

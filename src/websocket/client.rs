@@ -2,13 +2,13 @@
 
 use super::{WebSocket, codec::Limits, handshake};
 use crate::{
-    UpgradeKind,
+    BoxError, UpgradeKind,
     client::{Error, Request, Session},
 };
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{self, IntoHeaderName},
-    response, uri,
+    response,
 };
 use std::{future::poll_fn, time::Duration};
 use tower_service::Service;
@@ -127,7 +127,8 @@ impl WebSocketRequest {
     ///
     /// # Errors
     ///
-    /// Those of the client. An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an
+    /// Those of the client; one of a layer around it is of kind
+    /// [`Transport`](crate::client::ErrorKind::Transport). An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an
     /// extension that was not offered, is of kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455
     /// §4.1).
     ///
@@ -136,10 +137,11 @@ impl WebSocketRequest {
     /// If the future is dropped the request is cancelled.
     pub async fn connect<S>(self, mut client: S) -> Result<(WebSocket, response::Parts), Error>
     where
-        S: Service<Request, Response = Session, Error = Error>,
+        S: Service<Request, Response = Session>,
+        S::Error: Into<BoxError>,
     {
         let key = handshake::random_key();
-        let mut request = Request::get(http_uri(self.uri)?).protocol("websocket");
+        let mut request = Request::get(self.uri).protocol("websocket");
         let headers = request.http_mut().headers_mut();
         *headers = self.headers;
         headers.insert(
@@ -150,8 +152,9 @@ impl WebSocketRequest {
         for subprotocol in &self.subprotocols {
             headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
         }
-        poll_fn(|cx| client.poll_ready(cx)).await?;
-        let session = client.call(request).await?;
+        let ready = poll_fn(|cx| client.poll_ready(cx)).await;
+        ready.map_err(Error::transport)?;
+        let session = client.call(request).await.map_err(Error::transport)?;
         let response = session.response();
         let key = (session.kind() == UpgradeKind::Upgrade).then_some(&key);
         let subprotocol = handshake::check_answer(&response.headers, key, &self.subprotocols)
@@ -161,37 +164,5 @@ impl WebSocketRequest {
         let io = session.into_io();
         let socket = WebSocket::new(io, Role::Client, self.limits, self.keep_alive, subprotocol);
         Ok((socket, response))
-    }
-}
-
-/// `ws` is asked for as `http` is, and `wss` as `https` (RFC 6455 §3).
-fn http_uri(uri: Uri) -> Result<Uri, Error> {
-    let mut parts = uri.into_parts();
-    parts.scheme = match parts.scheme {
-        Some(scheme) if scheme.as_str() == "ws" => Some(uri::Scheme::HTTP),
-        Some(scheme) if scheme.as_str() == "wss" => Some(uri::Scheme::HTTPS),
-        scheme => scheme,
-    };
-    parts
-        .path_and_query
-        .get_or_insert_with(|| uri::PathAndQuery::from_static("/"));
-    Uri::from_parts(parts).map_err(|_| Error::request("the URI is none of ws: or wss:"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ws_is_http_and_wss_is_https() {
-        for (uri, asked) in [
-            ("ws://test", "http://test/"),
-            ("wss://test:1/a?b", "https://test:1/a?b"),
-            ("http://test/", "http://test/"),
-            ("https://test/", "https://test/"),
-        ] {
-            let uri = http_uri(uri.parse().expect(uri)).expect(uri);
-            assert_eq!(uri, asked);
-        }
     }
 }

@@ -10,14 +10,11 @@ use std::{
     task::{Context, Poll, Wake, Waker, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tungstenite::{
-    error::CapacityError,
-    protocol::{
-        Role, WebSocketConfig, WebSocketContext,
-        frame::{
-            Frame, FrameHeader,
-            coding::{Control, Data, OpCode},
-        },
+use tungstenite::protocol::{
+    Role, WebSocketConfig, WebSocketContext,
+    frame::{
+        Frame, FrameHeader,
+        coding::{Control, Data, OpCode},
     },
 };
 
@@ -340,12 +337,10 @@ impl Codec {
 }
 
 fn check_control(size: usize) -> Result<(), Error> {
-    if size > CONTROL {
-        let max_size = CONTROL;
-        let too_long = CapacityError::MessageTooLong { size, max_size };
-        return Err(Error::codec(too_long.into()));
+    match size {
+        ..=CONTROL => Ok(()),
+        size => Err(Error::too_long(size)),
     }
-    Ok(())
 }
 
 /// The codec, made anew if it is not there.

@@ -15,6 +15,8 @@ enum Repr {
     Codec(tungstenite::Error),
     Idle,
     Unanswered,
+    /// A control frame of this many bytes was to be sent.
+    TooLong(usize),
 }
 
 /// What kind of an [`Error`] it is.
@@ -55,6 +57,13 @@ impl Error {
         }
     }
 
+    /// A control frame has `size` bytes, which are more than it may have.
+    pub(super) fn too_long(size: usize) -> Self {
+        Self {
+            repr: Repr::TooLong(size),
+        }
+    }
+
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(self.repr, Repr::Unanswered)
     }
@@ -62,7 +71,7 @@ impl Error {
     /// Whether it is the peer's doing, and not of those who speak here.
     #[cfg(feature = "tracing")]
     pub(super) fn is_peers(&self) -> bool {
-        self.kind() != ErrorKind::Closed
+        !matches!(self.repr, Repr::TooLong(_)) && self.kind() != ErrorKind::Closed
     }
 
     /// What kind of an error it is.
@@ -72,6 +81,7 @@ impl Error {
         match &self.repr {
             Repr::Idle => ErrorKind::Idle,
             Repr::Unanswered => ErrorKind::Io,
+            Repr::TooLong(_) => ErrorKind::TooLarge,
             Repr::Codec(error) => match error {
                 tungstenite::Error::Io(_)
                 | tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => ErrorKind::Io,
@@ -101,6 +111,7 @@ impl fmt::Display for Error {
             Repr::Codec(error) => error.fmt(f),
             Repr::Idle => f.write_str("the peer did not answer a ping"),
             Repr::Unanswered => f.write_str("the peer did not answer the close frame"),
+            Repr::TooLong(size) => write!(f, "a control frame of {size} bytes is too long"),
         }
     }
 }
@@ -109,7 +120,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.repr {
             Repr::Codec(error) => error.source(),
-            Repr::Idle | Repr::Unanswered => None,
+            Repr::Idle | Repr::Unanswered | Repr::TooLong(_) => None,
         }
     }
 }

@@ -301,3 +301,15 @@ async fn a_client_with_other_bodies_may_ask() {
     let result = UpgradeLayer::new().layer(http).oneshot(request).await;
     expect_error(result, ErrorKind::Refused);
 }
+
+#[tokio::test]
+async fn hyper_utils_client_asks_for_a_tunnel_if_it_connects_to_the_proxy() {
+    let layer = tower_upgrade::UpgradeLayer::new().connect(echo());
+    let proxy = Server::start(layer.layer(service_fn(plain))).await;
+    let uri: Uri = format!("http://{}", proxy.address).parse().expect("a URI");
+    let connector = HttpConnector::new().map_request(move |_target: Uri| uri.clone());
+    let http = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector);
+    let target = Request::connect("example.com:443".parse().expect("a target"));
+    let result = UpgradeLayer::new().layer(http).oneshot(target).await;
+    expect_session(result).expect_echo(b"hello").await;
+}

@@ -325,6 +325,23 @@ async fn a_peer_that_leaves_or_breaks_the_protocol_is_no_warning() {
 }
 
 #[tokio::test]
+async fn a_handler_that_sends_what_it_may_not_is_one() {
+    let (log, _guard) = Log::start();
+    let handler = websocket(|mut socket: WebSocket, _session| async move {
+        socket.send(Message::Ping(vec![0; 126].into())).await?;
+        Ok(())
+    });
+    let server = Server::start(layer!(handler)).await;
+    let (_, mut peer) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION])).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::close(1011, ""));
+    peer.send(Frame::close(1011, "").masked()).await;
+    peer.expect_end().await;
+    crate::support::until(|| !log.lines("session failed").is_empty()).await;
+    let warning = log.lines("WARN").concat();
+    assert!(warning.contains("126 bytes is too long"), "{warning}");
+}
+
+#[tokio::test]
 async fn w3_the_switch_is_the_same_with_frames_of_others() {
     struct Raw;
     impl ProtocolHandler for Raw {

@@ -239,3 +239,17 @@ async fn what_a_server_may_send_is_bounded() {
         assert_eq!(received.is_ok(), is_allowed, "{received:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn layers_may_be_around_the_client() {
+    let (io, _silent) = tokio::io::duplex(1024);
+    let client = tower::ServiceBuilder::new()
+        .timeout(Duration::from_secs(5))
+        .layer(UpgradeLayer::new())
+        .service(Http1::handshake(io).await.expect("a connection"));
+    let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
+    let error = request.connect(client).await.expect_err("no answer");
+    assert_eq!(error.kind(), ErrorKind::Transport);
+    let source = std::error::Error::source(&error).expect("a source");
+    assert!(source.is::<tower::timeout::error::Elapsed>(), "{source}");
+}
