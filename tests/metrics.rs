@@ -3,7 +3,11 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    response::Response,
+    routing::{any, get},
+};
 use http::StatusCode;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use support::{Peer, Server, Via, handlers::speak_echo, head, offer, plain, text, until};
@@ -11,7 +15,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer, UpgradeRequest,
-    handler_fn,
+    axum as extractors, handler_fn,
 };
 
 /// Ends as it is told to.
@@ -132,4 +136,42 @@ async fn a_scrape_tells_what_became_of_sessions() {
             &format!("tower_upgrade_session_bytes_total{{{connect},direction=\"written\"}} 3"),
         ],
     );
+}
+
+#[tokio::test]
+async fn what_a_route_accepts_is_counted_as_well() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let exporter = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+
+    async fn echo(upgrade: extractors::UpgradeRequest) -> Response {
+        upgrade.accept("Echo", Accept::new(speak_echo)).await
+    }
+    async fn greet(upgrade: extractors::WebSocketUpgrade) -> Response {
+        upgrade.on_upgrade(|_socket| async { Ok(()) })
+    }
+    let app = Router::new()
+        .route("/", any(echo))
+        .route("/ws", any(greet))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let mut peer = open(&server, "echo", "hello").await;
+    assert_eq!(peer.exactly(5).await, b"hello");
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let opening = offer("websocket", &["Sec-WebSocket-Version: 13", key]);
+    let mut socket = server.connect().await;
+    socket.send(opening.replace("GET / ", "GET /ws ")).await;
+    socket.head().await.assert_switched("websocket");
+
+    let page = scrape(&exporter).await;
+    for protocol in ["Echo", "websocket"] {
+        let labels = format!("kind=\"upgrade\",protocol=\"{protocol}\"");
+        assert_has(
+            &page,
+            &[
+                &format!("tower_upgrade_sessions_opened_total{{{labels}}} 1"),
+                &format!("tower_upgrade_accept_duration_seconds_count{{{labels}}} 1"),
+            ],
+        );
+    }
 }
