@@ -222,6 +222,9 @@ mod session;
 pub mod testing;
 mod time;
 mod trace;
+#[cfg(feature = "tunnel")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tunnel")))]
+pub mod tunnel;
 mod upgraded;
 #[cfg(feature = "websocket")]
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
