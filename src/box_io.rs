@@ -1,6 +1,8 @@
 //! The IO beneath an [`Upgraded`](crate::Upgraded), whatever its type.
 
 use crate::Parts;
+#[cfg(feature = "tunnel")]
+use crate::tunnel::socket::Socket;
 use bytes::Bytes;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use std::{
@@ -11,6 +13,8 @@ use std::{
 };
 use sync_wrapper::SyncWrapper;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(feature = "tunnel")]
+use tokio::net::TcpStream;
 
 /// A connection that no session owns, without its type: what
 /// [`Upgraded::into_parts`](crate::Upgraded::into_parts) takes out.
@@ -32,12 +36,19 @@ enum Kind {
 
 trait OtherIo: AsyncRead + AsyncWrite + Send + Unpin + Any {
     fn is(&self, id: TypeId) -> bool;
+    #[cfg(feature = "tunnel")]
+    fn as_any(&self) -> &dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> OtherIo for T {
     fn is(&self, id: TypeId) -> bool {
         self.type_id() == id
+    }
+
+    #[cfg(feature = "tunnel")]
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
@@ -102,6 +113,38 @@ impl BoxIo {
             }
             kind => Err(Self::new(kind, read_buf)),
         }
+    }
+}
+
+/// For a relay, which knows how to make use of sockets.
+#[cfg(feature = "tunnel")]
+impl BoxIo {
+    /// Takes off what stands between this and a socket beneath.
+    pub(crate) fn uncover(self) -> Self {
+        let io = match self.downcast::<TcpStream>() {
+            Ok(parts) => return parts.into(),
+            Err(io) => io,
+        };
+        #[cfg(unix)]
+        let io = match io.downcast::<tokio::net::UnixStream>() {
+            Ok(parts) => return parts.into(),
+            Err(io) => io,
+        };
+        io
+    }
+
+    /// The socket that this is, if it is one with nothing in front of it.
+    pub(crate) fn socket(&mut self) -> Option<Socket<'_>> {
+        match (self.kind.get_mut(), &self.read_buf) {
+            (Kind::Other(io), None) => Socket::of(OtherIo::as_any(&**io)),
+            _ => None,
+        }
+    }
+
+    /// Notes that the peer's end has been read from the socket.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_read_to_end(&mut self) {
+        self.is_read_to_end = true;
     }
 }
 

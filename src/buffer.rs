@@ -7,7 +7,7 @@ use std::{
 
 /// What one read takes at most. Large, so that much is moved in few calls: it costs nothing
 /// while there is nothing to move.
-const BYTES: usize = 64 * 1024;
+pub(crate) const BYTES: usize = 64 * 1024;
 
 /// How many buffers a thread keeps for later.
 const POOLED: usize = 4;

@@ -2,6 +2,7 @@
 
 use crate::buffer::Buffer;
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -44,17 +45,45 @@ where
     R: AsyncRead + Unpin + ?Sized,
     W: AsyncWrite + Unpin + ?Sized,
 {
+    let mut ends = (reader, writer);
     let mut copy = Copy::default();
-    std::future::poll_fn(|cx| copy.poll(cx, Pin::new(&mut *reader), Pin::new(&mut *writer))).await
+    while poll_fn(|cx| copy.poll_turn(cx, &mut ends)).await? > 0 {}
+    Ok(copy.copied)
 }
 
+/// Where a copy reads, and where it writes. It may be the same connection.
+pub(crate) trait Ends {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>>;
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl<R, W> Ends for (&mut R, &mut W)
+where
+    R: AsyncRead + Unpin + ?Sized,
+    W: AsyncWrite + Unpin + ?Sized,
+{
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(cx, buf)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.1).poll_write(cx, buf)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.1).poll_flush(cx)
+    }
+}
+
+/// A copy under way.
 #[derive(Default)]
-struct Copy {
+pub(crate) struct Copy {
     /// What the writer has not taken yet.
     unwritten: Option<Unwritten>,
     needs_flush: bool,
-    is_read_to_end: bool,
-    copied: u64,
+    /// How many bytes were written.
+    pub(crate) copied: u64,
 }
 
 struct Unwritten {
@@ -63,69 +92,84 @@ struct Unwritten {
     end: usize,
 }
 
+/// Which end an error is of.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Reader(io::Error),
+    Writer(io::Error),
+}
+
+impl From<Broken> for io::Error {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Reader(error) | Broken::Writer(error) => error,
+        }
+    }
+}
+
 impl Copy {
-    fn poll<R, W>(
+    /// Whether there are bytes that were read and not written.
+    #[cfg(feature = "tunnel")]
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
+    /// One turn: reads once and writes what was read. Returns how many bytes that were, and none at the
+    /// end, once all is flushed.
+    pub(crate) fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,
-        mut reader: Pin<&mut R>,
-        mut writer: Pin<&mut W>,
-    ) -> Poll<io::Result<u64>>
-    where
-        R: AsyncRead + ?Sized,
-        W: AsyncWrite + ?Sized,
-    {
-        loop {
-            // Sources and sinks that are always ready must not keep the thread.
-            let turn = ready!(tokio::task::coop::poll_proceed(cx));
-            ready!(self.poll_write(cx, writer.as_mut()))?;
-            if self.is_read_to_end {
-                ready!(writer.poll_flush(cx))?;
-                return Poll::Ready(Ok(self.copied));
-            }
-            match self.poll_read(cx, reader.as_mut())? {
-                Poll::Ready(0) => self.is_read_to_end = true,
-                Poll::Ready(_) => turn.made_progress(),
+        ends: &mut impl Ends,
+    ) -> Poll<Result<usize, Broken>> {
+        // Sources and sinks that are always ready must not keep the thread.
+        let turn = ready!(tokio::task::coop::poll_proceed(cx));
+        if self.unwritten.is_none() {
+            match self.poll_read(cx, ends).map_err(Broken::Reader)? {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => {
+                    ready!(ends.poll_flush(cx)).map_err(Broken::Writer)?;
+                    return Poll::Ready(Ok(0));
+                }
                 Poll::Pending => {
                     if self.needs_flush {
-                        ready!(writer.as_mut().poll_flush(cx))?;
+                        ready!(ends.poll_flush(cx)).map_err(Broken::Writer)?;
                         self.needs_flush = false;
                     }
                     return Poll::Pending;
                 }
             }
         }
+        let bytes = ready!(self.poll_write(cx, ends)).map_err(Broken::Writer)?;
+        turn.made_progress();
+        Poll::Ready(Ok(bytes))
     }
 
-    /// Reads once. What was read is then in `unwritten`.
-    fn poll_read<R: AsyncRead + ?Sized>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: Pin<&mut R>,
-    ) -> Poll<io::Result<usize>> {
+    /// Reads once. What was read is then in `unwritten`. Returns whether there was anything.
+    fn poll_read(&mut self, cx: &mut Context<'_>, ends: &mut impl Ends) -> Poll<io::Result<bool>> {
         let mut buffer = Buffer::borrow();
         let mut read_buf = ReadBuf::new(&mut buffer);
-        let result = reader.poll_read(cx, &mut read_buf);
+        ready!(ends.poll_read(cx, &mut read_buf))?;
         let end = read_buf.filled().len();
-        if end == 0 || !matches!(result, Poll::Ready(Ok(()))) {
-            return result.map_ok(|()| 0);
+        if end > 0 {
+            self.unwritten = Some(Unwritten {
+                buffer,
+                start: 0,
+                end,
+            });
         }
-        self.unwritten = Some(Unwritten {
-            buffer,
-            start: 0,
-            end,
-        });
-        Poll::Ready(Ok(end))
+        Poll::Ready(Ok(end > 0))
     }
 
-    /// Writes all that was read.
-    fn poll_write<W: AsyncWrite + ?Sized>(
+    /// Writes all that was read. Returns how much that was.
+    fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        mut writer: Pin<&mut W>,
-    ) -> Poll<io::Result<()>> {
+        ends: &mut impl Ends,
+    ) -> Poll<io::Result<usize>> {
+        let mut bytes = 0;
         while let Some(unwritten) = &mut self.unwritten {
             let rest = &unwritten.buffer[unwritten.start..unwritten.end];
-            let written = ready!(writer.as_mut().poll_write(cx, rest))?;
+            let written = ready!(ends.poll_write(cx, rest))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -133,9 +177,10 @@ impl Copy {
             self.copied += written as u64;
             unwritten.start += written;
             if unwritten.start == unwritten.end {
+                bytes = unwritten.end;
                 self.unwritten = None;
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(bytes))
     }
 }

@@ -1,11 +1,17 @@
 //! The IO of a session.
 
+#[cfg(feature = "tunnel")]
+use crate::tunnel::socket::Socket;
+#[cfg(all(feature = "tunnel", target_os = "linux"))]
+use crate::tunnel::splice::Pipe;
 use crate::{
     box_io::BoxIo,
     session::state::{SessionOver, State},
 };
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
+#[cfg(feature = "tunnel")]
+use std::any::Any;
 use std::{
     fmt, io,
     pin::Pin,
@@ -193,6 +199,87 @@ impl Upgraded {
                 Err(self)
             }
         }
+    }
+}
+
+/// For a relay.
+#[cfg(feature = "tunnel")]
+impl Upgraded {
+    /// Any IO as one, with the socket beneath uncovered. What is one already stays with its session.
+    pub(crate) fn uncovered<T>(io: T) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut io = Some(io);
+        let own = (&mut io as &mut dyn Any).downcast_mut::<Option<Self>>();
+        let mut upgraded = match (own.and_then(Option::take), io) {
+            (Some(upgraded), _) => upgraded,
+            (None, Some(io)) => Self::from_parts(Parts {
+                io,
+                read_buf: Bytes::new(),
+            }),
+            (None, None) => Self::gone(),
+        };
+        let io = std::mem::replace(&mut upgraded.io, BoxIo::gone());
+        upgraded.io = io.uncover();
+        upgraded
+    }
+
+    /// One that is nobody's: what it does fails.
+    pub(crate) fn gone() -> Self {
+        Self::from_box_io(BoxIo::gone())
+    }
+
+    /// Lets go of the connection at once: it is not shut down, and reset where it can be.
+    pub(crate) fn break_off(&mut self) {
+        let mut io = std::mem::replace(self, Self::gone()).into_box_io();
+        if let Some(socket) = io.socket() {
+            // It is dropped in any case.
+            let _ = socket.reset_on_drop();
+        }
+    }
+
+    /// Whether it goes back to its session when it is dropped.
+    pub(crate) fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// The socket that this is, if it is one with nothing in front of it.
+    pub(crate) fn socket(&mut self) -> Option<Socket<'_>> {
+        self.io.socket()
+    }
+
+    /// Moves bytes from the socket that this is into a pipe.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let Some(socket) = self.io.socket() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let result = socket.poll_read_with(cx, |socket| pipe.fill(socket));
+        if let Poll::Ready(Ok(0)) = result {
+            self.io.set_read_to_end();
+        }
+        self.moved(cx, State::has_read, result, |read| *read)
+    }
+
+    /// Moves bytes from a pipe into the socket that this is.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let Some(socket) = self.io.socket() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let result = socket.poll_write_with(cx, |socket| pipe.drain(socket));
+        self.moved(cx, State::has_written, result, |written| *written)
     }
 }
 

@@ -1,0 +1,102 @@
+//! The socket beneath a connection.
+
+use std::{any::Any, io};
+#[cfg(target_os = "linux")]
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    task::{Context, Poll, ready},
+};
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+/// A socket whose type is known.
+pub(crate) enum Socket<'a> {
+    Tcp(&'a TcpStream),
+    #[cfg(unix)]
+    Unix(&'a UnixStream),
+}
+
+impl<'a> Socket<'a> {
+    pub(crate) fn of(io: &'a dyn Any) -> Option<Self> {
+        if let Some(tcp) = io.downcast_ref() {
+            return Some(Self::Tcp(tcp));
+        }
+        #[cfg(unix)]
+        if let Some(unix) = io.downcast_ref() {
+            return Some(Self::Unix(unix));
+        }
+        None
+    }
+
+    /// Lets the peer see a reset when the socket is dropped, in place of an end.
+    pub(crate) fn reset_on_drop(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.set_zero_linger(),
+            // It has no such thing.
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Socket<'_> {
+    /// Waits until `read` reads, on a socket that does not block.
+    pub(crate) fn poll_read_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let result = match self {
+                Self::Tcp(tcp) => {
+                    ready!(tcp.poll_read_ready(cx))?;
+                    tcp.try_io(Interest::READABLE, || read(tcp.as_fd()))
+                }
+                Self::Unix(unix) => {
+                    ready!(unix.poll_read_ready(cx))?;
+                    unix.try_io(Interest::READABLE, || read(unix.as_fd()))
+                }
+            };
+            if let Some(result) = settled(result) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// Waits until `write` writes, on a socket that does not block.
+    pub(crate) fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let result = match self {
+                Self::Tcp(tcp) => {
+                    ready!(tcp.poll_write_ready(cx))?;
+                    tcp.try_io(Interest::WRITABLE, || write(tcp.as_fd()))
+                }
+                Self::Unix(unix) => {
+                    ready!(unix.poll_write_ready(cx))?;
+                    unix.try_io(Interest::WRITABLE, || write(unix.as_fd()))
+                }
+            };
+            if let Some(result) = settled(result) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+}
+
+/// The result, unless the socket was not ready after all.
+#[cfg(target_os = "linux")]
+fn settled(result: io::Result<usize>) -> Option<io::Result<usize>> {
+    match &result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+        _ => Some(result),
+    }
+}
