@@ -1,0 +1,237 @@
+//! How a relay of plain connections ends.
+
+use crate::{
+    suite::bytes,
+    support::soon,
+    wire::{Wire, join, tcp},
+};
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+    net::TcpStream,
+    time::Instant,
+};
+use tower_upgrade::tunnel::{Relay, RelayEnd, Relayed};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_it_was_idle_for_too_long() {
+    let (ours, mut first) = duplex(64);
+    let (other, mut second) = duplex(64);
+    let relay = tokio::spawn(Relay::new(ours, other).idle_timeout(MINUTE));
+    // Bytes of either direction count.
+    for _ in 0..3 {
+        tokio::time::sleep(MINUTE - Duration::from_secs(1)).await;
+        first.write_all(b"x").await.expect("memory");
+        assert_eq!(second.read_u8().await.expect("memory"), b'x');
+        tokio::time::sleep(MINUTE - Duration::from_secs(1)).await;
+        second.write_all(b"y").await.expect("memory");
+        assert_eq!(first.read_u8().await.expect("memory"), b'y');
+    }
+    let start = Instant::now();
+    let mut rest = Vec::new();
+    first.read_to_end(&mut rest).await.expect("an end");
+    assert_eq!(start.elapsed(), MINUTE);
+    second.read_to_end(&mut rest).await.expect("an end");
+    assert_eq!(rest, b"");
+    drop((first, second));
+    let relayed = relay.await.expect("no panic");
+    assert!(matches!(relayed.end(), RelayEnd::Idle), "{relayed}");
+    assert_eq!((relayed.a_to_b(), relayed.b_to_a()), (3, 3));
+    let error = relayed.into_result().expect_err("idle");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_timeout_it_waits_for_ever() {
+    let (ours, mut first) = duplex(64);
+    let (other, mut second) = duplex(64);
+    let relay = tokio::spawn(Relay::new(ours, other));
+    tokio::time::sleep(MINUTE * 60 * 24 * 365).await;
+    first.write_all(b"x").await.expect("memory");
+    assert_eq!(second.read_u8().await.expect("memory"), b'x');
+    relay.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_a_second_after_it_was_told_to_stop() {
+    let (ours, mut first) = duplex(64);
+    let (other, _second) = duplex(64);
+    let told = Instant::now() + MINUTE;
+    let relay = Relay::new(ours, other).stop(tokio::time::sleep_until(told));
+    let relay = tokio::spawn(relay);
+    assert_eq!(first.read(&mut [0]).await.expect("an end"), 0);
+    assert_eq!(Instant::now(), told + Duration::from_secs(1));
+    drop((first, _second));
+    let relayed = relay.await.expect("no panic");
+    assert!(matches!(relayed.end(), RelayEnd::Stopped), "{relayed}");
+    assert_eq!(relayed.into_result().expect("no failure"), (0, 0));
+}
+
+/// Lets the relay send much, so that it is in its second gear where it has one, and all has arrived.
+async fn send(first: &mut TcpStream, second: &mut TcpStream, size: usize) {
+    let sent = bytes(size);
+    let mut received = vec![0; size];
+    let all = async { tokio::join!(first.write_all(&sent), second.read_exact(&mut received)) };
+    let (wrote, read) = soon(all).await;
+    wrote.expect("the relay reads");
+    read.expect("the relay writes");
+}
+
+async fn reset_is_passed_on(hide: bool) -> Relayed {
+    let ((ours, mut first), (other, mut second)) = (tcp().await, tcp().await);
+    let relay = match hide {
+        true => Relay::new(ours, Box::new(other)),
+        false => Relay::new(ours, other),
+    };
+    let relay = tokio::spawn(relay);
+    send(&mut first, &mut second, 3_000_000).await;
+    first.set_zero_linger().expect("a socket");
+    drop(first);
+    let error = soon(second.read(&mut [0])).await;
+    if !hide {
+        let error = error.expect_err("it has not ended, it broke off");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+    soon(relay).await.expect("no panic")
+}
+
+#[tokio::test]
+async fn a_reset_is_passed_on() {
+    for hide in [false, true] {
+        let relayed = reset_is_passed_on(hide).await;
+        assert_eq!(relayed.a_to_b(), 3_000_000);
+        assert!(matches!(relayed.end(), RelayEnd::Failed(_)), "{relayed}");
+        let error = relayed.into_result().expect_err("a reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
+async fn who_stops_taking_is_heard_to_the_end() {
+    // The second is deaf, and speaks.
+    struct Deaf<T>(T);
+    impl<T: tokio::io::AsyncRead + Unpin> tokio::io::AsyncRead for Deaf<T> {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+    impl<T: Unpin> tokio::io::AsyncWrite for Deaf<T> {
+        fn poll_write(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &[u8],
+        ) -> std::task::Poll<io::Result<usize>> {
+            std::task::Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_flush(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+    let (ours, mut first) = tcp().await;
+    let (other, mut second) = tcp().await;
+    let relay = tokio::spawn(Relay::new(ours, Deaf(other)));
+    first.write_all(b"nobody listens").await.expect("loopback");
+    let answer = bytes(3_000_000);
+    let mut received = Vec::new();
+    let talk = async {
+        tokio::join!(
+            async {
+                second.write_all(&answer).await.expect("loopback");
+                second.shutdown().await.expect("loopback");
+            },
+            first.read_to_end(&mut received),
+        )
+    };
+    soon(talk).await.1.expect("an end, and no reset");
+    assert!(received == answer);
+    drop(first);
+    let relayed = soon(relay).await.expect("no panic");
+    assert_eq!((relayed.a_to_b(), relayed.b_to_a()), (0, 3_000_000));
+    let error = relayed.into_result().expect_err("nobody listened");
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn an_idle_relay_that_still_has_something_to_send_breaks_off() {
+    for wire in [Wire::Tcp, Wire::Hidden] {
+        let (relay, mut first, mut second) = join(wire, wire, b"").await;
+        let relay = relay.idle_timeout(Duration::from_millis(1));
+        let relay = tokio::spawn(relay);
+        // More than all buffers of the kernel take, and nobody reads.
+        let sending = async { first.write_all(&bytes(64 * 1024 * 1024)).await };
+        soon(sending).await.expect_err("the relay has gone");
+        let relayed = soon(relay).await.expect("no panic");
+        assert!(matches!(relayed.end(), RelayEnd::Idle), "{relayed}");
+        if matches!(wire, Wire::Tcp) {
+            let rest = soon(second.read_to_end(&mut Vec::new())).await;
+            rest.expect_err("the rest is missing, so there is no end");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_echo_is_a_connection_joined_with_itself() {
+    for hide in [false, true] {
+        let (ours, peer) = tcp().await;
+        let relay = match hide {
+            true => Relay::echo(Box::new(ours)),
+            false => Relay::echo(ours),
+        };
+        let relay = tokio::spawn(relay);
+        let sent = bytes(10_000_000);
+        let (mut reader, mut writer) = tokio::io::split(peer);
+        let talk = async {
+            tokio::join!(
+                async {
+                    writer.write_all(&sent).await.expect("loopback");
+                    writer.shutdown().await.expect("loopback");
+                },
+                async {
+                    let mut received = Vec::new();
+                    let read = reader.read_to_end(&mut received).await;
+                    read.map(|_| received)
+                },
+            )
+        };
+        let ((), received) = soon(talk).await;
+        assert!(received.expect("an end") == sent);
+        let relayed = soon(relay).await.expect("no panic");
+        assert_eq!((relayed.a_to_b(), relayed.b_to_a()), (10_000_000, 0));
+        assert!(matches!(relayed.end(), RelayEnd::Finished), "{relayed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_says_of_itself() {
+    let (ours, mut first) = duplex(64);
+    let (other, mut second) = duplex(64);
+    let relay = tokio::spawn(Relay::new(ours, other));
+    first.write_all(b"abc").await.expect("memory");
+    first.shutdown().await.expect("memory");
+    second.write_all(b"d").await.expect("memory");
+    second.shutdown().await.expect("memory");
+    let mut heard = Vec::new();
+    first.read_to_end(&mut heard).await.expect("memory");
+    second.read_to_end(&mut heard).await.expect("memory");
+    assert_eq!(heard, b"dabc");
+    let relayed = relay.await.expect("no panic");
+    assert_eq!(
+        relayed.to_string(),
+        "3 bytes one way, 1 the other: finished"
+    );
+}

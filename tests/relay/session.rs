@@ -1,0 +1,166 @@
+//! `relay` in a handler.
+
+use crate::{
+    suite::bytes,
+    support::{Server, Via, offer, plain, soon, tls::Tls, until},
+    wire::tcp,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    Accept, Closed, ProtocolHandler, Rejection, Sessions, UpgradeLayer, UpgradeRequest,
+    tunnel::relay,
+};
+
+/// Joins each session with the other end of a connection that the test holds.
+#[derive(Clone, Default)]
+struct Dials {
+    upstream: Arc<std::sync::Mutex<Option<TcpStream>>>,
+}
+
+impl ProtocolHandler for Dials {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let upstream = self.upstream.lock().expect("no panic").take();
+        let upstream = upstream.expect("one for each test");
+        Ok(Accept::new(|session| relay(session, upstream)))
+    }
+}
+
+struct Tunnel {
+    _server: Server,
+    client: TcpStream,
+    upstream: TcpStream,
+    sessions: Sessions,
+    ends: UnboundedReceiver<(&'static str, u64, u64)>,
+}
+
+async fn open(via: Via, early: &str) -> Tunnel {
+    let (ours, upstream) = tcp().await;
+    let handler = Dials::default();
+    *handler.upstream.lock().expect("no panic") = Some(ours);
+    let sessions = Sessions::new();
+    let (sender, ends) = unbounded_channel();
+    let layer = UpgradeLayer::new()
+        .protocol("tunnel", handler)
+        .sessions(sessions.clone())
+        .idle_timeout(Duration::from_secs(3600))
+        .on_close(move |closed: &Closed| {
+            let (read, written) = (closed.bytes_read(), closed.bytes_written());
+            // A test that has seen enough has gone.
+            let _ = sender.send((closed.reason().as_str(), read, written));
+        });
+    let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    let mut request = offer("tunnel", &[]);
+    request.push_str(early);
+    peer.send(request).await;
+    peer.head().await.assert_switched("tunnel");
+    Tunnel {
+        _server: server,
+        client: peer.io,
+        upstream,
+        sessions,
+        ends,
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_relayed_and_its_bytes_are_counted() {
+    for via in [Via::Http1, Via::Auto] {
+        let mut tunnel = open(via, "early ").await;
+        let there = bytes(10_000_000);
+        let back = bytes(9_000_000);
+        let (mut client_reads, mut client_writes) = tunnel.client.split();
+        let (mut upstream_reads, mut upstream_writes) = tunnel.upstream.split();
+        let mut at_client = Vec::new();
+        let mut at_upstream = Vec::new();
+        let talk = async {
+            tokio::join!(
+                async {
+                    client_writes.write_all(&there).await?;
+                    client_writes.shutdown().await
+                },
+                async {
+                    upstream_writes.write_all(&back).await?;
+                    upstream_writes.shutdown().await
+                },
+                client_reads.read_to_end(&mut at_client),
+                upstream_reads.read_to_end(&mut at_upstream),
+            )
+        };
+        let (sent, answered, read, heard) = soon(talk).await;
+        sent.expect("loopback");
+        answered.expect("loopback");
+        read.expect("an end");
+        heard.expect("an end");
+        assert!(at_client == back, "{via:?}");
+        assert!(
+            at_upstream.strip_prefix(b"early ") == Some(&*there),
+            "{via:?}"
+        );
+        let end = soon(tunnel.ends.recv()).await;
+        assert_eq!(end, Some(("finished", 10_000_006, 9_000_000)), "{via:?}");
+        until(|| tunnel.sessions.is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_drain_lets_it_become_quiet() {
+    let mut tunnel = open(Via::Http1, "").await;
+    tokio::time::pause();
+    let sessions = tunnel.sessions.clone();
+    let drained = tokio::spawn(async move { sessions.drain(Duration::from_secs(3600)).await });
+    let mut rest = Vec::new();
+    let ended = soon(tunnel.client.read_to_end(&mut rest)).await;
+    assert_eq!(ended.expect("an end"), 0);
+    let ended = soon(tunnel.upstream.read_to_end(&mut rest)).await;
+    assert_eq!(ended.expect("an end"), 0);
+    drop((tunnel.client, tunnel.upstream));
+    assert_eq!(soon(tunnel.ends.recv()).await, Some(("drained", 0, 0)));
+    let report = soon(drained).await.expect("no panic");
+    assert_eq!(report.aborted, 0, "{report}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_breaks_off_is_a_reset_for_the_client() {
+    let mut tunnel = open(Via::Http1, "").await;
+    let sent = bytes(3_000_000);
+    let mut received = vec![0; sent.len()];
+    let (client, upstream) = (&mut tunnel.client, &mut tunnel.upstream);
+    let talk = async { tokio::join!(upstream.write_all(&sent), client.read_exact(&mut received)) };
+    soon(talk).await.1.expect("all of it");
+    tunnel.upstream.set_zero_linger().expect("a socket");
+    drop(tunnel.upstream);
+    let error = soon(tunnel.client.read(&mut [0]))
+        .await
+        .expect_err("no end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(
+        soon(tunnel.ends.recv()).await,
+        Some(("failed", 0, 3_000_000))
+    );
+}
+
+#[tokio::test]
+async fn over_tls_a_break_has_no_close_notify() {
+    let (ours, upstream) = tcp().await;
+    let handler = Dials::default();
+    *handler.upstream.lock().expect("no panic") = Some(ours);
+    let layer = UpgradeLayer::new().protocol("tunnel", handler);
+    let tls = Tls::new();
+    let acceptor = tls.acceptor.clone();
+    let service = layer.layer(service_fn(plain));
+    let server = Server::start_with(Via::Http1, service, move |io| acceptor.accept(io)).await;
+    let mut peer = tls.connect(server.connect().await).await;
+    peer.send(offer("tunnel", &[])).await;
+    peer.head().await.assert_switched("tunnel");
+    upstream.set_zero_linger().expect("a socket");
+    drop(upstream);
+    let error = soon(peer.io.read(&mut [0])).await.expect_err("no end");
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+}
