@@ -2,8 +2,8 @@
 
 use crate::{
     suite::bytes,
-    support::soon,
-    wire::{Wire, join, tcp},
+    support::{soon, tcp},
+    wire::{Wire, join},
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -80,7 +80,7 @@ async fn send(first: &mut TcpStream, second: &mut TcpStream, size: usize) {
 }
 
 async fn reset_is_passed_on(hide: bool) -> Relayed {
-    let ((ours, mut first), (other, mut second)) = (tcp().await, tcp().await);
+    let ((ours, mut first), (other, mut second)) = (tcp::pair().await, tcp::pair().await);
     let relay = match hide {
         true => Relay::new(ours, Box::new(other)),
         false => Relay::new(ours, other),
@@ -142,8 +142,8 @@ async fn who_stops_taking_is_heard_to_the_end() {
             std::task::Poll::Ready(Ok(()))
         }
     }
-    let (ours, mut first) = tcp().await;
-    let (other, mut second) = tcp().await;
+    let (ours, mut first) = tcp::pair().await;
+    let (other, mut second) = tcp::pair().await;
     let relay = tokio::spawn(Relay::new(ours, Deaf(other)));
     first.write_all(b"nobody listens").await.expect("loopback");
     let answer = bytes(3_000_000);
@@ -187,7 +187,7 @@ async fn an_idle_relay_that_still_has_something_to_send_breaks_off() {
 #[tokio::test]
 async fn an_echo_is_a_connection_joined_with_itself() {
     for hide in [false, true] {
-        let (ours, peer) = tcp().await;
+        let (ours, peer) = tcp::pair().await;
         let relay = match hide {
             true => Relay::echo(Box::new(ours)),
             false => Relay::echo(ours),

@@ -2,8 +2,7 @@
 
 use crate::{
     suite::bytes,
-    support::{Server, Via, offer, plain, soon, tls::Tls, until},
-    wire::tcp,
+    support::{Server, Via, offer, plain, soon, tcp, tls::Tls, until},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -40,7 +39,7 @@ struct Tunnel {
 }
 
 async fn open(via: Via, early: &str) -> Tunnel {
-    let (ours, upstream) = tcp().await;
+    let (ours, upstream) = tcp::pair().await;
     let handler = Dials::default();
     *handler.upstream.lock().expect("no panic") = Some(ours);
     let sessions = Sessions::new();
@@ -148,7 +147,7 @@ async fn an_upstream_that_breaks_off_is_a_reset_for_the_client() {
 
 #[tokio::test]
 async fn over_tls_a_break_has_no_close_notify() {
-    let (ours, upstream) = tcp().await;
+    let (ours, upstream) = tcp::pair().await;
     let handler = Dials::default();
     *handler.upstream.lock().expect("no panic") = Some(ours);
     let layer = UpgradeLayer::new().protocol("tunnel", handler);

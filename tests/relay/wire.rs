@@ -1,9 +1,9 @@
 //! Connections to be joined, and who is at their other end.
 
-use crate::support::AnyIo;
+use crate::support::{AnyIo, tcp};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpSocket, TcpStream, UnixStream},
+    net::UnixStream,
 };
 use tower_upgrade::{Parts, Upgraded, tunnel::Relay};
 
@@ -18,24 +18,11 @@ pub(crate) enum Wire {
 
 pub(crate) type Peer = Box<dyn AnyIo>;
 
-pub(crate) async fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let address = listener.local_addr().expect("bound");
-    // The kernel is not to take all of what a test sends.
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_recv_buffer_size(256 * 1024).expect("a socket");
-    let (ours, theirs) = tokio::join!(listener.accept(), socket.connect(address));
-    let (ours, theirs) = (ours.expect("loopback").0, theirs.expect("loopback"));
-    ours.set_nodelay(true).expect("a socket");
-    theirs.set_nodelay(true).expect("a socket");
-    (ours, theirs)
-}
-
 /// A relay, and the peers at its two ends. `early` has been read already of what the first sends.
 pub(crate) async fn join(a: Wire, b: Wire, early: &[u8]) -> (Relay, Peer, Peer) {
     match a {
         Wire::Tcp => {
-            let (ours, theirs) = tcp().await;
+            let (ours, theirs) = tcp::pair().await;
             join_to(with_early(ours, early), theirs, b).await
         }
         Wire::Unix => {
@@ -43,7 +30,7 @@ pub(crate) async fn join(a: Wire, b: Wire, early: &[u8]) -> (Relay, Peer, Peer) 
             join_to(with_early(ours, early), theirs, b).await
         }
         Wire::Hidden => {
-            let (ours, theirs) = tcp().await;
+            let (ours, theirs) = tcp::pair().await;
             let ours: Peer = Box::new(ours);
             join_to(with_early(ours, early), theirs, b).await
         }
@@ -62,7 +49,7 @@ async fn join_to(a: Upgraded, first: impl AnyIo + 'static, b: Wire) -> (Relay, P
     let first: Peer = Box::new(first);
     match b {
         Wire::Tcp => {
-            let (ours, second) = tcp().await;
+            let (ours, second) = tcp::pair().await;
             (Relay::new(a, ours), first, Box::new(second))
         }
         Wire::Unix => {
@@ -70,7 +57,7 @@ async fn join_to(a: Upgraded, first: impl AnyIo + 'static, b: Wire) -> (Relay, P
             (Relay::new(a, ours), first, Box::new(second))
         }
         Wire::Hidden => {
-            let (ours, second) = tcp().await;
+            let (ours, second) = tcp::pair().await;
             let ours: Peer = Box::new(ours);
             (Relay::new(a, ours), first, Box::new(second))
         }

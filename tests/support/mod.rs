@@ -10,6 +10,7 @@ pub mod h2;
 pub mod handlers;
 pub mod log;
 pub mod meter;
+pub mod tcp;
 pub mod tls;
 pub mod websocket;
 

@@ -1,0 +1,145 @@
+//! The pipes of a relay's second gear. They are counted, so this is a process of its own.
+
+#![cfg(target_os = "linux")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use support::{soon, tcp, until};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+};
+use tower_upgrade::tunnel::{Relay, Relayed};
+
+/// More than the kernel takes by itself.
+const MUCH: usize = 12 * 1024 * 1024;
+
+/// As many as a process has at most.
+const MOST: usize = 32;
+
+/// As many as a thread keeps for later.
+const POOLED: usize = 4;
+
+/// How many pipes are open: each has two ends.
+fn pipes() -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").expect("Linux has it");
+    let targets = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    targets
+        .filter(|target| target.to_string_lossy().starts_with("pipe:"))
+        .count()
+        / 2
+}
+
+struct Tunnel {
+    relay: JoinHandle<Relayed>,
+    sending: JoinHandle<TcpStream>,
+    receiver: TcpStream,
+}
+
+impl Tunnel {
+    /// Sends much to who takes nothing.
+    async fn open() -> Self {
+        let ((ours, mut sender), (other, receiver)) = (tcp::pair().await, tcp::pair().await);
+        Self {
+            relay: tokio::spawn(Relay::new(ours, other)),
+            sending: tokio::spawn(async move {
+                sender
+                    .write_all(&vec![7; MUCH])
+                    .await
+                    .expect("the relay reads");
+                sender
+            }),
+            receiver,
+        }
+    }
+
+    /// Takes all there is.
+    async fn finish(mut self) {
+        let mut received = vec![0; MUCH];
+        soon(self.receiver.read_exact(&mut received))
+            .await
+            .expect("all of it");
+        assert!(received == vec![7; MUCH]);
+        drop((soon(self.sending).await, self.receiver));
+        let relayed = soon(self.relay).await.expect("no panic");
+        assert_eq!(relayed.a_to_b(), MUCH as u64);
+    }
+
+    /// Drops the relay, with what is in its pipe.
+    async fn drop(self) {
+        self.sending.abort();
+        self.relay.abort();
+        let _ = soon(self.relay).await;
+    }
+}
+
+#[tokio::test]
+async fn pipes_are_few_and_not_held_by_who_waits() {
+    let before = pipes();
+    let open = || pipes() - before;
+
+    // One that is held up keeps what is in its pipe.
+    let tunnel = Tunnel::open().await;
+    until(|| open() == 1).await;
+    tunnel.finish().await;
+    assert_eq!(open(), 1, "kept for later");
+
+    // What is dropped with something in its pipe does not leave it to others.
+    let mut tunnels = Vec::new();
+    for _ in 0..POOLED + 2 {
+        tunnels.push(Tunnel::open().await);
+    }
+    until(|| open() == POOLED + 2).await;
+    for tunnel in tunnels.drain(..) {
+        tunnel.drop().await;
+    }
+    // The last one may not have had anything in it yet.
+    assert!(open() <= 1, "{}", open());
+
+    // There are so many of them. The other tunnels copy.
+    for _ in 0..MOST + 8 {
+        tunnels.push(Tunnel::open().await);
+    }
+    until(|| open() == MOST).await;
+    for tunnel in tunnels.drain(..) {
+        tunnel.finish().await;
+    }
+    assert_eq!(open(), POOLED);
+
+    // Those that were dropped count no longer.
+    for _ in 0..MOST + 8 {
+        tunnels.push(Tunnel::open().await);
+    }
+    until(|| open() == MOST).await;
+    for tunnel in tunnels.drain(..) {
+        tunnel.drop().await;
+    }
+    until(|| open() <= POOLED).await;
+    tunnels.push(Tunnel::open().await);
+    until(|| open() >= 1).await;
+    for tunnel in tunnels.drain(..) {
+        tunnel.finish().await;
+    }
+
+    // A thread of its own has no pipes yet, and here it cannot have any.
+    let limit = rlimit::Resource::NOFILE.get().expect("a limit");
+    let copied = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let tunnel = Tunnel::open().await;
+            let before = pipes();
+            rlimit::Resource::NOFILE
+                .set(0, limit.1)
+                .expect("less is allowed");
+            tunnel.finish().await;
+            rlimit::Resource::NOFILE
+                .set(limit.0, limit.1)
+                .expect("as before");
+            assert_eq!(pipes(), before);
+        });
+    });
+    copied.join().expect("no panic");
+}
