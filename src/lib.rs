@@ -165,6 +165,12 @@
 //! The module `client` asks for upgrades, over any tower client of HTTP: one layer around it, and a call
 //! comes to a session, or to an error with the whole response of a server that refused.
 //!
+//! # Tunnels and proxies
+//!
+//! The module `tunnel` carries bytes between two connections: a relay that joins a session with anything else,
+//! a forward proxy for CONNECT with a policy of where clients may go, and a reverse proxy for upgrades of any
+//! protocol.
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |
@@ -174,6 +180,7 @@
 //! | `tracing` | yes | a span for each session, which follows from its request's; events for refusals, and for sessions that start, end, fail, panic or never start; without it the message of a panic goes to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
 //! | `testing` | no | the module `testing`: a stack's upgrade in a test, with no socket |
+//! | `tunnel` | no | the module `tunnel`: a relay, a forward proxy for CONNECT, a reverse proxy for upgrades |
 //! | `websocket` | no | the module `websocket`: a handler for WebSocket, and with `client` the other end of it |
 //!
 //! # Stability
