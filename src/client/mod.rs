@@ -251,6 +251,6 @@ use std::future::poll_fn;
 use tower_service::Service;
 
 /// Waits until a service takes a request.
-async fn ready<S: Service<R>, R>(service: &mut S) -> Result<(), S::Error> {
+pub(crate) async fn ready<S: Service<R>, R>(service: &mut S) -> Result<(), S::Error> {
     poll_fn(|cx| service.poll_ready(cx)).await
 }

@@ -14,10 +14,22 @@
 //! A tunnel whose peer has vanished without a word is noticed by nothing but a limit in time: set
 //! [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout).
 
+mod address;
+mod connect;
+mod dial;
 mod direction;
+mod failure;
+mod host;
+mod policy;
+mod race;
 mod relay;
 pub(crate) mod socket;
 #[cfg(target_os = "linux")]
 pub(crate) mod splice;
 
-pub use self::relay::{Relay, RelayEnd, Relayed, relay};
+pub use self::{
+    connect::ConnectProxy,
+    host::InvalidHost,
+    policy::Policy,
+    relay::{Relay, RelayEnd, Relayed, relay},
+};

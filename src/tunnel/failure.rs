@@ -1,0 +1,103 @@
+//! Why a client does not come to its target, and what it is told of it.
+
+use super::policy::Denied;
+use crate::{BoxError, Rejection};
+use http::{StatusCode, uri::Authority};
+use std::{fmt, time::Duration};
+
+/// A target that was not reached. What it says is for the log: where a name leads on the inner network is
+/// not the client's business.
+#[derive(Debug)]
+pub(super) struct Failure {
+    kind: Kind,
+    details: String,
+    source: Option<BoxError>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Denied(Denied),
+    Unresolved,
+    Unreachable,
+    TimedOut,
+}
+
+impl Failure {
+    fn new(kind: Kind, details: String) -> Self {
+        Self {
+            kind,
+            details,
+            source: None,
+        }
+    }
+
+    fn with_source(mut self, source: BoxError) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    pub(super) fn denied(denied: Denied, target: impl fmt::Display) -> Self {
+        Self::new(Kind::Denied(denied), target.to_string())
+    }
+
+    /// The resolver failed.
+    pub(super) fn unresolved(name: &str, error: BoxError) -> Self {
+        Self::new(Kind::Unresolved, name.to_owned()).with_source(error)
+    }
+
+    /// The resolver knows of no address.
+    pub(super) fn no_address(name: &str) -> Self {
+        Self::new(Kind::Unresolved, format!("{name} has no address"))
+    }
+
+    pub(super) fn unreachable(target: impl fmt::Display, error: std::io::Error) -> Self {
+        let kind = match error.kind() {
+            std::io::ErrorKind::TimedOut => Kind::TimedOut,
+            _ => Kind::Unreachable,
+        };
+        Self::new(kind, target.to_string()).with_source(error.into())
+    }
+
+    pub(super) fn timed_out(target: &Authority, limit: Duration) -> Self {
+        Self::new(Kind::TimedOut, format!("{target}: not within {limit:?}"))
+    }
+}
+
+impl From<Failure> for Rejection {
+    fn from(failure: Failure) -> Self {
+        let (status, message) = match failure.kind {
+            Kind::Denied(Denied::Port) => (StatusCode::FORBIDDEN, "this port is not allowed"),
+            Kind::Denied(Denied::Host) => (StatusCode::FORBIDDEN, "this host is not allowed"),
+            Kind::Denied(Denied::Address) => (
+                StatusCode::FORBIDDEN,
+                "the address of this host is not allowed",
+            ),
+            Kind::Unresolved => (StatusCode::BAD_GATEWAY, "the host is not known"),
+            Kind::Unreachable => (StatusCode::BAD_GATEWAY, "the host cannot be reached"),
+            Kind::TimedOut => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "the host cannot be reached in time",
+            ),
+        };
+        Self::new(status, message).with_source(failure)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.details)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+}
