@@ -11,6 +11,7 @@ mod client;
 mod closing;
 mod connect;
 mod http2;
+mod proxy;
 mod refused_connect;
 mod request_body;
 mod safety;

@@ -12,6 +12,8 @@ pub mod log;
 pub mod meter;
 pub mod tcp;
 pub mod tls;
+#[cfg(feature = "tunnel")]
+pub mod tunnel;
 pub mod websocket;
 
 use bytes::Bytes;

@@ -1,0 +1,262 @@
+//! C6 and S5: a forward proxy, the targets that it reaches and those that it does not.
+
+use crate::connect::{SMUGGLED, connect_to, expect_refusal};
+use crate::support::{
+    AnyIo, Peer, Server, Via,
+    h2::{Client, connect},
+    plain, soon, text,
+    tunnel::{LOOPBACK, Pending, Refuses, Resolver, Target, loopback},
+};
+use std::{io, time::Duration};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    UpgradeLayer,
+    tunnel::{ConnectProxy, Policy},
+};
+
+const VERSIONS: [Via; 2] = [Via::Http1, Via::Http2];
+
+async fn proxy_server(via: Via, proxy: &ConnectProxy) -> Server {
+    let layer = UpgradeLayer::new().connect(proxy.clone());
+    Server::start_via(via, layer.layer(service_fn(plain))).await
+}
+
+/// Asks for a tunnel, with bytes for it right behind: in one segment on HTTP/1.
+async fn expect_tunnel(
+    via: Via,
+    server: &Server,
+    target: &str,
+    early: &'static str,
+) -> Peer<Box<dyn AnyIo>> {
+    if via == Via::Http2 {
+        let mut client = Client::connect(server.connect().await).await;
+        let request = connect(target).body(()).expect("a request");
+        return client
+            .ask_with(request, early)
+            .await
+            .expect_switched()
+            .boxed();
+    }
+    let mut peer = server.connect().await;
+    peer.send(connect_to(target, &[]) + early).await;
+    let head = peer.head().await;
+    assert_eq!((head.status, head.names()), (200, vec![]), "{head:?}");
+    peer.boxed()
+}
+
+/// Over each version the proxy refuses, and says `message`. On HTTP/1 the connection ends.
+async fn expect_refused(proxy: &ConnectProxy, target: &str, status: u16, message: &str) {
+    let server = proxy_server(Via::Http1, proxy).await;
+    let mut peer = server.connect().await;
+    peer.send(connect_to(target, &[]) + SMUGGLED).await;
+    let (_, body) = expect_refusal(&mut peer, status).await;
+    assert_eq!(body, message, "{target}");
+
+    let server = proxy_server(Via::Http2, proxy).await;
+    let mut client = Client::connect(server.connect().await).await;
+    let request = connect(target).body(()).expect("a request");
+    let refused = client.ask(request).await.refused().await;
+    assert_eq!(refused, (status, message.to_owned()), "{target}");
+    // The other streams go on.
+    assert_eq!(client.get_text("/").await, "plain GET /");
+}
+
+const ADDRESS: &str = "the address of this host is not allowed";
+
+#[tokio::test]
+async fn c6_a_target_that_is_allowed_and_there_is_connected() {
+    for via in VERSIONS {
+        let target = Target::start().await;
+        let resolver = Resolver::of(&["127.0.0.1"]);
+        let proxy = ConnectProxy::new(target.policy()).resolver(resolver.clone());
+        let server = proxy_server(via, &proxy).await;
+        for host in ["127.0.0.1", "any.test"] {
+            let authority = format!("{host}:{}", target.port());
+            let mut peer = expect_tunnel(via, &server, &authority, "early").await;
+            assert_eq!(text(&peer.exactly(5).await), "early");
+            peer.expect_echo(b"late").await;
+            peer.finish().await;
+            peer.expect_end().await;
+        }
+        // An address is not asked for.
+        assert_eq!((target.accepted(), resolver.asked()), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn c6_a_target_that_refuses_is_a_bad_gateway() {
+    let refuses = Refuses::new();
+    let proxy = ConnectProxy::new(loopback(refuses.address.port()));
+    let target = refuses.address.to_string();
+    expect_refused(&proxy, &target, 502, "the host cannot be reached").await;
+}
+
+#[tokio::test]
+async fn c6_a_name_that_is_not_resolved_is_a_bad_gateway() {
+    let resolvers = [
+        Resolver::new(|_, _| Err(io::Error::other("10.0.0.53 does not answer"))),
+        Resolver::of(&[]),
+    ];
+    for resolver in resolvers {
+        let proxy = ConnectProxy::new(Policy::new()).resolver(resolver);
+        expect_refused(&proxy, "any.test:443", 502, "the host is not known").await;
+    }
+    // As the system says it.
+    let proxy = ConnectProxy::new(Policy::new());
+    expect_refused(&proxy, "a..b:443", 502, "the host is not known").await;
+}
+
+#[tokio::test]
+async fn c6_what_takes_too_long_is_a_gateway_timeout() {
+    let proxy = ConnectProxy::new(Policy::new())
+        .connect_timeout(Duration::from_millis(1))
+        .resolver(Pending::default());
+    let late = "the host cannot be reached in time";
+    expect_refused(&proxy, "any.test:443", 504, late).await;
+}
+
+#[tokio::test]
+async fn c6_s5_what_is_not_allowed_is_forbidden() {
+    let resolver = Resolver::of(&["10.0.0.1"]);
+    let policy = Policy::new().hosts(["*.allowed.test", "127.0.0.1"]);
+    let proxy = ConnectProxy::new(policy).resolver(resolver.clone());
+    for (target, message) in [
+        ("www.allowed.test:80", "this port is not allowed"),
+        ("allowed.test:443", "this host is not allowed"),
+        ("127.0.0.2:443", "this host is not allowed"),
+        ("127.0.0.1:443", ADDRESS),
+    ] {
+        expect_refused(&proxy, target, 403, message).await;
+    }
+    assert_eq!(resolver.asked(), 0);
+    expect_refused(&proxy, "www.allowed.test:443", 403, ADDRESS).await;
+}
+
+#[tokio::test]
+async fn s5_by_default_only_port_443_is_allowed() {
+    let target = Target::start().await;
+    let network = "127.0.0.0/8".parse().expect("a network");
+    let proxy = ConnectProxy::new(Policy::new().allow_network(network));
+    let authority = target.address.to_string();
+    expect_refused(&proxy, &authority, 403, "this port is not allowed").await;
+    assert_eq!(target.accepted(), 0);
+}
+
+#[tokio::test]
+async fn s5_by_default_addresses_that_are_not_globally_reachable_are_denied() {
+    let proxy = ConnectProxy::new(Policy::new());
+    for address in [
+        "127.0.0.1",
+        "0.0.0.0",
+        "10.0.0.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "192.168.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "::",
+        "fe80::1",
+        "fd00::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:7f00:1",
+        "64:ff9b::127.0.0.1",
+        "2002:7f00:1::",
+    ] {
+        let literal = match address.contains(':') {
+            true => format!("[{address}]:443"),
+            false => format!("{address}:443"),
+        };
+        expect_refused(&proxy, &literal, 403, ADDRESS).await;
+
+        let resolved = proxy.clone().resolver(Resolver::of(&[address]));
+        expect_refused(&resolved, "any.test:443", 403, ADDRESS).await;
+    }
+}
+
+/// `getaddrinfo` takes more for an address than is one. What it makes of these is judged.
+#[tokio::test]
+async fn s5_an_odd_spelling_of_an_address_is_no_way_around() {
+    let target = Target::start().await;
+    let proxy = ConnectProxy::new(Policy::new().ports([target.port()]));
+    let allowed = ConnectProxy::new(target.policy());
+    for host in ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "localhost"] {
+        let authority = format!("{host}:{}", target.port());
+        for via in VERSIONS {
+            // What it is where it may be, so that the denial is for the address.
+            let server = proxy_server(via, &allowed).await;
+            let mut peer = expect_tunnel(via, &server, &authority, "").await;
+            peer.expect_echo(b"hello").await;
+        }
+        let accepted = target.accepted();
+        expect_refused(&proxy, &authority, 403, ADDRESS).await;
+        assert_eq!(target.accepted(), accepted, "{host}");
+    }
+}
+
+/// Of several addresses those that are not allowed are left out, and the others are connected to.
+#[cfg(target_os = "linux")] // all of 127.0.0.0/8 is there
+#[tokio::test]
+async fn s5_each_address_of_a_name_is_checked() {
+    let denied = Target::start().await;
+    let allowed = Target::start_at(([127, 0, 0, 2], denied.port()).into()).await;
+    let policy = Policy::new()
+        .ports([denied.port()])
+        .allow_network("127.0.0.2/32".parse().expect("a network"));
+    for addresses in [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]] {
+        let proxy = ConnectProxy::new(policy.clone()).resolver(Resolver::of(&addresses));
+        for via in VERSIONS {
+            let server = proxy_server(via, &proxy).await;
+            let authority = format!("any.test:{}", denied.port());
+            let mut peer = expect_tunnel(via, &server, &authority, "").await;
+            peer.expect_echo(b"hello").await;
+        }
+    }
+    assert_eq!((allowed.accepted(), denied.accepted()), (4, 0));
+
+    // Nor is a denied one the way out when the others fail.
+    drop(allowed);
+    let proxy = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.2", "127.0.0.1"]));
+    let authority = format!("any.test:{}", denied.port());
+    expect_refused(&proxy, &authority, 502, "the host cannot be reached").await;
+    assert_eq!(denied.accepted(), 0);
+}
+
+/// A server of names that says one thing to those who check and another to those who connect.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn s5_a_name_that_moves_is_no_way_around() {
+    let denied = Target::start().await;
+    let allowed = Target::start_at(([127, 0, 0, 2], denied.port()).into()).await;
+    let policy = Policy::new()
+        .ports([denied.port()])
+        .allow_network("127.0.0.2/32".parse().expect("a network"));
+    for via in VERSIONS {
+        let resolver = Resolver::new(|_, asked| match asked {
+            0 => Ok(vec!["127.0.0.2".parse().expect("an address")]),
+            _ => Ok(vec![LOOPBACK]),
+        });
+        let proxy = ConnectProxy::new(policy.clone()).resolver(resolver.clone());
+        let server = proxy_server(via, &proxy).await;
+        let authority = format!("any.test:{}", denied.port());
+        let mut peer = expect_tunnel(via, &server, &authority, "").await;
+        peer.expect_echo(b"hello").await;
+        assert_eq!(resolver.asked(), 1);
+    }
+    assert_eq!((allowed.accepted(), denied.accepted()), (2, 0));
+}
+
+/// What leaves nothing to wait for is said at once: nobody is dialed.
+#[tokio::test]
+async fn s5_nothing_is_dialed_for_what_is_denied() {
+    let target = Target::start().await;
+    let policy = Policy::new().ports([target.port()]);
+    let proxy = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1", "::1"]));
+    for host in ["127.0.0.1", "any.test", "[::ffff:127.0.0.1]"] {
+        let authority = format!("{host}:{}", target.port());
+        soon(expect_refused(&proxy, &authority, 403, ADDRESS)).await;
+    }
+    assert_eq!(target.accepted(), 0);
+}

@@ -1,0 +1,241 @@
+//! What a proxy leads to, and what tells it where that is.
+
+use hyper_util::client::legacy::connect::dns::Name;
+use std::{
+    future::{Ready, ready},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
+use tower::Service;
+use tower_upgrade::{copy, tunnel::Policy};
+
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A server that says back what it hears, without any HTTP.
+pub struct Target {
+    pub address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    open: Arc<()>,
+    accepting: JoinHandle<()>,
+}
+
+impl Target {
+    pub async fn start() -> Self {
+        Self::start_at((LOOPBACK, 0).into()).await
+    }
+
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let (accepted, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
+        let accepting = tokio::spawn({
+            let (accepted, open) = (Arc::clone(&accepted), Arc::clone(&open));
+            async move {
+                while let Ok((mut io, _)) = listener.accept().await {
+                    accepted.fetch_add(1, Ordering::SeqCst);
+                    let open = Arc::clone(&open);
+                    tokio::spawn(async move {
+                        let _open = open;
+                        let (mut reader, mut writer) = io.split();
+                        // How it ends is what tests look at from the other end.
+                        let _ = copy(&mut reader, &mut writer).await;
+                    });
+                }
+            }
+        });
+        Self {
+            address,
+            accepted,
+            open,
+            accepting,
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How many connections there were.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many connections there are.
+    pub fn open(&self) -> usize {
+        // One is here, one with what accepts.
+        Arc::strong_count(&self.open) - 2
+    }
+
+    /// Its port, and the addresses of loopback.
+    pub fn policy(&self) -> Policy {
+        loopback(self.port())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Loopback, at this port.
+pub fn loopback(port: u16) -> Policy {
+    let network = "127.0.0.0/8".parse().expect("a network");
+    Policy::new().ports([port]).allow_network(network)
+}
+
+/// An address that nobody listens at, and nobody else will while this lives.
+pub struct Refuses {
+    pub address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Refuses {
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((LOOPBACK, 0).into()).expect("loopback");
+        Self {
+            address: socket.local_addr().expect("bound"),
+            _socket: socket,
+        }
+    }
+}
+
+/// An address that answers to nobody: as many as may wait to be accepted do. Needs paused time.
+#[cfg(target_os = "linux")]
+pub struct Silent {
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _waiting: Vec<tokio::net::TcpStream>,
+}
+
+#[cfg(target_os = "linux")]
+impl Silent {
+    pub async fn start() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((LOOPBACK, 0).into()).expect("loopback");
+        let listener = socket.listen(1).expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let mut waiting = Vec::new();
+        let second = std::time::Duration::from_secs(1);
+        while let Ok(connected) =
+            tokio::time::timeout(second, tokio::net::TcpStream::connect(address)).await
+        {
+            waiting.push(connected.expect("loopback"));
+        }
+        Self {
+            address,
+            _listener: listener,
+            _waiting: waiting,
+        }
+    }
+}
+
+type Answer = dyn Fn(&str, usize) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
+/// A resolver that answers as it is told to, and counts how often it is asked.
+#[derive(Clone)]
+pub struct Resolver {
+    answer: Arc<Answer>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Resolver {
+    /// `answer` gets the name, and how often it was asked before.
+    pub fn new(
+        answer: impl Fn(&str, usize) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            answer: Arc::new(answer),
+            asked: Arc::default(),
+        }
+    }
+
+    /// Any name is at these addresses.
+    pub fn of(addresses: &[&str]) -> Self {
+        let addresses: Vec<IpAddr> = addresses
+            .iter()
+            .map(|address| address.parse().expect("an address"))
+            .collect();
+        Self::new(move |_, _| Ok(addresses.clone()))
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
+        let answer = (self.answer)(name.as_str(), asked);
+        // The port is another's business.
+        let with_port = |address| SocketAddr::new(address, 9);
+        ready(answer.map(|found| {
+            found
+                .into_iter()
+                .map(with_port)
+                .collect::<Vec<_>>()
+                .into_iter()
+        }))
+    }
+}
+
+/// A resolver that does not answer, and knows how many wait for it.
+#[derive(Clone, Default)]
+pub struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    pub fn waiting(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// One that waits.
+pub struct Waiting(Arc<AtomicUsize>);
+
+impl Future for Waiting {
+    type Output = io::Result<std::vec::IntoIter<SocketAddr>>;
+
+    fn poll(self: std::pin::Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Service<Name> for Pending {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Waiting;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _name: Name) -> Waiting {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Waiting(Arc::clone(&self.0))
+    }
+}

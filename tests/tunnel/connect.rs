@@ -1,0 +1,266 @@
+//! A forward proxy: time, limits, and those who leave.
+
+use crate::support::{
+    Server, Via,
+    h2::{Client, connect},
+    head, offer, plain, soon,
+    tunnel::{Pending, Refuses, Resolver, Target, loopback},
+    until,
+};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use std::time::Duration;
+use tokio::{io::AsyncReadExt as _, time::Instant};
+use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower_http::validate_request::ValidateRequestHeaderLayer;
+use tower_upgrade::{
+    Sessions, Upgrade, UpgradeLayer, UpgradeRequired,
+    testing::{self, Exchange},
+    tunnel::{ConnectProxy, Policy},
+};
+
+pub(crate) fn proxy(handler: ConnectProxy) -> Upgrade<UpgradeRequired> {
+    UpgradeLayer::new().connect(handler).into_service()
+}
+
+/// What comes of a CONNECT, with no socket in front of the proxy.
+pub(crate) async fn ask(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchange {
+    let request = testing::connect(target).body(String::new());
+    let exchange = testing::upgrade(proxy, request.expect("a request"));
+    exchange.await.expect("a response")
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_tries_for_ten_seconds() {
+    let (start, waiting) = (Instant::now(), Pending::default());
+    let handler = ConnectProxy::new(Policy::new()).resolver(waiting.clone());
+    let exchange = ask(proxy(handler), "any.test:443").await;
+    exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    assert_eq!(waiting.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_tries_as_long_as_it_is_told_to() {
+    let handler = ConnectProxy::new(Policy::new()).resolver(Pending::default());
+    for (limit, seconds) in [
+        (Some(Duration::from_secs(3)), 3),
+        // The layer has a limit of its own.
+        (None, 30),
+    ] {
+        let start = Instant::now();
+        let handler = handler.clone().connect_timeout(limit);
+        let exchange = ask(proxy(handler), "any.test:443").await;
+        exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(start.elapsed(), Duration::from_secs(seconds));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn a_target_that_does_not_answer_takes_all_of_the_time() {
+    let silent = crate::support::tunnel::Silent::start().await;
+    let start = Instant::now();
+    let handler = ConnectProxy::new(loopback(silent.address.port()));
+    let exchange = ask(proxy(handler), &silent.address.to_string()).await;
+    exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn an_address_that_does_not_answer_is_not_waited_for() {
+    let silent = crate::support::tunnel::Silent::start().await;
+    let port = silent.address.port();
+    let target = Target::start_at(([127, 0, 0, 2], port).into()).await;
+    let resolver = Resolver::of(&["127.0.0.1", "127.0.0.2"]);
+    let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
+    let start = Instant::now();
+    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    assert_eq!(start.elapsed(), Duration::from_millis(250));
+    let mut tunnel = crate::support::Peer::new(exchange.expect_connected());
+    tunnel.expect_echo(b"hello").await;
+    assert_eq!(target.accepted(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn an_address_that_refuses_is_not_waited_for() {
+    let refuses = Refuses::new();
+    let port = refuses.address.port();
+    let target = Target::start_at(([127, 0, 0, 2], port).into()).await;
+    let resolver = Resolver::of(&["127.0.0.1", "127.0.0.3", "127.0.0.2"]);
+    let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
+    let start = Instant::now();
+    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let mut tunnel = crate::support::Peer::new(exchange.expect_connected());
+    tunnel.expect_echo(b"hello").await;
+    assert_eq!(target.accepted(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn all_addresses_may_refuse() {
+    let refuses = Refuses::new();
+    let port = refuses.address.port();
+    let resolver = Resolver::of(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
+    let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
+    let start = Instant::now();
+    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    exchange.expect_refused(StatusCode::BAD_GATEWAY);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_dials_is_dialed_for_no_more() {
+    let waiting = Pending::default();
+    let handler = ConnectProxy::new(Policy::new())
+        .connect_timeout(None)
+        .resolver(waiting.clone());
+    let layer = UpgradeLayer::new().accept_timeout(None).connect(handler);
+
+    let server = Server::start(layer.clone().into_service()).await;
+    let mut peer = server.connect().await;
+    peer.send(head(&["CONNECT any.test:443 HTTP/1.1", "Host: any.test"]))
+        .await;
+    until(|| waiting.waiting() == 1).await;
+    drop(peer);
+    until(|| waiting.waiting() == 0).await;
+
+    let server = Server::start_via(Via::Http2, layer.into_service()).await;
+    let mut client = Client::connect(server.connect().await).await;
+    let request = connect("any.test:443").body(()).expect("a request");
+    let (response, mut send) = client.send(request).await;
+    until(|| waiting.waiting() == 1).await;
+    send.send_reset(h2::Reason::CANCEL);
+    until(|| waiting.waiting() == 0).await;
+    drop(response);
+}
+
+#[tokio::test]
+async fn one_client_too_many_is_refused_before_anybody_is_dialed() {
+    let target = Target::start().await;
+    let sessions = Sessions::builder().max(1).build();
+    let resolver = Resolver::of(&["127.0.0.1"]);
+    let handler = ConnectProxy::new(target.policy()).resolver(resolver.clone());
+    let layer = UpgradeLayer::new()
+        .sessions(sessions.clone())
+        .connect(handler);
+    let service = layer.into_service();
+    let authority = format!("any.test:{}", target.port());
+    let first = ask(service.clone(), &authority).await.expect_connected();
+    let refusal = ask(service.clone(), &authority).await;
+    refusal.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((target.accepted(), resolver.asked()), (1, 1));
+
+    drop(first);
+    until(|| sessions.is_empty()).await;
+    let _ = ask(service, &authority).await.expect_connected();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_both_sides_of_a_tunnel() {
+    let target = Target::start().await;
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new()
+        .sessions(sessions.clone())
+        .connect(ConnectProxy::new(target.policy()));
+    let service = layer.into_service();
+    let mut tunnel = ask(service.clone(), &target.address.to_string())
+        .await
+        .expect_connected();
+    until(|| target.open() == 1).await;
+
+    let report = sessions.drain(Duration::from_secs(10)).await;
+    assert_eq!((report.ended + report.aborted, report.left), (1, 0));
+    let mut rest = Vec::new();
+    let read = soon(tunnel.read_to_end(&mut rest)).await;
+    assert_eq!((read.expect("an orderly end"), rest), (0, vec![]));
+    until(|| target.open() == 0).await;
+    let late = ask(service, &target.address.to_string()).await;
+    late.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(target.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_target_that_ends_ends_the_tunnel() {
+    let target = Target::start().await;
+    let handler = ConnectProxy::new(target.policy());
+    let mut tunnel = ask(proxy(handler), &target.address.to_string())
+        .await
+        .expect_connected();
+    tokio::io::AsyncWriteExt::shutdown(&mut tunnel)
+        .await
+        .expect("it can");
+    let mut rest = Vec::new();
+    let read = soon(tunnel.read_to_end(&mut rest)).await;
+    assert_eq!(read.expect("an orderly end"), 0);
+    until(|| target.open() == 0).await;
+}
+
+#[tokio::test]
+async fn for_a_protocol_it_says_that_it_is_for_connect() {
+    let handler = ConnectProxy::new(Policy::new().ports(0..=65535));
+    let layer = UpgradeLayer::new().protocol("echo", handler);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    let (head, body) = peer.response().await;
+    assert_eq!((head.status, &*body), (501, "this is a proxy for CONNECT"));
+
+    let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
+    let mut client = Client::connect(server.connect().await).await;
+    let request = crate::support::h2::extended_connect("echo").body(());
+    let answer = client.ask(request.expect("a request")).await;
+    assert_eq!(answer.refused().await.0, 501);
+}
+
+#[tokio::test]
+async fn c5_a_layer_around_it_asks_who_it_is() {
+    fn check<B, R: Default>(request: &mut Request<B>) -> Result<(), Response<R>> {
+        if request.headers().contains_key(header::PROXY_AUTHORIZATION) {
+            return Ok(());
+        }
+        let mut response = Response::new(R::default());
+        *response.status_mut() = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        let challenge = HeaderValue::from_static("Basic realm=\"proxy\"");
+        let headers = response.headers_mut();
+        headers.insert(header::PROXY_AUTHENTICATE, challenge);
+        Err(response)
+    }
+    let target = Target::start().await;
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .layer(ValidateRequestHeaderLayer::custom(check))
+        .layer(UpgradeLayer::new().connect(ConnectProxy::new(target.policy())))
+        .service(service_fn(plain));
+    let line = format!("CONNECT {} HTTP/1.1", target.address);
+
+    let server = Server::start(service.clone()).await;
+    let mut peer = server.connect().await;
+    let smuggled = head(&["GET /smuggled HTTP/1.1", "Host: test"]);
+    peer.send(head(&[&line, "Host: test"]) + &smuggled).await;
+    let refusal = peer.head().await;
+    assert_eq!(refusal.status, 407);
+    let challenge = refusal.get("proxy-authenticate");
+    assert_eq!(challenge.as_deref(), Some("Basic realm=\"proxy\""));
+    assert_eq!(refusal.get("connection").as_deref(), Some("close"));
+    peer.expect_end().await;
+    assert_eq!(target.accepted(), 0);
+
+    let mut peer = server.connect().await;
+    let credentials = "Proxy-Authorization: Basic YW5uOg==";
+    peer.send(head(&[&line, "Host: test", credentials])).await;
+    assert_eq!(peer.head().await.status, 200);
+    peer.expect_echo(b"hello").await;
+
+    let server = Server::start_via(Via::Http2, service).await;
+    let mut client = Client::connect(server.connect().await).await;
+    let request = connect(&target.address.to_string()).body(());
+    let answer = client.ask(request.expect("a request")).await;
+    assert_eq!(answer.head.status(), 407);
+    assert!(answer.head.headers().contains_key("proxy-authenticate"));
+    let request = connect(&target.address.to_string()).header("proxy-authorization", "Basic x");
+    let answer = client.ask(request.body(()).expect("a request")).await;
+    answer.expect_switched().expect_echo(b"hello").await;
+}

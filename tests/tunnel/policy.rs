@@ -1,0 +1,95 @@
+//! What is allowed, from the view of whoever runs a proxy.
+
+use crate::{
+    connect::{ask, proxy},
+    support::{
+        log::Log,
+        text,
+        tunnel::{Pending, Refuses, Resolver, Target, loopback},
+    },
+};
+use http::StatusCode;
+use std::io;
+use tower_upgrade::tunnel::{ConnectProxy, Policy};
+
+/// What a client is told names no address but what it asked for, and the log has all of it.
+#[tokio::test]
+async fn what_a_name_is_at_is_for_the_log_only() {
+    let refuses = Refuses::new();
+    let port = refuses.address.port();
+    let nothing = || Resolver::new(|_, _| Err(io::Error::other("10.0.0.53 is away")));
+    let proxies = [
+        (
+            ConnectProxy::new(Policy::new().ports([port]))
+                .resolver(Resolver::of(&["10.1.2.3", "::1"])),
+            ["any.test is at", "10.1.2.3", "[::1]"],
+        ),
+        (
+            ConnectProxy::new(loopback(port)).resolver(Resolver::of(&["127.0.0.1"])),
+            ["127.0.0.1", "refused", ""],
+        ),
+        (
+            ConnectProxy::new(Policy::new().ports([port])).resolver(nothing()),
+            ["any.test", "10.0.0.53 is away", ""],
+        ),
+        (
+            ConnectProxy::new(Policy::new()),
+            ["any.test", &port.to_string(), ""],
+        ),
+        (
+            ConnectProxy::new(Policy::new().ports([port]))
+                .connect_timeout(std::time::Duration::from_millis(1))
+                .resolver(Pending::default()),
+            ["any.test", "not within 1ms", ""],
+        ),
+    ];
+    for (handler, said) in proxies {
+        let (log, _guard) = Log::start();
+        let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+        let response = exchange.response();
+        let told = format!("{:?} {}", response.headers(), text(response.body()));
+        for number in ["10.", "127.", "::1", "any.test"] {
+            assert!(!told.contains(number), "{told}");
+        }
+        let lines = log.lines("upgrade refused");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        for what in said {
+            assert!(lines[0].contains(what), "{what}: {lines:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_listed_is_reached_at_its_own_port_and_no_other() {
+    let (database, other) = (Target::start().await, Target::start().await);
+    let policy = Policy::new()
+        .ports([])
+        .hosts([
+            format!("database.test:{}", database.port()),
+            format!("*.other.test:{}", other.port()),
+        ])
+        .allow_network("127.0.0.1/32".parse().unwrap());
+    let handler = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1"]));
+    for (host, port, is_allowed) in [
+        ("database.test", database.port(), true),
+        ("DATABASE.test.", database.port(), true),
+        ("database.test", other.port(), false),
+        ("a.b.other.test", other.port(), true),
+        ("other.test", other.port(), false),
+        ("127.0.0.1", database.port(), false),
+    ] {
+        let target = format!("{host}:{port}");
+        let exchange = ask(proxy(handler.clone()), &target).await;
+        match is_allowed {
+            true => drop(exchange.expect_connected()),
+            false => drop(exchange.expect_refused(StatusCode::FORBIDDEN)),
+        }
+    }
+}
+
+#[test]
+fn a_host_that_is_none_is_an_error() {
+    let error = Policy::new().try_hosts(["fine.test", "not fine"]);
+    assert!(error.unwrap_err().to_string().contains("\"not fine\""));
+    assert!(Policy::new().try_hosts(["fine.test"]).is_ok());
+}
