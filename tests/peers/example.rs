@@ -39,7 +39,12 @@ pub(crate) struct Example {
 impl Example {
     /// `args` are beside `--listen`.
     pub(crate) async fn start(name: &str, args: &[&str]) -> Self {
-        let mut process = Command::new(build(name, &[]).await)
+        Self::start_with(name, &[], args).await
+    }
+
+    /// One that needs `features`.
+    pub(crate) async fn start_with(name: &str, features: &[&str], args: &[&str]) -> Self {
+        let mut process = Command::new(build(name, features).await)
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
             .stdout(Stdio::piped())

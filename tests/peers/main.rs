@@ -8,5 +8,6 @@ mod example;
 mod graceful;
 mod haproxy;
 mod node;
+mod proxy;
 mod upcat;
 mod websocket;

@@ -1,0 +1,70 @@
+//! Programs that go through `ConnectProxy`, to what they cannot reach without it.
+
+mod curl;
+mod git;
+
+use crate::{
+    example::{Example, program},
+    support::{Server, Via, soon, text, tls::Tls},
+};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use tower::Service;
+
+/// `examples/connect_proxy.rs`.
+async fn proxy(args: &[&str]) -> Example {
+    Example::start_with("connect_proxy", &["tunnel"], args).await
+}
+
+/// A server of HTTPS to go to.
+async fn origin<S>(service: S) -> Server
+where
+    S: Service<Request<Incoming>, Response = Response<Vec<u8>>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let tls = Tls::with_alpn(&["http/1.1"]);
+    let service = tower::util::MapResponse::new(service, |response: Response<Vec<u8>>| {
+        response.map(|body| http_body_util::Full::new(bytes::Bytes::from(body)))
+    });
+    Server::start_with(Via::Http1, service, move |io| {
+        let acceptor = tls.acceptor.clone();
+        async move { acceptor.accept(io).await }
+    })
+    .await
+}
+
+async fn hello(_request: Request<Incoming>) -> Result<Response<Vec<u8>>, Infallible> {
+    Ok(Response::new(b"hello from behind".to_vec()))
+}
+
+/// What the proxy is told to let through for a server on loopback.
+fn allow(host: &str, server: &Server) -> [String; 4] {
+    let target = format!("{host}:{}", server.address.port());
+    ["--allow", &target, "--allow", "127.0.0.0/8"].map(str::to_owned)
+}
+
+#[tokio::test]
+async fn node_speaks_tls_in_a_tunnel_over_http2() {
+    let origin = origin(tower::service_fn(hello)).await;
+    let allow = allow("localhost", &origin);
+    let mut args: Vec<&str> = allow.iter().map(String::as_str).collect();
+    args.push("--tls");
+    let proxy = proxy(&args).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/proxy/tunnel.js");
+    let port = origin.address.port();
+    for (host, seen) in [
+        ("localhost", "hello from behind"),
+        ("127.0.0.1", "refused 403 this host is not allowed"),
+    ] {
+        let mut node = program("node", "nodejs");
+        node.args([script, &proxy.url, &format!("{host}:{port}")]);
+        let output = soon(node.output()).await.expect("node runs");
+        assert!(output.status.success(), "{host}: {}", output.status);
+        assert_eq!(text(&output.stdout).trim_end(), seen);
+    }
+    proxy.signal("TERM").await;
+    let (said, complaints) = proxy.ended().await;
+    assert!(said.ends_with(" 0 left\n"), "{said} {complaints}");
+}
