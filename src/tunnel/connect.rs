@@ -63,32 +63,33 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/1 on which a CONNECT was refused (RFC 9931):
 ///
 /// ```
-/// use http::{Request, Response, StatusCode, header};
+/// use http::{HeaderValue, Request, Response, StatusCode, header};
+/// use hyper::body::Incoming;
 /// use tower::ServiceBuilder;
 /// use tower_http::validate_request::ValidateRequestHeaderLayer;
-/// use tower_upgrade::{UpgradeLayer, testing, tunnel::{ConnectProxy, Policy}};
+/// use tower_upgrade::{ResponseBody, UpgradeLayer, testing, tunnel::{ConnectProxy, Policy}};
 ///
 /// /// `ann`, with the password `secret`.
 /// const ANN: &str = "Basic YW5uOnNlY3JldA==";
 ///
-/// fn check<B, R: Default>(request: &mut Request<B>) -> Result<(), Response<R>> {
+/// fn check(request: &mut Request<Incoming>) -> Result<(), Response<ResponseBody<String>>> {
 ///     if request.headers().get(header::PROXY_AUTHORIZATION).is_some_and(|sent| sent == ANN) {
 ///         return Ok(());
 ///     }
-///     let mut response = Response::new(R::default());
+///     let mut response = Response::new(ResponseBody::default());
 ///     *response.status_mut() = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-///     let challenge = http::HeaderValue::from_static("Basic realm=\"proxy\"");
+///     let challenge = HeaderValue::from_static("Basic realm=\"proxy\"");
 ///     response.headers_mut().insert(header::PROXY_AUTHENTICATE, challenge);
 ///     Err(response)
 /// }
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_upgrade::BoxError> {
 /// let app = ServiceBuilder::new()
 ///     .layer(UpgradeLayer::new())
 ///     .layer(ValidateRequestHeaderLayer::custom(check))
 ///     .service(UpgradeLayer::new().connect(ConnectProxy::new(Policy::new())).into_service());
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), tower_upgrade::BoxError> {
 /// let request = testing::connect("example.com:443").body(String::new())?;
 /// let exchange = testing::upgrade(app.clone(), request).await?;
 /// let headers = exchange.response().headers();

@@ -81,3 +81,17 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     .await;
     connected.map_err(|error| Failure::unreachable(address, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn small_writes_are_not_held_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let io = connect(address).await.expect("loopback");
+        assert!(io.nodelay().expect("a socket"));
+    }
+}

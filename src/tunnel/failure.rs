@@ -101,3 +101,23 @@ impl std::error::Error for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    /// The system gives up as well, if it is given the time.
+    #[test]
+    fn c6_a_timeout_of_the_system_is_one() {
+        for (kind, status) in [
+            (io::ErrorKind::TimedOut, StatusCode::GATEWAY_TIMEOUT),
+            (io::ErrorKind::ConnectionRefused, StatusCode::BAD_GATEWAY),
+            (io::ErrorKind::NetworkUnreachable, StatusCode::BAD_GATEWAY),
+            (io::ErrorKind::PermissionDenied, StatusCode::BAD_GATEWAY),
+        ] {
+            let failure = Failure::unreachable("192.0.2.1:443", kind.into());
+            assert_eq!(Rejection::from(failure).status(), status, "{kind}");
+        }
+    }
+}

@@ -115,7 +115,9 @@ async fn git_clones_through_the_proxy() {
     let proxy = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1"]));
     let layer = UpgradeLayer::new().connect(proxy).on_close({
         let tunnels = Arc::clone(&tunnels);
-        move |_| drop(tunnels.fetch_add(1, Ordering::SeqCst))
+        move |_| {
+            tunnels.fetch_add(1, Ordering::SeqCst);
+        }
     });
     let proxy = Server::start(layer.layer(service_fn(plain))).await;
 

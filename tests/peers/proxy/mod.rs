@@ -5,7 +5,7 @@ mod git;
 
 use crate::{
     example::{Example, program},
-    support::{Server, Via, soon, text, tls::Tls},
+    support::{Server, Via, build::build, soon, text, tls::Tls},
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -67,4 +67,31 @@ async fn node_speaks_tls_in_a_tunnel_over_http2() {
     proxy.signal("TERM").await;
     let (said, complaints) = proxy.ended().await;
     assert!(said.ends_with(" 0 left\n"), "{said} {complaints}");
+}
+
+#[tokio::test]
+async fn the_example_says_how_to_use_it() {
+    let proxy = build("connect_proxy", &["tunnel"]).await;
+    for (args, code, said) in [
+        (&["--help"][..], 0, "--allow NETWORK/LENGTH"),
+        (&["--allow", "not a host"], 2, "\"not a host\" is no host"),
+        (
+            &["--allow", "10.0.0.0/33"],
+            2,
+            "\"10.0.0.0/33\" is no network",
+        ),
+        (&["--basic-auth", "ann"], 2, "USER:PASSWORD"),
+        (&["--loud"], 2, "--loud"),
+        (
+            &["--listen", "192.0.2.1:0"],
+            1,
+            "cannot listen on 192.0.2.1:0",
+        ),
+    ] {
+        let output = tokio::process::Command::new(&proxy).args(args).output();
+        let output = soon(output).await.expect("it runs");
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {all}");
+        assert!(all.contains(said), "{args:?}: {all}");
+    }
 }
