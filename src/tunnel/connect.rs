@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// | | status |
 /// |---|---|
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
-/// | the host is not known, refuses, or cannot be reached | 502 |
+/// | the host cannot be resolved, refuses, or cannot be reached | 502 |
 /// | it takes longer than the [`connect_timeout`](Self::connect_timeout) | 504 |
 ///
 /// Addresses are told to nobody but the log, in the source of the

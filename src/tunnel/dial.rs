@@ -58,7 +58,7 @@ async fn resolve(
     resolver: &dyn Resolve,
 ) -> Result<Vec<SocketAddr>, Failure> {
     let unresolved = |error| Failure::unresolved(name, error);
-    let to_resolve = name
+    let to_resolve: Name = name
         .parse()
         .map_err(|error: _| unresolved(BoxError::from(error)))?;
     let mut found = resolver.resolve(to_resolve).await.map_err(unresolved)?;

@@ -72,7 +72,7 @@ impl From<Failure> for Rejection {
                 StatusCode::FORBIDDEN,
                 "the address of this host is not allowed",
             ),
-            Kind::Unresolved => (StatusCode::BAD_GATEWAY, "the host is not known"),
+            Kind::Unresolved => (StatusCode::BAD_GATEWAY, "the host cannot be resolved"),
             Kind::Unreachable => (StatusCode::BAD_GATEWAY, "the host cannot be reached"),
             Kind::TimedOut => (
                 StatusCode::GATEWAY_TIMEOUT,

@@ -99,11 +99,11 @@ async fn c6_a_name_that_is_not_resolved_is_a_bad_gateway() {
     ];
     for resolver in resolvers {
         let proxy = ConnectProxy::new(Policy::new()).resolver(resolver);
-        expect_refused(&proxy, "any.test:443", 502, "the host is not known").await;
+        expect_refused(&proxy, "any.test:443", 502, "the host cannot be resolved").await;
     }
     // As the system says it.
     let proxy = ConnectProxy::new(Policy::new());
-    expect_refused(&proxy, "a..b:443", 502, "the host is not known").await;
+    expect_refused(&proxy, "a..b:443", 502, "the host cannot be resolved").await;
 }
 
 #[tokio::test]
