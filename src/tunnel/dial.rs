@@ -3,9 +3,12 @@
 use super::{Policy, failure::Failure, host::Host, policy::Denied, race::race};
 use crate::{BoxError, client, handler::BoxFuture};
 use hyper_util::client::legacy::connect::dns::Name;
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, str::FromStr as _};
 use tokio::net::TcpStream;
 use tower_service::Service;
+
+/// How many addresses are written into the log: whoever answers for a name could say thousands.
+const MAX_TOLD: usize = 8;
 
 /// A resolver without its type: all that it says of a name.
 pub(super) trait Resolve: Send + Sync {
@@ -46,7 +49,8 @@ pub(super) async fn dial(
         Some(connected) => connected,
         None => {
             let name = name.map_or_else(String::new, |name| format!("{name} is at "));
-            let denied = format!("{name}{found:?}");
+            let some = &found[..found.len().min(MAX_TOLD)];
+            let denied = format!("{name}{some:?}");
             Err(Failure::denied(Denied::Address, denied))
         }
     }
@@ -58,9 +62,7 @@ async fn resolve(
     resolver: &dyn Resolve,
 ) -> Result<Vec<SocketAddr>, Failure> {
     let unresolved = |error| Failure::unresolved(name, error);
-    let to_resolve: Name = name
-        .parse()
-        .map_err(|error: _| unresolved(BoxError::from(error)))?;
+    let to_resolve = Name::from_str(name).map_err(|error| unresolved(error.into()))?;
     let mut found = resolver.resolve(to_resolve).await.map_err(unresolved)?;
     if found.is_empty() {
         return Err(Failure::no_address(name));

@@ -59,6 +59,22 @@ async fn what_a_name_is_at_is_for_the_log_only() {
     }
 }
 
+/// Nor does it fill the log.
+#[tokio::test]
+async fn of_many_addresses_some_are_named() {
+    let many: Vec<String> = (0..1000).map(|n| format!("fd00::{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let handler = ConnectProxy::new(Policy::new()).resolver(Resolver::of(&many));
+    let (log, _guard) = Log::start();
+    let exchange = ask(proxy(handler), "any.test:443").await;
+    exchange.expect_refused(StatusCode::FORBIDDEN);
+    let lines = log.lines("upgrade refused");
+    assert!(
+        lines[0].contains("fd00::") && lines[0].len() < 500,
+        "{lines:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_host_that_is_listed_is_reached_at_its_own_port_and_no_other() {
     let (database, other) = (Target::start().await, Target::start().await);
