@@ -13,6 +13,8 @@ use std::{fmt, sync::Arc};
 #[derive(Clone, Default)]
 pub(crate) struct Config {
     pub(crate) protocols: Vec<(Protocol, Arc<dyn ErasedHandler>)>,
+    /// For what those do not take.
+    pub(crate) any_protocol: Vec<Arc<dyn ErasedHandler>>,
     pub(crate) connect: Vec<Arc<dyn ErasedHandler>>,
     pub(crate) preference: Preference,
     pub(crate) unsupported: Option<Unsupported>,
@@ -25,6 +27,8 @@ pub(crate) enum Outcome {
     Handler {
         handler: Arc<dyn ErasedHandler>,
         protocol: Option<Protocol>,
+        /// Not by the name of that protocol, but for any.
+        is_for_any: bool,
         labels: Labels,
     },
     Refuse(Rejection),
@@ -35,7 +39,11 @@ pub(crate) enum Outcome {
 impl Config {
     /// Whether it can serve anything. A layer that cannot serve leaves the answer to those inside.
     pub(crate) fn has_handlers(&self) -> bool {
-        !(self.protocols.is_empty() && self.connect.is_empty())
+        self.has_protocols() || !self.connect.is_empty()
+    }
+
+    fn has_protocols(&self) -> bool {
+        !(self.protocols.is_empty() && self.any_protocol.is_empty())
     }
 
     /// Picks a handler. Handlers are asked whether they want the request, which may panic.
@@ -53,18 +61,34 @@ impl Config {
             self.preference,
             |index| self.protocols[index].1.wants(parts),
         );
-        match choice {
-            Choice::Chosen { index, member } => {
-                let (protocol, handler) = &self.protocols[index];
-                Outcome::Handler {
-                    handler: Arc::clone(handler),
-                    protocol: Some(protocol.as_offered(member)),
-                    labels: Labels::new(kind, Some(protocol)),
-                }
-            }
-            Choice::Declined => Outcome::Pass,
-            Choice::Unsupported => self.unsupported(kind),
+        if let Choice::Chosen { index, member } = choice {
+            let (protocol, handler) = &self.protocols[index];
+            return Outcome::Handler {
+                handler: Arc::clone(handler),
+                protocol: Some(protocol.as_offered(member)),
+                is_for_any: false,
+                labels: Labels::new(kind, Some(protocol)),
+            };
         }
+        match self.any(kind, parts) {
+            Some(outcome) => outcome,
+            None if choice == Choice::Declined => Outcome::Pass,
+            None => self.unsupported(kind),
+        }
+    }
+
+    /// Whoever takes what nobody has registered for.
+    fn any(&self, kind: UpgradeKind, parts: &Parts) -> Option<Outcome> {
+        // A `:protocol` that is none is for nobody.
+        let first = negotiate::offered(kind, parts).next()?;
+        let mut handlers = self.any_protocol.iter();
+        let handler = handlers.find(|handler| handler.wants(parts))?;
+        Some(Outcome::Handler {
+            handler: Arc::clone(handler),
+            protocol: Some(first.into()),
+            is_for_any: true,
+            labels: Labels::new(kind, None),
+        })
     }
 
     fn connect(&self, parts: &Parts) -> Outcome {
@@ -83,6 +107,7 @@ impl Config {
             Some(handler) => Outcome::Handler {
                 handler: Arc::clone(handler),
                 protocol: None,
+                is_for_any: false,
                 labels: Labels::new(UpgradeKind::Connect, None),
             },
             None => Outcome::Pass,
@@ -94,7 +119,7 @@ impl Config {
             // The refusal lists what is supported.
             UpgradeKind::Upgrade => (Unsupported::Pass, !self.protocols.is_empty()),
             // A layer that serves no protocol at all leaves them to those inside.
-            UpgradeKind::ExtendedConnect => (Unsupported::Refuse, !self.protocols.is_empty()),
+            UpgradeKind::ExtendedConnect => (Unsupported::Refuse, self.has_protocols()),
             UpgradeKind::Connect => (Unsupported::Refuse, self.has_handlers()),
         };
         if !can_refuse || self.unsupported.unwrap_or(default) == Unsupported::Pass {
@@ -154,6 +179,7 @@ impl fmt::Debug for Config {
             .collect();
         f.debug_struct("UpgradeLayer")
             .field("protocols", &protocols)
+            .field("any_protocol", &self.any_protocol.len())
             .field("connect", &self.connect.len())
             .field("preference", &self.preference)
             .field("unsupported", &self.unsupported)

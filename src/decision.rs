@@ -99,7 +99,7 @@ pub(crate) async fn conclude(
     admitted: Option<Admitted>,
     gate: Gate,
 ) -> Response<ErasedBody> {
-    match decision {
+    match decision.and_then(|accept| settle(accept, &mut request)) {
         Ok(accept) => {
             let discard = request.body.discard(gate.settings().body_limit());
             match unless_drained(admitted.as_ref(), discard).await {
@@ -116,6 +116,22 @@ pub(crate) async fn conclude(
             refuse(rejection, kind, &parts, body, &gate).await
         }
     }
+}
+
+/// Lets the handler have its own choice of the protocol, if it is the client's as well.
+fn settle(mut accept: Accept, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    let Some(protocol) = accept.protocol.take() else {
+        return Ok(accept);
+    };
+    // As it was offered, whatever the handler writes.
+    let offered = request.offered().find(|offered| *offered == protocol);
+    if offered.is_none() {
+        trace::not_offered(&protocol);
+        let rejection = Rejection::from(StatusCode::INTERNAL_SERVER_ERROR);
+        return Err(rejection.with_source(format!("{protocol} was not offered")));
+    }
+    request.protocol = offered;
+    Ok(accept)
 }
 
 /// Refuses a request. A connection of HTTP/1 can go on only if all of its body was read.
@@ -172,6 +188,7 @@ pub(crate) fn switch(
 ) -> Response<ErasedBody> {
     let Accept {
         speak,
+        protocol: _,
         headers,
         keep_request,
     } = accept;

@@ -1,7 +1,8 @@
 //! Handlers: who decides on an upgrade request, and who speaks afterwards.
 
 use crate::{
-    BoxError, Rejection, Session, UpgradeRequest, body::ErasedBody, commit::Gate, decision,
+    BoxError, Protocol, Rejection, Session, UpgradeRequest, body::ErasedBody, commit::Gate,
+    decision,
 };
 use http::{HeaderMap, HeaderValue, Response, header::IntoHeaderName, request::Parts};
 use std::{fmt, pin::Pin, sync::Arc};
@@ -62,7 +63,8 @@ pub trait ProtocolHandler: Send + Sync + 'static {
     /// Whether this handler should be considered for the request. Defaults to `true`.
     ///
     /// If not, the next handler of the same protocol is asked, then the next protocol that was
-    /// offered, and in the end the request goes to the inner service. To refuse a request rather
+    /// offered, then those for [any protocol](crate::UpgradeLayer::any_protocol), and in the end the request
+    /// goes to the inner service. To refuse a request rather
     /// than leave it to others, return a [`Rejection`] from [`accept`](Self::accept). If it panics
     /// the request is refused with 500.
     fn wants(&self, parts: &Parts) -> bool {
@@ -190,6 +192,7 @@ impl<F> fmt::Debug for HandlerFn<F> {
 #[must_use = "an upgrade is accepted by returning this from `accept`"]
 pub struct Accept {
     pub(crate) speak: Speak,
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) headers: HeaderMap,
     pub(crate) keep_request: bool,
 }
@@ -207,9 +210,22 @@ impl Accept {
     {
         Self {
             speak: Box::new(|session| Box::pin(speak(session))),
+            protocol: None,
             headers: HeaderMap::new(),
             keep_request: false,
         }
+    }
+
+    /// Switches to this one of the protocols that the client [offers](UpgradeRequest::offered), in place of the
+    /// one that was [chosen](UpgradeRequest::protocol): for a handler that leaves the choice to a backend, for
+    /// example.
+    ///
+    /// The client is answered with the protocol as it wrote it. If it did not offer it the request is refused
+    /// with 500, and the handler's mistake is reported: never does a server switch to what was not offered
+    /// (RFC 9110 §7.8). An extended CONNECT offers one protocol, and a CONNECT none.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = Some(protocol);
+        self
     }
 
     /// Appends a header to the 101, or to the 200 that answers a CONNECT; existing values with the same
@@ -240,6 +256,7 @@ impl Accept {
 impl fmt::Debug for Accept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accept")
+            .field("protocol", &self.protocol)
             .field("headers", &self.headers)
             .field("keep_request", &self.keep_request)
             .finish_non_exhaustive()

@@ -11,13 +11,13 @@ use tower_layer::Layer;
 
 /// Finds upgrade requests, lets handlers decide on them, and starts their sessions.
 ///
-/// Register a handler for each [`protocol`](Self::protocol), and one for [`connect`](Self::connect).
-/// What is not an upgrade request passes to the inner service unchanged.
+/// Register a handler for each [`protocol`](Self::protocol), one for [any other](Self::any_protocol), and one
+/// for [`connect`](Self::connect). What is not an upgrade request passes to the inner service unchanged.
 ///
 /// | the client asks with | for a handler of | it is answered with |
 /// |---|---|---|
-/// | `Upgrade` on HTTP/1.1 | [`protocol`](Self::protocol) | 101 |
-/// | extended CONNECT (`:protocol`) on HTTP/2 or HTTP/3 | [`protocol`](Self::protocol) | 200 |
+/// | `Upgrade` on HTTP/1.1 | [`protocol`](Self::protocol), [`any_protocol`](Self::any_protocol) | 101 |
+/// | extended CONNECT (`:protocol`) on HTTP/2 or HTTP/3 | [`protocol`](Self::protocol), [`any_protocol`](Self::any_protocol) | 200 |
 /// | CONNECT on any version | [`connect`](Self::connect) | 200 |
 ///
 /// # Where to put it
@@ -179,6 +179,47 @@ impl UpgradeLayer {
         Ok(self.with(|config| config.protocols.push((protocol, Arc::new(handler)))))
     }
 
+    /// Adds a handler for whatever protocol is offered, where no handler that was registered for one takes the
+    /// request: for a proxy, that does not know what its backends speak.
+    ///
+    /// The [protocol](crate::UpgradeRequest::protocol) of the request is the client's first one. Which of
+    /// [those that it offers](crate::UpgradeRequest::offered) it is in the end the handler says with
+    /// [`Accept::protocol`].
+    ///
+    /// Several handlers are asked in the order in which they were added, until one
+    /// [wants](ProtocolHandler::wants) the request. What none of them wants is not
+    /// [supported](Self::unsupported): an `Upgrade` goes to the inner service, an extended CONNECT is refused
+    /// with 501.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_upgrade::{Accept, ProtocolHandler, Protocol, Rejection, UpgradeLayer, UpgradeRequest, copy};
+    ///
+    /// /// Echoes, under any name that begins with `echo`.
+    /// struct Echoes;
+    ///
+    /// impl ProtocolHandler for Echoes {
+    ///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    ///         let is_echo = |protocol: &Protocol| protocol.name().starts_with("echo");
+    ///         let protocol = request.offered().find(is_echo).ok_or(StatusCode::NOT_FOUND)?;
+    ///         let echo = Accept::new(|session| async move {
+    ///             let (mut reader, mut writer) = tokio::io::split(session.into_io());
+    ///             copy(&mut reader, &mut writer).await?;
+    ///             Ok(())
+    ///         });
+    ///         Ok(echo.protocol(protocol))
+    ///     }
+    /// }
+    ///
+    /// let layer = UpgradeLayer::new().any_protocol(Echoes);
+    /// ```
+    ///
+    /// [`Accept::protocol`]: crate::Accept::protocol
+    #[must_use]
+    pub fn any_protocol<H: ProtocolHandler>(self, handler: H) -> Self {
+        self.with(|config| config.any_protocol.push(Arc::new(handler)))
+    }
+
     /// Adds a handler for CONNECT (RFC 9110 §9.3.6), which asks for a tunnel to a host and a port and
     /// names no protocol.
     ///
@@ -249,8 +290,9 @@ impl UpgradeLayer {
     /// A layer around others refuses before those inside are asked: let it pass what they should see,
     /// CONNECT included. The same holds for an upgrader of another crate inside, such as axum's
     /// `WebSocketUpgrade` over HTTP/2. A layer passes on whatever its handlers do not
-    /// [want](ProtocolHandler::wants); and one without any protocol refuses no `Upgrade` and no
-    /// extended CONNECT, one without any handler no CONNECT.
+    /// [want](ProtocolHandler::wants) that were registered for it by name; one without a name refuses no
+    /// `Upgrade`, as there is nothing to list; one without any protocol refuses no extended CONNECT either,
+    /// and one without any handler no CONNECT.
     #[must_use]
     pub fn unsupported(self, unsupported: Unsupported) -> Self {
         self.with(|config| config.unsupported = Some(unsupported))

@@ -15,7 +15,7 @@
 //! | label | values |
 //! |---|---|
 //! | `kind` | of [`UpgradeKind`]: `upgrade`, `connect`, `extended-connect` |
-//! | `protocol` | the name that the handler was registered with, not what the client wrote; `connect` for a CONNECT |
+//! | `protocol` | the name that the handler was registered with, not what the client wrote; `other` with a handler for [any protocol](crate::UpgradeLayer::any_protocol); `connect` for a CONNECT |
 //! | `reason` | of [`CloseReason`](crate::CloseReason): `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted`, `never-switched` |
 //! | `direction` | `read`, `written` |
 //! | `status` | `403` |
@@ -30,7 +30,7 @@ use http::StatusCode;
 #[derive(Clone)]
 pub(crate) struct Labels {
     #[cfg(feature = "metrics")]
-    kind: &'static str,
+    kind: UpgradeKind,
     /// As it was registered.
     #[cfg(feature = "metrics")]
     protocol: Option<Protocol>,
@@ -47,7 +47,7 @@ impl Labels {
 impl Labels {
     pub(crate) fn new(kind: UpgradeKind, registered: Option<&Protocol>) -> Self {
         Self {
-            kind: kind.as_str(),
+            kind,
             protocol: registered.cloned(),
         }
     }
@@ -55,8 +55,13 @@ impl Labels {
     fn protocol(&self) -> metrics::SharedString {
         match &self.protocol {
             Some(protocol) => metrics::SharedString::from_shared(protocol.shared()),
-            None => "connect".into(),
+            None if self.kind == UpgradeKind::Connect => "connect".into(),
+            None => "other".into(),
         }
+    }
+
+    fn kind(&self) -> &'static str {
+        self.kind.as_str()
     }
 }
 
@@ -99,7 +104,7 @@ mod record {
     }
 
     pub(crate) fn decided(timer: Timer, labels: &Labels) {
-        let (kind, protocol) = (labels.kind, labels.protocol());
+        let (kind, protocol) = (labels.kind(), labels.protocol());
         histogram!("tower_upgrade_accept_duration_seconds", "kind" => kind, "protocol" => protocol)
             .record(timer.started.elapsed());
     }
@@ -110,7 +115,7 @@ mod record {
     }
 
     pub(crate) fn opened(labels: &Labels) {
-        let (kind, protocol) = (labels.kind, labels.protocol());
+        let (kind, protocol) = (labels.kind(), labels.protocol());
         counter!(
             "tower_upgrade_sessions_opened_total",
             "kind" => kind,
@@ -121,7 +126,7 @@ mod record {
     }
 
     pub(crate) fn closed(labels: &Labels, closed: &Closed) {
-        let (kind, protocol) = (labels.kind, || labels.protocol());
+        let (kind, protocol) = (labels.kind(), || labels.protocol());
         let reason = closed.reason().as_str();
         counter!(
             "tower_upgrade_sessions_closed_total",

@@ -51,6 +51,9 @@ pub struct UpgradeRequest {
     pub(crate) parts: Parts,
     pub(crate) kind: UpgradeKind,
     pub(crate) protocol: Option<Protocol>,
+    /// Whether the handler is one for any protocol, and the choice is its own.
+    #[cfg_attr(not(feature = "tunnel"), allow(dead_code, reason = "proxies ask"))]
+    pub(crate) is_for_any: bool,
     pub(crate) labels: Labels,
     pub(crate) body: RequestBody,
 }
@@ -62,8 +65,9 @@ impl UpgradeRequest {
         self.kind
     }
 
-    /// The protocol that was chosen, as the client wrote it. A [CONNECT](UpgradeKind::Connect) names
-    /// none.
+    /// The protocol that was chosen, as the client wrote it: with a handler for
+    /// [any protocol](crate::UpgradeLayer::any_protocol) the first that is offered. A
+    /// [CONNECT](UpgradeKind::Connect) names none.
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
         self.protocol.as_ref()

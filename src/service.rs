@@ -93,6 +93,7 @@ where
             Ok(Outcome::Handler {
                 handler,
                 protocol,
+                is_for_any,
                 labels,
             }) => {
                 if gate.hold(&mut parts) {
@@ -100,6 +101,7 @@ where
                         parts,
                         kind,
                         protocol,
+                        is_for_any,
                         labels,
                         body: RequestBody::new(body, gate.settings().body_timeout()),
                     };
@@ -142,20 +144,33 @@ fn kind_of<B>(request: &Request<B>) -> Option<UpgradeKind> {
 /// refuses what is not an upgrade request.
 ///
 /// The response is 426 with a list of what is supported (RFC 9110 §15.5.22). On HTTP/2 and later,
-/// which have no `Upgrade`, it is 400. Where CONNECT is all that is supported it is 405. A CONNECT
-/// that no handler wants is refused with 501.
+/// which have no `Upgrade`, it is 400; so it is where a handler for
+/// [any protocol](crate::UpgradeLayer::any_protocol) leaves nothing to list. Where CONNECT is all that is
+/// supported it is 405. A CONNECT that no handler wants is refused with 501.
 #[derive(Clone, Debug)]
 pub struct UpgradeRequired {
-    /// Of a 426, if there is one.
-    headers: Option<Arc<HeaderMap>>,
+    supported: Supported,
+}
+
+#[derive(Clone, Debug)]
+enum Supported {
+    /// With what a 426 says of them.
+    Protocols(Arc<HeaderMap>),
+    AnyProtocol,
+    /// And nothing else.
+    Connect,
 }
 
 impl UpgradeRequired {
     pub(crate) fn new(config: &Config) -> Self {
-        let has_protocols = !config.protocols.is_empty();
-        Self {
-            headers: has_protocols.then(|| Arc::new(config.supported())),
-        }
+        let supported = if !config.protocols.is_empty() {
+            Supported::Protocols(Arc::new(config.supported()))
+        } else if !config.any_protocol.is_empty() {
+            Supported::AnyProtocol
+        } else {
+            Supported::Connect
+        };
+        Self { supported }
     }
 }
 
@@ -170,14 +185,14 @@ impl<ReqBody> Service<Request<ReqBody>> for UpgradeRequired {
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut response = Response::new("this resource requires a protocol upgrade".into());
-        *response.status_mut() = match &self.headers {
+        *response.status_mut() = match &self.supported {
             _ if *request.method() == Method::CONNECT => StatusCode::NOT_IMPLEMENTED,
-            Some(_) if request.version() > Version::HTTP_11 => StatusCode::BAD_REQUEST,
-            Some(headers) => {
+            Supported::Protocols(headers) if request.version() <= Version::HTTP_11 => {
                 response.headers_mut().clone_from(headers);
                 StatusCode::UPGRADE_REQUIRED
             }
-            None => {
+            Supported::Protocols(_) | Supported::AnyProtocol => StatusCode::BAD_REQUEST,
+            Supported::Connect => {
                 let allow = HeaderValue::from_static("CONNECT");
                 response.headers_mut().insert(header::ALLOW, allow);
                 StatusCode::METHOD_NOT_ALLOWED

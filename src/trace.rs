@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tracing")]
 use crate::CloseReason;
-use crate::{Closed, session::state::State};
+use crate::{Closed, Protocol, session::state::State};
 use http::StatusCode;
 use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
 
@@ -78,6 +78,15 @@ pub(crate) fn refusal_is_a_switch(status: StatusCode) {
         ERROR,
         status = status.as_u16(),
         "a handler's refusal would be a switch to the client"
+    );
+}
+
+pub(crate) fn not_offered(protocol: &Protocol) {
+    ignore!(protocol);
+    event!(
+        ERROR,
+        %protocol,
+        "a handler accepted for a protocol that was not offered"
     );
 }
 

@@ -175,3 +175,27 @@ async fn what_a_route_accepts_is_counted_as_well() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_a_client_calls_any_protocol_is_not_counted_under_its_name() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let exporter = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+
+    let layer = UpgradeLayer::new().any_protocol(handler_fn(obey));
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    for protocol in ["one", "two/2"] {
+        open(&server, protocol, "f").await.expect_end().await;
+    }
+
+    let page = scrape(&exporter).await;
+    let labels = "kind=\"upgrade\",protocol=\"other\"";
+    assert_has(
+        &page,
+        &[
+            &format!("tower_upgrade_sessions_opened_total{{{labels}}} 2"),
+            &format!("tower_upgrade_accept_duration_seconds_count{{{labels}}} 2"),
+        ],
+    );
+    assert!(!page.contains("two"), "{page}");
+}

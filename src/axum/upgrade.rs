@@ -43,7 +43,8 @@ pub struct UpgradeRequest {
 }
 
 impl UpgradeRequest {
-    /// Switches to a protocol, `name` or `name/version`, and lets what was accepted run the session.
+    /// Switches to a protocol, `name` or `name/version`, and lets what was accepted run the session. If that
+    /// says [which protocol](Accept::protocol) it is, that one counts.
     ///
     /// The rest of the request's body is read first, and dropped.
     ///
@@ -194,6 +195,7 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
             parts,
             kind,
             protocol: None,
+            is_for_any: true,
             labels: Labels::new(kind, None),
             body: RequestBody::new(body, gate.settings().body_timeout()),
         };

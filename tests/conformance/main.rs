@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod any_protocol;
 mod client;
 mod closing;
 mod connect;
