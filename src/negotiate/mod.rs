@@ -7,6 +7,8 @@ mod extended_connect;
 pub(crate) mod http1;
 pub(crate) mod switch;
 pub(crate) mod token;
+#[cfg(any(feature = "tunnel", feature = "websocket"))]
+pub(crate) mod websocket_key;
 
 use crate::{
     UpgradeKind,

@@ -4,6 +4,7 @@ use super::{WebSocket, codec::Limits, handshake};
 use crate::{
     BoxError, UpgradeKind,
     client::{Error, Request, Session},
+    negotiate::websocket_key,
 };
 use http::{
     HeaderMap, HeaderValue, Uri,
@@ -140,7 +141,7 @@ impl WebSocketRequest {
         S: Service<Request, Response = Session>,
         S::Error: Into<BoxError>,
     {
-        let key = handshake::random_key();
+        let key = websocket_key::random_key();
         let mut request = Request::get(self.uri).protocol("websocket");
         let headers = request.http_mut().headers_mut();
         *headers = self.headers;

@@ -1,34 +1,16 @@
 //! The opening handshake, without its IO (RFC 6455 §4, RFC 8441 §5).
 
-use crate::negotiate::token;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+#[cfg(feature = "client")]
+use crate::negotiate::websocket_key;
+use crate::negotiate::{token, websocket_key::one};
 use http::{HeaderMap, HeaderValue, header};
-use sha1::{Digest as _, Sha1};
 
 /// The one version that there is.
 pub(crate) const VERSION: &str = "13";
 
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
 /// Whether a request speaks the version of RFC 6455.
 pub(crate) fn is_version_13(headers: &HeaderMap) -> bool {
     one(headers, header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION)
-}
-
-/// The key of a request: 16 bytes in base64, once.
-pub(crate) fn key(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let key = one(headers, header::SEC_WEBSOCKET_KEY)?;
-    let decoded = STANDARD.decode(key.as_bytes()).ok()?;
-    (decoded.len() == 16).then_some(key)
-}
-
-/// The answer to a key: `Sec-WebSocket-Accept` (RFC 6455 §4.2.2).
-pub(crate) fn accept(key: &HeaderValue) -> HeaderValue {
-    let mut hash = Sha1::new();
-    hash.update(key.as_bytes());
-    hash.update(GUID);
-    let accept = STANDARD.encode(hash.finalize());
-    HeaderValue::try_from(accept).expect("base64 is valid in a header")
 }
 
 /// The names of subprotocols as field values.
@@ -71,13 +53,6 @@ pub(crate) fn subprotocols(headers: &HeaderMap) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// A key of 16 random bytes.
-#[cfg(feature = "client")]
-pub(crate) fn random_key() -> HeaderValue {
-    let key = STANDARD.encode(rand::random::<[u8; 16]>());
-    HeaderValue::try_from(key).expect("base64 is valid in a header")
-}
-
 /// Checks what a server says of the WebSocket, and returns the subprotocol. There is a key where it was
 /// sent one, and `offered` are the subprotocols.
 ///
@@ -90,11 +65,8 @@ pub(crate) fn check_answer<'a>(
     key: Option<&HeaderValue>,
     offered: &[HeaderValue],
 ) -> Result<Option<&'a HeaderValue>, &'static str> {
-    if let Some(key) = key {
-        let accept = self::accept(key);
-        if one(headers, header::SEC_WEBSOCKET_ACCEPT) != Some(&accept) {
-            return Err("Sec-WebSocket-Accept does not answer the key");
-        }
+    if key.is_some_and(|key| !websocket_key::is_answered(key, headers)) {
+        return Err("Sec-WebSocket-Accept does not answer the key");
     }
     if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         return Err("an extension that was not offered");
@@ -108,12 +80,6 @@ pub(crate) fn check_answer<'a>(
     }
 }
 
-/// The value of a header that may be there once.
-fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,36 +90,6 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         headers
-    }
-
-    #[test]
-    fn the_sample_of_the_rfc() {
-        let headers = headers(&[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]);
-        let key = key(&headers).expect("a key");
-        assert_eq!(accept(key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
-
-    #[test]
-    fn a_key_is_base64_of_16_bytes_once() {
-        for value in [
-            "",
-            "dGhlIHNhbXBsZSBub25jZQ",
-            "dGhlIHNhbXBsZSBub25jZQ=",
-            "dGhlIHNhbXBsZSBub25jZR==",
-            "dGhlIHNhbXBsZSBub25jZWU=",
-            "dGhlIHNhbXBsZSBub24=",
-            "dGhlIHNhbXBsZSBub2 jZQ==",
-            "dGhlIHNhbXBsZSBub25-ZQ==",
-        ] {
-            assert_eq!(
-                key(&headers(&[("sec-websocket-key", value)])),
-                None,
-                "{value}"
-            );
-        }
-        let line = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-        assert_eq!(key(&headers(&[line, line])), None);
-        assert_eq!(key(&headers(&[])), None);
     }
 
     #[test]

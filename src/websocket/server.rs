@@ -8,7 +8,8 @@ use super::{
     socket::Home,
 };
 use crate::{
-    Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest, negotiate,
+    Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest,
+    negotiate::{self, websocket_key},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use std::{fmt, sync::Arc, time::Duration};
@@ -260,10 +261,10 @@ impl<F> WebSocketUpgrade<F> {
             return Err(unsupported_version(kind));
         }
         if kind == UpgradeKind::Upgrade {
-            let key = handshake::key(headers).ok_or_else(|| {
+            let key = websocket_key::key(headers).ok_or_else(|| {
                 bad_request("Sec-WebSocket-Key is not one key of 16 bytes in base64")
             })?;
-            added.insert(header::SEC_WEBSOCKET_ACCEPT, handshake::accept(key));
+            added.insert(header::SEC_WEBSOCKET_ACCEPT, websocket_key::accept(key));
         }
         self.check_origin(parts)?;
         let offered = handshake::subprotocols(headers)

@@ -1,0 +1,85 @@
+//! The key of WebSocket's opening handshake on HTTP/1.1, and its answer (RFC 6455 §4).
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, header};
+use sha1::{Digest as _, Sha1};
+
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The key of a request: 16 bytes in base64, once.
+pub(crate) fn key(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let key = one(headers, header::SEC_WEBSOCKET_KEY)?;
+    let decoded = STANDARD.decode(key.as_bytes()).ok()?;
+    (decoded.len() == 16).then_some(key)
+}
+
+/// The answer to a key: `Sec-WebSocket-Accept` (RFC 6455 §4.2.2).
+pub(crate) fn accept(key: &HeaderValue) -> HeaderValue {
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(GUID);
+    let accept = STANDARD.encode(hash.finalize());
+    HeaderValue::try_from(accept).expect("base64 is valid in a header")
+}
+
+/// A key of 16 random bytes.
+#[cfg(feature = "client")]
+pub(crate) fn random_key() -> HeaderValue {
+    let key = STANDARD.encode(rand::random::<[u8; 16]>());
+    HeaderValue::try_from(key).expect("base64 is valid in a header")
+}
+
+/// Whether the head of an answer is one to this key.
+#[cfg(feature = "client")]
+pub(crate) fn is_answered(key: &HeaderValue, answer: &HeaderMap) -> bool {
+    one(answer, header::SEC_WEBSOCKET_ACCEPT) == Some(&accept(key))
+}
+
+/// The value of a header that may be there once.
+pub(crate) fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn the_sample_of_the_rfc() {
+        let headers = headers(&[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]);
+        let key = key(&headers).expect("a key");
+        assert_eq!(accept(key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn a_key_is_base64_of_16_bytes_once() {
+        for value in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZR==",
+            "dGhlIHNhbXBsZSBub25jZWU=",
+            "dGhlIHNhbXBsZSBub24=",
+            "dGhlIHNhbXBsZSBub2 jZQ==",
+            "dGhlIHNhbXBsZSBub25-ZQ==",
+        ] {
+            assert_eq!(
+                key(&headers(&[("sec-websocket-key", value)])),
+                None,
+                "{value}"
+            );
+        }
+        let line = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(key(&headers(&[line, line])), None);
+        assert_eq!(key(&headers(&[])), None);
+    }
+}
