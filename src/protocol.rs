@@ -76,7 +76,7 @@ impl Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Member<'a> {
     pub(crate) text: &'a str,
-    name: &'a str,
+    pub(crate) name: &'a str,
     version: Option<&'a str>,
 }
 

@@ -56,7 +56,8 @@ impl<C> Dial<C> {
     }
 
     /// Dials `destination` whatever a request is for: a proxy, that is to be asked with
-    /// [CONNECT](super::Request::connect).
+    /// [CONNECT](super::Request::connect), or a backend. A request whose URI is a path alone is for the
+    /// destination, unless its `Host` says for whom.
     #[must_use]
     pub fn to(mut self, destination: Uri) -> Self {
         self.destination = Some(destination);
@@ -96,7 +97,10 @@ where
         self.connector.poll_ready(cx).map_err(Error::connect)
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
+        if let Some(destination) = &self.destination {
+            complete(request.uri_mut(), destination);
+        }
         let destination = self.destination.as_ref().unwrap_or(request.uri()).clone();
         let io = self.connector.call(destination.clone());
         let fallback = self.fallback.clone();
@@ -120,5 +124,18 @@ where
             super::ready(&mut http1).await?;
             http1.call(request).await
         })
+    }
+}
+
+/// Adds to a path alone where it is. HTTP/2 has to say that, and the scheme is said nowhere else.
+fn complete(uri: &mut Uri, destination: &Uri) {
+    if uri.authority().is_some() {
+        return;
+    }
+    let mut parts = destination.clone().into_parts();
+    parts.path_and_query = uri.path_and_query().cloned();
+    // A destination without a scheme is not one that can be dialed.
+    if let Ok(complete) = Uri::from_parts(parts) {
+        *uri = complete;
     }
 }

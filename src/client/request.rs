@@ -99,6 +99,13 @@ impl<B> Request<B> {
         Ok(self)
     }
 
+    /// Offers these, after those before.
+    #[cfg(feature = "tunnel")]
+    pub(crate) fn offering(mut self, protocols: Vec<Protocol>) -> Self {
+        self.protocols.extend(protocols);
+        self
+    }
+
     /// Appends a header; existing values with the same name are kept.
     ///
     /// # Panics

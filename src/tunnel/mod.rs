@@ -23,6 +23,7 @@ mod host;
 mod policy;
 mod race;
 mod relay;
+mod reverse;
 pub(crate) mod socket;
 #[cfg(target_os = "linux")]
 pub(crate) mod splice;
@@ -32,4 +33,5 @@ pub use self::{
     host::InvalidHost,
     policy::Policy,
     relay::{Relay, RelayEnd, Relayed, relay},
+    reverse::{Forwarding, ReverseProxy},
 };

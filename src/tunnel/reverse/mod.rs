@@ -1,0 +1,374 @@
+//! A reverse proxy: what is asked for here is asked for at a backend.
+
+mod answer;
+mod forwarded;
+mod headers;
+
+pub use self::forwarded::Forwarding;
+
+use self::forwarded::Client;
+use crate::{
+    Accept, BoxError, Protocol, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
+    client::{Request, Session},
+    handler::BoxFuture,
+    negotiate::{self, websocket_key},
+    protocol::Member,
+};
+use bytes::Bytes;
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, header,
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use http_body_util::Full;
+use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc};
+use tower_service::Service;
+
+/// How long the body of a request may be that is passed on with it.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Passes upgrades on to a backend: a handler that asks there for what it is asked for here, and joins the two
+/// connections if the backend agrees.
+///
+/// ```
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use tower::Layer as _;
+/// use tower_upgrade::{UpgradeLayer, client, tunnel::ReverseProxy};
+///
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let backend = client::Dial::new(HttpConnector::new()).to("http://127.0.0.1:4000".parse()?);
+/// let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
+/// let layer = UpgradeLayer::new().any_protocol(proxy);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The client that it is made of says where the backend is, and the request says for whom it is: it keeps its
+/// path, and the host that the client named, so that a backend that compares it with the `Origin` finds what it
+/// expects. A request names no address for the client to dial: [`Dial`](crate::client::Dial) without a
+/// [destination](crate::client::Dial::to) fails, and goes to no host that somebody wrote into a request.
+///
+/// # What is passed on
+///
+/// | registered with | is passed on |
+/// |---|---|
+/// | [`.any_protocol(proxy)`](crate::UpgradeLayer::any_protocol) | what is offered, and the backend chooses |
+/// | `.any_protocol(proxy.protocols(["chat/2", "chat/1"]))` | what is offered of [these](Self::protocols), and the backend chooses |
+/// | [`.protocol("websocket", proxy)`](crate::UpgradeLayer::protocol) | this one |
+/// | [`.connect(proxy)`](crate::UpgradeLayer::connect) | CONNECT, to another proxy |
+///
+/// `h2c`, and `HTTP` of any version, are never passed on: behind them come requests that nothing in front of the
+/// backend would look at. RFC 9113 §3.1 has removed `h2c`. A request that offers nothing else is one for the inner
+/// service. The same can be said of what is in a tunnel for any protocol that a backend happens to speak: name
+/// those that are meant.
+///
+/// # Between versions
+///
+/// A client and the backend may speak different versions of HTTP. What is an `Upgrade` of HTTP/1.1 here may be an
+/// extended CONNECT of HTTP/2 there, and the other way round: then it is a GET. HTTP/2 asks for one
+/// protocol, the first that is offered, and has no body with it.
+///
+/// The key of a WebSocket is HTTP/1.1's alone (RFC 8441 §5). It is made, checked and answered on the side that has
+/// one. A client's key that is none is refused with 400, and with 502 a backend that does not answer it.
+///
+/// # Headers
+///
+/// Fields that are a connection's own are not passed on, in either direction: those that `Connection` names, and
+/// `Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` and
+/// `HTTP2-Settings` (RFC 9110 §7.6.1). Nor are `Content-Length` and `Expect`: the body is read here, up to 64 KiB
+/// (413), and sent as a whole.
+///
+/// - A request whose `Connection` names a field that is meant for the backend is refused with 400: `Host`,
+///   `Authorization`, `Cookie`, `Origin`, `Content-Type`, `Forwarded`, and all that begins with `Sec-` or
+///   `X-Forwarded-`. No client may say that, and without the field it would be another request. Any other it
+///   can take off, also what layers in front of this have added. What a backend trusts is better added by a
+///   layer around the client that this is made of.
+/// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on with a CONNECT only: there the other
+///   proxy is whom they are for. A layer that asks for credentials itself has to take them off.
+/// - A 426 keeps its `Upgrade`, for a client of HTTP/1.1.
+/// - `Forwarded`, and all that begins with `X-Forwarded-`, is removed unless [told](Self::forwarded)
+///   [otherwise](Self::x_forwarded): a client can say anything.
+///
+/// # What goes wrong
+///
+/// Nothing is answered before the backend has. A backend that refuses is heard out: its status, its headers and
+/// its body reach the client.
+///
+/// | | |
+/// |---|---|
+/// | the backend cannot be reached, or its connection breaks | 502 |
+/// | it switches to what it was not asked for, or its answer to the key is wrong | 502 |
+/// | it answers an extended CONNECT with success and no switch | 502 |
+/// | it is HTTP/2 and does not allow extended CONNECT, or is asked for what HTTP/2 has not | 502 |
+/// | it takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
+/// | it says 426 to an extended CONNECT | 501, or 400 if the version of WebSocket is what it wants |
+///
+/// What a client failed with is the source of the [reason](crate::RejectionReason). If the client leaves while the
+/// backend decides, the backend's connection is closed.
+#[derive(Clone)]
+pub struct ReverseProxy {
+    backend: Arc<dyn Backend>,
+    /// What is passed on, if not everything.
+    protocols: Option<Arc<[Protocol]>>,
+    forwarded: Forwarding,
+    x_forwarded: Forwarding,
+    scheme: Option<Scheme>,
+    peer: Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>,
+}
+
+impl ReverseProxy {
+    /// Asks with `client`, of which each request gets a clone.
+    pub fn new<S>(client: S) -> Self
+    where
+        S: Service<Request, Response = Session> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        Self {
+            backend: Arc::new(client),
+            protocols: None,
+            forwarded: Forwarding::Remove,
+            x_forwarded: Forwarding::Remove,
+            scheme: None,
+            peer: Arc::new(|extensions| extensions.get::<SocketAddr>().copied()),
+        }
+    }
+
+    /// Passes on what is offered of these, each `name` or `name/version`, and of nothing else. A name takes any
+    /// version. By default that is whatever is offered. CONNECT has no protocol.
+    ///
+    /// # Panics
+    ///
+    /// If one is no protocol.
+    #[must_use]
+    #[track_caller]
+    pub fn protocols<I>(mut self, protocols: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let mut parsed = Vec::new();
+        for protocol in protocols {
+            match protocol.as_ref().parse() {
+                Ok(protocol) => parsed.push(protocol),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.protocols = Some(parsed.into());
+        self
+    }
+
+    /// Sets what becomes of `Forwarded` (RFC 7239). By default it is [removed](Forwarding::Remove).
+    ///
+    /// What is said is the address of the [peer](Self::peer), without its port, the host that was asked for, and
+    /// the [scheme](Self::scheme): `for="[2001:db8::1]";host=example.com;proto=https`. With a CONNECT it is the
+    /// address alone.
+    ///
+    /// To trust some clients and not others register two:
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use tower_upgrade::{ProtocolHandler as _, UpgradeLayer, tunnel::{Forwarding, ReverseProxy}};
+    ///
+    /// # fn example(proxy: ReverseProxy) -> UpgradeLayer {
+    /// let is_balancer = |request: &http::request::Parts| {
+    ///     let peer = request.extensions.get::<SocketAddr>();
+    ///     peer.is_some_and(|peer| peer.ip().is_loopback())
+    /// };
+    /// let behind = proxy.clone().forwarded(Forwarding::Append).when(is_balancer);
+    /// UpgradeLayer::new()
+    ///     .any_protocol(behind)
+    ///     .any_protocol(proxy.forwarded(Forwarding::Replace))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn forwarded(mut self, forwarding: Forwarding) -> Self {
+        self.forwarded = forwarding;
+        self
+    }
+
+    /// Sets what becomes of `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Proto`, and all that begins like
+    /// them. By default they are [removed](Forwarding::Remove).
+    ///
+    /// What is said with these three is the same as with [`Forwarded`](Self::forwarded). A host and a scheme that
+    /// came and may be passed on are left as they are.
+    #[must_use]
+    pub fn x_forwarded(mut self, forwarding: Forwarding) -> Self {
+        self.x_forwarded = forwarding;
+        self
+    }
+
+    /// Sets which scheme the backend is told that clients have come with. By default it is that of a request
+    /// where it names one, as those of HTTP/2 do: it is what the client says, whether there is TLS or not.
+    #[must_use]
+    pub fn scheme(mut self, scheme: Scheme) -> Self {
+        self.scheme = Some(scheme);
+        self
+    }
+
+    /// Sets where the server leaves the client's address in the extensions of a request, as
+    /// [`SessionsBuilder::peer`](crate::SessionsBuilder::peer) does. By default that is a [`SocketAddr`].
+    #[must_use]
+    pub fn peer<F>(mut self, peer: F) -> Self
+    where
+        F: Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
+    {
+        self.peer = Arc::new(peer);
+        self
+    }
+
+    fn passes(&self, member: Member<'_>) -> bool {
+        let is_http = ["h2c", "http"]
+            .iter()
+            .any(|name| member.name.eq_ignore_ascii_case(name));
+        let is_meant = |protocols: &Arc<[Protocol]>| protocols.iter().any(|own| own.takes(member));
+        !is_http && self.protocols.as_ref().is_none_or(is_meant)
+    }
+
+    /// What the backend is offered.
+    fn offer(&self, request: &UpgradeRequest) -> Result<Vec<Protocol>, Rejection> {
+        if request.kind == UpgradeKind::Connect {
+            return Ok(Vec::new());
+        }
+        // Registered by name it is for that name.
+        let chosen = request.protocol.as_ref().filter(|_| !request.is_for_any);
+        let offer: Vec<_> = negotiate::offered(request.kind, &request.parts)
+            .filter(|member| self.passes(*member))
+            .map(Protocol::from)
+            .filter(|protocol| chosen.is_none_or(|chosen| chosen == protocol))
+            .collect();
+        match offer.is_empty() {
+            true => Err(Rejection::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "this protocol is not passed on",
+            )),
+            false => Ok(offer),
+        }
+    }
+
+    fn tell_of_client(&self, parts: &Parts, host: Option<&Authority>, headers: &mut HeaderMap) {
+        let scheme = self.scheme.as_ref().or(parts.uri.scheme());
+        let client = Client {
+            address: (self.peer)(&parts.extensions).map(|peer| peer.ip().to_canonical()),
+            host,
+            scheme: scheme.filter(|_| host.is_some()).map(Scheme::as_str),
+        };
+        client.forwarded(self.forwarded, headers);
+        client.x_forwarded(self.x_forwarded, headers);
+    }
+
+    /// What the backend is asked, and the key that it has to answer if it speaks WebSocket over HTTP/1.1.
+    async fn ask(
+        &self,
+        request: &mut UpgradeRequest,
+    ) -> Result<(Request, Option<HeaderValue>), Rejection> {
+        let kind = request.kind;
+        let offer = self.offer(request)?;
+        let authority = request.authority()?;
+        let mut headers = headers::of_request(kind, request.headers()).map_err(bad_request)?;
+        let host = (kind != UpgradeKind::Connect).then_some(&authority);
+        self.tell_of_client(request.parts(), host, &mut headers);
+        let named = HeaderValue::from_str(authority.as_str());
+        headers.insert(
+            header::HOST,
+            named.map_err(|_| bad_request("the request has no valid host"))?,
+        );
+        let key = if offer.iter().any(is_websocket) {
+            let key = key(kind, request.headers())?;
+            headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
+            Some(key)
+        } else {
+            None
+        };
+        let (method, uri, body) = match kind {
+            UpgradeKind::Upgrade => {
+                let body = request.read_body(BODY_LIMIT).await?;
+                (request.method().clone(), path(request.uri()), body)
+            }
+            UpgradeKind::ExtendedConnect => (Method::GET, path(request.uri()), Bytes::new()),
+            UpgradeKind::Connect => (Method::CONNECT, authority.into(), Bytes::new()),
+        };
+        let mut http = http::Request::new(Full::new(body));
+        *http.method_mut() = method;
+        *http.uri_mut() = uri;
+        *http.headers_mut() = headers;
+        Ok((Request::from(http).offering(offer), key))
+    }
+}
+
+impl ProtocolHandler for ReverseProxy {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let (kind, version) = (request.kind, request.parts.version);
+        let (question, key) = self.ask(request).await?;
+        match self.backend.ask(question).await {
+            Ok(session) => answer::switch(kind, version, key.as_ref(), session),
+            Err(error) => Err(answer::refusal(kind, version, error)),
+        }
+    }
+
+    fn wants(&self, parts: &Parts) -> bool {
+        let (method, version) = (&parts.method, parts.version);
+        match negotiate::kind(method, version, &parts.headers, &parts.extensions) {
+            Some(UpgradeKind::Connect) => true,
+            Some(kind) => negotiate::offered(kind, parts).any(|member| self.passes(member)),
+            None => false,
+        }
+    }
+}
+
+fn bad_request(message: &'static str) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, message)
+}
+
+fn is_websocket(protocol: &Protocol) -> bool {
+    protocol.name().eq_ignore_ascii_case("websocket")
+}
+
+/// The key that the backend gets: the client's, if it has one.
+fn key(kind: UpgradeKind, headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
+    match kind {
+        UpgradeKind::Upgrade => websocket_key::key(headers)
+            .cloned()
+            .ok_or_else(|| bad_request("Sec-WebSocket-Key is not one key of 16 bytes in base64")),
+        UpgradeKind::Connect | UpgradeKind::ExtendedConnect => Ok(websocket_key::random_key()),
+    }
+}
+
+/// The path of a request target, without whom it is for.
+fn path(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned();
+    path.unwrap_or_else(|| PathAndQuery::from_static("/"))
+        .into()
+}
+
+/// What a backend is asked with, without its type.
+trait Backend: Send + Sync {
+    fn ask(&self, request: Request) -> BoxFuture<Result<Session, BoxError>>;
+}
+
+impl<S> Backend for S
+where
+    S: Service<Request, Response = Session> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
+    fn ask(&self, request: Request) -> BoxFuture<Result<Session, BoxError>> {
+        let mut client = self.clone();
+        Box::pin(async move {
+            let ready = poll_fn(|cx| client.poll_ready(cx).map_err(Into::into));
+            ready.await?;
+            client.call(request).await.map_err(Into::into)
+        })
+    }
+}
+
+impl fmt::Debug for ReverseProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReverseProxy")
+            .field("protocols", &self.protocols)
+            .field("forwarded", &self.forwarded)
+            .field("x_forwarded", &self.x_forwarded)
+            .field("scheme", &self.scheme)
+            .finish_non_exhaustive()
+    }
+}
