@@ -1,0 +1,148 @@
+//! What the tests share: a proxy between a client and a backend.
+
+use crate::support::{
+    Head, Peer, Server, Via,
+    clients::{AnyClient, Scripted},
+    head, plain, soon, text,
+};
+use http::{Request, Uri};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpConnector;
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tokio::net::TcpStream;
+use tower::{Layer as _, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower_upgrade::{
+    UpgradeLayer,
+    client::{self, Dial},
+    tunnel::ReverseProxy,
+};
+
+fn uri(address: SocketAddr) -> Uri {
+    let uri = format!("http://{address}");
+    uri.parse().expect("a URI")
+}
+
+pub(crate) fn dial(address: SocketAddr) -> Dial<HttpConnector> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    Dial::new(tcp).to(uri(address))
+}
+
+pub(crate) fn client(via: Via, address: SocketAddr) -> AnyClient {
+    let dial = match via {
+        Via::Http2 => dial(address).http2_only(),
+        _ => dial(address),
+    };
+    BoxCloneSyncService::new(client::UpgradeLayer::new().layer(dial))
+}
+
+/// To a backend that speaks HTTP/1.1, or HTTP/2.
+pub(crate) fn proxy(via: Via, address: SocketAddr) -> ReverseProxy {
+    ReverseProxy::new(client(via, address))
+}
+
+/// The server in front, with a service inside that answers what is no upgrade.
+pub(crate) async fn serve(layer: UpgradeLayer) -> Server {
+    Server::start_via(Via::Auto, layer.layer(service_fn(plain))).await
+}
+
+/// The server in front, that passes on any protocol.
+pub(crate) async fn front(proxy: ReverseProxy) -> Server {
+    serve(UpgradeLayer::new().any_protocol(proxy)).await
+}
+
+/// The server in front, which says that its clients have this address, and counts what it answers itself.
+pub(crate) async fn front_of(
+    layer: UpgradeLayer,
+    peer: Option<SocketAddr>,
+) -> (Server, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let inner = {
+        let asked = Arc::clone(&asked);
+        service_fn(move |request: Request<Incoming>| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            plain(request)
+        })
+    };
+    let service = layer.layer(inner);
+    let service = service.map_request(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        request
+    });
+    (Server::start_via(Via::Auto, service).await, asked)
+}
+
+/// A backend that says what it is told, and a front for it.
+pub(crate) async fn scripted() -> (Scripted, Server) {
+    let backend = Scripted::start().await;
+    let front = front(proxy(Via::Http1, backend.address)).await;
+    (backend, front)
+}
+
+/// Sends a request to the front, and returns what the backend sees of it: its head, as it came.
+pub(crate) async fn seen(
+    front: &Server,
+    backend: &Scripted,
+    request: &str,
+) -> (String, Peer<TcpStream>, Peer<TcpStream>) {
+    let mut client = front.connect().await;
+    client.send(request).await;
+    let mut at_backend = backend.accept().await;
+    let head = at_backend.request_head().await;
+    (head, client, at_backend)
+}
+
+/// The lines of a request head but for the first, sorted.
+pub(crate) fn fields(head: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = head.trim_end().split("\r\n").skip(1).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// A switch of a scripted backend, with more lines.
+pub(crate) fn switch_to(protocol: &str, more: &[&str]) -> String {
+    let upgrade = format!("Upgrade: {protocol}");
+    let mut lines = vec![
+        "HTTP/1.1 101 Switching Protocols",
+        "Connection: Upgrade",
+        &upgrade,
+    ];
+    lines.extend(more);
+    head(&lines)
+}
+
+/// What a client of HTTP/1.1 gets for its request, where the backend gives this answer.
+pub(crate) async fn answered(request: &str, answer: impl AsRef<[u8]>) -> (Head, String) {
+    let (backend, front) = scripted().await;
+    let (_, mut client, mut at_backend) = seen(&front, &backend, request).await;
+    at_backend.send(answer).await;
+    client.response().await
+}
+
+/// Nobody has come to the backend.
+pub(crate) async fn assert_untouched(backend: &Scripted) {
+    let ours = TcpStream::connect(backend.address).await;
+    let ours = ours.expect("loopback").local_addr().expect("bound");
+    let first = backend.accept().await.io.peer_addr().expect("connected");
+    assert_eq!(first, ours, "somebody came before");
+}
+
+/// All that comes until the end of a connection, however it ends.
+pub(crate) async fn all_of(peer: &mut Peer<TcpStream>) -> String {
+    match soon(peer.rest()).await {
+        Ok(rest) => text(&rest),
+        Err(_) => text(peer.unread()),
+    }
+}
+
+/// Never fails.
+pub(crate) type Never = Infallible;
