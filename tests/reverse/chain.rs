@@ -9,7 +9,6 @@ use http::{Request, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc,
@@ -143,6 +142,3 @@ pub(crate) async fn all_of(peer: &mut Peer<TcpStream>) -> String {
         Err(_) => text(peer.unread()),
     }
 }
-
-/// Never fails.
-pub(crate) type Never = Infallible;

@@ -1,1 +1,274 @@
+//! Which fields are passed on, as the wire shows them.
 
+use crate::{
+    chain::{answered, assert_untouched, client, fields, proxy, scripted, seen, serve, switch_to},
+    support::{
+        Server, Via,
+        clients::Scripted,
+        h2::{Client, connect, extended_connect},
+        handlers::speak_echo,
+        head, offer, plain, soon,
+    },
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::sync::{Arc, Mutex};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_upgrade::{
+    Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest, client::Request,
+    tunnel::ReverseProxy,
+};
+
+/// Of one connection, each in its way.
+const HOPS: &[&str] = &[
+    "Connection: x-Hop, close",
+    "X-Hop: 1",
+    "X-Hop: 2",
+    "Keep-Alive: timeout=5",
+    "Proxy-Connection: keep-alive",
+    "HTTP2-Settings: AAMAAABkAAQAAP__",
+    "TE: trailers",
+    "Trailer: x-late",
+    "Proxy-Authorization: Basic secret",
+    "Proxy-Authenticate: Basic",
+];
+
+#[tokio::test]
+async fn a_request_is_passed_on_without_what_is_the_connections() {
+    let (backend, front) = scripted().await;
+    let more = [
+        HOPS,
+        &["Cookie: a=1", "x-kept:  1", "X-Kept: 2", "x-hops: 1"],
+    ]
+    .concat();
+    let request = offer("chat", &more).replacen("GET /", "PATCH /a%20b?c=%2f", 1);
+    let (seen, ..) = seen(&front, &backend, &request).await;
+    assert!(
+        seen.starts_with("PATCH /a%20b?c=%2f HTTP/1.1\r\n"),
+        "{seen}"
+    );
+    assert_eq!(
+        fields(&seen),
+        [
+            "connection: upgrade",
+            "cookie: a=1",
+            "host: test",
+            "upgrade: chat",
+            "x-hops: 1",
+            "x-kept: 1",
+            "x-kept: 2",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_switch_is_passed_on_without_what_is_the_connections() {
+    let (backend, front) = scripted().await;
+    let more = [HOPS, &["Set-Cookie: a=1", "Set-Cookie: b=2", "Date: today"]].concat();
+    let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
+    at_backend.send(switch_to("chat", &more)).await;
+    let head = client.head().await;
+    head.assert_switched("chat");
+    assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
+    assert_eq!(
+        head.names(),
+        ["connection", "set-cookie", "set-cookie", "upgrade"]
+    );
+    assert_eq!(head.get("date").as_deref(), Some("today"));
+}
+
+#[tokio::test]
+async fn a_refusal_is_passed_on_without_what_is_the_connections() {
+    let more = [
+        &["HTTP/1.1 403 No"],
+        HOPS,
+        &["Content-Length: 2", "Server: it"],
+    ]
+    .concat();
+    let (head, body) = answered(&offer("chat", &[]), head(&more) + "no").await;
+    assert_eq!((head.status, body.as_str()), (403, "no"));
+    assert_eq!(head.names(), ["content-length", "server"]);
+}
+
+#[tokio::test]
+async fn what_is_meant_for_the_backend_cannot_be_taken_off() {
+    let (backend, front) = scripted().await;
+    for name in [
+        "Host",
+        "cookie",
+        "Sec-WebSocket-Protocol",
+        "X-Forwarded-For",
+        "forwarded",
+    ] {
+        let mut client = front.connect().await;
+        client
+            .send(offer("chat", &[&format!("Connection: {name}")]))
+            .await;
+        let (head, body) = client.response().await;
+        assert_eq!(head.status, 400, "{name}: {body}");
+    }
+    assert_untouched(&backend).await;
+}
+
+/// What a layer around the client says no client can take off.
+#[tokio::test]
+async fn a_layer_around_the_client_has_the_last_word() {
+    let backend = Scripted::start().await;
+    let client = client(Via::Http1, backend.address).map_request(|mut request: Request| {
+        let headers = request.http_mut().headers_mut();
+        headers.insert("x-user", HeaderValue::from_static("ann"));
+        request
+    });
+    let front = serve(UpgradeLayer::new().any_protocol(ReverseProxy::new(client))).await;
+    let request = offer("chat", &["Connection: x-user", "x-user: root"]);
+    let (seen, ..) = seen(&front, &backend, &request).await;
+    assert!(fields(&seen).contains(&"x-user: ann"), "{seen}");
+    assert_eq!(seen.matches("x-user").count(), 1, "{seen}");
+}
+
+#[tokio::test]
+async fn the_host_is_the_one_that_the_client_named() {
+    let (backend, front) = scripted().await;
+    let absolute = offer("chat", &[]).replacen("GET /", "GET http://Example.com:80/a", 1);
+    let (seen_head, ..) = seen(&front, &backend, &absolute).await;
+    assert!(seen_head.starts_with("GET /a HTTP/1.1\r\n"), "{seen_head}");
+    assert!(
+        fields(&seen_head).contains(&"host: Example.com:80"),
+        "{seen_head}"
+    );
+    assert_eq!(seen_head.matches("host:").count(), 1, "{seen_head}");
+
+    let asking = tokio::spawn({
+        let peer = front.connect().await;
+        async move {
+            let mut client = Client::connect(peer).await;
+            let request = extended_connect("chat").header("host", "other");
+            client.ask(request.body(()).expect("a request")).await
+        }
+    });
+    let mut at_backend = backend.accept().await;
+    let head = at_backend.request_head().await;
+    assert!(head.starts_with("GET /path?query HTTP/1.1\r\n"), "{head}");
+    assert_eq!(
+        fields(&head),
+        ["connection: upgrade", "host: test", "upgrade: chat"]
+    );
+    asking.abort();
+}
+
+#[tokio::test]
+async fn cookies_of_http_2_are_one_line_of_http_1() {
+    let (backend, front) = scripted().await;
+    let asking = tokio::spawn({
+        let peer = front.connect().await;
+        async move {
+            let mut client = Client::connect(peer).await;
+            let request = extended_connect("chat")
+                .header("cookie", "a=1")
+                .header("cookie", "b=2");
+            client.ask(request.body(()).expect("a request")).await
+        }
+    });
+    let mut at_backend = backend.accept().await;
+    let head = at_backend.request_head().await;
+    assert!(fields(&head).contains(&"cookie: a=1; b=2"), "{head}");
+    asking.abort();
+}
+
+/// Notes the headers that it gets, and says what it is told.
+#[derive(Clone, Default)]
+struct Noting {
+    seen: Arc<Mutex<Option<HeaderMap>>>,
+    says: HeaderMap,
+}
+
+impl ProtocolHandler for Noting {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        *self.seen.lock().expect("no panic") = Some(request.headers().clone());
+        let mut accept = Accept::new(speak_echo);
+        for (name, value) in &self.says {
+            accept = accept.header(name.clone(), value.clone());
+        }
+        Ok(accept)
+    }
+}
+
+/// The key is HTTP/1.1's: it is not sent to HTTP/2, and what HTTP/2 says of it is nothing.
+#[tokio::test]
+async fn a_key_is_not_sent_where_there_is_none() {
+    let mut noting = Noting::default();
+    let wrong = HeaderValue::from_static("wrong");
+    noting.says.insert("sec-websocket-accept", wrong);
+    let layer = UpgradeLayer::new().protocol("websocket", noting.clone());
+    let backend = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
+    let proxy = proxy(Via::Http2, backend.address);
+    let front = serve(UpgradeLayer::new().any_protocol(proxy)).await;
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let mut client = front.connect().await;
+    client.send(offer("websocket", &[key, "X: y"])).await;
+    let head = client.head().await;
+    head.assert_switched("websocket");
+    let accept = head.get("sec-websocket-accept");
+    assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    let seen = noting.seen.lock().expect("no panic").take().expect("asked");
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["x"]);
+
+    let mut client = Client::connect(front.connect().await).await;
+    let request = extended_connect("websocket").body(()).expect("a request");
+    let answer = client.ask(request).await;
+    assert_eq!(answer.head.headers().get("sec-websocket-accept"), None);
+    let seen = noting.seen.lock().expect("no panic").take().expect("asked");
+    assert!(seen.is_empty(), "{seen:?}");
+}
+
+const CHALLENGE: &str =
+    "HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn another_proxy_is_asked_with_the_clients_credentials() {
+    let parent = Scripted::start().await;
+    let front = serve(UpgradeLayer::new().connect(proxy(Via::Http1, parent.address))).await;
+    let request = head(&[
+        "CONNECT example.com:443 HTTP/1.1",
+        "Host: elsewhere",
+        "Proxy-Authorization: Basic secret",
+        "Proxy-Connection: keep-alive",
+        "User-Agent: it",
+    ]);
+    let (seen, mut client, mut at_parent) = seen(&front, &parent, &request).await;
+    assert!(
+        seen.starts_with("CONNECT example.com:443 HTTP/1.1\r\n"),
+        "{seen}"
+    );
+    assert_eq!(
+        fields(&seen),
+        [
+            "host: example.com:443",
+            "proxy-authorization: Basic secret",
+            "user-agent: it",
+        ]
+    );
+    at_parent.send(CHALLENGE).await;
+    let (head, _) = client.response().await;
+    assert_eq!(head.status, StatusCode::PROXY_AUTHENTICATION_REQUIRED);
+    assert_eq!(head.get("proxy-authenticate").as_deref(), Some("Basic"));
+    client.expect_end().await;
+
+    let mut client = Client::connect(front.connect().await).await;
+    let asking = async {
+        let request = connect("example.com:443").header("proxy-authorization", "Basic secret");
+        client.ask(request.body(()).expect("a request")).await
+    };
+    let answering = async {
+        let mut at_parent = parent.accept().await;
+        let head = at_parent.request_head().await;
+        at_parent.send(CHALLENGE).await;
+        head
+    };
+    let (answer, seen) = soon(async { tokio::join!(asking, answering) }).await;
+    assert!(
+        fields(&seen).contains(&"proxy-authorization: Basic secret"),
+        "{seen}"
+    );
+    assert_eq!(answer.head.status(), 407);
+    assert_eq!(answer.head.headers()["proxy-authenticate"], "Basic");
+}

@@ -4,11 +4,9 @@ use crate::{
     chain::{front, proxy, scripted, seen, serve, switch_to},
     support::{
         Peer, Server, Via,
-        clients::Scripted,
-        frames,
         h2::{Answer, Client, connect, extended_connect},
         handlers::speak_echo,
-        head, offer, plain, soon, text,
+        head, offer, plain, soon,
         websocket::{Frame, TEXT},
     },
 };
@@ -202,27 +200,6 @@ async fn a_client_over_http_2_needs_no_key() {
 /// The answer to a key, made by somebody else.
 fn accept_of(key: &HeaderValue) -> String {
     tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes())
-}
-
-#[tokio::test]
-async fn a_key_is_not_sent_where_there_is_none() {
-    let backend = Scripted::start().await;
-    let front = front(proxy(Via::Http2, backend.address)).await;
-    let mut client = front.connect().await;
-    client.send(opening(KEY)).await;
-    let mut at_backend = frames::Connection::accept(backend.accept().await).await;
-    at_backend
-        .settings(&[(frames::ENABLE_CONNECT_PROTOCOL, 1)])
-        .await;
-    let head = at_backend.next(frames::HEADERS).await;
-    // Names that HPACK has no number for are there as they are, or as Huffman has them: ours is shorter so.
-    let block = text(&head.payload);
-    assert!(!block.contains("dGhlIHNhbXBsZSBub25jZQ"), "{block:?}");
-    let fields = [(":status", "200"), ("sec-websocket-accept", "wrong")];
-    at_backend.head(head.stream, &fields).await;
-    let head = client.head().await;
-    head.assert_switched("websocket");
-    assert_eq!(head.get("sec-websocket-accept").as_deref(), Some(ACCEPT));
 }
 
 #[tokio::test]
