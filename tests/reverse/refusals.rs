@@ -1,9 +1,7 @@
 //! What a client gets where there is no switch.
 
 use crate::{
-    chain::{
-        answered, assert_untouched, client, dial, front, proxy, scripted, seen, serve, switch_to,
-    },
+    chain::{answered, assert_untouched, client, dial, front, proxy, scripted, seen, switch_to},
     support::{
         Server, Via,
         clients::Scripted,

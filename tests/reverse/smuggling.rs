@@ -1,1 +1,228 @@
+//! C3 and U7 through the whole chain: what is behind a request is nobody's request, or one of its own.
 
+use crate::{
+    chain::{all_of, assert_untouched, front_of, proxy, seen, switch_to},
+    support::{Server, Via, clients::Scripted, head, offer, soon, until},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tower_upgrade::UpgradeLayer;
+
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
+
+async fn chain() -> (Scripted, Server, Arc<AtomicUsize>) {
+    let backend = Scripted::start().await;
+    let proxy = proxy(Via::Http1, backend.address);
+    let layer = UpgradeLayer::new()
+        .any_protocol(proxy.clone())
+        .connect(proxy);
+    let (front, asked) = front_of(layer, None).await;
+    (backend, front, asked)
+}
+
+fn connect_to(target: &str) -> String {
+    head(&[&format!("CONNECT {target} HTTP/1.1"), "Host: test"])
+}
+
+#[tokio::test]
+async fn c3_nothing_behind_a_connect_that_the_backend_refused_is_a_request() {
+    for refusal in [
+        "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno",
+        "HTTP/1.1 400 No\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let (backend, front, asked) = chain().await;
+        let request = connect_to("example.com:443") + SMUGGLED;
+        let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+        at_backend.send(refusal).await;
+        let head = client.head().await;
+        assert!(matches!(head.status, 400 | 403), "{head:?}");
+        assert_eq!(head.get("connection").as_deref(), Some("close"));
+        let rest = all_of(&mut client).await;
+        assert!(!rest.contains("HTTP/1.1"), "{rest}");
+        front.connections_ended().await;
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        // Nor has the backend seen it.
+        assert_eq!(all_of(&mut at_backend).await, "");
+        assert_untouched(&backend).await;
+    }
+}
+
+/// A backend that switches reads it, as what is in the tunnel: it has agreed to that.
+#[tokio::test]
+async fn what_is_behind_a_connect_is_in_the_tunnel() {
+    let (backend, front, asked) = chain().await;
+    let request = connect_to("example.com:443") + SMUGGLED;
+    let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+    assert!(at_backend.unread().is_empty());
+    at_backend.send("HTTP/1.1 200 OK\r\n\r\n").await;
+    assert_eq!(client.head().await.status, 200);
+    let tunneled = at_backend.exactly(SMUGGLED.len()).await;
+    assert_eq!(tunneled, SMUGGLED.as_bytes());
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn c1_a_connect_that_is_none_never_reaches_the_backend() {
+    let (backend, front, asked) = chain().await;
+    for request in [
+        connect_to("example.com"),
+        head(&["CONNECT example.com:443 HTTP/1.1", "Content-Length: 38"]),
+        head(&[
+            "CONNECT example.com:443 HTTP/1.1",
+            "Transfer-Encoding: chunked",
+        ]),
+    ] {
+        let mut client = front.connect().await;
+        client.send(request + SMUGGLED).await;
+        assert_eq!(client.head().await.status, 400);
+        let rest = all_of(&mut client).await;
+        assert!(!rest.contains("HTTP/1.1"), "{rest}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert_untouched(&backend).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn u7_the_backend_is_not_asked_before_the_body_is_complete() {
+    let (backend, front, asked) = chain().await;
+    for lines in [
+        &[&format!("Content-Length: {}", SMUGGLED.len() + 1) as &str][..],
+        &["Transfer-Encoding: chunked"],
+    ] {
+        let mut client = front.connect().await;
+        let body = match lines[0].starts_with('T') {
+            true => format!("{:x}\r\n{SMUGGLED}\r\n", SMUGGLED.len()),
+            false => SMUGGLED.to_owned(),
+        };
+        client.send(offer("chat", lines) + &body).await;
+        let head = client.head().await;
+        assert_eq!(head.status, 408);
+        assert_eq!(head.get("connection").as_deref(), Some("close"));
+        let rest = all_of(&mut client).await;
+        assert!(!rest.contains("HTTP/1.1"), "{rest}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert_untouched(&backend).await;
+}
+
+#[tokio::test]
+async fn u7_a_body_that_is_none_never_reaches_the_backend() {
+    let (backend, front, asked) = chain().await;
+    let mut client = front.connect().await;
+    let request = offer("chat", &["Transfer-Encoding: chunked"]);
+    client.send(request + "zz\r\n" + SMUGGLED).await;
+    assert_eq!(client.head().await.status, 400);
+    let rest = all_of(&mut client).await;
+    assert!(!rest.contains("HTTP/1.1"), "{rest}");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert_untouched(&backend).await;
+}
+
+/// A body whose length is said twice: the backend sees one, framed by us.
+#[tokio::test]
+async fn a_body_is_framed_anew() {
+    let (backend, front, _) = chain().await;
+    let lines = [
+        "Transfer-Encoding: chunked",
+        "Content-Type: application/json",
+    ];
+    let request = offer("chat", &lines).replace("GET", "POST");
+    let request = request + "3;x=y\r\n{\"a\r\n4\r\n\":1}\r\n0\r\nX-Late: 1\r\n\r\n" + SMUGGLED;
+    let (seen, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+    let fields = crate::chain::fields(&seen);
+    assert_eq!(
+        fields,
+        [
+            "connection: upgrade",
+            "content-length: 7",
+            "content-type: application/json",
+            "host: test",
+            "upgrade: chat",
+        ]
+    );
+    assert_eq!(at_backend.exactly(7).await, b"{\"a\":1}");
+    at_backend.send(switch_to("chat", &[])).await;
+    client.head().await.assert_switched("chat");
+    assert_eq!(
+        at_backend.exactly(SMUGGLED.len()).await,
+        SMUGGLED.as_bytes()
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_never_reaches_the_backend() {
+    let (backend, front, asked) = chain().await;
+    let limit = 64 * 1024;
+    let mut client = front.connect().await;
+    let line = format!("Content-Length: {}", limit + 1);
+    client
+        .send(offer("chat", &[&line, "Expect: 100-continue"]))
+        .await;
+    let head = client.head().await;
+    assert_eq!(head.status, 413);
+    assert_eq!(head.get("connection").as_deref(), Some("close"));
+
+    let mut client = front.connect().await;
+    let body = "x".repeat(limit + 1);
+    let chunked = offer("chat", &["Transfer-Encoding: chunked"]);
+    client
+        .send(format!(
+            "{chunked}{:x}\r\n{body}\r\n0\r\n\r\n{SMUGGLED}",
+            limit + 1
+        ))
+        .await;
+    assert_eq!(client.response().await.0.status, 413);
+    // It was read to its end: what is behind is a request of its own.
+    assert_eq!(client.response().await.1, "plain GET /smuggled");
+    assert_untouched(&backend).await;
+
+    // As much as there may be, and who waits for it is told to go on.
+    let mut client = front.connect().await;
+    let line = format!("Content-Length: {limit}");
+    client
+        .send(offer("chat", &[&line, "Expect: 100-continue"]))
+        .await;
+    assert_eq!(client.head().await.status, 100);
+    client.send(&body[1..]).await;
+    let mut at_backend = backend.accept().await;
+    let seen = at_backend.request_head().await;
+    assert!(!seen.contains("expect"), "{seen}");
+    assert_eq!(at_backend.exactly(limit).await, body[1..].as_bytes());
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// The connection goes on, and what is behind is the next request: of the front, and not of the backend's
+/// connection.
+#[tokio::test]
+async fn u10_what_is_behind_a_refused_upgrade_is_a_request_of_its_own() {
+    let (backend, front, asked) = chain().await;
+    let request = offer("chat", &["Content-Length: 4"]) + "body" + SMUGGLED;
+    let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+    assert_eq!(at_backend.exactly(4).await, b"body");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    at_backend
+        .send("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno")
+        .await;
+    assert_eq!(client.response().await.1, "no");
+    assert_eq!(client.response().await.1, "plain GET /smuggled");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(all_of(&mut at_backend).await, "");
+    assert_untouched(&backend).await;
+}
+
+/// A backend that says more than its refusal has said it to nobody.
+#[tokio::test]
+async fn what_is_behind_a_refusal_of_the_backend_is_not_passed_on() {
+    let (backend, front, asked) = chain().await;
+    let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
+    at_backend
+        .send("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nnoHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad")
+        .await;
+    assert_eq!(client.response().await.1, "no");
+    client.send(SMUGGLED).await;
+    assert_eq!(client.response().await.1, "plain GET /smuggled");
+    until(|| asked.load(Ordering::SeqCst) == 1).await;
+    let _ = soon(at_backend.rest()).await;
+}
