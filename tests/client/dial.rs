@@ -17,7 +17,7 @@ use hyper_util::{
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    UpgradeKind,
+    Accept, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
     client::{Dial, ErrorKind, Request, UpgradeLayer},
 };
 
@@ -154,4 +154,45 @@ async fn a_pool_that_keeps_to_http_1_asks_over_tls() {
     expect_session(client.oneshot(request(&server)).await)
         .expect_echo(b"hello")
         .await;
+}
+
+/// Says for whom it was asked.
+struct ForWhom;
+
+impl ProtocolHandler for ForWhom {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let scheme = request.uri().scheme_str().unwrap_or("no scheme");
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("", |path| path.as_str());
+        let said = format!("{scheme} {} {path}", request.authority()?);
+        let said = http::HeaderValue::try_from(said).expect("a value");
+        Ok(Accept::new(|_| async { Ok(()) }).header("said", said))
+    }
+}
+
+#[tokio::test]
+async fn a_path_alone_is_for_the_destination() {
+    for (alpn, scheme) in [("h2", "https"), ("http/1.1", "no scheme")] {
+        let tls = Tls::with_alpn(&[alpn]);
+        let acceptor = tls.acceptor.clone();
+        let layer = tower_upgrade::UpgradeLayer::new().protocol("who", ForWhom);
+        let service = layer.layer(service_fn(plain));
+        let server = Server::start_with(Via::Auto, service, move |io| {
+            let acceptor = acceptor.clone();
+            async move { acceptor.accept(io).await }
+        });
+        let destination = uri(&server.await);
+        let dial = Dial::new(any_version(&tls)).to(destination.clone());
+        let client = UpgradeLayer::new().layer(dial);
+        let ask = || Request::get("/a?b".parse().expect("a URI")).protocol("who");
+        let authority = destination.authority().expect("a host").as_str();
+        let other = http::HeaderValue::from_static("other");
+        for (request, host) in [(ask(), authority), (ask().header("host", other), "other")] {
+            let session = client.clone().oneshot(request).await.expect("a session");
+            let said = &session.response().headers["said"];
+            assert_eq!(said, &format!("{scheme} {host} /a?b"));
+        }
+    }
 }
