@@ -8,4 +8,5 @@ mod end;
 mod io;
 mod life;
 mod other_servers;
+mod starttls;
 mod testing;

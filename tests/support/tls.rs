@@ -2,7 +2,7 @@
 
 use super::Peer;
 use std::sync::Arc;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     client::TlsStream,
@@ -49,7 +49,10 @@ impl Tls {
         }
     }
 
-    pub async fn connect(&self, peer: Peer<TcpStream>) -> Peer<TlsStream<TcpStream>> {
+    pub async fn connect<Io>(&self, peer: Peer<Io>) -> Peer<TlsStream<Io>>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = ServerName::try_from("localhost").expect("a name");
         let connector = TlsConnector::from(Arc::new(self.client.clone()));
         let io = connector.connect(name, peer.io).await;

@@ -1,0 +1,232 @@
+//! HTTP that becomes HTTPS on the connection that it has (RFC 2817), and then another protocol within TLS.
+//!
+//! ```sh
+//! cargo run --features client --example starttls
+//! ```
+//!
+//! Server and client are in one program. It prints what happens, ends by itself, and fails if anything was
+//! not as it should be.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{rt::TokioExecutor, server::conn::auto, service::TowerToHyperService};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+        BufReader,
+    },
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer},
+};
+use tower::{Layer as _, Service as _, ServiceExt as _};
+use tower_upgrade::{
+    Accept, BoxError, Parts, Protocol, ProtocolHandler, Rejection, Session, UpgradeLayer,
+    UpgradeRequest, Upgraded, client, copy, handler_fn,
+};
+
+/// What HTTP calls it. Which version of TLS it becomes is for the TLS handshake to find.
+const TLS: &str = "TLS/1.0";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), BoxError> {
+    let (acceptor, connector) = tls()?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(serve(listener, acceptor));
+
+    // The name that is in the certificate.
+    let uri = format!("http://localhost:{port}/account").parse()?;
+    let io = TcpStream::connect(("127.0.0.1", port)).await?;
+    visit(uri, io, connector).await
+}
+
+// ---- The server ---------------------------------------------------------------------------------
+
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor) -> std::io::Result<()> {
+    // All that this path has for a request that does not ask for TLS is 426 (RFC 2817 §4.2).
+    let account = UpgradeLayer::new().protocol(TLS, StartTls { acceptor });
+    let app = axum::Router::new().route_service("/account", account.into_service());
+    axum::serve(listener, app).await
+}
+
+/// What is served within TLS.
+fn secure() -> axum::Router {
+    let echo = handler_fn(|session: Session| async move {
+        println!("server: a session of echo, within TLS");
+        let (mut reader, mut writer) = tokio::io::split(session.into_io());
+        copy(&mut reader, &mut writer).await?;
+        Ok(())
+    });
+    axum::Router::new()
+        .route("/account", axum::routing::get(async || "a secret"))
+        .layer(UpgradeLayer::new().protocol("echo", echo))
+}
+
+struct StartTls {
+    acceptor: TlsAcceptor,
+}
+
+impl ProtocolHandler for StartTls {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        if request.method() != Method::GET {
+            let rejection = Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "ask for TLS with GET");
+            return Err(rejection.header(header::ALLOW, HeaderValue::from_static("GET")));
+        }
+        let first = as_first_request(request);
+        let acceptor = self.acceptor.clone();
+        Ok(Accept::new(move |session: Session| async move {
+            // Taken out of the session, which ends with this function: the session that begins within TLS
+            // goes on.
+            let io = Upgraded::from_parts(session.into_io().into_parts());
+            let io = timeout(Duration::from_secs(10), acceptor.accept(io)).await??;
+            println!("server: a TLS handshake");
+            // The response to the request that asked for TLS comes first (RFC 2817 §3.3).
+            let io = Upgraded::from_parts(Parts {
+                io,
+                read_buf: first,
+            });
+            let service = TowerToHyperService::new(secure());
+            auto::Builder::new(TokioExecutor::new())
+                .serve_connection_with_upgrades(io, service)
+                .await
+        }))
+    }
+}
+
+/// The head of a request once more, without what was for the connection in the clear. Its body has been
+/// dropped.
+fn as_first_request(request: &UpgradeRequest) -> Bytes {
+    let mut head = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
+    for (name, value) in request.headers() {
+        let is_for_the_other = [
+            header::CONNECTION,
+            header::CONTENT_LENGTH,
+            header::EXPECT,
+            header::TRANSFER_ENCODING,
+            header::UPGRADE,
+        ]
+        .contains(name);
+        if !is_for_the_other {
+            let line = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
+            head.extend(line.concat());
+        }
+    }
+    head.extend(b"\r\n");
+    head.into()
+}
+
+// ---- The client ---------------------------------------------------------------------------------
+
+async fn visit(uri: Uri, io: TcpStream, connector: TlsConnector) -> Result<(), BoxError> {
+    let mut clear = client::Http1::handshake(io).await?;
+    println!("client: GET {uri}");
+    let (status, upgrade, body) = get(&mut clear, &uri).await?;
+    println!("client: {status}, Upgrade: {upgrade:?}, {body:?}");
+    check(status == StatusCode::UPGRADE_REQUIRED && upgrade == TLS)?;
+
+    // The server is not known yet, and all can read this: it has nothing in it that is secret.
+    println!("client: the same, with Upgrade: {TLS}");
+    let request = client::Request::get(uri.clone()).protocol(TLS);
+    let mut client = client::UpgradeLayer::new().layer(clear);
+    let session = client.ready().await?.call(request).await?;
+    let chosen = session.protocol().map(Protocol::to_string);
+    println!("client: 101, Upgrade: {:?}", chosen.unwrap_or_default());
+
+    let name = uri.host().unwrap_or_default().to_owned().try_into()?;
+    let mut io = connector.connect(name, session.into_io()).await?;
+    let version = io.get_ref().1.protocol_version().ok_or("no TLS")?;
+    println!("client: {version:?}, and the certificate is the server's");
+    let body = first_response(&mut io).await?;
+    println!("client: what was asked for before TLS is {body:?}");
+    check(body == "a secret")?;
+
+    // From here on it is a connection of HTTP like any other.
+    let mut secure = client::Http1::handshake(io).await?;
+    println!("client: GET {} within TLS", uri.path());
+    let (status, _, body) = get(&mut secure, &uri).await?;
+    println!("client: {status}, {body:?}");
+    check(status == StatusCode::OK && body == "a secret")?;
+
+    println!("client: the same, with Upgrade: echo");
+    let request = client::Request::get(uri).protocol("echo");
+    let mut client = client::UpgradeLayer::new().layer(secure);
+    let session = client.ready().await?.call(request).await?;
+    talk(session.into_io()).await
+}
+
+/// Status, `Upgrade` and body.
+async fn get(
+    http: &mut client::Http1,
+    uri: &Uri,
+) -> Result<(StatusCode, String, String), BoxError> {
+    let request = Request::get(uri).body(Full::default())?;
+    let (head, body) = http.ready().await?.call(request).await?.into_parts();
+    let upgrade = head.headers.get(header::UPGRADE);
+    let upgrade = upgrade.map_or(Ok(""), HeaderValue::to_str)?.to_owned();
+    let body = body.collect().await?.to_bytes().to_vec();
+    Ok((head.status, upgrade, String::from_utf8(body)?))
+}
+
+/// The body of a response to a request that hyper has not sent on this connection.
+async fn first_response(io: impl AsyncRead + Unpin) -> Result<String, BoxError> {
+    // It reads no further: the next response comes when it is asked for.
+    let mut io = BufReader::new(io).take(8 * 1024);
+    let mut line = String::new();
+    io.read_line(&mut line).await?;
+    check(line == "HTTP/1.1 200 OK\r\n")?;
+    let mut length = 0;
+    while line != "\r\n" {
+        line.clear();
+        check(io.read_line(&mut line).await? > 0)?;
+        if let Some(("content-length", value)) = line.to_lowercase().split_once(": ") {
+            length = value.trim().parse()?;
+        }
+    }
+    let mut body = vec![0; length];
+    io.read_exact(&mut body).await?;
+    Ok(String::from_utf8(body)?)
+}
+
+async fn talk(mut io: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), BoxError> {
+    io.write_all(b"how do you do?").await?;
+    io.shutdown().await?;
+    let mut answer = String::new();
+    // With TLS's own end, or this is an error.
+    io.read_to_string(&mut answer).await?;
+    println!("client: the server says {answer:?}");
+    check(answer == "how do you do?")
+}
+
+#[track_caller]
+fn check(is_so: bool) -> Result<(), BoxError> {
+    let caller = std::panic::Location::caller();
+    if is_so {
+        Ok(())
+    } else {
+        Err(format!("not as expected: {caller}").into())
+    }
+}
+
+// ---- Both ---------------------------------------------------------------------------------------
+
+/// TLS with a certificate that is made here, and the client that trusts no other.
+fn tls() -> Result<(TlsAcceptor, TlsConnector), BoxError> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone())?;
+    let server = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok((Arc::new(server).into(), Arc::new(client).into()))
+}
