@@ -16,9 +16,9 @@
 //! the 8 KiB buffer of `tokio::io::copy` is 8,192 of them on the side that does it.
 
 use handshakes::handshakes;
-use rates::{Series, compare, compare_instructions};
+use rates::{Series, Unit, compare, compare_instructions};
 use std::{io, net::SocketAddr};
-use support::{Arguments, Side, listen, run_server, single_thread};
+use support::{Arguments, ServerProcess, Side, listen, run_server, single_thread};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower_upgrade::BoxError;
 
@@ -54,30 +54,34 @@ fn compare_rates(rounds: usize, handshakes: usize, connections: usize) -> Result
     let runtime = Runtime::new()?;
     println!("{rounds} rounds of {handshakes} handshakes on each side: median (least to most)");
     for connections in [1, connections] {
-        let mut raw = Series::start(Side::Raw.name())?;
-        let mut layer = Series::start(Side::Layer.name())?;
+        let [mut raw, mut layer] = [start(Side::Raw)?, start(Side::Layer)?];
         for round in 0..=rounds {
             // Neither side always has the other's end of connections to clean up after.
             let order = match round % 2 {
                 0 => [&mut raw, &mut layer],
                 _ => [&mut layer, &mut raw],
             };
-            for series in order {
-                let work = at_a_time(series.server.address(), handshakes, connections);
+            for (series, server) in order {
+                let work = at_a_time(server.address(), handshakes, connections);
                 runtime.block_on(series.round(work))?;
             }
             if round == 0 {
-                raw.forget();
-                layer.forget();
+                raw.0.forget();
+                layer.0.forget();
             }
         }
 
         println!("\n{connections} at a time");
-        compare("handshake", &[&raw, &layer]);
-        raw.server.stop()?;
-        layer.server.stop()?;
+        compare(&Unit::new("handshake", "handshakes"), &[&raw.0, &layer.0]);
+        raw.1.stop()?;
+        layer.1.stop()?;
     }
     Ok(())
+}
+
+fn start(side: Side) -> Result<(Series, ServerProcess), BoxError> {
+    let server = ServerProcess::start(side.name())?;
+    Ok((Series::new(side.name(), server.id()), server))
 }
 
 /// Shares the handshakes between so many connections, and returns how many that were.

@@ -14,7 +14,7 @@
 //! message in parts of 8 KiB, and the others do not: so it is slower there.
 
 use axum::{extract::ws, routing::get};
-use rates::{Series, compare, compare_instructions};
+use rates::{Series, Unit, compare, compare_instructions};
 use resident::{WARM_UP, allow_open, resident_bytes, settle};
 use std::{io, net::SocketAddr, str::FromStr, sync::Arc};
 use support::{
@@ -233,17 +233,18 @@ fn compare_rates(
     let runtime = single_thread()?;
     let mut all = Vec::new();
     for side in Side::ALL {
-        let series = Series::start(side.name())?;
+        let server = ServerProcess::start(side.name())?;
+        let series = Series::new(side.name(), server.id());
         let mut clients = Vec::with_capacity(sessions);
         for _ in 0..sessions {
-            clients.push(runtime.block_on(side.connect(series.server.address()))?);
+            clients.push(runtime.block_on(side.connect(server.address()))?);
         }
-        all.push((series, clients, Frame::new(side, bytes)));
+        all.push((series, clients, Frame::new(side, bytes), server));
     }
     for round in 0..=rounds {
         let mut order: Vec<_> = all.iter_mut().collect();
         order.rotate_left(round % Side::ALL.len());
-        for (series, clients, frame) in order {
+        for (series, clients, frame, _) in order {
             let work = echoes(clients, frame, messages.div_ceil(sessions));
             runtime.block_on(series.round(work))?;
             if round == 0 {
@@ -252,12 +253,12 @@ fn compare_rates(
         }
     }
     compare(
-        "message",
+        &Unit::new("message", "messages"),
         &all.iter().map(|(series, ..)| series).collect::<Vec<_>>(),
     );
     for (series, clients, _) in all {
         drop(clients);
-        series.server.stop()?;
+        server.stop()?;
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! Rounds by turns, and what they come to: rates, processor time, instructions.
 
-use crate::support::ServerProcess;
 use std::{
     fmt::{self, Display, Formatter},
     fs, io,
@@ -9,22 +8,44 @@ use std::{
 };
 use tower_upgrade::BoxError;
 
+/// What is counted.
+pub(crate) struct Unit {
+    pub(crate) one: &'static str,
+    pub(crate) many: &'static str,
+    /// How many of what a round says that it has done are one of these.
+    pub(crate) size: f64,
+    /// What the processor's time is printed in, and how many nanoseconds that is.
+    pub(crate) time: (&'static str, f64),
+}
+
+impl Unit {
+    pub(crate) const fn new(one: &'static str, many: &'static str) -> Self {
+        Self {
+            one,
+            many,
+            size: 1.0,
+            time: ("ns", 1.0),
+        }
+    }
+}
+
 /// The rounds of one side.
 pub(crate) struct Series {
     pub(crate) name: &'static str,
-    pub(crate) server: ServerProcess,
+    /// The server, whose processor time it is.
+    process: u32,
     rates: Vec<f64>,
     processor_times: Vec<f64>,
 }
 
 impl Series {
-    pub(crate) fn start(name: &'static str) -> Result<Self, BoxError> {
-        Ok(Self {
+    pub(crate) fn new(name: &'static str, process: u32) -> Self {
+        Self {
             name,
-            server: ServerProcess::start(name)?,
+            process,
             rates: Vec::new(),
             processor_times: Vec::new(),
-        })
+        }
     }
 
     /// The first round warms up.
@@ -38,11 +59,11 @@ impl Series {
         &mut self,
         work: impl Future<Output = Result<usize, BoxError>>,
     ) -> Result<(), BoxError> {
-        let processor_before = processor_time(self.server.id());
+        let processor_before = processor_time(self.process);
         let started = Instant::now();
         let done = work.await?;
         let elapsed = started.elapsed();
-        let processor_after = processor_time(self.server.id());
+        let processor_after = processor_time(self.process);
 
         self.rates.push(done as f64 / elapsed.as_secs_f64());
         if let (Some(before), Some(after)) = (processor_before, processor_after) {
@@ -53,38 +74,56 @@ impl Series {
     }
 }
 
-/// Prints what the rounds came to, of `what` such as `handshake`.
-pub(crate) fn compare(what: &str, series: &[&Series]) {
-    let rates: Vec<_> = series.iter().map(|side| (side.name, &side.rates)).collect();
-    compare_one(&format!("{what}s per second"), &rates);
-    let times = series
-        .iter()
-        .map(|side| (side.name, &side.processor_times))
-        .collect::<Vec<_>>();
+/// Prints what the rounds came to.
+pub(crate) fn compare(unit: &Unit, series: &[&Series]) {
+    let rates = series.iter().map(|side| {
+        let rates = side.rates.iter().map(|rate| rate / unit.size);
+        (side.name, rates.collect())
+    });
+    compare_one(
+        &format!("{} per second", unit.many),
+        &rates.collect::<Vec<_>>(),
+    );
+    let (name, nanos) = unit.time;
+    let times = series.iter().map(|side| {
+        let times = side.processor_times.iter();
+        (
+            side.name,
+            times.map(|time| time * unit.size / nanos).collect(),
+        )
+    });
+    let times: Vec<(_, Vec<_>)> = times.collect();
     if times.iter().all(|(_, times)| !times.is_empty()) {
-        compare_one(&format!("server's processor time per {what}, ns"), &times);
+        let what = format!("server's processor time per {}, {name}", unit.one);
+        compare_one(&what, &times);
     }
 }
 
 /// The ratio is that of two rounds in a row: what slows the machine down for longer meets both.
-fn compare_one(what: &str, sides: &[(&str, &Vec<f64>)]) {
+fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) {
     println!("  {what}, and ratio to the first");
-    let first = sides[0].1;
+    let first = &sides[0].1;
     for (name, values) in sides {
         let ratios: Vec<_> = values.iter().zip(first).map(|(a, b)| a / b).collect();
+        let summary = Summary::of(values);
+        let decimals = if summary.median < 100.0 { 3 } else { 0 };
         println!(
-            "    {name:10} {:.0}  {:.3}",
-            Summary::of(values),
+            "    {name:14} {summary:.decimals$}  {:.3}",
             Summary::of(&ratios)
         );
     }
 }
 
-/// The processor time of a process with one thread, the kernel's part included. Only Linux says.
+/// The processor time of all threads of a process, the kernel's part included. Only Linux says.
 fn processor_time(process: u32) -> Option<Duration> {
-    let schedstat = fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
-    let nanos = schedstat.split_ascii_whitespace().next()?;
-    nanos.parse().ok().map(Duration::from_nanos)
+    let threads = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    threads
+        .map(|thread| {
+            let schedstat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            let nanos = schedstat.split_ascii_whitespace().next()?;
+            nanos.parse().ok().map(Duration::from_nanos)
+        })
+        .sum()
 }
 
 struct Summary {

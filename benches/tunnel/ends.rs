@@ -1,0 +1,137 @@
+//! Both ends of the tunnels. They are in the benchmark's own process, beside what is measured.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
+    sync::mpsc,
+    thread,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tower_upgrade::BoxError;
+
+/// What one call writes or reads, in bulk. Large, so that the ends take little beside what is between them.
+const CHUNK: usize = 512 * 1024;
+
+/// Says back what it hears, on each connection.
+pub(crate) async fn echo(listener: TcpListener) -> io::Result<()> {
+    loop {
+        let (mut io, _) = listener.accept().await?;
+        io.set_nodelay(true)?;
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 16 * 1024];
+            loop {
+                match io.read(&mut buffer).await? {
+                    0 => return io.shutdown().await,
+                    read => io.write_all(&buffer[..read]).await?,
+                }
+            }
+        });
+    }
+}
+
+/// Swallows what it hears, and says one byte for each `share` of it. Each connection has a thread that
+/// waits in its system calls: that is the least that an end can cost.
+pub(crate) fn sink(share: usize) -> io::Result<SocketAddr> {
+    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || -> io::Result<()> {
+        loop {
+            let (mut io, _) = listener.accept()?;
+            io.set_nodelay(true)?;
+            thread::spawn(move || -> io::Result<()> {
+                let mut buffer = vec![0; CHUNK];
+                loop {
+                    let mut left = share;
+                    while left > 0 {
+                        let room = left.min(CHUNK);
+                        match io.read(&mut buffer[..room])? {
+                            0 => return Ok(()),
+                            read => left -= read,
+                        }
+                    }
+                    io.write_all(&[1])?;
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// The client of a sink, in a thread that waits until it is told to send.
+pub(crate) struct Sender {
+    go: mpsc::Sender<()>,
+    done: mpsc::Receiver<io::Result<()>>,
+}
+
+impl Sender {
+    pub(crate) fn new(tunnel: TcpStream, share: usize) -> io::Result<Self> {
+        let tunnel = tunnel.into_std()?;
+        tunnel.set_nonblocking(false)?;
+        let (go, told) = mpsc::channel();
+        let (tell, done) = mpsc::channel();
+        thread::spawn(move || {
+            let bytes = vec![0x55; CHUNK];
+            while let Ok(()) = told.recv() {
+                if tell.send(send(&tunnel, &bytes, share)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { go, done })
+    }
+}
+
+/// Sends a share, and waits until the sink has it.
+fn send(mut tunnel: &StdStream, bytes: &[u8], share: usize) -> io::Result<()> {
+    let mut left = share;
+    while left > 0 {
+        let some = left.min(bytes.len());
+        tunnel.write_all(&bytes[..some])?;
+        left -= some;
+    }
+    tunnel.read_exact(&mut [0])
+}
+
+/// Lets each send its share, all at a time, and waits until that has arrived.
+pub(crate) fn send_all(senders: &[Sender]) -> Result<(), BoxError> {
+    for sender in senders {
+        sender.go.send(())?;
+    }
+    for sender in senders {
+        sender.done.recv()??;
+    }
+    Ok(())
+}
+
+/// The client of an echo. `answer` has the room for what comes back.
+pub(crate) async fn exchange(
+    tunnel: &mut TcpStream,
+    message: &[u8],
+    answer: &mut [u8],
+) -> io::Result<()> {
+    if message.len() <= 4096 {
+        tunnel.write_all(message).await?;
+        tunnel.read_exact(answer).await?;
+    } else {
+        // An echo that answers before it has read all waits for this end to read.
+        let (mut reader, mut writer) = tunnel.split();
+        tokio::try_join!(writer.write_all(message), reader.read_exact(answer))?;
+    }
+    if answer == message {
+        Ok(())
+    } else {
+        Err(io::Error::other("no echo"))
+    }
+}
+
+/// Ends a tunnel, and waits until it has ended.
+pub(crate) async fn close(mut tunnel: TcpStream) -> io::Result<()> {
+    tunnel.shutdown().await?;
+    match tunnel.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("the echo said too much")),
+    }
+}
