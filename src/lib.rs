@@ -190,7 +190,7 @@
 //! `bytes` (requests, responses, bodies), `tower-layer` and `tower-service` (the middleware), and
 //! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]). With the feature `client` also the connections of
 //! `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`; with `websocket` the traits `Stream` and
-//! `Sink` of `futures`; with `axum` those of `axum-core`.
+//! `Sink` of `futures`; with `tunnel` the networks of `ipnet`; with `axum` those of `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
@@ -262,6 +262,11 @@ pub use crate::{
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The examples of the README, compiled.
-#[cfg(all(doctest, feature = "axum", feature = "client", feature = "websocket"))]
+#[cfg(all(
+    doctest,
+    feature = "axum",
+    feature = "tunnel",
+    feature = "websocket"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;
