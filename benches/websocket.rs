@@ -256,7 +256,7 @@ fn compare_rates(
         &Unit::new("message", "messages"),
         &all.iter().map(|(series, ..)| series).collect::<Vec<_>>(),
     );
-    for (series, clients, _) in all {
+    for (_, clients, _, server) in all {
         drop(clients);
         server.stop()?;
     }

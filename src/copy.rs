@@ -82,6 +82,7 @@ pub(crate) struct Copy {
     /// What the writer has not taken yet.
     unwritten: Option<Unwritten>,
     needs_flush: bool,
+    is_read_to_end: bool,
     /// How many bytes were written.
     pub(crate) copied: u64,
 }
@@ -123,13 +124,9 @@ impl Copy {
     ) -> Poll<Result<usize, Broken>> {
         // Sources and sinks that are always ready must not keep the thread.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
-        if self.unwritten.is_none() {
+        if self.unwritten.is_none() && !self.is_read_to_end {
             match self.poll_read(cx, ends).map_err(Broken::Reader)? {
-                Poll::Ready(true) => {}
-                Poll::Ready(false) => {
-                    ready!(ends.poll_flush(cx)).map_err(Broken::Writer)?;
-                    return Poll::Ready(Ok(0));
-                }
+                Poll::Ready(()) => {}
                 Poll::Pending => {
                     if self.needs_flush {
                         ready!(ends.poll_flush(cx)).map_err(Broken::Writer)?;
@@ -139,25 +136,31 @@ impl Copy {
                 }
             }
         }
+        if self.is_read_to_end {
+            ready!(ends.poll_flush(cx)).map_err(Broken::Writer)?;
+            return Poll::Ready(Ok(0));
+        }
         let bytes = ready!(self.poll_write(cx, ends)).map_err(Broken::Writer)?;
         turn.made_progress();
         Poll::Ready(Ok(bytes))
     }
 
-    /// Reads once. What was read is then in `unwritten`. Returns whether there was anything.
-    fn poll_read(&mut self, cx: &mut Context<'_>, ends: &mut impl Ends) -> Poll<io::Result<bool>> {
+    /// Reads once. What was read is then in `unwritten`.
+    fn poll_read(&mut self, cx: &mut Context<'_>, ends: &mut impl Ends) -> Poll<io::Result<()>> {
         let mut buffer = Buffer::borrow();
         let mut read_buf = ReadBuf::new(&mut buffer);
         ready!(ends.poll_read(cx, &mut read_buf))?;
         let end = read_buf.filled().len();
-        if end > 0 {
+        if end == 0 {
+            self.is_read_to_end = true;
+        } else {
             self.unwritten = Some(Unwritten {
                 buffer,
                 start: 0,
                 end,
             });
         }
-        Poll::Ready(Ok(end > 0))
+        Poll::Ready(Ok(()))
     }
 
     /// Writes all that was read. Returns how much that was.

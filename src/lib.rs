@@ -262,11 +262,6 @@ pub use crate::{
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The examples of the README, compiled.
-#[cfg(all(
-    doctest,
-    feature = "axum",
-    feature = "tunnel",
-    feature = "websocket"
-))]
+#[cfg(all(doctest, feature = "axum", feature = "tunnel", feature = "websocket"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
