@@ -15,7 +15,8 @@ use tokio::{
 };
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, tunnel,
+    Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
+    tunnel::{self, Relay},
 };
 
 /// What is compared.
@@ -195,11 +196,11 @@ impl AsyncWrite for Opaque {
 }
 
 /// The crate's relay, between any two connections.
-async fn relay<A, B>(mut a: A, mut b: B) -> Result<(), BoxError>
+async fn relay<A, B>(a: A, b: B) -> Result<(), BoxError>
 where
     A: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     B: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    tokio::io::copy_bidirectional(&mut a, &mut b).await?;
+    Relay::new(a, b).await.into_result()?;
     Ok(())
 }
