@@ -195,7 +195,7 @@ impl Backend {
             request.headers_mut().insert(header::HOST, host);
         }
         if self.is_http2 {
-            // There a request is for whom the connection is to, or hyper's pool would have one for each name.
+            // There the URI says for whom a request is, and to the pool that is where it goes.
             request.headers_mut().remove(header::HOST);
         }
         let mut uri = self.uri.clone().into_parts();

@@ -183,7 +183,8 @@ async fn a_path_alone_is_for_the_destination() {
             let acceptor = acceptor.clone();
             async move { acceptor.accept(io).await }
         });
-        let destination = uri(&server.await);
+        let server = server.await;
+        let destination = uri(&server);
         let dial = Dial::new(any_version(&tls)).to(destination.clone());
         let client = UpgradeLayer::new().layer(dial);
         let ask = || Request::get("/a?b".parse().expect("a URI")).protocol("who");

@@ -9,5 +9,6 @@ mod graceful;
 mod haproxy;
 mod node;
 mod proxy;
+mod reverse_proxy;
 mod upcat;
 mod websocket;

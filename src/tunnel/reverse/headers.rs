@@ -21,7 +21,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// What is between a client and a proxy.
 const OF_PROXIES: [HeaderName; 2] = [header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION];
 
-/// What a request is to mean to the backend what it meant to the client has to reach it.
+/// Without these a request means something else to the backend than it did to the client.
 const MEANT_FOR_THE_END: [HeaderName; 6] = [
     header::HOST,
     header::AUTHORIZATION,
