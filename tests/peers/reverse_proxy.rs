@@ -13,7 +13,7 @@ use tokio::{
 use tower::Layer as _;
 use tower_upgrade::{
     client::{Dial, UpgradeLayer},
-    websocket::{Message, WebSocketRequest},
+    websocket::{CloseFrame, Message, WebSocketRequest},
 };
 
 async fn proxy(backend: &str, args: &[&str]) -> Example {
@@ -40,8 +40,9 @@ async fn the_example_passes_on_what_the_echo_serves() {
         peer.head().await.assert_switched("echo/2");
         assert_eq!(peer.exactly(5).await, b"early");
         peer.expect_echo(b"hello").await;
-        proxy.stop("TERM").await;
+        peer.finish().await;
         peer.expect_end().await;
+        proxy.stop("TERM").await;
     }
     echo.stop("TERM").await;
 }
@@ -85,5 +86,7 @@ async fn the_example_passes_frames_of_websockets_on() {
             let echo = soon(socket.recv()).await.expect("one").expect("a message");
             assert_eq!(echo, message);
         }
+        let closed = soon(socket.close(CloseFrame::new(1000, "bye"))).await;
+        closed.expect("an orderly end");
     }
 }
