@@ -5,13 +5,19 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use support::{soon, tcp, until};
+use hyper_util::client::legacy::connect::HttpConnector;
+use std::time::Duration;
+use support::{Server, Via, offer, plain, soon, tcp, until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
 };
-use tower_upgrade::tunnel::{Relay, Relayed};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    BoxError, Session, Sessions, UpgradeLayer, client, handler_fn,
+    tunnel::{Relay, Relayed, ReverseProxy},
+};
 
 /// More than the kernel takes by itself.
 const MUCH: usize = 12 * 1024 * 1024;
@@ -80,6 +86,9 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
     let before = pipes();
     let open = || pipes() - before;
 
+    // A session of a server and one of a client are joined: there are sockets beneath.
+    through_a_reverse_proxy(open).await;
+
     // One that is held up keeps what is in its pipe.
     let tunnel = Tunnel::open().await;
     until(|| open() == 1).await;
@@ -142,4 +151,36 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
         });
     });
     copied.join().expect("no panic");
+}
+
+async fn through_a_reverse_proxy(open: impl Fn() -> usize) {
+    let backend = UpgradeLayer::new().protocol("swallow", handler_fn(swallow));
+    let backend = Server::start(backend.layer(service_fn(plain))).await;
+    let at = format!("http://{}", backend.address);
+    let client = client::Dial::new(HttpConnector::new()).to(at.parse().expect("a URI"));
+    let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(client));
+    for via in [Via::Http1, Via::Auto] {
+        let sessions = Sessions::new();
+        let layer = UpgradeLayer::new().any_protocol(proxy.clone());
+        let layer = layer.sessions(sessions.clone());
+        let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
+        let mut peer = server.connect().await;
+        peer.send(offer("swallow", &[])).await;
+        peer.head().await.assert_switched("swallow");
+        let mut io = peer.io;
+        let sending = tokio::spawn(async move {
+            // Until it is held up for good.
+            let _ = io.write_all(&vec![7; 64 * MUCH]).await;
+        });
+        until(|| open() == 1).await;
+        assert_eq!(soon(sessions.drain(Duration::ZERO)).await.aborted, 1);
+        until(|| open() == 0).await;
+        sending.abort();
+    }
+}
+
+/// Takes nothing.
+async fn swallow(session: Session) -> Result<(), BoxError> {
+    let _io = session.into_io();
+    std::future::pending().await
 }

@@ -2,7 +2,13 @@
 
 use crate::{
     suite::bytes,
-    support::{Server, Via, offer, plain, soon, tcp, tls::Tls, until},
+    support::{
+        Server, Via,
+        h2::{Client, extended_connect},
+        offer, plain, soon, tcp,
+        tls::Tls,
+        until,
+    },
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -162,4 +168,20 @@ async fn over_tls_a_break_has_no_close_notify() {
     drop(upstream);
     let error = soon(peer.io.read(&mut [0])).await.expect_err("no end");
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+/// hyper does not reset a stream, which is what RFC 9113 §8.5 wants.
+#[tokio::test]
+async fn over_http2_a_break_looks_like_an_end() {
+    let (ours, upstream) = tcp::pair().await;
+    let handler = Dials::default();
+    *handler.upstream.lock().expect("no panic") = Some(ours);
+    let layer = UpgradeLayer::new().protocol("tunnel", handler);
+    let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
+    let mut client = Client::connect(server.connect().await).await;
+    let request = extended_connect("tunnel").body(()).expect("a request");
+    let mut tunnel = client.ask(request).await.peer;
+    upstream.set_zero_linger().expect("a socket");
+    drop(upstream);
+    assert_eq!(soon(tunnel.io.read(&mut [0])).await.expect("an end"), 0);
 }
