@@ -56,17 +56,22 @@ async fn without_a_timeout_it_waits_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn it_ends_a_second_after_it_was_told_to_stop() {
-    let (ours, mut first) = duplex(64);
-    let (other, _second) = duplex(64);
-    let told = Instant::now() + MINUTE;
-    let relay = Relay::new(ours, other).stop(tokio::time::sleep_until(told));
-    let relay = tokio::spawn(relay);
-    assert_eq!(first.read(&mut [0]).await.expect("an end"), 0);
-    assert_eq!(Instant::now(), told + Duration::from_secs(1));
-    drop((first, _second));
-    let relayed = relay.await.expect("no panic");
-    assert!(matches!(relayed.end(), RelayEnd::Stopped), "{relayed}");
-    assert_eq!(relayed.into_result().expect("no failure"), (0, 0));
+    for idle_timeout in [None, Some(10 * MINUTE)] {
+        let (ours, mut first) = duplex(64);
+        let (other, second) = duplex(64);
+        let told = Instant::now() + MINUTE;
+        let mut relay = Relay::new(ours, other).stop(tokio::time::sleep_until(told));
+        if let Some(timeout) = idle_timeout {
+            relay = relay.idle_timeout(timeout);
+        }
+        let relay = tokio::spawn(relay);
+        assert_eq!(first.read(&mut [0]).await.expect("an end"), 0);
+        assert_eq!(Instant::now(), told + Duration::from_secs(1));
+        drop((first, second));
+        let relayed = relay.await.expect("no panic");
+        assert!(matches!(relayed.end(), RelayEnd::Stopped), "{relayed}");
+        assert_eq!(relayed.into_result().expect("no failure"), (0, 0));
+    }
 }
 
 /// Lets the relay send much, so that it is in its second gear where it has one, and all has arrived.
