@@ -217,7 +217,10 @@ impl Relay {
         if let Some(stop) = &mut self.stop {
             if stop.get_mut().as_mut().poll(cx).is_ready() {
                 self.stop = None;
-                self.quiet.is_stopping = true;
+                self.quiet = Quiet {
+                    is_stopping: true,
+                    ..Quiet::default()
+                };
             }
         }
         // What was read is sent, if there is anybody who takes it.
