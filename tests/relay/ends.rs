@@ -2,7 +2,7 @@
 
 use crate::{
     suite::bytes,
-    support::{soon, tcp},
+    support::{Peer, soon, tcp, tls::Tls},
     wire::{Wire, join},
 };
 use std::{io, time::Duration};
@@ -239,4 +239,25 @@ async fn what_it_says_of_itself() {
         relayed.to_string(),
         "3 bytes one way, 1 the other: finished"
     );
+}
+
+#[tokio::test]
+async fn what_is_no_session_is_ended_in_order_as_well() {
+    let (ours, mut first) = tcp::pair().await;
+    let (under, over) = tcp::pair().await;
+    let tls = Tls::new();
+    let (acceptor, peer) = (tls.acceptor.accept(under), tls.connect(Peer::new(over)));
+    let (other, mut second) = soon(async { tokio::join!(acceptor, peer) }).await;
+    let relay =
+        Relay::new(ours, other.expect("a handshake")).idle_timeout(Duration::from_millis(1));
+    let relay = tokio::spawn(relay);
+    // With a close_notify.
+    let mut rest = Vec::new();
+    let read = soon(second.io.read_to_end(&mut rest)).await;
+    assert_eq!(read.expect("an end"), 0);
+    let read = soon(first.read_to_end(&mut rest)).await;
+    assert_eq!(read.expect("an end"), 0);
+    drop((first, second));
+    let relayed = soon(relay).await.expect("no panic");
+    assert!(matches!(relayed.end(), RelayEnd::Idle), "{relayed}");
 }
