@@ -12,7 +12,7 @@
 //! Each proxy is a process of its own with one thread, HAProxy and nginx as well, and has all tunnels in it.
 //! Both ends of them are in the benchmark's process, on the processors that are left.
 //!
-//! - `bulk`: one way, from a thread that writes to a thread that reads, 512 KiB at a time.
+//! - `bulk`: one way, from a thread that writes 1 MiB at a time to one that drops as much without looking at it.
 //! - `pingpong`: 16 bytes there and back.
 //! - `new`: one after the other, a connection, 16 bytes there and back, and its end, seen from both sides.
 //! - `idle`: resident bytes of a tunnel in which nothing moves, after 64 bytes, and after 1 MiB, there and back.
