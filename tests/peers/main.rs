@@ -9,6 +9,7 @@ mod graceful;
 mod haproxy;
 mod node;
 mod proxy;
+mod reverse;
 mod reverse_proxy;
 mod upcat;
 mod websocket;

@@ -147,15 +147,15 @@ fn assert_same(seen: &[u8], expected: &[u8]) {
 }
 
 /// A server in another language, as a process on a port of its own.
-struct Script {
-    url: String,
+pub(crate) struct Script {
+    pub(crate) url: String,
     stdout: Lines<BufReader<ChildStdout>>,
     _process: Child,
 }
 
 impl Script {
     /// `command` says first where it listens, as the examples do.
-    async fn start(command: &mut Command) -> Self {
+    pub(crate) async fn start(command: &mut Command) -> Self {
         let mut process = command.spawn().expect("the server starts");
         let stdout = process.stdout.take().expect("it is piped");
         let mut server = Self {
@@ -170,7 +170,7 @@ impl Script {
         server
     }
 
-    async fn says(&mut self) -> Option<String> {
+    pub(crate) async fn says(&mut self) -> Option<String> {
         soon(self.stdout.next_line()).await.expect("its output")
     }
 
