@@ -3,7 +3,7 @@
 use crate::support::{
     Head, Peer, Server, Via,
     clients::{AnyClient, Scripted},
-    plain,
+    head, plain, soon, text,
 };
 use http::{Request, Uri};
 use hyper::body::Incoming;
@@ -22,8 +22,6 @@ use tower_upgrade::{
     client::{self, Dial},
     tunnel::ReverseProxy,
 };
-
-pub(crate) use crate::support::clients::{all_of, assert_untouched, switch_to};
 
 fn uri(address: SocketAddr) -> Uri {
     let uri = format!("http://{address}");
@@ -109,10 +107,38 @@ pub(crate) fn fields(head: &str) -> Vec<&str> {
     lines
 }
 
+/// A switch of a scripted backend, with more lines.
+pub(crate) fn switch_to(protocol: &str, more: &[&str]) -> String {
+    let upgrade = format!("Upgrade: {protocol}");
+    let mut lines = vec![
+        "HTTP/1.1 101 Switching Protocols",
+        "Connection: Upgrade",
+        &upgrade,
+    ];
+    lines.extend(more);
+    head(&lines)
+}
+
 /// What a client of HTTP/1.1 gets for its request, where the backend gives this answer.
 pub(crate) async fn answered(request: &str, answer: impl AsRef<[u8]>) -> (Head, String) {
     let (backend, front) = scripted().await;
     let (_, mut client, mut at_backend) = seen(&front, &backend, request).await;
     at_backend.send(answer).await;
     client.response().await
+}
+
+/// Nobody has come to the backend.
+pub(crate) async fn assert_untouched(backend: &Scripted) {
+    let ours = TcpStream::connect(backend.address).await;
+    let ours = ours.expect("loopback").local_addr().expect("bound");
+    let first = backend.accept().await.io.peer_addr().expect("connected");
+    assert_eq!(first, ours, "somebody came before");
+}
+
+/// All that comes until the end of a connection, however it ends.
+pub(crate) async fn all_of(peer: &mut Peer<TcpStream>) -> String {
+    match soon(peer.rest()).await {
+        Ok(rest) => text(&rest),
+        Err(_) => text(peer.unread()),
+    }
 }

@@ -1,6 +1,6 @@
 //! Clients that ask for upgrades, and a server that says what it is told.
 
-use super::{Peer, head, soon, text};
+use super::{Peer, soon};
 use bytes::Bytes;
 use http::{Response, Uri};
 use http_body_util::{BodyExt as _, Full};
@@ -117,34 +117,6 @@ pub fn expect_refused(result: Result<Session, Error>) -> impl Future<Output = Re
     async move {
         let (head, body) = error.into_response().expect("a response").into_parts();
         let body = soon(body.collect()).await.expect("a body").to_bytes();
-        Response::from_parts(head, text(&body))
-    }
-}
-
-/// A switch of a scripted backend, with more lines.
-pub fn switch_to(protocol: &str, more: &[&str]) -> String {
-    let upgrade = format!("Upgrade: {protocol}");
-    let mut lines = vec![
-        "HTTP/1.1 101 Switching Protocols",
-        "Connection: Upgrade",
-        &upgrade,
-    ];
-    lines.extend(more);
-    head(&lines)
-}
-
-/// Nobody has come to the backend.
-pub async fn assert_untouched(backend: &Scripted) {
-    let ours = TcpStream::connect(backend.address).await;
-    let ours = ours.expect("loopback").local_addr().expect("bound");
-    let first = backend.accept().await.io.peer_addr().expect("connected");
-    assert_eq!(first, ours, "somebody came before");
-}
-
-/// All that comes until the end of a connection, however it ends.
-pub async fn all_of(peer: &mut Peer<TcpStream>) -> String {
-    match soon(peer.rest()).await {
-        Ok(rest) => text(&rest),
-        Err(_) => text(peer.unread()),
+        Response::from_parts(head, super::text(&body))
     }
 }

@@ -1,6 +1,8 @@
 //! `ReverseProxy` in a chain: clients, nginx or HAProxy or nobody in front, and what nobody here wrote behind.
 
+mod ends;
 mod front;
+mod recorder;
 mod smuggling;
 mod websocket;
 
@@ -55,7 +57,7 @@ struct Chain {
     who: Who,
     front: Front,
     seen: Arc<AtomicUsize>,
-    pending: Arc<()>,
+    pending: Arc<AtomicUsize>,
     plain: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
@@ -83,7 +85,7 @@ impl Chain {
 
     async fn serve(who: Who, layer: UpgradeLayer) -> Self {
         let (seen, plain_seen) = (Arc::default(), Arc::default());
-        let pending = Arc::new(());
+        let pending = Arc::<AtomicUsize>::default();
         let inner = service_fn({
             let asked: Arc<AtomicUsize> = Arc::clone(&plain_seen);
             move |request: Request| {
@@ -97,7 +99,8 @@ impl Chain {
             let pending = Arc::clone(&pending);
             move |request: Request| {
                 seen.fetch_add(1, Ordering::SeqCst);
-                let (service, pending) = (service.clone(), Arc::clone(&pending));
+                pending.fetch_add(1, Ordering::SeqCst);
+                let (service, pending) = (service.clone(), Pending(Arc::clone(&pending)));
                 async move {
                     let _pending = pending;
                     service.oneshot(request).await
@@ -133,10 +136,9 @@ impl Chain {
         assert_eq!(self.seen.load(Ordering::SeqCst), times);
     }
 
-    /// Waits until all that it was asked is decided.
+    /// Waits until all that it was asked is decided, or nobody waits for it any more.
     async fn has_decided(&self) {
-        // One is here, one with the service, and one with each of its clones.
-        let _ = &self.pending;
+        until(|| self.pending.load(Ordering::SeqCst) == 0).await;
     }
 
     fn url(&self) -> String {
@@ -147,5 +149,14 @@ impl Chain {
 impl Drop for Chain {
     fn drop(&mut self) {
         self.serving.abort();
+    }
+}
+
+/// A request that is not decided.
+struct Pending(Arc<AtomicUsize>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
