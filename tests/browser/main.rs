@@ -1,9 +1,11 @@
-//! The chat of `examples/chat`, in Chromium. Its driver has to be installed: a test says if it is missing.
+//! The chat of `examples/chat`, and a proxy, in Chromium. Its driver has to be installed: a test says if it is
+//! missing.
 
 #![cfg(unix)]
 
-#[path = "../support/build.rs"]
-mod build;
+mod proxy;
+#[path = "../support/mod.rs"]
+mod shared;
 mod support;
 
 use axum::{Router, response::Html, routing::get};

@@ -1,7 +1,7 @@
 //! The chat as a process of its own, and browsers that look at it.
 
-use crate::build::build;
-use fantoccini::{Client, ClientBuilder, Locator, key::Key};
+use crate::shared::build::build;
+use fantoccini::{Client, ClientBuilder, Locator, error::CmdError, key::Key};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use std::{
@@ -22,8 +22,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) const PASSWORD: &str = "open sesame";
 
-pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(LIMIT, future).await.expect("it takes too long")
+#[track_caller]
+pub(crate) fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match timeout(LIMIT, future).await {
+            Ok(output) => output,
+            Err(_) => panic!("hangs at {caller}"),
+        }
+    }
 }
 
 // ---- The chat -----------------------------------------------------------------------------------
@@ -121,6 +128,7 @@ pub(crate) struct Driver {
     /// Where everything goes that the browsers write.
     directory: PathBuf,
     is_phone: bool,
+    args: Vec<String>,
     process: Child,
     // It says more later on, and must not find that nobody listens.
     _stdout: Lines<BufReader<ChildStdout>>,
@@ -157,6 +165,7 @@ impl Driver {
             url: format!("http://127.0.0.1:{port}"),
             directory,
             is_phone: false,
+            args: Vec::new(),
             process,
             _stdout: stdout,
         }
@@ -169,15 +178,38 @@ impl Driver {
         driver
     }
 
+    /// One whose browsers trust every certificate, and reach nothing but through this proxy.
+    pub(crate) async fn start_behind(proxy: &str) -> Self {
+        let mut driver = Self::start().await;
+        // The first is for the certificate of the proxy, with which no page has to do.
+        let proxy = format!("--proxy-server={proxy}");
+        driver.args = vec!["--ignore-certificate-errors".to_owned(), proxy];
+        driver
+    }
+
     /// A browser of its own, that knows nothing of the others, as the driver gives each a new profile.
     pub(crate) async fn page(&self, url: &str) -> Page {
+        self.visit(url).await.expect("a page")
+    }
+
+    /// A page, or why there is none.
+    pub(crate) async fn visit(&self, url: &str) -> Result<Page, CmdError> {
+        let mut args = vec![
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1280,800",
+        ];
+        args.extend(self.args.iter().map(String::as_str));
         let mut options = json!({
             "acceptInsecureCerts": true,
-            "goog:chromeOptions": { "args": [
-                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                "--disable-dev-shm-usage", "--window-size=1280,800",
-            ]},
+            "goog:chromeOptions": { "args": args },
         });
         if self.is_phone {
             let screen = json!({ "width": 360, "height": 740, "pixelRatio": 2.0, "touch": true });
@@ -190,8 +222,8 @@ impl Driver {
         let client = soon(browser.capabilities(options).connect(&self.url)).await;
         let client = client.expect("a browser");
         let page = Page { client };
-        soon(page.client.goto(url)).await.expect("a page");
-        page
+        soon(page.client.goto(url)).await?;
+        Ok(page)
     }
 }
 

@@ -1,0 +1,131 @@
+//! Chromium through `ConnectProxy`: to a host whose name only the proxy knows.
+
+use crate::{
+    shared::{
+        Server, Via,
+        tls::Tls,
+        tunnel::{Resolver, loopback},
+    },
+    support::Driver,
+};
+use axum::{Router, response::Html, routing::get};
+use http::{Method, Request, Version};
+use hyper::body::Incoming;
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+use tower::{ServiceExt as _, service_fn};
+use tower_upgrade::{
+    Session, UpgradeLayer,
+    tunnel::{ConnectProxy, Policy},
+    websocket::{Message, WebSocket, websocket},
+};
+
+/// Says what the server of the page says back, and how the session ends.
+const PAGE: &str = "<!doctype html><p id=said></p><p id=ended></p><script>
+    const socket = new WebSocket('wss://' + location.host + '/socket', ['other', 'chat']);
+    socket.onopen = () => socket.send('hello over ' + socket.protocol);
+    socket.onmessage = (event) => {
+        said.textContent = event.data;
+        socket.close(4001, 'enough');
+    };
+    socket.onclose = (event) => ended.textContent = event.code + ' ' + event.reason;
+</script>";
+
+async fn tls_server<S, B>(alpn: &[&str], service: S) -> Server
+where
+    S: tower::Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<tower_upgrade::BoxError>,
+{
+    let tls = Tls::with_alpn(alpn);
+    Server::start_with(Via::Auto, service, move |io| {
+        let acceptor = tls.acceptor.clone();
+        async move { acceptor.accept(io).await }
+    })
+    .await
+}
+
+/// A server of the page, and of an echo.
+async fn origin(alpn: &[&str]) -> Server {
+    let echo = websocket(|mut socket: WebSocket, _: Session| async move {
+        while let Some(message) = socket.recv().await {
+            if let message @ Message::Text(_) = message? {
+                socket.send(message).await?;
+            }
+        }
+        Ok(())
+    });
+    let layer = UpgradeLayer::new().protocol("websocket", echo.subprotocols(["chat"]));
+    let pages = Router::new().route("/", get(async || Html(PAGE)));
+    tls_server(alpn, pages.layer(layer)).await
+}
+
+/// What a proxy is asked, and with which version.
+type Asked = Arc<Mutex<Vec<(Version, Method, String)>>>;
+
+/// A proxy that speaks TLS with its clients, and writes down what it is asked.
+async fn proxy(policy: Policy) -> (Server, Asked) {
+    let connect = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1"]));
+    let proxy = UpgradeLayer::new().connect(connect).into_service();
+    let asked = Asked::default();
+    let service = service_fn({
+        let asked = Arc::clone(&asked);
+        move |request: Request<Incoming>| {
+            let target = request.uri().to_string();
+            let question = (request.version(), request.method().clone(), target);
+            asked.lock().expect("no panic").push(question);
+            proxy.clone().oneshot(request)
+        }
+    });
+    (tls_server(&["h2", "http/1.1"], service).await, asked)
+}
+
+#[tokio::test]
+async fn chromium_has_a_page_and_a_websocket_through_tunnels_in_http2() {
+    // Over HTTP/1.1 the socket has a tunnel of its own. Over HTTP/2 it may share that of the page.
+    for (alpn, tunnels) in [(&["http/1.1"][..], 2), (&["h2", "http/1.1"], 1)] {
+        let origin = origin(alpn).await;
+        let port = origin.address.port();
+        let (proxy, asked) = proxy(loopback(port).hosts(["target.test"])).await;
+        let driver = Driver::start_behind(&format!("https://{}", proxy.address)).await;
+
+        let page = driver.page(&format!("https://target.test:{port}/")).await;
+        page.until_texts("#said", &["hello over chat"]).await;
+        page.until_texts("#ended", &["4001 enough"]).await;
+
+        let target = format!("target.test:{port}");
+        let asked = asked.lock().expect("no panic").clone();
+        let tunneled = (Version::HTTP_2, Method::CONNECT, target.clone());
+        let found = asked.iter().filter(|asked| **asked == tunneled).count();
+        assert!(found >= tunnels, "{alpn:?}: {asked:?}");
+        // With no other version, and without a tunnel: nothing.
+        let others = asked.iter().filter(|asked| asked.2.contains("target.test"));
+        assert_eq!(others.count(), found, "{alpn:?}: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn chromium_is_told_that_there_is_no_tunnel() {
+    let origin = origin(&["http/1.1"]).await;
+    let port = origin.address.port();
+    let (proxy, asked) = proxy(loopback(port).hosts(["target.test"])).await;
+    let driver = Driver::start_behind(&format!("https://{}", proxy.address)).await;
+    for host in ["denied.test", "192.0.2.1"] {
+        let url = format!("https://{host}:{port}/");
+        let error = driver.visit(&url).await.err().expect("it is not allowed");
+        let error = error.to_string();
+        assert!(error.contains("ERR_TUNNEL_CONNECTION_FAILED"), "{error}");
+    }
+    let asked = asked.lock().expect("no panic").clone();
+    let denied = (
+        Version::HTTP_2,
+        Method::CONNECT,
+        format!("denied.test:{port}"),
+    );
+    assert!(asked.contains(&denied), "{asked:?}");
+}
