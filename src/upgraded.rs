@@ -249,22 +249,23 @@ impl Upgraded {
         self.io.socket()
     }
 
-    /// Moves bytes from the socket that this is into a pipe.
+    /// Moves bytes from the socket that this is into a pipe. `None`: none that a pipe can have. Whoever waits
+    /// for some has to read.
     #[cfg(target_os = "linux")]
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
         pipe: &mut Pipe,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<Option<usize>>> {
         self.check()?;
         let Some(socket) = self.io.socket() else {
             return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
         };
         let result = socket.poll_read_with(cx, |socket| pipe.fill(socket));
-        if let Poll::Ready(Ok(0)) = result {
+        if let Poll::Ready(Ok(Some(0))) = result {
             self.io.set_read_to_end();
         }
-        self.moved(cx, State::has_read, result, |read| *read)
+        self.moved(cx, State::has_read, result, |read| read.unwrap_or(0))
     }
 
     /// Moves bytes from a pipe into the socket that this is.

@@ -210,15 +210,20 @@ mod gears {
             ends: &mut Both,
         ) -> Poll<Result<Option<usize>, Broken>> {
             let mut moved = None;
-            if self.gears.is_in_second && self.gears.pipe.is_none() {
+            // What a turn of the first gear has left is sent first.
+            let is_free = self.gears.pipe.is_none() && !self.copy.has_unwritten();
+            if self.gears.is_in_second && is_free {
                 // A tunnel that waits has none, as it has no buffer.
                 let Some(mut pipe) = Pipe::borrow() else {
                     self.gears.is_in_second = false;
                     return Poll::Ready(Ok(None));
                 };
                 match ready!(ends.get(self.from).poll_fill(cx, &mut pipe)) {
-                    Ok(0) => return Poll::Ready(Ok(Some(0))),
-                    Ok(filled) => {
+                    // `splice` does not get past an urgent byte, and does not say so. Reading does, and knows
+                    // how to wait.
+                    Ok(None) => return Poll::Ready(Ok(None)),
+                    Ok(Some(0)) => return Poll::Ready(Ok(Some(0))),
+                    Ok(Some(filled)) => {
                         self.gears.is_in_second = filled >= WORTH_IT;
                         self.gears.pipe = Some(pipe);
                     }

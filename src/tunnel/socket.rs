@@ -44,12 +44,18 @@ impl<'a> Socket<'a> {
 
 #[cfg(target_os = "linux")]
 impl Socket<'_> {
-    /// Waits until `read` reads, on a socket that does not block.
+    /// Waits until the socket may have something, and reads it with `read`, which does not block. `None`: that
+    /// saw nothing. It may still be there for another way of reading, so nobody is woken for it.
     pub(crate) fn poll_read_with(
         &self,
         cx: &mut Context<'_>,
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<Option<usize>>> {
+        let mut read = |socket: BorrowedFd<'_>| match read(socket) {
+            // If tokio knew of this it would wait for what comes next.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            result => result.map(Some),
+        };
         loop {
             let result = match self {
                 Self::Tcp(tcp) => {
@@ -93,7 +99,7 @@ impl Socket<'_> {
 
 /// The result, unless the socket was not ready after all.
 #[cfg(target_os = "linux")]
-fn settled(result: io::Result<usize>) -> Option<io::Result<usize>> {
+fn settled<T>(result: io::Result<T>) -> Option<io::Result<T>> {
     match &result {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
         Err(error) if error.kind() == io::ErrorKind::Interrupted => None,

@@ -261,3 +261,27 @@ async fn what_is_no_session_is_ended_in_order_as_well() {
     let relayed = soon(relay).await.expect("no panic");
     assert!(matches!(relayed.end(), RelayEnd::Idle), "{relayed}");
 }
+
+/// An urgent byte (RFC 9293 §3.8.5) is for nobody here, and what is behind it is.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_urgent_byte_holds_nothing_up() {
+    use rustix::net::{SendFlags, send as send_with};
+    for hide in [false, true] {
+        let ((ours, mut first), (other, mut second)) = (tcp::pair().await, tcp::pair().await);
+        let relay = match hide {
+            true => Relay::new(ours, Box::new(other)),
+            false => Relay::new(ours, other),
+        };
+        let relay = tokio::spawn(relay);
+        send(&mut first, &mut second, 3_000_000).await;
+        assert_eq!(
+            send_with(&first, b"!", SendFlags::OOB).expect("a socket"),
+            1
+        );
+        send(&mut first, &mut second, 3_000_000).await;
+        drop((first, second));
+        let relayed = soon(relay).await.expect("no panic");
+        assert_eq!(relayed.a_to_b(), 6_000_000);
+    }
+}
