@@ -81,16 +81,37 @@ impl Direction {
         self.copy.has_unwritten() && !self.is_over
     }
 
+    /// What has become of the connection that it writes to, if it has broken off. One that takes no more
+    /// may still have an end of its own.
+    pub(super) fn broken_off(&self) -> Option<io::ErrorKind> {
+        let kind = self.failure.as_ref()?.kind();
+        let is_break = matches!(
+            kind,
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::TimedOut
+        );
+        is_break.then_some(kind)
+    }
+
     /// Goes on until there is nothing more to be sent, or nobody to send it to.
+    ///
+    /// An error is told once, and if it was told to who writes, the other direction reads what looks like an
+    /// end: `broken_off` is what that one knows.
     ///
     /// # Errors
     ///
     /// That of the end where it reads: it has broken off.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, ends: &mut Both) -> Poll<io::Result<()>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Both,
+        broken_off: Option<io::ErrorKind>,
+    ) -> Poll<io::Result<()>> {
         if self.is_over {
             return Poll::Ready(Ok(()));
         }
-        let result = match ready!(self.poll_to_end(cx, ends)) {
+        let result = match ready!(self.poll_to_end(cx, ends, broken_off)) {
             Ok(()) => Ok(()),
             Err(Broken::Writer(error)) => {
                 self.failure = Some(error);
@@ -102,9 +123,19 @@ impl Direction {
         Poll::Ready(result)
     }
 
-    fn poll_to_end(&mut self, cx: &mut Context<'_>, ends: &mut Both) -> Poll<Result<(), Broken>> {
+    fn poll_to_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Both,
+        broken_off: Option<io::ErrorKind>,
+    ) -> Poll<Result<(), Broken>> {
         while !self.is_shutting_down {
-            self.is_shutting_down = ready!(self.poll_turn(cx, ends))? == 0;
+            if ready!(self.poll_turn(cx, ends))? == 0 {
+                if let Some(kind) = broken_off {
+                    return Poll::Ready(Err(Broken::Reader(kind.into())));
+                }
+                self.is_shutting_down = true;
+            }
         }
         let to = Pin::new(ends.get(self.to));
         to.poll_shutdown(cx).map_err(Broken::Writer)

@@ -190,9 +190,11 @@ impl Relay {
 
     /// Goes on with both directions.
     fn poll_directions(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        let there = self.a_to_b.poll(cx, &mut self.ends);
+        let a_is_broken = self.b_to_a.as_ref().and_then(Direction::broken_off);
+        let there = self.a_to_b.poll(cx, &mut self.ends, a_is_broken);
+        let b_is_broken = self.a_to_b.broken_off();
         let back = match &mut self.b_to_a {
-            Some(b_to_a) => b_to_a.poll(cx, &mut self.ends),
+            Some(b_to_a) => b_to_a.poll(cx, &mut self.ends, b_is_broken),
             None => Poll::Ready(Ok(())),
         };
         match (there, back) {

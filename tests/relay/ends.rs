@@ -113,6 +113,45 @@ async fn a_reset_is_passed_on() {
     }
 }
 
+/// Sends until nothing more goes, so that the relay waits for the second, which takes nothing.
+async fn hold_up(first: &mut TcpStream) {
+    let piece = bytes(1_000_000);
+    let mut refusals = 0;
+    while refusals < 200 {
+        match first.try_write(&piece) {
+            Ok(_) => refusals = 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => refusals += 1,
+            Err(error) => panic!("the relay reads: {error}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reset_of_who_takes_nothing_is_no_end() {
+    for hide in [false, true] {
+        let ((ours, mut first), (other, mut second)) = (tcp::pair().await, tcp::pair().await);
+        let relay = match hide {
+            true => Relay::new(ours, Box::new(other)),
+            false => Relay::new(ours, other),
+        };
+        let relay = tokio::spawn(relay);
+        second.write_all(b"the first half").await.expect("loopback");
+        let mut half = [0; 14];
+        soon(first.read_exact(&mut half))
+            .await
+            .expect("the relay writes");
+        hold_up(&mut first).await;
+        second.set_zero_linger().expect("a socket");
+        drop(second);
+        let error = soon(first.read(&mut [0])).await;
+        let error = error.expect_err("it has not ended, it broke off");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let relayed = soon(relay).await.expect("no panic");
+        assert!(matches!(relayed.end(), RelayEnd::Failed(_)), "{relayed}");
+    }
+}
+
 #[tokio::test]
 async fn who_stops_taking_is_heard_to_the_end() {
     // The second is deaf, and speaks.
