@@ -115,6 +115,11 @@ impl Copy {
         self.unwritten.is_some()
     }
 
+    #[cfg(feature = "tunnel")]
+    pub(crate) fn discard_unwritten(&mut self) {
+        self.unwritten = None;
+    }
+
     /// One turn: reads once and writes what was read. Returns how many bytes that were, and none at the
     /// end, once all is flushed.
     pub(crate) fn poll_turn(

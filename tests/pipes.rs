@@ -6,11 +6,11 @@
 mod support;
 
 use hyper_util::client::legacy::connect::HttpConnector;
-use std::time::Duration;
+use std::{net::Shutdown, time::Duration};
 use support::{Server, Via, offer, plain, soon, tcp, until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     task::JoinHandle,
 };
 use tower::{Layer as _, service_fn};
@@ -89,6 +89,9 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
     // A session of a server and one of a client are joined: there are sockets beneath.
     through_a_reverse_proxy(open).await;
 
+    // Who never takes anything again gets nothing more, and may still speak.
+    to_who_has_become_deaf(open).await;
+
     // One that is held up keeps what is in its pipe.
     let tunnel = Tunnel::open().await;
     until(|| open() == 1).await;
@@ -151,6 +154,40 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
         });
     });
     copied.join().expect("no panic");
+}
+
+async fn to_who_has_become_deaf(open: impl Fn() -> usize) {
+    let ((ours, first), (other, mut second)) =
+        (tcp::pair().await, UnixStream::pair().expect("sockets"));
+    let relay = tokio::spawn(Relay::new(ours, other));
+    let (mut first_reads, mut first_writes) = first.into_split();
+    let sending = tokio::spawn(async move {
+        // Until it is held up for good.
+        let _ = first_writes.write_all(&vec![7; 64 * MUCH]).await;
+    });
+    while open() == 0 {
+        let mut piece = vec![0; 1024 * 1024];
+        soon(second.read_exact(&mut piece)).await.expect("more");
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let second = second.into_std().expect("a socket");
+    second.shutdown(Shutdown::Read).expect("a socket");
+    let mut second = UnixStream::from_std(second).expect("a socket");
+    // The relay's write side wakes when there is room again.
+    soon(second.read_to_end(&mut Vec::new()))
+        .await
+        .expect("an end");
+    until(|| open() == 0).await;
+    second.write_all(b"still here").await.expect("a socket");
+    let mut heard = [0; 10];
+    soon(first_reads.read_exact(&mut heard))
+        .await
+        .expect("the relay writes");
+    assert_eq!(&heard, b"still here");
+    sending.abort();
+    relay.abort();
 }
 
 async fn through_a_reverse_proxy(open: impl Fn() -> usize) {

@@ -76,9 +76,16 @@ impl Direction {
     pub(super) fn has_unsent(&self) -> bool {
         #[cfg(target_os = "linux")]
         if self.gears.has_unsent() {
-            return !self.is_over;
+            return true;
         }
-        self.copy.has_unwritten() && !self.is_over
+        self.copy.has_unwritten()
+    }
+
+    /// Nobody takes it, and the other direction may go on for long.
+    fn discard_unsent(&mut self) {
+        self.copy.discard_unwritten();
+        #[cfg(target_os = "linux")]
+        self.gears.discard_unsent();
     }
 
     /// What has become of the connection that it writes to, if it has broken off. One that takes no more
@@ -115,6 +122,7 @@ impl Direction {
             Ok(()) => Ok(()),
             Err(Broken::Writer(error)) => {
                 self.failure = Some(error);
+                self.discard_unsent();
                 Ok(())
             }
             Err(Broken::Reader(error)) => Err(error),
@@ -202,6 +210,10 @@ mod gears {
     impl Gears {
         pub(super) fn has_unsent(&self) -> bool {
             self.pipe.is_some()
+        }
+
+        pub(super) fn discard_unsent(&mut self) {
+            self.pipe = None;
         }
 
         /// Counts a turn of the first gear.
