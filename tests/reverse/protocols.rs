@@ -65,7 +65,15 @@ async fn registered_by_a_name_it_is_for_that_name() {
 #[tokio::test]
 async fn http_is_not_passed_on() {
     let (backend, front) = scripted().await;
-    for offered in ["h2c", "H2C", "h2c/1", "HTTP/2.0", "h2c, http"] {
+    for offered in [
+        "h2c",
+        "H2C",
+        "h2c/1",
+        "HTTP/2.0",
+        "h2c, http",
+        "TLS/1.0",
+        "tls",
+    ] {
         let mut client = front.connect().await;
         let lines = ["HTTP2-Settings: AAMAAABkAAQAAP__"];
         client.send(offer(offered, &lines)).await;

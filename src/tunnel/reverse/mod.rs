@@ -57,8 +57,8 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// | [`.protocol("websocket", proxy)`](crate::UpgradeLayer::protocol) | this one |
 /// | [`.connect(proxy)`](crate::UpgradeLayer::connect) | CONNECT, to another proxy |
 ///
-/// `h2c`, and `HTTP` of any version, are never passed on: behind them come requests that nothing in front of the
-/// backend would look at. RFC 9113 §3.1 has removed `h2c`. A request that offers nothing else is one for the inner
+/// `h2c`, and `HTTP` and `TLS` of any version, are never passed on: behind them come requests that nothing in front
+/// of the backend would look at. `TLS` is HTTP within TLS (RFC 2817), and RFC 9113 §3.1 has removed `h2c`. A request that offers nothing else is one for the inner
 /// service. The same can be said of what is in a tunnel for any protocol that a backend happens to speak: name
 /// those that are meant.
 ///
@@ -218,7 +218,7 @@ impl ReverseProxy {
     }
 
     fn passes(&self, member: Member<'_>) -> bool {
-        let is_http = ["h2c", "http"]
+        let is_http = ["h2c", "http", "tls"]
             .iter()
             .any(|name| member.name.eq_ignore_ascii_case(name));
         let is_meant = |protocols: &Arc<[Protocol]>| protocols.iter().any(|own| own.takes(member));
