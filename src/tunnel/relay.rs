@@ -100,6 +100,9 @@ where
 /// to 1 MiB: they are not copied to this process, and it has a fraction of the work. A process has up to 32 such pipes;
 /// where there is none to be had, or the kernel refuses, bytes are copied as before.
 ///
+/// `splice` has no way to ask for no `SIGPIPE`, as `write` has none. Rust's programs ignore that signal. In one that
+/// does not, a peer that has gone ends the process.
+///
 /// # Cancel safety
 ///
 /// What has been read and not yet sent is lost if the future is dropped, and a connection that is no session's is
@@ -182,7 +185,8 @@ impl Relay {
     /// Tells the relay to stop when `signal` completes. From then on it goes on for as long as bytes go by, and
     /// ends with the first second in which there are none, in order.
     ///
-    /// To end it at once, drop it.
+    /// What was read is sent before, for as long as that takes: a peer that takes nothing holds it up, until the
+    /// [idle timeout](Self::idle_timeout) if there is one. To end it at once, drop it.
     pub fn stop(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = Some(SyncWrapper::new(Box::pin(signal)));
         self
