@@ -107,6 +107,9 @@ impl Policy {
     /// Allows the addresses of a network, beside those that are globally reachable: of an inner network, or
     /// of loopback in a test. May be called for several.
     ///
+    /// A network of IPv4 is given as one of IPv4: an address that is embedded in one of IPv6 is judged as what it
+    /// is.
+    ///
     /// Which names lead there is up to whoever answers for them: say with [`hosts`](Self::hosts) which of
     /// them clients may use.
     #[must_use]

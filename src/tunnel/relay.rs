@@ -105,8 +105,8 @@ where
 ///
 /// # Cancel safety
 ///
-/// What has been read and not yet sent is lost if the future is dropped, and a connection that is no session's is
-/// dropped.
+/// What has been read and not yet sent is lost if the future is dropped. Then both connections break off, as
+/// above; if there is nothing of the kind, they are dropped as they are.
 #[must_use = "futures do nothing unless polled"]
 pub struct Relay {
     ends: Both,
@@ -173,12 +173,13 @@ impl Relay {
         }
     }
 
-    /// Ends the relay when no byte was sent either way for this long. By default there is no limit.
+    /// Ends the relay when no byte was sent either way for this long. By default, and with `None`, there is no
+    /// limit.
     ///
     /// A session has one of its own:
     /// [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout).
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = Some(timeout);
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
         self
     }
 
@@ -297,6 +298,15 @@ impl Future for Relay {
             };
             let done = SyncWrapper::new(this.close(&end));
             this.closing = Some(Closing { end, done });
+        }
+    }
+}
+
+impl Drop for Relay {
+    /// A peer that has not got everything is not to take it for all there was.
+    fn drop(&mut self) {
+        if self.has_unsent() {
+            self.break_off();
         }
     }
 }

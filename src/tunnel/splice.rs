@@ -21,8 +21,9 @@ const NEEDED: usize = 64 * 1024;
 /// those whose receiver takes no more hold what is in them.
 const MAX: usize = 32;
 
-/// How many empty pipes a thread keeps for later.
-const POOLED: usize = 4;
+/// How many empty pipes a thread keeps for later. They count: more would leave none to the others where there are
+/// many threads.
+const POOLED: usize = 1;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 

@@ -324,3 +324,27 @@ async fn an_urgent_byte_holds_nothing_up() {
         assert_eq!(relayed.a_to_b(), 6_000_000);
     }
 }
+
+#[tokio::test]
+async fn who_drops_a_relay_with_something_to_send_leaves_no_end() {
+    for (wire, is_tcp) in [(Wire::Tcp, true), (Wire::Unix, false)] {
+        let (relay, mut first, mut second) = join(wire, wire, b"").await;
+        let relay = tokio::spawn(relay);
+        let sending = tokio::spawn(async move { first.write_all(&bytes(24 * 1024 * 1024)).await });
+        let mut some = vec![0; 100_000];
+        soon(second.read_exact(&mut some))
+            .await
+            .expect("some of it");
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        relay.abort();
+        assert!(soon(relay).await.expect_err("dropped").is_cancelled());
+        soon(sending)
+            .await
+            .expect("no panic")
+            .expect_err("nobody reads");
+        let rest = soon(second.read_to_end(&mut some)).await;
+        assert_eq!(rest.is_err(), is_tcp);
+    }
+}
