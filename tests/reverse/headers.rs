@@ -37,7 +37,13 @@ async fn a_request_is_passed_on_without_what_is_the_connections() {
     let (backend, front) = scripted().await;
     let more = [
         HOPS,
-        &["Cookie: a=1", "x-kept:  1", "X-Kept: 2", "x-hops: 1"],
+        &[
+            "Cookie: a=1",
+            "x-kept:  1",
+            "X-Kept: 2",
+            "x-hops: 1",
+            "Via: 1.0 first",
+        ],
     ]
     .concat();
     let request = offer("chat", &more).replacen("GET /", "PATCH /a%20b?c=%2f", 1);
@@ -53,6 +59,7 @@ async fn a_request_is_passed_on_without_what_is_the_connections() {
             "cookie: a=1",
             "host: test",
             "upgrade: chat",
+            "via: 1.0 first, 1.1 tower-upgrade",
             "x-hops: 1",
             "x-kept: 1",
             "x-kept: 2",
@@ -150,7 +157,12 @@ async fn the_host_is_the_one_that_the_client_named() {
     assert!(head.starts_with("GET /path?query HTTP/1.1\r\n"), "{head}");
     assert_eq!(
         fields(&head),
-        ["connection: upgrade", "host: test", "upgrade: chat"]
+        [
+            "connection: upgrade",
+            "host: test",
+            "upgrade: chat",
+            "via: 2 tower-upgrade",
+        ]
     );
     asking.abort();
 }
@@ -210,14 +222,14 @@ async fn a_key_is_not_sent_where_there_is_none() {
     let accept = head.get("sec-websocket-accept");
     assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     let seen = noting.seen.lock().expect("no panic").take().expect("asked");
-    assert_eq!(seen.keys().collect::<Vec<_>>(), ["x"]);
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["via", "x"]);
 
     let mut client = Client::connect(front.connect().await).await;
     let request = extended_connect("websocket").body(()).expect("a request");
     let answer = client.ask(request).await;
     assert_eq!(answer.head.headers().get("sec-websocket-accept"), None);
     let seen = noting.seen.lock().expect("no panic").take().expect("asked");
-    assert!(seen.is_empty(), "{seen:?}");
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["via"]);
 }
 
 const CHALLENGE: &str =
@@ -245,6 +257,7 @@ async fn another_proxy_is_asked_with_the_clients_credentials() {
             "host: example.com:443",
             "proxy-authorization: Basic secret",
             "user-agent: it",
+            "via: 1.1 tower-upgrade",
         ]
     );
     at_parent.send(CHALLENGE).await;

@@ -95,7 +95,12 @@ async fn what_is_offered_beside_http_is_passed_on() {
     let (head, mut client, mut at_backend) = seen(&front, &backend, &request).await;
     assert_eq!(
         fields(&head),
-        ["connection: upgrade", "host: test", "upgrade: chat"]
+        [
+            "connection: upgrade",
+            "host: test",
+            "upgrade: chat",
+            "via: 1.1 tower-upgrade",
+        ]
     );
     // A backend that is asked for no h2c switches to none.
     at_backend.send(switch_to("h2c", &[])).await;

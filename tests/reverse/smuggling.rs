@@ -140,6 +140,7 @@ async fn a_body_is_framed_anew() {
             "content-type: application/json",
             "host: test",
             "upgrade: chat",
+            "via: 1.1 tower-upgrade",
         ]
     );
     assert_eq!(at_backend.exactly(7).await, b"{\"a\":1}");

@@ -2,7 +2,7 @@
 
 use crate::negotiate::token;
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderValue, Version,
     header::{self, HeaderName},
     uri::Authority,
 };
@@ -91,6 +91,17 @@ impl Client<'_> {
         }
         element
     }
+}
+
+/// Says that a request has come through here, with which version (RFC 9110 §7.6.3).
+pub(super) fn via(version: Version, headers: &mut HeaderMap) {
+    let received = match version {
+        Version::HTTP_11 => "1.1 tower-upgrade",
+        Version::HTTP_2 => "2 tower-upgrade",
+        Version::HTTP_3 => "3 tower-upgrade",
+        _ => "1.0 tower-upgrade",
+    };
+    append(headers, header::VIA, received);
 }
 
 /// Whose address nobody has left (RFC 7239 §6.2). It is said, so that nobody takes the address before it for

@@ -85,6 +85,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///   layer around the client that this is made of.
 /// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on with a CONNECT only: there the other
 ///   proxy is whom they are for. A layer that asks for credentials itself has to take them off.
+/// - `Via` says that the request came through here, as `1.1 tower-upgrade` (RFC 9110 §7.6.3).
 /// - A 426 keeps its `Upgrade`, for a client of HTTP/1.1.
 /// - `Forwarded`, and all that begins with `X-Forwarded-`, is removed unless [told](Self::forwarded)
 ///   [otherwise](Self::x_forwarded): a client can say anything.
@@ -268,6 +269,7 @@ impl ReverseProxy {
         let mut headers = headers::of_request(kind, request.headers()).map_err(bad_request)?;
         let host = (kind != UpgradeKind::Connect).then_some(&authority);
         self.tell_of_client(request.parts(), host, &mut headers);
+        forwarded::via(request.parts.version, &mut headers);
         let named = HeaderValue::from_str(authority.as_str());
         headers.insert(
             header::HOST,
