@@ -75,7 +75,8 @@ where
 ///         .stop(stop)
 ///         .await;
 ///     println!("{relayed}"); // 512 bytes one way, 4096 the other: finished
-///     Ok(relayed.into_result()?)
+///     relayed.into_result()?;
+///     Ok(())
 /// })
 /// # }
 /// ```
