@@ -179,7 +179,7 @@
 //! | `client` | no | the module `client`: the other end |
 //! | `tracing` | yes | a span for each session, which follows from its request's; events for refusals, and for sessions that start, end, fail, panic or never start; without it the message of a panic goes to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
-//! | `testing` | no | the module `testing`: a stack's upgrade in a test, with no socket |
+//! | `testing` | no | the module `testing`: a stack's upgrade in a test, over HTTP/1.1 or HTTP/2, with no socket |
 //! | `tunnel` | no | the module `tunnel`: a relay, a forward proxy for CONNECT, a reverse proxy for upgrades |
 //! | `websocket` | no | the module `websocket`: a handler for WebSocket, and with `client` the other end of it |
 //!

@@ -1,5 +1,7 @@
 //! The service: it wires what is decided elsewhere.
 
+#[cfg(feature = "testing")]
+use crate::testing::observer::Observer;
 use crate::{
     BoxError, RequestBody, ResponseBody, ResponseFuture, UpgradeKind, UpgradeRequest,
     commit::{self, Gate, Outermost},
@@ -79,7 +81,10 @@ where
         let (gate, outermost) = match Gate::find(&parts.extensions) {
             Some(outer) => (outer.with_settings(settings), None),
             None => {
-                let outermost = Outermost::new(Arc::clone(settings), kind, parts.version);
+                let settings = Arc::clone(settings);
+                #[cfg(feature = "testing")]
+                let settings = Observer::take_in(settings, &mut parts.extensions);
+                let outermost = Outermost::new(settings, kind, parts.version);
                 if outermost.ends_connection() {
                     outermost.gate().hold(&mut parts);
                 }

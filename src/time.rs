@@ -1,5 +1,7 @@
 //! Time limits: what a layer sets, what holds for one request, and the waiting itself.
 
+#[cfg(feature = "testing")]
+use crate::testing::observer::Observer;
 use crate::{Closed, Sessions};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,6 +23,9 @@ pub(crate) struct Settings {
     pub(crate) body_timeout: Option<Duration>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) on_close: Option<OnClose>,
+    /// No layer's, but the request's: the outermost layer puts it here.
+    #[cfg(feature = "testing")]
+    pub(crate) observer: Option<Observer>,
 }
 
 /// What is called with each session that has ended.
@@ -39,6 +44,8 @@ impl Settings {
             body_timeout: self.body_timeout.or(outer.body_timeout),
             sessions: self.sessions.as_ref().or(outer.sessions.as_ref()).cloned(),
             on_close: self.on_close.as_ref().or(outer.on_close.as_ref()).cloned(),
+            #[cfg(feature = "testing")]
+            observer: outer.observer.clone(),
         }
     }
 

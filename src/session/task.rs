@@ -178,6 +178,11 @@ impl End {
                 trace::on_close_panicked(&trace::panic_message(&*panic));
             }
         }
+        // After it, so that a test which has the report sees what it did.
+        #[cfg(feature = "testing")]
+        if let Some(observer) = &self.settings.observer {
+            observer.report(closed);
+        }
     }
 
     /// Says how the session ended, and shuts the connection down in order. The handler's future is gone

@@ -1,5 +1,8 @@
 //! The crate's own help for tests: it tells outcomes apart.
 
+mod closed;
+mod http2;
+
 use crate::support::{handlers::echo, plain};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -35,7 +38,7 @@ async fn exchange(protocols: &str) -> Exchange {
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a switch to other, got a switch: ")]
+#[should_panic(expected = "expected a switch to other, got a switch to echo: ")]
 async fn a_switch_to_another_protocol_is_not_the_expected_one() {
     let _peer = exchange("echo").await.expect_switched("other");
 }
@@ -65,7 +68,7 @@ async fn a_refused_request_did_not_pass() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a response of the inner service, got a switch: ")]
+#[should_panic(expected = "expected a response of the inner service, got a switch to echo: ")]
 async fn a_switched_request_did_not_pass() {
     exchange("echo").await.expect_passed();
 }
@@ -149,7 +152,7 @@ async fn a_refused_connect_is_no_tunnel() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a tunnel, got a switch: ")]
+#[should_panic(expected = "expected a tunnel, got a switch to echo: ")]
 async fn a_switch_is_no_tunnel() {
     let _peer = exchange("echo").await.expect_connected();
 }

@@ -1,0 +1,191 @@
+//! The crate's own help for tests: how a session ended.
+
+use crate::support::{
+    handlers::{Counted, echo},
+    plain, soon,
+};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower_upgrade::{
+    BoxError, Closed, Session, UpgradeKind, UpgradeLayer, Upgraded, handler_fn,
+    testing::{self, Exchange},
+};
+
+async fn ask(layer: &UpgradeLayer, request: http::request::Builder) -> Exchange {
+    let request = request.body(String::new()).expect("a request");
+    let exchange = testing::upgrade(layer.layer(service_fn(plain)), request).await;
+    exchange.expect("a response")
+}
+
+/// Sends, and reads what comes back until the end.
+async fn send(mut peer: Upgraded, text: &str) -> String {
+    peer.write_all(text.as_bytes()).await.expect("it is open");
+    peer.shutdown().await.expect("it is open");
+    let mut back = String::new();
+    peer.read_to_string(&mut back).await.expect("it is open");
+    back
+}
+
+#[tokio::test]
+async fn every_kind_of_session_says_how_it_ended() {
+    let layer = UpgradeLayer::new().protocol("echo", echo()).connect(echo());
+    for (request, kind) in [
+        (testing::request("echo"), UpgradeKind::Upgrade),
+        (
+            testing::extended_connect("echo"),
+            UpgradeKind::ExtendedConnect,
+        ),
+        (testing::connect("test:1"), UpgradeKind::Connect),
+        (
+            testing::connect("test:1").version(http::Version::HTTP_2),
+            UpgradeKind::Connect,
+        ),
+    ] {
+        let exchange = ask(&layer, request).await;
+        let closed = exchange.closed();
+        let peer = match kind {
+            UpgradeKind::Connect => exchange.expect_connected(),
+            _ => exchange.expect_switched("echo"),
+        };
+        assert_eq!(soon(send(peer, "hello")).await, "hello");
+        let closed = soon(closed).await;
+        assert_eq!(closed.kind(), kind);
+        assert_eq!(closed.reason().as_str(), "finished");
+        assert_eq!((closed.bytes_read(), closed.bytes_written()), (5, 5));
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_handler_is_told() {
+    let fail = handler_fn(|_: Session| async { Err::<(), BoxError>("no more".into()) });
+    let layer = UpgradeLayer::new().protocol("fail", fail);
+    let exchange = ask(&layer, testing::request("fail")).await;
+    let closed = soon(exchange.closed()).await;
+    assert_eq!(closed.reason().to_string(), "failed: no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_that_passes_at_once_is_counted() {
+    let limit = Duration::from_secs(3600);
+    let layer = UpgradeLayer::new()
+        .idle_timeout(Some(limit))
+        .protocol("echo", echo());
+    for request in [testing::request("echo"), testing::extended_connect("echo")] {
+        let exchange = ask(&layer, request).await;
+        let closed = exchange.closed();
+        let _peer = exchange.expect_switched("echo");
+        let closed = closed.await;
+        assert_eq!(closed.reason().as_str(), "idle");
+        assert_eq!(closed.duration(), limit);
+    }
+}
+
+/// A list, and a layer that writes its name into it.
+fn noting(name: &'static str, notes: &Arc<Mutex<Vec<&'static str>>>) -> UpgradeLayer {
+    let notes = Arc::clone(notes);
+    UpgradeLayer::new().on_close(move |_: &Closed| {
+        notes.lock().expect("nobody panics").push(name);
+    })
+}
+
+#[tokio::test]
+async fn the_stacks_own_on_close_is_called_before() {
+    let notes = Arc::default();
+    let layer = noting("own", &notes).protocol("echo", echo());
+    let exchange = ask(&layer, testing::request("echo")).await;
+    let closed = exchange.closed();
+    drop(exchange);
+    soon(closed).await;
+    assert_eq!(*notes.lock().expect("nobody panics"), ["own"]);
+}
+
+#[tokio::test]
+async fn of_nested_layers_the_inner_ones_on_close_is_called_as_ever() {
+    let notes = Arc::default();
+    let stack = ServiceBuilder::new()
+        .layer(noting("outer", &notes))
+        .layer(noting("inner", &notes).protocol("echo", echo()))
+        .service(service_fn(plain));
+    let request = testing::request("echo").body(String::new());
+    let exchange = testing::upgrade(stack, request.expect("a request")).await;
+    let exchange = exchange.expect("a response");
+    let closed = exchange.closed();
+    drop(exchange);
+    soon(closed).await;
+    assert_eq!(*notes.lock().expect("nobody panics"), ["inner"]);
+}
+
+/// What no `UpgradeLayer` is around can still be got wrong, and a test has to show it.
+#[tokio::test]
+async fn a_test_is_no_outermost_layer() {
+    let handler = Counted::default();
+    let stack = ServiceBuilder::new()
+        .map_response(|mut response: Response<_>| {
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            response
+        })
+        .layer(UpgradeLayer::new().protocol("echo", handler.clone()))
+        .service(service_fn(plain));
+    let request = testing::request("echo").body(String::new());
+    let exchange = testing::upgrade(stack, request.expect("a request")).await;
+    let exchange = exchange.expect("a response");
+    let closed = exchange.closed();
+    assert_eq!(exchange.expect_passed().status(), StatusCode::FORBIDDEN);
+    soon(closed).await;
+    assert_eq!(handler.started(), 1);
+}
+
+#[tokio::test]
+async fn it_can_be_asked_for_more_than_once() {
+    let layer = UpgradeLayer::new().protocol("echo", echo());
+    let exchange = ask(&layer, testing::request("echo")).await;
+    let (one, other) = (exchange.closed(), exchange.closed());
+    drop(exchange.closed());
+    drop(exchange);
+    let (one, other) = soon(async { tokio::join!(one, other) }).await;
+    assert_eq!(one.id(), other.id());
+}
+
+#[tokio::test]
+#[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 501")]
+async fn a_refused_request_has_no_end() {
+    let layer = UpgradeLayer::new().protocol("echo", echo());
+    let exchange = ask(&layer, testing::extended_connect("other")).await;
+    soon(exchange.closed()).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 200")]
+async fn a_passed_request_has_no_end() {
+    let layer = UpgradeLayer::new().protocol("echo", echo());
+    let exchange = ask(&layer, testing::request("other")).await;
+    soon(exchange.closed()).await;
+}
+
+/// Switches by itself.
+async fn foreign(mut request: Request<Incoming>) -> Result<Response<String>, Infallible> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let _io = upgrade.await;
+        std::future::pending::<()>().await;
+    });
+    Ok(Response::new(String::new()))
+}
+
+#[tokio::test]
+#[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 200")]
+async fn nobody_waits_for_the_end_of_what_is_no_session() {
+    let request = testing::extended_connect("echo").body(String::new());
+    let exchange = testing::upgrade(service_fn(foreign), request.expect("a request")).await;
+    let exchange = exchange.expect("a response");
+    let closed = exchange.closed();
+    let _peer = exchange.expect_switched("echo");
+    soon(closed).await;
+}

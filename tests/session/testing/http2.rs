@@ -1,0 +1,157 @@
+//! The crate's own help for tests: over HTTP/2.
+
+use crate::support::{handlers::echo, plain};
+use http::{Method, Request, StatusCode, Version, header};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest,
+    testing::{self, Exchange},
+};
+
+/// Says in which words it was asked.
+struct Tell;
+
+impl ProtocolHandler for Tell {
+    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let parts = request.parts();
+        let host = parts.headers.contains_key(header::HOST);
+        let told = format!("{:?} {}, host: {host}", parts.version, parts.uri);
+        Err(Rejection::new(StatusCode::IM_A_TEAPOT, told))
+    }
+}
+
+async fn send(request: http::request::Builder) -> Exchange {
+    let layer = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .protocol("tell", Tell)
+        .connect(Tell);
+    let request = request.body(String::new()).expect("a request");
+    let exchange = testing::upgrade(layer.layer(service_fn(plain)), request).await;
+    exchange.expect("a response")
+}
+
+async fn told(request: http::request::Builder) -> String {
+    let exchange = send(request).await;
+    let response = exchange.expect_refused(StatusCode::IM_A_TEAPOT);
+    String::from_utf8(response.into_body().into()).expect("text")
+}
+
+#[tokio::test]
+async fn the_same_test_runs_over_both() {
+    for (request, status) in [
+        (testing::request("echo"), StatusCode::SWITCHING_PROTOCOLS),
+        (testing::extended_connect("echo"), StatusCode::OK),
+    ] {
+        let exchange = send(request.uri("/room/1")).await;
+        assert_eq!(exchange.response().status(), status);
+        let mut peer = exchange.expect_switched("echo");
+        // More than is under way at once, and back while it is on its way.
+        let text = vec![b'x'; 1 << 20];
+        let (mut reader, mut writer) = tokio::io::split(&mut peer);
+        let write = async {
+            writer.write_all(&text).await?;
+            writer.shutdown().await
+        };
+        let mut back = Vec::new();
+        let (written, read) = tokio::join!(write, reader.read_to_end(&mut back));
+        written.expect("it is open");
+        read.expect("it is open");
+        assert!(back == text);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_made_as_for_http_1() {
+    for (request, expected) in [
+        (
+            testing::extended_connect("tell"),
+            "HTTP/2.0 http://localhost/, host: false",
+        ),
+        (
+            testing::extended_connect("tell").uri("/room/1?x"),
+            "HTTP/2.0 http://localhost/room/1?x, host: false",
+        ),
+        (
+            testing::extended_connect("tell").header(header::HOST, "example.com:8080"),
+            "HTTP/2.0 http://example.com:8080/, host: false",
+        ),
+        (
+            testing::extended_connect("tell").uri("https://example.com/room"),
+            "HTTP/2.0 https://example.com/room, host: false",
+        ),
+        (
+            testing::connect("example.com:443").version(Version::HTTP_2),
+            "HTTP/2.0 example.com:443, host: false",
+        ),
+        (
+            testing::connect("example.com:443"),
+            "HTTP/1.1 example.com:443, host: false",
+        ),
+    ] {
+        assert_eq!(told(request).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_protocol_goes_over_http_2_whatever_the_version_says() {
+    let request = Request::builder()
+        .method(Method::CONNECT)
+        .extension(hyper::ext::Protocol::from_static("tell"));
+    let told = told(request).await;
+    assert!(told.starts_with("HTTP/2.0 "), "{told}");
+}
+
+#[tokio::test]
+async fn what_nobody_speaks_is_refused_and_what_asks_for_nothing_passes() {
+    let exchange = send(testing::extended_connect("other")).await;
+    exchange.expect_refused(StatusCode::NOT_IMPLEMENTED);
+    let exchange = send(Request::builder().version(Version::HTTP_2)).await;
+    let response = exchange.expect_passed();
+    assert_eq!(response.version(), Version::HTTP_2);
+    // There is no such thing there: hyper takes it off.
+    let exchange = send(testing::request("echo").version(Version::HTTP_2)).await;
+    exchange.expect_passed();
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a switch to other, got a switch to echo: ")]
+async fn a_switch_to_another_protocol_is_not_the_expected_one() {
+    let exchange = send(testing::extended_connect("echo")).await;
+    let _peer = exchange.expect_switched("other");
+}
+
+#[tokio::test]
+#[should_panic(expected = "expected a tunnel, got a switch to echo: ")]
+async fn a_switch_is_no_tunnel() {
+    let exchange = send(testing::extended_connect("echo")).await;
+    let _peer = exchange.expect_connected();
+}
+
+#[tokio::test]
+async fn a_service_that_fails_or_panics_is_an_error() {
+    async fn fail(_: Request<hyper::body::Incoming>) -> Result<http::Response<String>, String> {
+        Err("broken".into())
+    }
+    async fn panic(_: Request<hyper::body::Incoming>) -> Result<http::Response<String>, String> {
+        panic!("broken")
+    }
+    for request in [testing::request, testing::extended_connect] {
+        let request = || request("echo").body(String::new()).expect("a request");
+        testing::upgrade(service_fn(fail), request())
+            .await
+            .expect_err("it fails");
+        testing::upgrade(service_fn(panic), request())
+            .await
+            .expect_err("it panics");
+    }
+}
+
+#[tokio::test]
+async fn there_is_no_http_3() {
+    let request = testing::request("echo").version(Version::HTTP_3);
+    let request = request.body(String::new()).expect("a request");
+    let error = testing::upgrade(service_fn(plain), request).await;
+    let error = error.expect_err("no such connection");
+    assert_eq!(error.to_string(), "there is no HTTP/3 in memory");
+}
