@@ -29,10 +29,10 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// Connects as `request` is to be sent.
+    /// Connects with a service, over HTTP/2 or else HTTP/1.1.
     ///
     /// Over HTTP/2 nobody waits for the server's settings: that it allows extended CONNECT is known here.
-    pub(super) async fn open<S, ResBody>(request: &Request<B>, service: S) -> Result<Self, BoxError>
+    pub(super) async fn open<S, ResBody>(version: Version, service: S) -> Result<Self, BoxError>
     where
         S: HttpService<Incoming, ResBody = ResBody, Error: Into<BoxError>> + Send + 'static,
         S::Future: Send,
@@ -40,7 +40,7 @@ where
     {
         let (client_io, server_io) = tokio::io::duplex(BUFFER_BYTES);
         let (client_io, server_io) = (TokioIo::new(client_io), TokioIo::new(server_io));
-        match version(request)? {
+        match version {
             Version::HTTP_2 => {
                 let server = server::conn::http2::Builder::new(TokioExecutor::new())
                     .enable_connect_protocol()
@@ -79,7 +79,7 @@ where
 }
 
 /// Which HTTP a request is for: one with a `:protocol` is for HTTP/2 whatever it says.
-fn version<B>(request: &Request<B>) -> Result<Version, BoxError> {
+pub(super) fn version<B>(request: &Request<B>) -> Result<Version, BoxError> {
     let has_protocol = request.extensions().get::<hyper::ext::Protocol>().is_some();
     match request.version() {
         Version::HTTP_3 => Err("there is no HTTP/3 in memory".into()),

@@ -270,7 +270,7 @@ where
 
     let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
     let asked = Asked::of(&request);
-    let mut connection = Connection::open(&request, service).await?;
+    let mut connection = Connection::open(connection::version(&request)?, service).await?;
     let mut response = connection.send(request).await?;
     let switched = match asked.kind(response.status()) {
         Some(kind) => Some(Switched {
