@@ -117,12 +117,12 @@
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), tower_upgrade::BoxError> {
-//! /// Says goodbye to those who say nothing, and leaves the others to what they are at.
+//! /// Says goodbye to those who wait, and does not stop once it is at work.
 //! let polite = handler_fn(|session: Session| async move {
 //!     let stop = session.stop();
 //!     let mut io = session.into_io();
 //!     tokio::select! {
-//!         read = io.read_u8() => drop(read?),
+//!         read = io.read_u8() => io.write_u8(read?).await?,
 //!         () = stop => return Ok(io.write_all(b"bye").await?),
 //!     }
 //!     std::future::pending().await
@@ -143,6 +143,8 @@
 //! let busy_closed = busy.closed();
 //! let mut busy = busy.expect_switched("polite");
 //! busy.write_u8(1).await?;
+//! // Without this the session may not have read it by the time that it is told to stop.
+//! assert_eq!(busy.read_u8().await?, 1);
 //!
 //! let start = Instant::now();
 //! // It begins here, whoever waits for it.
