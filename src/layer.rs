@@ -28,7 +28,7 @@ use tower_layer::Layer;
 /// which turns a 101 into a 403 keeps the session from starting. A session cannot see what layers
 /// further out do to the response. Nor may such a layer send a clone of an upgrade request, with its
 /// extensions, a second time, as a retry or a mirror does: both would wait for the one connection
-/// that there is. Inside they may.
+/// that there is. Inside they may. [The manual](crate::manual::placement) goes through other layers one by one.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -62,64 +62,13 @@ use tower_layer::Layer;
 /// | a leaf at `.route_service(path, leaf)`, or under `any_service(leaf)` | reaches it |
 /// | a leaf under `get_service(leaf)` | is answered with 405 |
 ///
-/// In the last case route CONNECT as well:
-///
-/// ```
-/// use axum::{Router, routing::{MethodFilter, on_service}};
-/// # use tower_upgrade::{UpgradeLayer, handler_fn};
-/// # let chat = handler_fn(|_session| async { Ok(()) });
-///
-/// let leaf = UpgradeLayer::new().protocol("chat", chat).into_service();
-/// let methods = MethodFilter::GET.or(MethodFilter::CONNECT);
-/// let app: Router = Router::new().route("/chat", on_service(methods, leaf));
-/// ```
-///
-/// Where the router is not yours to change, make the request a GET in front of it. It is still known by
-/// its `:protocol`:
-///
-/// ```
-/// use axum::{Router, ServiceExt as _, extract::Request, routing::get_service};
-/// use http::Method;
-/// use tower::{Layer as _, util::MapRequestLayer};
-/// # use tower_upgrade::{UpgradeLayer, handler_fn};
-///
-/// fn connect_as_get(mut request: Request) -> Request {
-///     let protocol = request.extensions().get::<hyper::ext::Protocol>();
-///     // Only what is served: to a client that asks, any other GET's 200 would be a switch.
-///     if protocol.is_some_and(|protocol| protocol.as_str() == "chat") {
-///         *request.method_mut() = Method::GET;
-///     }
-///     request
-/// }
-///
-/// # let chat = handler_fn(|_session| async { Ok(()) });
-/// # let leaf = UpgradeLayer::new().protocol("chat", chat).into_service();
-/// let router = Router::new().route("/chat", get_service(leaf));
-/// let app = MapRequestLayer::new(connect_as_get).layer(router);
-/// let make_service = app.into_make_service(); // for `axum::serve`
-/// ```
-///
-/// A plain CONNECT has no path, so no route matches it. The layer that serves it goes around the whole
-/// router. axum's `Router::layer` covers the fallback only if that was set before:
-///
-/// ```
-/// use axum::{Router, ServiceExt, body::Body, extract::Request, response::Response, routing::get};
-/// use tower::ServiceBuilder;
-/// # use tower_upgrade::{UpgradeLayer, handler_fn};
-/// # let proxy = handler_fn(|_session| async { Ok(()) });
-///
-/// let router = Router::new().route("/", get(|| async { "index" }));
-/// let app = ServiceBuilder::new()
-///     .map_response(|response: Response<_>| response.map(Body::new)) // `axum::serve` wants its own
-///     .layer(UpgradeLayer::new().connect(proxy))
-///     .service(router);
-/// let make_service = ServiceExt::<Request>::into_make_service(app); // for `axum::serve`
-/// ```
+/// In the last case [route CONNECT as well](crate::manual::placement#methods). A plain CONNECT has no path, so no
+/// route matches it: the layer that serves it goes [around the whole router](crate::manual::placement#connect).
 ///
 /// # Limits
 ///
 /// What the outermost layer sets holds for all that is decided inside it, unless an inner layer
-/// sets its own.
+/// sets its own. [How to choose them](crate::manual::limits#how-to-choose) is in the manual.
 ///
 /// | limit | default | past it |
 /// |---|---|---|

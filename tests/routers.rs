@@ -21,7 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tower::{Layer as _, Service, ServiceExt as _, util::MapRequestLayer};
-use tower_upgrade::{BoxError, Unsupported, UpgradeLayer};
+use tower_upgrade::{BoxError, ProtocolHandler as _, Unsupported, UpgradeLayer};
 
 /// `axum::serve`, which always offers extended CONNECT.
 struct Served {
@@ -247,4 +247,31 @@ async fn axums_own_web_socket_works_inside_over_http_2() {
         // A text frame from a server: unmasked (RFC 6455 §5.2).
         assert_eq!(peer.exactly(7).await, b"\x81\x05hello");
     }
+}
+
+/// A layer on a router that is nested sees the path within it.
+#[tokio::test]
+async fn a_nested_layer_sees_the_path_without_its_prefix() {
+    let at_inner = echo().when(|parts| parts.uri.path() == "/inner");
+    let nested = Router::new()
+        .route("/inner", get(|| async { "plain" }))
+        .layer(UpgradeLayer::new().protocol("chat", at_inner));
+    let served = Served::router(Router::new().nest("/outer", nested)).await;
+    let mut peer = served.connect().await;
+    peer.send(offer("chat", &[]).replacen('/', "/outer/inner", 1))
+        .await;
+    peer.head().await.assert_switched("chat");
+    peer.expect_echo(b"hello").await;
+}
+
+#[tokio::test]
+async fn a_layer_on_routes_does_not_see_other_paths() {
+    let app = index().route_layer(UpgradeLayer::new().protocol("chat", echo()));
+    let served = Served::router(app).await;
+    let mut peer = served.connect().await;
+    peer.send(offer("chat", &[]).replacen('/', "/nowhere", 1))
+        .await;
+    assert_eq!(peer.response().await.0.status, 404);
+    peer.send(offer("chat", &[]).replacen('/', "/ws", 1)).await;
+    peer.head().await.assert_switched("chat");
 }

@@ -7,5 +7,6 @@ mod connect;
 mod foreign;
 mod matrix;
 mod nested;
+mod placement;
 mod settings;
 mod slot;

@@ -1,0 +1,3 @@
+//! # Threats
+//!
+//! # Cross-site WebSocket hijacking
