@@ -116,6 +116,9 @@
 //! serves protocols refuses an extended CONNECT for another one, unless it is told to
 //! [let it pass](UpgradeLayer::unsupported).
 //!
+//! [The commit](manual::commit) says step by step what the gate does, and what it cannot see; [Where to put the
+//! layer](manual::placement) goes through other layers one by one.
+//!
 //! # What the server has to do
 //!
 //! - Serve the connection *with upgrades*: `with_upgrades()` on hyper's connection, or
@@ -149,11 +152,15 @@
 //!
 //! [`Sessions`] counts sessions, lists them, limits them, closes one, and ends them all. Give it to the
 //! outermost layer, or to several: [`UpgradeLayer::sessions`]. The limits in time, with their defaults,
-//! are in a table of [`UpgradeLayer`]. How each session ended, with its bytes and how long it took, is told to
+//! are in a table of [`UpgradeLayer`]; [the manual](manual::limits) has all limits that there are, and how to
+//! choose them. How each session ended, with its bytes and how long it took, is told to
 //! [`UpgradeLayer::on_close`], to `tracing` and to `metrics` alike: [`Closed`], [`CloseReason`].
 //!
 //! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown, and waits for those of HTTP/2
-//! without a limit. [Stopping a server](manual::stopping) says in which order to stop things.
+//! without a limit. [Stopping a server](manual::stopping) says in which order to stop things, and [Scaling
+//! out](manual::scaling) how to have several of them behind nginx, HAProxy, Envoy or in Kubernetes.
+//!
+//! Whom all this trusts, what it defends against, and what is left to you, is in [Threats](manual::threats).
 //!
 //! # WebSocket
 //!

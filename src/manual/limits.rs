@@ -22,7 +22,8 @@
 //! | what is read of a peer behind our end | 1 s, 1 MiB | the connection is dropped | RFC 9112 §9.6: no reset overtakes what was written |
 //! | a refusal of more than 16 KiB on a connection that is to end, whose request was not read | 10 s | the connection is ended | hyper [would cut it](super::stack_below#a-long-response-to-an-unread-request-is-cut) |
 //!
-//! The last two cannot be changed.
+//! The last two cannot be changed. `accept_timeout` does not hold for a route that decides with an extractor of the
+//! module `axum`: put tower-http's `TimeoutLayer` inside.
 //!
 //! ## Sessions
 //!

@@ -73,8 +73,8 @@
 //!
 //! # Layer by layer
 //!
-//! *Inside* is inside of the outermost `UpgradeLayer`, and around the one that decides. *Anywhere* is where it does no
-//! harm on either side.
+//! *Inside* is inside of the outermost `UpgradeLayer`, and around the one that decides. *Anywhere* is where it does
+//! no harm on either side.
 //!
 //! | layer | where | why |
 //! |---|---|---|

@@ -41,8 +41,8 @@
 //! - **A `ReverseProxy` behind a balancer** says what it was told if it may: `.x_forwarded(Forwarding::Append)`.
 //!   Without it, what comes is removed.
 //! - **Silence.** Balancers cut what is idle: see [below](#idle-timeouts).
-//! - **Ends.** nginx and HAProxy end both directions when the server has ended its own, and nginx also when the client
-//!   has. Protocols that go on in one direction need a word for the end, not a half-close
+//! - **Ends.** nginx and HAProxy end both directions when the server has ended its own, and nginx also when the
+//!   client has. Protocols that go on in one direction need a word for the end, not a half-close
 //!   (`tests/peers/reverse/ends.rs`).
 //! - **Bodies.** HAProxy makes a plain request of an upgrade with a body, such as Docker's
 //!   (`tests/peers/reverse/smuggling.rs`).
@@ -115,9 +115,9 @@
 //! ```
 //!
 //! With this the tests restart both servers, one after the other, while clients come and go, and no client is refused
-//! or cut off. A 503 of this crate comes before a handler is asked, or, at the deadline of a drain, while it still decides;
-//! no session has begun, so another server can be asked. That of an application may mean something else: then leave `503`
-//! out of `retry-on`.
+//! or cut off. A 503 of this crate comes before a handler is asked, or, at the deadline of a drain, while it still
+//! decides; no session has begun, so another server can be asked. That of an application may mean something else:
+//! then leave `503` out of `retry-on`.
 //!
 //! # Envoy
 //!
@@ -156,15 +156,15 @@
 //! ```
 //!
 //! When a pod is to go, three things begin at once: `preStop` runs, the clock of `terminationGracePeriodSeconds` runs
-//! (30 seconds by default, `preStop` included), and the pod is taken out of its service's endpoints, which takes a moment to reach
-//! everybody who balances. Behind `preStop` comes SIGTERM, and at the end of the time SIGKILL.
+//! (30 seconds by default, `preStop` included), and the pod is taken out of its service's endpoints, which takes a
+//! moment to reach everybody who balances. Behind `preStop` comes SIGTERM, and at the end of the time SIGKILL.
 //!
 //! - **`preStop`** gives balancers time to notice. The option `--notice` of the example `graceful` does the same
 //!   without a hook: it goes on accepting for a while after SIGTERM. One of them is enough.
-//! - **The time** has to be longer than `preStop`, the timeout of the [drain](crate::Sessions::drain), and two seconds for
-//!   the last connections, together. Else sessions are cut.
-//! - **The probe** asks for [`is_draining`](crate::Sessions::is_draining). A pod that is deleted is not ready whatever it
-//!   says; it is for drains that you begin yourself, and for balancers that look for themselves.
+//! - **The time** has to be longer than `preStop`, the timeout of the [drain](crate::Sessions::drain), and two
+//!   seconds for the last connections, together. Else sessions are cut.
+//! - **The probe** asks for [`is_draining`](crate::Sessions::is_draining). A pod that is deleted is not ready
+//!   whatever it says; it is for drains that you begin yourself, and for balancers that look for themselves.
 //! - **Liveness is another probe.** A server that drains is alive: let it not look at `/ready`.
 //! - **PID 1** gets the signal: let the server be that process, and no shell around it.
 //!
@@ -187,12 +187,13 @@
 //! | Envoy | 5 min | `stream_idle_timeout`, `idle_timeout` of a route |
 //! | this crate | never | [`idle_timeout`](crate::UpgradeLayer::idle_timeout) |
 //!
-//! Two ways, together if in doubt: a longer timeout in the balancer, and pings. With `keep_alive(interval)` a WebSocket that
-//! was silent gets a ping at most two intervals after the last byte of its peer: take less than half of the shortest timeout on the
-//! way, such as 25 seconds for nginx's 60. Pings also find the peers that have vanished.
+//! Two ways, together if in doubt: a longer timeout in the balancer, and pings. With `keep_alive(interval)` a
+//! WebSocket that was silent gets a ping at most two intervals after the last byte of its peer: take less than half
+//! of the shortest timeout on the way, such as 25 seconds for nginx's 60. Pings also find the peers that have
+//! vanished.
 //!
-//! Let the balancer be the one that waits longer: a server that ends a session says so, with a close frame; a balancer
-//! cuts.
+//! Let the balancer be the one that waits longer: a server that ends a session says so, with a close frame; a
+//! balancer cuts.
 //!
 //! # What has to be sticky
 //!
@@ -207,21 +208,22 @@
 //! | rooms, presence, and whatever joins sessions of several servers | no: a broker between the servers |
 //!
 //! What is *one server's own*: [`Sessions`](crate::Sessions), with its list and its limits. Behind four servers a
-//! `max_per_key` of 20 is one of 80. A limit over all of them is for the balancer, or for a handler that asks a shared store
-//! in `accept`.
+//! `max_per_key` of 20 is one of 80. A limit over all of them is for the balancer, or for a handler that asks a
+//! shared store in `accept`.
 //!
-//! Long sessions stay where they are. A server that is added gets new ones only; `lifetime` spreads them over time, and
-//! [`Sessions::close`](crate::Sessions::close) lets some go at once.
+//! Long sessions stay where they are. A server that is added gets new ones only; `lifetime` spreads them over time,
+//! and [`Sessions::close`](crate::Sessions::close) lets some go at once.
 //!
 //! # Replacing a server
 //!
 //! 1. Begin the [drain](super::stopping). `/ready` says 503 from here on, and so do new upgrades.
-//! 2. Go on accepting until the balancers have noticed: the interval of their checks, or of the probe, and a little more.
+//! 2. Go on accepting until the balancers have noticed: the interval of their checks, or of the probe, and a little
+//!    more.
 //! 3. Close the listener, and shut connections down gracefully, while sessions end.
 //! 4. At the deadline those that are left are dropped; exit.
 //!
 //! All clients of a server that ends come again at once. Let them wait for a random time first: the 503 says
 //! `Retry-After`, a closed session says nothing.
 //!
-//! The example `graceful` does all of it, and `chat` as a whole service. Without step 2, `a_rolling_restart_at_once_fails_no_client`
-//! shows, it takes a balancer that repeats requests.
+//! The example `graceful` does all of it, and `chat` as a whole service. Without step 2,
+//! `a_rolling_restart_at_once_fails_no_client` shows, it takes a balancer that repeats requests.

@@ -52,7 +52,7 @@
 //! one of them asks for an upgrade as well, the earlier upgrade yields an error.
 //!
 //! This crate starts a session only if the response that leaves the outermost layer is the switch.
-//! [Why commit is a step of its own](crate#why-commit-is-a-step-of-its-own) has more.
+//! [The commit](super::commit) has more.
 //!
 //! *What to do:* put an [`UpgradeLayer`](crate::UpgradeLayer) at the very outside of the stack.
 //!

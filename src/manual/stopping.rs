@@ -58,7 +58,7 @@
 //!
 //! The example `graceful` of the repository does it with hyper-util, and goes on accepting for a while, so
 //! that a load balancer in front has time to notice. It is restarted behind HAProxy in a test, with no
-//! request lost.
+//! request lost. [Scaling out](super::scaling) has what the balancer was told, and what Kubernetes has to know.
 //!
 //! # What a session sees of it
 //!
