@@ -78,7 +78,7 @@
 //! | body of a request that a `ReverseProxy` passes on | 64 KiB | 413 | it is sent as a whole, once it is known to be complete |
 //! | `client::UpgradeLayer::handshake_timeout` of a `ReverseProxy`'s client | 30 s | 504 | |
 //! | `Relay::idle_timeout` | none | the relay ends | |
-//! | quiet until a relay that was told to stop ends | 1 s | it ends, in order | |
+//! | quiet until a relay that was told to stop ends | 1 s, behind what a peer still has to take | it ends, in order | |
 //! | shutdown of an end that is no session's | 10 s | it is dropped | |
 //! | pipes of a process for `splice` | 32 | bytes are copied | Linux gives a user so many |
 //!

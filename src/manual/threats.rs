@@ -58,8 +58,8 @@
 //! backend, on which it asks for what the proxy would refuse (J. Miller, Bishop Fox, 2020). RFC 9113 §3.1 has removed
 //! `h2c` since.
 //!
-//! - *Here:* `ReverseProxy` passes on neither `h2c` nor any version of `HTTP`, nor `HTTP2-Settings`, whatever
-//!   list it has. A layer serves `h2c` only if you register a handler for it.
+//! - *Here:* `ReverseProxy` passes on neither `h2c`, nor any version of `HTTP` or `TLS`, nor `HTTP2-Settings`,
+//!   whatever list it has. A layer serves `h2c` only if you register a handler for it.
 //! - *Shown by:* `http_is_not_passed_on`, `what_is_offered_beside_http_is_passed_on`; behind nginx, in
 //!   the configuration that everybody has, `h2c_never_reaches_the_backend`.
 //! - *Yours:* any protocol is a tunnel. Name those that are meant: `ReverseProxy::protocols`.
