@@ -8,8 +8,12 @@ use crate::{
     },
 };
 use futures_util::{SinkExt as _, StreamExt as _};
-use std::sync::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use std::{sync::Mutex, time::Duration};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tower_upgrade::websocket::{Message, WebSocket};
 
 #[tokio::test]
@@ -192,5 +196,25 @@ async fn a_peer_that_does_not_read_stops_the_sender() {
     for _ in 0..100 {
         let frame = Frame::read(&mut opened.peer).await;
         assert_eq!(frame.payload.len(), 16 * 1024);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_answers_is_read_no_more() {
+    let mut opened = open(handler(echo)).await;
+    let ping = Frame::new(PING, [b'a'; 125]).masked();
+    let flood = ping.repeat(20_000);
+    let mut sent = 0;
+    while let Ok(written) =
+        timeout(Duration::from_secs(1), opened.peer.io.write(&flood[sent..])).await
+    {
+        sent += written.expect("it is open");
+        assert!(sent < flood.len(), "all of it is taken");
+    }
+    // The buffers between both ends, and what may be queued.
+    assert!(sent < 300_000, "{sent}");
+    // Once it reads, nothing is missing.
+    for _ in 0..sent / ping.len() {
+        opened.expect(Frame::new(PONG, [b'a'; 125])).await;
     }
 }
