@@ -101,7 +101,7 @@
 //! |---|---|
 //! | `Router::layer(..)` | around all routes that were added before, and the fallback if that was set before |
 //! | `Router::route_layer(..)` | around these routes only; a path that no route has is a 404, whatever was offered |
-//! | `Router::route_service(path, layer.into_service())` | a leaf, for one path: everything else there is refused with 426 |
+//! | `Router::route_service(path, layer.into_service())` | a leaf, for one path: everything else there is refused, with 426, or 400 over HTTP/2 |
 //! | `Router::nest(prefix, router)` | a layer on the nested router sees the path without its prefix |
 //! | around the router that is served: `layer.layer(router)` | everything, a CONNECT included |
 //!

@@ -179,7 +179,7 @@
 //!   Fragments count together. No extension is accepted, so nothing is decompressed. A peer that pings and does not
 //!   read the answers is not read any more.
 //! - *Shown by:* `websocket/strictness.rs`, `w6_no_extension_is_accepted`,
-//!   `a_peer_that_does_not_read_stops_the_sender`.
+//!   `a_peer_that_does_not_read_answers_is_read_no_more`.
 //! - *Yours:* the limits may be too large for many sessions: a client can make the server hold one message for each.
 //!   How many messages a client may send, empty fragments included, is not limited: count them in the handler, or set
 //!   a `lifetime`.
