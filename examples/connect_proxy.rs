@@ -23,7 +23,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
@@ -180,6 +180,8 @@ fn authenticate<B, R: Default>(
 /// HTTP/1.1 and HTTP/2, whichever the client begins with.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
+    // Without a timer a head need never come to its end.
+    server.http1().timer(TokioTimer::new());
     // Without `half_close`: for a client that hangs up before it is answered nobody is dialed any more.
     server
         .http2()

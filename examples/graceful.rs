@@ -27,7 +27,7 @@
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
@@ -130,7 +130,8 @@ fn answer<B>(request: &Request<B>, sessions: &Sessions) -> Response<String> {
 /// HTTP/1.1 and HTTP/2, whichever the client begins with.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().half_close(true);
+    // Without a timer a head need never come to its end.
+    server.http1().half_close(true).timer(TokioTimer::new());
     server
         .http2()
         .enable_connect_protocol()

@@ -31,7 +31,7 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
@@ -259,6 +259,8 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Without `half_close`, so that a client that has left is not asked for at the backend any longer.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
+    // Without a timer a head need never come to its end.
+    server.http1().timer(TokioTimer::new());
     server
         .http2()
         .enable_connect_protocol()

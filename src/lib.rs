@@ -132,12 +132,13 @@
 //! - For HTTP/2: enable extended CONNECT (`axum::serve` does, if axum has its feature `http2`), choose
 //!   windows that keep a session which does not read from stopping the others on its connection, and
 //!   set `TCP_NODELAY`.
+//! - Give hyper a timer, or a client that never finishes the head of a request stays for ever.
 //!
 //! ```no_run
-//! use hyper_util::{rt::TokioExecutor, server::conn::auto};
+//! use hyper_util::{rt::{TokioExecutor, TokioTimer}, server::conn::auto};
 //!
 //! let mut server = auto::Builder::new(TokioExecutor::new());
-//! server.http1().half_close(true);
+//! server.http1().half_close(true).timer(TokioTimer::new());
 //! server
 //!     .http2()
 //!     .enable_connect_protocol()

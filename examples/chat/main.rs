@@ -39,7 +39,7 @@ use axum::{
 };
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
@@ -238,6 +238,8 @@ async fn ready(State(chat): State<Chat>) -> StatusCode {
 /// HTTP/1.1 and HTTP/2, whichever the client begins with.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
+    // Without a timer a head need never come to its end.
+    server.http1().timer(TokioTimer::new());
     server
         .http2()
         // A browser speaks WebSocket over the connection that it has, if it may.
