@@ -215,6 +215,9 @@ mod config;
 mod copy;
 mod decision;
 mod future;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod layer;
 mod linger;

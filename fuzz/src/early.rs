@@ -1,0 +1,113 @@
+//! Bytes behind a request head, in segments that end anywhere: U9, and the same through a relay.
+
+use crate::wire;
+use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
+use tower_upgrade::{Session, UpgradeLayer, copy, handler_fn, tunnel::Relay};
+
+pub fn run(data: &[u8]) {
+    if let Ok(case) = Case::new(Unstructured::new(data)) {
+        case.check();
+    }
+}
+
+/// Who sends back what comes.
+#[derive(Clone, Copy)]
+enum Echo {
+    Copy,
+    Relay,
+    /// At the other end of a relay, over a pipe of this size.
+    BehindRelay(usize),
+}
+
+struct Case {
+    echo: Echo,
+    is_connect: bool,
+    head: Vec<u8>,
+    early: Vec<u8>,
+    /// Where segments end, in order.
+    cuts: Vec<usize>,
+}
+
+impl Case {
+    fn new(mut u: Unstructured) -> Result<Self> {
+        let echo = match u.int_in_range(0..=2)? {
+            0 => Echo::Copy,
+            1 => Echo::Relay,
+            _ => Echo::BehindRelay(usize::from(u.arbitrary::<u16>()?) + 1),
+        };
+        let is_connect = u.arbitrary()?;
+        let head = match is_connect {
+            true => "CONNECT host:80 HTTP/1.1\r\nHost: host\r\n\r\n",
+            false => "GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
+        };
+        // More than one read has room for, and no two places look alike.
+        let more = usize::from(u.arbitrary::<u16>()?) * 3;
+        let mut cuts = Vec::new();
+        for _ in 0..u.int_in_range(0..=12)? {
+            cuts.push(usize::from(u.arbitrary::<u16>()?) * usize::from(u.int_in_range(1u8..=3)?));
+        }
+        let mut early = u.take_rest().to_vec();
+        early.extend((0..more).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8));
+        let length = head.len() + early.len();
+        cuts.iter_mut().for_each(|cut| *cut %= length + 1);
+        cuts.sort_unstable();
+        Ok(Self {
+            echo,
+            is_connect,
+            head: head.into(),
+            early,
+            cuts,
+        })
+    }
+
+    fn check(&self) {
+        let echo = self.echo;
+        let handler = handler_fn(move |session: Session| async move {
+            match echo {
+                Echo::Copy => {
+                    let (mut reader, mut writer) = tokio::io::split(session.into_io());
+                    copy(&mut reader, &mut writer).await?;
+                }
+                Echo::Relay => {
+                    Relay::echo(session.into_io()).await.into_result()?;
+                }
+                Echo::BehindRelay(size) => {
+                    let (near, far) = tokio::io::duplex(size);
+                    let far = tokio::spawn(async move {
+                        let (mut reader, mut writer) = tokio::io::split(far);
+                        tokio::io::copy(&mut reader, &mut writer).await?;
+                        tokio::io::AsyncWriteExt::shutdown(&mut writer).await
+                    });
+                    let relayed = Relay::new(session.into_io(), near).await;
+                    let (there, back) = relayed.into_result()?;
+                    assert_eq!(there, back);
+                    far.await??;
+                }
+            }
+            Ok(())
+        });
+        let layer = UpgradeLayer::new()
+            .protocol("echo", handler.clone())
+            .connect(handler);
+
+        let sent = [&*self.head, &*self.early].concat();
+        let mut segments = Vec::new();
+        let mut from = 0;
+        for cut in self.cuts.iter().copied().chain([sent.len()]) {
+            segments.push(&sent[from..cut]);
+            from = cut;
+        }
+        let mut read = Bytes::from(wire::exchange(layer, &segments));
+        let head = wire::Head::take(&mut read).expect("an answer");
+        head.assert_switch((!self.is_connect).then_some("echo"));
+        let same = read.iter().zip(&self.early).take_while(|(a, b)| a == b);
+        let same = same.count();
+        assert!(
+            read == self.early,
+            "{} bytes of {}, of which {same} are the same",
+            read.len(),
+            self.early.len()
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! Whole request heads, through hyper's connection and the layer: U1 to U5, U9, U12, U13, C1 to C3, S7.
+//!
+//! The first byte of the input says whether the rest is what is sent as it is (even), or what a request is made
+//! from (odd).
+
+use crate::{
+    reference::{self, Head, Offer},
+    wire,
+};
+use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
+use tower_upgrade::{Session, UpgradeLayer, copy, handler_fn};
+
+const SUPPORTED: [&str; 2] = ["foo", "bar/1"];
+
+pub fn run(data: &[u8]) {
+    let Some((how, data)) = data.split_first() else {
+        return;
+    };
+    if how % 2 == 0 {
+        check(data, false);
+    } else if let Ok(request) = request(Unstructured::new(data)) {
+        check(&request, true);
+    }
+}
+
+/// A request that hyper takes, as far as the pieces go: those that decide are common.
+fn request(mut u: Unstructured) -> Result<Vec<u8>> {
+    const METHODS: [&str; 5] = ["GET", "POST", "CONNECT", "HEAD", "X-ANY"];
+    const TARGETS: [&str; 6] = ["/", "*", "host:80", "host", "[::1]:443", "ann@host:80"];
+    const NAMES: [&str; 8] = [
+        "Connection",
+        "upgrade",
+        "UPGRADE",
+        "connection",
+        "Host",
+        "Expect",
+        "Content-Length",
+        "X",
+    ];
+    const VALUES: [&str; 24] = [
+        "upgrade",
+        "Upgrade",
+        "close",
+        "keep-alive",
+        "foo",
+        "FOO/2",
+        "bar/1",
+        "bar",
+        "other/3",
+        ",",
+        ", ",
+        " ,\t",
+        "/",
+        " ",
+        "\"",
+        "é",
+        "x y",
+        "upgraded",
+        "HTTP/2.0",
+        "host",
+        "0",
+        "3",
+        "100-continue",
+        ";q=1",
+    ];
+    let mut head = format!(
+        "{} {} HTTP/1.{}\r\n",
+        u.choose(&METHODS)?,
+        u.choose(&TARGETS)?,
+        { u8::from(u.ratio(7, 8)?) }
+    );
+    for _ in 0..u.int_in_range(0..=6)? {
+        head += u.choose(&NAMES)?;
+        head += ": ";
+        for _ in 0..u.int_in_range(0..=4)? {
+            head += u.choose(&VALUES)?;
+        }
+        head += "\r\n";
+    }
+    head += "\r\n";
+    let mut request = head.into_bytes();
+    request.extend_from_slice(u.take_rest());
+    Ok(request)
+}
+
+/// `is_valid`: hyper takes the first head, so that what is due is seen.
+fn check(sent: &[u8], is_valid: bool) {
+    let echo = handler_fn(|session: Session| async move {
+        let (mut reader, mut writer) = tokio::io::split(session.into_io());
+        copy(&mut reader, &mut writer).await?;
+        Ok(())
+    });
+    let mut layer = UpgradeLayer::new().connect(echo.clone());
+    for protocol in SUPPORTED {
+        layer = layer.protocol(protocol, echo.clone());
+    }
+    let mut read = Bytes::from(wire::exchange(layer, &[sent]));
+
+    let mut sent = sent;
+    let mut is_first = true;
+    while let Some(response) = wire::Head::take(&mut read) {
+        if response.status == 100 {
+            continue;
+        }
+        let Some(request) = Head::parse(sent) else {
+            assert!(response.status >= 400, "{} to no request", response.status);
+            assert_eq!(read.len(), response.body_length());
+            return;
+        };
+        let rest = &sent[request.length..];
+        let due = due(&request);
+        match response.status {
+            101 => {
+                let Some(Due::Upgrade(offer)) = due else {
+                    panic!("no 101 is due")
+                };
+                response.assert_switch(Some(&offer));
+            }
+            200 => {
+                assert!(matches!(due, Some(Due::Connect)), "no 200 is due");
+                response.assert_switch(None);
+            }
+            status => {
+                if is_valid && is_first && request.has_no_body() {
+                    assert!(due.is_none(), "{status}, and a switch is due");
+                }
+                let body = match &*request.method {
+                    "HEAD" => 0,
+                    _ => response.body_length(),
+                };
+                drop(read.split_to(body));
+                if request.method == "CONNECT" {
+                    assert!(read.is_empty(), "an answer behind a refused CONNECT");
+                }
+                if !request.has_no_body() {
+                    // Where the next request begins is hyper's to say.
+                    return;
+                }
+                sent = rest;
+                is_first = false;
+                continue;
+            }
+        }
+        if request.has_no_body() {
+            assert_eq!(read, rest, "of what was early");
+        }
+        return;
+    }
+    assert!(!(is_valid && is_first), "a request without an answer");
+}
+
+/// How a request is to be switched.
+enum Due {
+    /// With this `Upgrade`.
+    Upgrade(String),
+    Connect,
+}
+
+fn due(request: &Head) -> Option<Due> {
+    if request.method == "CONNECT" {
+        return reference::connect_port(&request.target).map(|_| Due::Connect);
+    }
+    let offers = request.upgrade()?;
+    let supported = SUPPORTED.map(|text| Offer::parse(text.as_bytes()).expect("a protocol"));
+    let is_supported = |offer: &Offer| supported.iter().any(|own| own.takes(offer));
+    let offer = offers.into_iter().find(is_supported)?;
+    Some(Due::Upgrade(offer.text))
+}

@@ -1,0 +1,43 @@
+//! Every target over its corpus, on stable Rust: what was found once stays found.
+
+use std::{fs, path::Path};
+use tower_upgrade_fuzz::{authority, early, head, tokens, websocket_handshake};
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    let mut replayed = 0;
+    for input in fs::read_dir(&corpus).expect("a corpus") {
+        let path = input.expect("a file").path();
+        println!("{}", path.display()); // of a test that fails it is shown
+        run(&fs::read(path).expect("a file"));
+        replayed += 1;
+    }
+    assert!(replayed >= 12, "{replayed} inputs in {}", corpus.display());
+}
+
+#[test]
+fn authority() {
+    replay("authority", authority::run);
+}
+
+#[test]
+fn early() {
+    replay("early", early::run);
+}
+
+#[test]
+fn head() {
+    replay("head", head::run);
+}
+
+#[test]
+fn tokens() {
+    replay("tokens", tokens::run);
+}
+
+#[test]
+fn websocket_handshake() {
+    replay("websocket_handshake", websocket_handshake::run);
+}

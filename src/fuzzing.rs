@@ -1,0 +1,43 @@
+//! What the targets in `fuzz/` look at beside the public API. It is there under `--cfg fuzzing` only, and is
+//! part of no version.
+
+use crate::{
+    Preference, Protocol,
+    negotiate::{self, Choice, connect, http1},
+};
+use http::{HeaderMap, Uri, Version, uri::Authority};
+
+/// Whether a head asks for an upgrade.
+#[must_use]
+pub fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
+    http1::is_upgrade(version, headers)
+}
+
+/// What it offers, in order.
+pub fn offered(headers: &HeaderMap) -> impl Iterator<Item = Protocol> {
+    http1::offered(headers).map(Protocol::from)
+}
+
+/// The index of the protocol that is chosen of `supported`, and the offer that it was chosen for.
+#[must_use]
+pub fn choose(
+    headers: &HeaderMap,
+    supported: &[Protocol],
+    preference: Preference,
+) -> Option<(usize, Protocol)> {
+    let offered = || http1::offered(headers);
+    match negotiate::choose(offered, supported.iter(), preference, |_| true) {
+        Choice::Chosen { index, member } => Some((index, member.into())),
+        Choice::Declined | Choice::Unsupported => None,
+    }
+}
+
+/// The target of a CONNECT.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn target(uri: &Uri) -> Result<(&Authority, Option<u16>), &'static str> {
+    let target = connect::target(uri)?;
+    Ok((target, connect::port(target)))
+}
