@@ -123,7 +123,8 @@ fn check(sent: &[u8], is_valid: bool) {
             }
             status => {
                 if is_valid && is_first && request.has_no_body() {
-                    assert!(due.is_none(), "{status}, and a switch is due");
+                    let sent = String::from_utf8_lossy(sent);
+                    assert!(due.is_none(), "{status}, and a switch is due: {sent:?}");
                 }
                 let body = match &*request.method {
                     "HEAD" => 0,
@@ -147,7 +148,11 @@ fn check(sent: &[u8], is_valid: bool) {
         }
         return;
     }
-    assert!(!(is_valid && is_first), "a request without an answer");
+    // A malformed length hyper may leave without an answer: if there is a preface of HTTP/2 behind the head.
+    let has_answer =
+        !is_first || !is_valid || Head::parse(sent).is_none_or(|head| !head.has_no_body());
+    let sent = String::from_utf8_lossy(sent);
+    assert!(has_answer, "no answer to {sent:?}");
 }
 
 /// How a request is to be switched.
@@ -159,7 +164,10 @@ enum Due {
 
 fn due(request: &Head) -> Option<Due> {
     if request.method == "CONNECT" {
-        return reference::connect_port(&request.target).map(|_| Due::Connect);
+        // hyper does not hand over the connection of an HTTP/1.0 request that has an `Upgrade`.
+        let is_handed_over = request.is_http11 || request.get("upgrade").is_empty();
+        let port = reference::connect_port(&request.target);
+        return port.filter(|_| is_handed_over).map(|_| Due::Connect);
     }
     let offers = request.upgrade()?;
     let supported = SUPPORTED.map(|text| Offer::parse(text.as_bytes()).expect("a protocol"));
