@@ -1,93 +1,58 @@
 //! The opening handshake of WebSocket on HTTP/1.1, the server's side: W1 to W6.
+//!
+//! Each line of the input is a field of the request, or its method: the first character says which one. With an
+//! `a` in front the server takes pages of any origin.
 
 use crate::{
     reference::{self, Head},
     wire,
 };
-use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use tower_upgrade::{UpgradeLayer, websocket::websocket};
 
 const SPOKEN: [&str; 2] = ["chat", "superchat"];
 
 pub fn run(data: &[u8]) {
-    if let Ok((request, is_any_origin)) = request(Unstructured::new(data)) {
-        check(&request, is_any_origin);
-    }
-}
-
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const HOST: &str = "test";
-
-fn request(mut u: Unstructured) -> Result<(Vec<u8>, bool)> {
-    let is_any_origin = u.arbitrary()?;
-    let method = u.choose(&["GET", "GET", "GET", "POST", "HEAD"])?;
-    let mut request = format!("{method} / HTTP/1.1\r\n").into_bytes();
-    let fields: [(&str, &str, &[&str]); 8] = [
-        ("Connection", "upgrade", &[]),
-        ("Upgrade", "websocket", &["WebSocket", "websocket/13"]),
-        (
-            "Host",
-            HOST,
-            &["TEST:80", "[::1]", "test:", "ann@test", "test:8080"],
-        ),
-        (
-            "Sec-WebSocket-Key",
-            KEY,
-            &["dGhlIHNhbXBsZSBub25jZR==", "AAAAAAAAAAAAAAAAAAAAAA=="],
-        ),
-        ("Sec-WebSocket-Version", "13", &["8", "13, 8", "013"]),
-        (
-            "Sec-WebSocket-Protocol",
-            "chat",
-            &["x, superchat ,chat", "Chat", "a b", ","],
-        ),
-        (
-            "Origin",
-            "http://test",
-            &[
-                "null",
-                "https://test",
-                "http://[0::1]",
-                "http://test:8080",
-                "https://test:443",
-            ],
-        ),
-        ("Sec-WebSocket-Extensions", "permessage-deflate", &[]),
-    ];
-    for (name, usual, others) in fields {
-        // As a rule what makes a handshake, so that one thing at a time is another.
-        let lines: Vec<Vec<u8>> = match u.int_in_range(0..=15)? {
-            0..=9 => vec![usual.into()],
-            10 => vec![],
-            11 => vec![usual.into(), usual.into()],
-            12 | 13 => vec![raw(&mut u)?],
-            14 => vec![raw(&mut u)?, usual.into()],
-            _ if others.is_empty() => vec![usual.into()],
-            _ => vec![(*u.choose(others)?).into()],
+    let is_any_origin = data.starts_with(b"a");
+    let mut method = Method::GET;
+    let mut fields = b"Connection: upgrade\r\n".to_vec();
+    for line in data.split(|byte| *byte == b'\n') {
+        let Some((kind, value)) = line.split_first() else {
+            continue;
         };
-        for line in lines {
-            request.extend_from_slice(name.as_bytes());
-            request.extend_from_slice(b": ");
-            request.extend_from_slice(&line);
-            request.extend_from_slice(b"\r\n");
+        let name = match kind {
+            b'u' => "Upgrade",
+            b'h' => "Host",
+            b'k' => "Sec-WebSocket-Key",
+            b'v' => "Sec-WebSocket-Version",
+            b'p' => "Sec-WebSocket-Protocol",
+            b'x' => "Sec-WebSocket-Extensions",
+            b'o' => "Origin",
+            b'm' => {
+                method = match value {
+                    b"CONNECT" => return,
+                    value => Method::from_bytes(value).unwrap_or(method),
+                };
+                continue;
+            }
+            _ => continue,
+        };
+        if HeaderValue::from_bytes(value).is_ok() {
+            fields.extend_from_slice(name.as_bytes());
+            fields.extend_from_slice(b": ");
+            fields.extend_from_slice(value);
+            fields.extend_from_slice(b"\r\n");
         }
     }
-    request.extend_from_slice(b"\r\n");
-    Ok((request, is_any_origin))
-}
-
-/// Any value that a field may have.
-fn raw(u: &mut Unstructured) -> Result<Vec<u8>> {
-    let value: Vec<u8> = u.arbitrary()?;
-    match HeaderValue::from_bytes(&value) {
-        Ok(_) => Ok(value),
-        Err(_) => Err(arbitrary::Error::IncorrectFormat),
+    let head = format!("{method} / HTTP/1.1\r\n");
+    let request = [head.as_bytes(), &fields, b"\r\n"].concat();
+    if let Some(head) = Head::parse(&request) {
+        check(&request, &head, is_any_origin);
     }
 }
 
-fn check(request: &[u8], is_any_origin: bool) {
+fn check(request: &[u8], head: &Head, is_any_origin: bool) {
     let mut handler = websocket(|_socket, _session| async move { Ok(()) }).subprotocols(SPOKEN);
     if is_any_origin {
         handler = handler.any_origin();
@@ -96,8 +61,7 @@ fn check(request: &[u8], is_any_origin: bool) {
     let mut read = Bytes::from(wire::exchange(layer, &[request]));
     let response = wire::Head::take(&mut read).expect("an answer");
 
-    let head = Head::parse(request).expect("a request");
-    let expected = expected(&head, is_any_origin);
+    let expected = expected(head, is_any_origin);
     assert_eq!(response.status, expected.0);
     assert_eq!(response.get("sec-websocket-extensions"), None);
     match expected {
