@@ -166,8 +166,15 @@ fn due(request: &Head) -> Option<Due> {
     if request.method == "CONNECT" {
         // hyper does not hand over the connection of an HTTP/1.0 request that has an `Upgrade`.
         let is_handed_over = request.is_http11 || request.get("upgrade").is_empty();
+        let has_content = !request.get("transfer-encoding").is_empty()
+            || request
+                .get("content-length")
+                .iter()
+                .any(|length| *length != b"0");
         let port = reference::connect_port(&request.target);
-        return port.filter(|_| is_handed_over).map(|_| Due::Connect);
+        return port
+            .filter(|_| is_handed_over && !has_content)
+            .map(|_| Due::Connect);
     }
     let offers = request.upgrade()?;
     let supported = SUPPORTED.map(|text| Offer::parse(text.as_bytes()).expect("a protocol"));
