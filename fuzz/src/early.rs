@@ -3,7 +3,8 @@
 use crate::wire;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use tower_upgrade::{Session, UpgradeLayer, copy, handler_fn, tunnel::Relay};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tower_upgrade::{Session, UpgradeLayer, Upgraded, copy, handler_fn, tunnel::Relay};
 
 pub fn run(data: &[u8]) {
     if let Ok(case) = Case::new(Unstructured::new(data)) {
@@ -14,6 +15,8 @@ pub fn run(data: &[u8]) {
 /// Who sends back what comes.
 #[derive(Clone, Copy)]
 enum Echo {
+    /// With a buffer of this size.
+    ByHand(usize),
     Copy,
     Relay,
     /// At the other end of a relay, over a pipe of this size.
@@ -22,6 +25,8 @@ enum Echo {
 
 struct Case {
     echo: Echo,
+    /// The session's IO is taken apart first, and put together again.
+    is_taken_apart: bool,
     is_connect: bool,
     head: Vec<u8>,
     early: Vec<u8>,
@@ -31,11 +36,13 @@ struct Case {
 
 impl Case {
     fn new(mut u: Unstructured) -> Result<Self> {
-        let echo = match u.int_in_range(0..=2)? {
-            0 => Echo::Copy,
-            1 => Echo::Relay,
+        let echo = match u.int_in_range(0..=3)? {
+            0 => Echo::ByHand(usize::from(u.arbitrary::<u8>()?) + 1),
+            1 => Echo::Copy,
+            2 => Echo::Relay,
             _ => Echo::BehindRelay(usize::from(u.arbitrary::<u16>()?) + 1),
         };
+        let is_taken_apart = u.arbitrary()?;
         let is_connect = u.arbitrary()?;
         let head = match is_connect {
             true => "CONNECT host:80 HTTP/1.1\r\nHost: host\r\n\r\n",
@@ -44,8 +51,8 @@ impl Case {
         // More than one read has room for, and no two places look alike.
         let more = usize::from(u.arbitrary::<u16>()?) * 2;
         let more = match echo {
-            // Through a narrow pipe many bytes take long.
-            Echo::BehindRelay(size) => more.min(64 * size),
+            // In small steps many bytes take long.
+            Echo::ByHand(size) | Echo::BehindRelay(size) => more.min(64 * size),
             Echo::Copy | Echo::Relay => more,
         };
         let mut cuts = Vec::new();
@@ -59,6 +66,7 @@ impl Case {
         cuts.sort_unstable();
         Ok(Self {
             echo,
+            is_taken_apart,
             is_connect,
             head: head.into(),
             early,
@@ -67,24 +75,39 @@ impl Case {
     }
 
     fn check(&self) {
-        let echo = self.echo;
+        let (echo, is_taken_apart) = (self.echo, self.is_taken_apart);
         let handler = handler_fn(move |session: Session| async move {
+            let mut io = session.into_io();
+            if is_taken_apart {
+                let parts = io.downcast::<DuplexStream>();
+                io = Upgraded::from_parts(parts.expect("what the server was given"));
+            }
             match echo {
+                Echo::ByHand(size) => {
+                    let mut buffer = vec![0; size];
+                    loop {
+                        let read = io.read(&mut buffer).await?;
+                        if read == 0 {
+                            break;
+                        }
+                        io.write_all(&buffer[..read]).await?;
+                    }
+                }
                 Echo::Copy => {
-                    let (mut reader, mut writer) = tokio::io::split(session.into_io());
+                    let (mut reader, mut writer) = tokio::io::split(io);
                     copy(&mut reader, &mut writer).await?;
                 }
                 Echo::Relay => {
-                    Relay::echo(session.into_io()).await.into_result()?;
+                    Relay::echo(io).await.into_result()?;
                 }
                 Echo::BehindRelay(size) => {
                     let (near, far) = tokio::io::duplex(size);
                     let far = tokio::spawn(async move {
                         let (mut reader, mut writer) = tokio::io::split(far);
                         tokio::io::copy(&mut reader, &mut writer).await?;
-                        tokio::io::AsyncWriteExt::shutdown(&mut writer).await
+                        writer.shutdown().await
                     });
-                    let relayed = Relay::new(session.into_io(), near).await;
+                    let relayed = Relay::new(io, near).await;
                     let (there, back) = relayed.into_result()?;
                     assert_eq!(there, back);
                     far.await??;
