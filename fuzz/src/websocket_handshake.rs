@@ -135,6 +135,11 @@ fn is_same_origin(head: &Head) -> bool {
     let Some((scheme, origin)) = origin.split_once("://") else {
         return false;
     };
+    // RFC 3986 §3.1, but for what is first; no longer than the parser of `http` takes it.
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    if !(1..=64).contains(&scheme.len()) || !scheme.chars().all(is_scheme) {
+        return false;
+    }
     let default = match scheme {
         "http" | "ws" => Some(80),
         "https" | "wss" => Some(443),
