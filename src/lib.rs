@@ -185,6 +185,7 @@
 //! |---|---|---|
 //! | `axum` | no | the module `axum`: extractors for routes that decide for themselves |
 //! | `client` | no | the module `client`: the other end |
+//! | `full` | no | all of these |
 //! | `tracing` | yes | a span for each session, which follows from its request's; events for refusals, and for sessions that start, end, fail, panic or never start; without it the message of a panic goes to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
 //! | `testing` | no | the module `testing`: a stack's upgrade in a test, over HTTP/1.1 or HTTP/2, with no socket |
