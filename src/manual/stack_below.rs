@@ -22,6 +22,7 @@
 //! | [Extended CONNECT has to be enabled](#extended-connect-has-to-be-enabled) | `enable_connect_protocol()` |
 //! | [A CONNECT with a `Content-Length` ends the whole connection](#a-connect-with-a-content-length-ends-the-whole-connection) | expect sessions to end with an error |
 //! | [One session that does not read stops all the others](#one-session-that-does-not-read-stops-all-the-others) | set window sizes |
+//! | [Small messages that are not read end the connection](#small-messages-that-are-not-read-end-the-connection) | set window sizes, read |
 //! | [A connection has 200 sessions](#a-connection-has-200-sessions) | `max_concurrent_streams` |
 //! | [Frames wait for acknowledgements](#frames-wait-for-acknowledgements) | `TCP_NODELAY` |
 //! | [A flush does not say that anything was sent](#a-flush-does-not-say-that-anything-was-sent) | small writes; answers of the protocol's own |
@@ -198,6 +199,16 @@
 //!     .initial_stream_window_size(64 * 1024)
 //!     .initial_connection_window_size(200 * 64 * 1024); // of 200 streams, as many as there may be
 //! ```
+//!
+//! ## Small messages that are not read end the connection
+//!
+//! A frame of less than 256 bytes that waits to be read costs more than it holds, so h2 counts what is missing. When
+//! that comes to half of the connection's window it ends the *connection*, with `ENHANCE_YOUR_CALM`, and all
+//! sessions on it fail. With hyper's window of 1 MiB that is a peer which sends 2,057 single bytes to a session that
+//! reads nothing. Since h2 0.4.16.
+//!
+//! *What to do:* a larger window for the connection, as above, leaves room for more. Read what comes, or end the
+//! session.
 //!
 //! ## A connection has 200 sessions
 //!

@@ -9,7 +9,7 @@ use http::StatusCode;
 use hyper_util::rt::TokioIo;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::Notify,
 };
 use tower::{Layer as _, service_fn};
@@ -231,6 +231,26 @@ async fn with_smaller_stream_windows_a_session_that_does_not_read_stops_only_its
     assert_eq!(other.io.send.capacity(), 0);
     end.notify_one();
     other.expect_echo(b"at last").await;
+}
+
+/// Manual: "Small messages that are not read end the connection". Each unread byte that came alone counts as 255,
+/// and half of the connection's window is what there may be.
+#[tokio::test]
+async fn small_frames_that_nobody_reads_end_the_connection_and_all_its_sessions() {
+    let (_server, mut client, _end) = start(Via::Http2).await;
+    let mut holds = ask(&mut client, "hold").await.expect_switched();
+    let mut other = ask(&mut client, "echo").await.expect_switched();
+    // What the other sends counts as well until it is read.
+    for _ in 0..512 * 1024 / 255 - 1 {
+        holds.send("x").await;
+    }
+    other.expect_echo(b"as yet").await;
+    holds.send("x").await;
+    holds.send("x").await;
+    let error = client.ended().await.expect_err("the connection broke");
+    assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{error}");
+    let read = soon(other.io.read(&mut [0])).await;
+    read.expect_err("it is gone with it");
 }
 
 /// Manual: "A connection has 200 sessions".
