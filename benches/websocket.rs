@@ -13,25 +13,21 @@
 //! What rates and instructions are worth is in `handshake`. The server with hyper alone reads and writes a long
 //! message in parts of 8 KiB, and the others do not: so it is slower there.
 
-use axum::{extract::ws, routing::get};
 use rates::{Series, Unit, compare, compare_instructions};
 use resident::{WARM_UP, allow_open, resident_bytes, settle};
 use std::{io, net::SocketAddr, str::FromStr, sync::Arc};
-use support::{
-    Arguments, Client, ServerProcess, listen, not_found, run_server, serve, single_thread,
-};
-use tokio::{net::TcpListener, task::JoinSet};
-use tower::{Layer as _, service_fn};
-use tower_upgrade::{
-    BoxError, Session, UpgradeLayer,
-    websocket::{Message, WebSocket, websocket},
-};
+use support::{Arguments, Client, ServerProcess, listen, run_server, single_thread};
+use tokio::net::TcpListener;
+use tower_upgrade::BoxError;
+use websockets::{Frame, echoes, serve_axum, serve_websocket};
 
 #[path = "support/rates.rs"]
 mod rates;
 #[path = "support/resident.rs"]
 mod resident;
 mod support;
+#[path = "support/websockets.rs"]
+mod websockets;
 
 const SMALL: usize = 16;
 const LARGE: usize = 64 * 1024;
@@ -102,25 +98,19 @@ impl Side {
     async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Raw => support::Side::Raw.serve(listener).await,
-            Self::WebSocket => {
-                let layer = UpgradeLayer::new().protocol("websocket", websocket(echo));
-                serve(listener, layer.layer(service_fn(async |_| Ok(not_found())))).await
-            }
-            Self::Axum => {
-                let upgrade = async |upgrade: ws::WebSocketUpgrade| upgrade.on_upgrade(echo_axum);
-                serve(listener, axum::Router::new().route("/", get(upgrade))).await
-            }
+            Self::WebSocket => serve_websocket(listener).await,
+            Self::Axum => serve_axum(listener).await,
         }
+    }
+
+    fn frame(self, bytes: usize) -> Arc<Frame> {
+        Frame::new(self == Self::Raw, bytes)
     }
 
     async fn connect(self, server: SocketAddr) -> io::Result<Client> {
         match self {
             Self::Raw => Client::connect(server).await,
-            Self::WebSocket | Self::Axum => {
-                let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-                Client::switch(server, headers).await
-            }
+            Self::WebSocket | Self::Axum => websockets::connect(server).await,
         }
     }
 }
@@ -134,67 +124,9 @@ impl FromStr for Side {
     }
 }
 
-async fn echo(mut socket: WebSocket, session: Session) -> Result<(), BoxError> {
-    drop(session);
-    while let Some(message) = socket.recv().await {
-        if let message @ (Message::Text(_) | Message::Binary(_)) = message? {
-            socket.send(message).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn echo_axum(mut socket: ws::WebSocket) {
-    while let Some(Ok(message)) = socket.recv().await {
-        if matches!(message, ws::Message::Text(_) | ws::Message::Binary(_))
-            && socket.send(message).await.is_err()
-        {
-            return;
-        }
-    }
-}
-
-/// A masked binary frame, and what comes back for it.
-struct Frame {
-    sent: Vec<u8>,
-    expected: Vec<u8>,
-}
-
-impl Frame {
-    fn new(side: Side, bytes: usize) -> Arc<Self> {
-        const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
-        let payload: Vec<_> = (0..bytes).map(|at| at as u8).collect();
-        let header = |mask: u8| match u16::try_from(bytes) {
-            Ok(length @ 0..126) => vec![0x82, mask | length as u8],
-            Ok(length) => [&[0x82, mask | 126][..], &length.to_be_bytes()].concat(),
-            Err(_) => [&[0x82, mask | 127][..], &(bytes as u64).to_be_bytes()].concat(),
-        };
-        let mut sent = header(0x80);
-        sent.extend(MASK);
-        let masked = payload.iter().zip(MASK.iter().cycle());
-        sent.extend(masked.map(|(byte, mask)| byte ^ mask));
-        let expected = match side {
-            Side::Raw => sent.clone(),
-            Side::WebSocket | Side::Axum => [header(0), payload].concat(),
-        };
-        Arc::new(Self { sent, expected })
-    }
-
-    /// Sends it so many times, and waits for each answer.
-    async fn echo(&self, client: &mut Client, times: usize) -> io::Result<()> {
-        let mut answer = vec![0; self.expected.len()];
-        for _ in 0..times {
-            client
-                .exchange(&self.sent, &self.expected, &mut answer)
-                .await?;
-        }
-        Ok(())
-    }
-}
-
 fn bytes_per_session(side: Side, sessions: usize) -> Result<[f64; 2], BoxError> {
     let server = ServerProcess::start(side.name())?;
-    let frames = [Frame::new(side, 64), Frame::new(side, LARGE)];
+    let frames = [side.frame(64), side.frame(LARGE)];
     let resident = single_thread()?.block_on(async {
         for _ in 0..WARM_UP {
             let mut client = side.connect(server.address()).await?;
@@ -239,7 +171,7 @@ fn compare_rates(
         for _ in 0..sessions {
             clients.push(runtime.block_on(side.connect(server.address()))?);
         }
-        all.push((series, clients, Frame::new(side, bytes), server));
+        all.push((series, clients, side.frame(bytes), server));
     }
     for round in 0..=rounds {
         let mut order: Vec<_> = all.iter_mut().collect();
@@ -263,26 +195,6 @@ fn compare_rates(
     Ok(())
 }
 
-/// So many echoes in each session, all at a time, and how many that were.
-async fn echoes(
-    clients: &mut Vec<Client>,
-    frame: &Arc<Frame>,
-    share: usize,
-) -> Result<usize, BoxError> {
-    let mut echoing = JoinSet::new();
-    for mut client in clients.drain(..) {
-        let frame = Arc::clone(frame);
-        echoing.spawn(async move {
-            frame.echo(&mut client, share).await?;
-            Ok::<_, io::Error>(client)
-        });
-    }
-    while let Some(client) = echoing.join_next().await {
-        clients.push(client??);
-    }
-    Ok(share * clients.len())
-}
-
 /// Client and server take turns in one thread: who waits for whom, and how often, is the same in
 /// every run, as it would not be between processes.
 fn in_one_thread(side: Side, messages: usize, bytes: usize) -> io::Result<()> {
@@ -291,6 +203,6 @@ fn in_one_thread(side: Side, messages: usize, bytes: usize) -> io::Result<()> {
         let address = listener.local_addr()?;
         tokio::spawn(side.serve(listener));
         let mut client = side.connect(address).await?;
-        Frame::new(side, bytes).echo(&mut client, messages).await
+        side.frame(bytes).echo(&mut client, messages).await
     })
 }

@@ -74,13 +74,16 @@ impl Series {
     }
 }
 
-/// Prints what the rounds came to.
-pub(crate) fn compare(unit: &Unit, series: &[&Series]) {
+/// The median of each side, and that of its ratios to the first.
+pub(crate) type Medians = Vec<[f64; 2]>;
+
+/// Prints what the rounds came to, and returns the rates, and the processor times where they are known.
+pub(crate) fn compare(unit: &Unit, series: &[&Series]) -> [Medians; 2] {
     let rates = series.iter().map(|side| {
         let rates = side.rates.iter().map(|rate| rate / unit.size);
         (side.name, rates.collect())
     });
-    compare_one(
+    let rates = compare_one(
         &format!("{} per second", unit.many),
         &rates.collect::<Vec<_>>(),
     );
@@ -93,25 +96,25 @@ pub(crate) fn compare(unit: &Unit, series: &[&Series]) {
         )
     });
     let times: Vec<(_, Vec<_>)> = times.collect();
-    if times.iter().all(|(_, times)| !times.is_empty()) {
-        let what = format!("server's processor time per {}, {name}", unit.one);
-        compare_one(&what, &times);
+    if times.iter().any(|(_, times)| times.is_empty()) {
+        return [rates, Vec::new()];
     }
+    let what = format!("server's processor time per {}, {name}", unit.one);
+    [rates, compare_one(&what, &times)]
 }
 
 /// The ratio is that of two rounds in a row: what slows the machine down for longer meets both.
-fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) {
+pub(crate) fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) -> Medians {
     println!("  {what}, and ratio to the first");
     let first = &sides[0].1;
-    for (name, values) in sides {
+    let medians = sides.iter().map(|(name, values)| {
         let ratios: Vec<_> = values.iter().zip(first).map(|(a, b)| a / b).collect();
-        let summary = Summary::of(values);
+        let (summary, ratios) = (Summary::of(values), Summary::of(&ratios));
         let decimals = if summary.median < 100.0 { 3 } else { 0 };
-        println!(
-            "    {name:14} {summary:.decimals$}  {:.3}",
-            Summary::of(&ratios)
-        );
-    }
+        println!("    {name:17} {summary:.decimals$}  {ratios:.3}");
+        [summary.median, ratios.median]
+    });
+    medians.collect()
 }
 
 /// The processor time of all threads of a process, the kernel's part included. Only Linux says.

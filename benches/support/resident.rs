@@ -12,11 +12,16 @@ const OTHER_FILES: usize = 100;
 
 /// Lets this process, and the servers, which inherit it, have so many sessions open.
 pub(crate) fn allow_open(sessions: usize) -> Result<(), BoxError> {
-    let files = (sessions + OTHER_FILES) as u64;
-    if rlimit::increase_nofile_limit(files)? < files {
-        return Err(format!("{sessions} sessions need {files} open files").into());
+    match as_many_as_can_be(sessions)? {
+        all if all == sessions => Ok(()),
+        fewer => Err(format!("of {sessions} sessions, {fewer} can be open here").into()),
     }
-    Ok(())
+}
+
+/// Lets so many be open, or as many as the hard limit of open files has room for, and says how many that is.
+pub(crate) fn as_many_as_can_be(sessions: usize) -> Result<usize, BoxError> {
+    let files = rlimit::increase_nofile_limit((sessions + OTHER_FILES) as u64)?;
+    Ok(sessions.min(usize::try_from(files)?.saturating_sub(OTHER_FILES)))
 }
 
 /// The client has its answer a moment before the server is idle again.

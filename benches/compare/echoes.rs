@@ -1,0 +1,68 @@
+//! Messages there and back, in sessions that are open.
+
+use crate::{
+    rates::{Unit, compare},
+    report::{Better, Measure},
+    support::single_thread,
+    turns::Turns,
+    websockets,
+};
+use tower_upgrade::BoxError;
+
+#[derive(Clone, Copy)]
+pub(crate) enum Message {
+    Small,
+    Large,
+}
+
+impl Message {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Small => 16,
+            Self::Large => 64 * 1024,
+        }
+    }
+
+    const fn unit(self) -> Unit {
+        match self {
+            Self::Small => Unit::new("round trip", "round trips"),
+            Self::Large => Unit {
+                size: (1024 * 1024 / self.bytes()) as f64,
+                ..Unit::new("MiB", "MiB")
+            },
+        }
+    }
+
+    /// So many messages in each round, shared between so many sessions.
+    pub(crate) fn compare(
+        self,
+        rounds: usize,
+        count: usize,
+        sessions: usize,
+    ) -> Result<Measure, BoxError> {
+        let bytes = self.bytes();
+        println!("\n{count} messages of {bytes} bytes, in sessions: {sessions}");
+        let runtime = single_thread()?;
+        let share = count.div_ceil(sessions);
+        let mut turns = Turns::start(&runtime, sessions)?;
+        turns.take(&runtime, rounds, async |contestant| {
+            let frame = contestant.side.frame(bytes);
+            websockets::echoes(&mut contestant.clients, &frame, share).await
+        })?;
+        let [rates, _] = compare(&self.unit(), &turns.series());
+        turns.stop()?;
+
+        let sessions = match sessions {
+            1 => String::from("1 session"),
+            _ => format!("{sessions} sessions"),
+        };
+        Ok(Measure {
+            name: match self {
+                Self::Small => format!("round trips of 16 bytes per second, {sessions}"),
+                Self::Large => format!("MiB per second in messages of 64 KiB, {sessions}"),
+            },
+            better: Better::More,
+            sides: rates,
+        })
+    }
+}

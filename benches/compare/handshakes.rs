@@ -1,0 +1,94 @@
+//! Whole handshakes: how many, and how long the slow ones of them take.
+
+use crate::{
+    rates::{Unit, compare, compare_one},
+    report::{Better, Measure},
+    sides::Side,
+    support::single_thread,
+    turns::Turns,
+    websockets::Frame,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+use tower_upgrade::BoxError;
+
+pub(crate) fn compare_handshakes(
+    rounds: usize,
+    count: usize,
+    connections: usize,
+) -> Result<[Measure; 2], BoxError> {
+    println!("\n{count} handshakes, {connections} at a time");
+    let runtime = single_thread()?;
+    let share = count.div_ceil(connections);
+    let mut percentiles = Side::ALL.map(|side| (side.name(), Vec::new()));
+    let mut turns = Turns::start(&runtime, 0)?;
+    turns.take(&runtime, rounds, async |contestant| {
+        let (side, server) = (contestant.side, contestant.server.address());
+        let mut clients = JoinSet::new();
+        for _ in 0..connections {
+            clients.spawn(handshakes(side, server, side.frame(4), share));
+        }
+        let mut latencies = Vec::with_capacity(share * connections);
+        while let Some(result) = clients.join_next().await {
+            latencies.extend(result??);
+        }
+        let of_side = percentiles
+            .iter_mut()
+            .find(|(name, _)| *name == side.name());
+        if let Some((_, percentiles)) = of_side {
+            percentiles.push(percentile_99(&mut latencies));
+        }
+        Ok(latencies.len())
+    })?;
+    for (_, percentiles) in &mut percentiles {
+        // That of the round that warms up.
+        percentiles.remove(0);
+    }
+
+    let [rates, _] = compare(&Unit::new("handshake", "handshakes"), &turns.series());
+    let what = "99th percentile of a handshake's latency, µs";
+    let latencies = compare_one(what, &percentiles);
+    turns.stop()?;
+    Ok([
+        Measure {
+            name: format!("handshakes per second, {connections} at a time"),
+            better: Better::More,
+            sides: rates,
+        },
+        Measure {
+            name: String::from("handshake latency, 99th percentile, µs"),
+            better: Better::Less,
+            sides: latencies,
+        },
+    ])
+}
+
+/// One after the other, and the latencies of them.
+async fn handshakes(
+    side: Side,
+    server: SocketAddr,
+    ping: Arc<Frame>,
+    count: usize,
+) -> io::Result<Vec<Duration>> {
+    let mut latencies = Vec::with_capacity(count);
+    for _ in 0..count {
+        let started = Instant::now();
+        let mut client = side.connect(server).await?;
+        latencies.push(started.elapsed());
+        ping.echo(&mut client, 1).await?;
+        client.close().await?;
+    }
+    Ok(latencies)
+}
+
+/// In microseconds: 99 in 100 are no longer than that.
+fn percentile_99(latencies: &mut [Duration]) -> f64 {
+    latencies.sort();
+    let rank = (latencies.len() * 99).div_ceil(100);
+    latencies[rank - 1].as_secs_f64() * 1e6
+}

@@ -1,0 +1,160 @@
+//! The servers, and how their clients talk to them.
+
+use crate::{
+    support::{self, Client, not_found, serve},
+    websockets::{self, Frame, serve_axum, serve_websocket},
+};
+use bytes::Bytes;
+use fastwebsockets::{FragmentCollector, OpCode};
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::{Request, Response, StatusCode};
+use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
+use std::{convert::Infallible, io, net::SocketAddr, str::FromStr, sync::Arc};
+use tokio::net::TcpListener;
+use tower::service_fn;
+use tower_upgrade::BoxError;
+
+/// What is compared. All of them are served by hyper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo without knowing what.
+    Hyper,
+    /// `UpgradeLayer`, and a handler that copies with `tower_upgrade::copy`.
+    Ours,
+    /// axum's `WebSocketUpgrade`.
+    Axum,
+    HyperTungstenite,
+    FastWebSockets,
+    /// The handler `websocket` of this crate.
+    OursWebSocket,
+}
+
+impl Side {
+    /// The first is what the others are compared with.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Hyper,
+        Self::Ours,
+        Self::Axum,
+        Self::HyperTungstenite,
+        Self::FastWebSockets,
+        Self::OursWebSocket,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hyper => "hyper",
+            Self::Ours => "ours",
+            Self::Axum => "axum",
+            Self::HyperTungstenite => "hyper-tungstenite",
+            Self::FastWebSockets => "fastwebsockets",
+            Self::OursWebSocket => "ours-websocket",
+        }
+    }
+
+    /// What it is called where nobody knows whose it is.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Hyper => "hyper alone",
+            Self::Ours => "tower-upgrade",
+            Self::OursWebSocket => "tower-upgrade websocket",
+            Self::Axum | Self::HyperTungstenite | Self::FastWebSockets => self.name(),
+        }
+    }
+
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursWebSocket)
+    }
+
+    fn is_websocket(self) -> bool {
+        !matches!(self, Self::Hyper | Self::Ours)
+    }
+
+    /// Serves for ever.
+    pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        match self {
+            Self::Hyper => support::Side::Raw.serve(listener).await,
+            Self::Ours => support::Side::Layer.serve(listener).await,
+            Self::Axum => serve_axum(listener).await,
+            Self::HyperTungstenite => serve(listener, service_fn(hyper_tungstenite)).await,
+            Self::FastWebSockets => serve(listener, service_fn(fastwebsockets)).await,
+            Self::OursWebSocket => serve_websocket(listener).await,
+        }
+    }
+
+    pub(crate) async fn connect(self, server: SocketAddr) -> io::Result<Client> {
+        if self.is_websocket() {
+            websockets::connect(server).await
+        } else {
+            Client::connect(server).await
+        }
+    }
+
+    /// What a client sends. It is the same bytes to all; they come back without their mask from those who
+    /// know what they are.
+    pub(crate) fn frame(self, bytes: usize) -> Arc<Frame> {
+        Frame::new(!self.is_websocket(), bytes)
+    }
+}
+
+impl FromStr for Side {
+    type Err = BoxError;
+
+    fn from_str(name: &str) -> Result<Self, BoxError> {
+        let side = Self::ALL.into_iter().find(|side| side.name() == name);
+        side.ok_or_else(|| format!("no such server: {name}").into())
+    }
+}
+
+/// As in its documentation.
+async fn hyper_tungstenite(
+    mut request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !hyper_tungstenite::is_upgrade_request(&request) {
+        return Ok(not_found().map(|_| Full::default()));
+    }
+    let Ok((response, upgrade)) = hyper_tungstenite::upgrade(&mut request, None) else {
+        return Ok(bad_request().map(|_| Full::default()));
+    };
+    tokio::spawn(async move {
+        let mut socket = upgrade.await?;
+        while let Some(message) = socket.next().await {
+            let message = message?;
+            if message.is_text() || message.is_binary() {
+                socket.send(message).await?;
+            }
+        }
+        Ok::<_, BoxError>(())
+    });
+    Ok(response)
+}
+
+/// As in its example of an echo, but for `unconstrained`, which no other side has.
+async fn fastwebsockets(
+    mut request: Request<Incoming>,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
+    if !fastwebsockets::upgrade::is_upgrade_request(&request) {
+        return Ok(not_found());
+    }
+    let Ok((response, upgrade)) = fastwebsockets::upgrade::upgrade(&mut request) else {
+        return Ok(bad_request());
+    };
+    tokio::spawn(async move {
+        let mut socket = FragmentCollector::new(upgrade.await?);
+        loop {
+            let frame = socket.read_frame().await?;
+            match frame.opcode {
+                OpCode::Close => return Ok::<_, BoxError>(()),
+                OpCode::Text | OpCode::Binary => socket.write_frame(frame).await?,
+                OpCode::Continuation | OpCode::Ping | OpCode::Pong => {}
+            }
+        }
+    });
+    Ok(response)
+}
+
+fn bad_request() -> Response<Empty<Bytes>> {
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
