@@ -3,8 +3,7 @@
 use crate::{
     rates::{Unit, compare},
     report::{Better, Measure},
-    support::single_thread,
-    turns::Turns,
+    turns::take_turns,
     websockets,
 };
 use tower_upgrade::BoxError;
@@ -42,15 +41,12 @@ impl Message {
     ) -> Result<Measure, BoxError> {
         let bytes = self.bytes();
         println!("\n{count} messages of {bytes} bytes, in sessions: {sessions}");
-        let runtime = single_thread()?;
         let share = count.div_ceil(sessions);
-        let mut turns = Turns::start(&runtime, sessions)?;
-        turns.take(&runtime, rounds, async |contestant| {
+        let series = take_turns(rounds, sessions, async |contestant| {
             let frame = contestant.side.frame(bytes);
             websockets::echoes(&mut contestant.clients, &frame, share).await
         })?;
-        let [rates, _] = compare(&self.unit(), &turns.series());
-        turns.stop()?;
+        let [rates, _] = compare(&self.unit(), &series.iter().collect::<Vec<_>>());
 
         let sessions = match sessions {
             1 => String::from("1 session"),

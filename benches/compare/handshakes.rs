@@ -4,8 +4,7 @@ use crate::{
     rates::{Unit, compare, compare_one},
     report::{Better, Measure},
     sides::Side,
-    support::single_thread,
-    turns::Turns,
+    turns::take_turns,
     websockets::Frame,
 };
 use std::{
@@ -23,11 +22,9 @@ pub(crate) fn compare_handshakes(
     connections: usize,
 ) -> Result<[Measure; 2], BoxError> {
     println!("\n{count} handshakes, {connections} at a time");
-    let runtime = single_thread()?;
     let share = count.div_ceil(connections);
     let mut percentiles = Side::ALL.map(|side| (side.name(), Vec::new()));
-    let mut turns = Turns::start(&runtime, 0)?;
-    turns.take(&runtime, rounds, async |contestant| {
+    let series = take_turns(rounds, 0, async |contestant| {
         let (side, server) = (contestant.side, contestant.server.address());
         let mut clients = JoinSet::new();
         for _ in 0..connections {
@@ -37,23 +34,20 @@ pub(crate) fn compare_handshakes(
         while let Some(result) = clients.join_next().await {
             latencies.extend(result??);
         }
-        let of_side = percentiles
-            .iter_mut()
-            .find(|(name, _)| *name == side.name());
-        if let Some((_, percentiles)) = of_side {
-            percentiles.push(percentile_99(&mut latencies));
+        if contestant.is_warm {
+            let of_side = percentiles
+                .iter_mut()
+                .find(|(name, _)| *name == side.name());
+            let (_, of_side) = of_side.ok_or("a side that is not compared")?;
+            of_side.push(percentile_99(&mut latencies));
         }
         Ok(latencies.len())
     })?;
-    for (_, percentiles) in &mut percentiles {
-        // That of the round that warms up.
-        percentiles.remove(0);
-    }
 
-    let [rates, _] = compare(&Unit::new("handshake", "handshakes"), &turns.series());
+    let unit = Unit::new("handshake", "handshakes");
+    let [rates, _] = compare(&unit, &series.iter().collect::<Vec<_>>());
     let what = "99th percentile of a handshake's latency, µs";
     let latencies = compare_one(what, &percentiles);
-    turns.stop()?;
     Ok([
         Measure {
             name: format!("handshakes per second, {connections} at a time"),

@@ -3,7 +3,7 @@
 use crate::{
     ALLOCATOR,
     rates::compare_one,
-    report::{Better, Measure},
+    report::{Better, Measure, grouped},
     resident::{WARM_UP, as_many_as_can_be, resident_bytes, settle},
     sides::Side,
     support::{ServerProcess, single_thread},
@@ -34,7 +34,7 @@ pub(crate) fn compare_idle(sessions: usize) -> Result<[Measure; 2], BoxError> {
         resident.push((side.name(), vec![growth / open as f64]));
     }
     let measure = |what, sides: &[_]| Measure {
-        name: format!("{what} of an idle session, of {open}"),
+        name: format!("{what} of an idle session, of {}", grouped(open as f64)),
         better: Better::Less,
         sides: compare_one(&format!("{what} of a session"), sides),
     };

@@ -11,8 +11,8 @@
 //!     [--round-trips 8000] [--sessions 64] [--large 2000] [--idle 10000]
 //! ```
 //!
-//! Each server is a process of its own with one thread, and so are the clients. All sides take turns. What comes
-//! of it is a table of medians and of the medians of ratios to the first side in the same round, and a picture
+//! Each server is a process of its own with one thread, and so are the clients. All sides take turns, and
+//! every few rounds all servers are new ones. What comes of it is a table of medians and of the medians of ratios to the first side in the same round, and a picture
 //! of those ratios.
 //!
 //! - A handshake is a new connection, the switch, 4 bytes there and back, and the end, so many at a time. Its
@@ -41,7 +41,7 @@ mod rates;
 mod report;
 #[allow(
     dead_code,
-    reason = "with fewer sessions than asked for there is something to say as well"
+    reason = "with fewer sessions than asked for there is something to compare as well"
 )]
 #[path = "../support/resident.rs"]
 mod resident;

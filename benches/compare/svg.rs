@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 
 const WIDTH: usize = 760;
 const BARS_AT: usize = 200;
-const LONGEST: f64 = 400.0;
+const LONGEST: f64 = 410.0;
+/// Where these end.
+const RATIOS_AT: usize = 674;
+const MEDIANS_AT: usize = WIDTH - 4;
 const BAR: usize = 14;
 const LINE: usize = 18;
 /// Of a measure, above its bars, and below them.
@@ -18,9 +21,9 @@ const FOOT: usize = 14;
 /// It has no background, and colours that are as far from white as they are from black.
 const STYLE: &str = "\
 text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#737b84}\
-.m{font-size:13px;font-weight:600}.l{text-anchor:end}.o{font-weight:600}\
+.m{font-size:13px;font-weight:600}.e{text-anchor:end}.o{font-weight:600}\
 rect{fill:#8b949e}rect.o{fill:#2f81f7}\
-line{stroke:#737b84;stroke-dasharray:3 3}";
+line{stroke:#8b949e;stroke-opacity:.5}";
 
 pub(crate) fn draw(measures: &[Measure]) -> String {
     let each = HEAD + LINE * Side::ALL.len() + FOOT;
@@ -67,27 +70,29 @@ fn draw_measure(svg: &mut String, top: usize, measure: &Measure) {
         format_args!("<text class=\"m\" x=\"0\" y=\"{title}\">{name} ({better})</text>\n"),
     );
     let bars = top + HEAD;
+    // Beneath the bars that reach over it.
+    let (one, bottom) = (BARS_AT as f64 + unit, bars + LINE * Side::ALL.len());
+    push(
+        svg,
+        format_args!("<line x1=\"{one:.1}\" y1=\"{bars}\" x2=\"{one:.1}\" y2=\"{bottom}\"/>\n"),
+    );
     for (at, (side, [median, ratio])) in Side::ALL.iter().zip(&measure.sides).enumerate() {
         let top = bars + at * LINE;
         let text = top + BAR - 3;
         let class = if side.is_ours() { " o" } else { "" };
         let (label, median) = (side.label(), grouped(*median));
         let long = (ratio * unit).max(1.0);
-        let (label_at, value_at) = (BARS_AT - 8, BARS_AT as f64 + long + 6.0);
+        let label_at = BARS_AT - 8;
         push(
             svg,
             format_args!(
-                "<text class=\"l{class}\" x=\"{label_at}\" y=\"{text}\">{label}</text>\
+                "<text class=\"e{class}\" x=\"{label_at}\" y=\"{text}\">{label}</text>\
                  <rect class=\"b{class}\" x=\"{BARS_AT}\" y=\"{top}\" width=\"{long:.1}\" height=\"{BAR}\" rx=\"2\"/>\
-                 <text class=\"v{class}\" x=\"{value_at:.1}\" y=\"{text}\">{ratio:.2}× · {median}</text>\n"
+                 <text class=\"e{class}\" x=\"{RATIOS_AT}\" y=\"{text}\">{ratio:.2}×</text>\
+                 <text class=\"e{class}\" x=\"{MEDIANS_AT}\" y=\"{text}\">{median}</text>\n"
             ),
         );
     }
-    let (one, bottom) = (BARS_AT as f64 + unit, bars + LINE * Side::ALL.len());
-    push(
-        svg,
-        format_args!("<line x1=\"{one:.1}\" y1=\"{bars}\" x2=\"{one:.1}\" y2=\"{bottom}\"/>\n"),
-    );
 }
 
 fn better(measure: &Measure) -> &'static str {

@@ -3,75 +3,71 @@
 use crate::{
     rates::Series,
     sides::Side,
-    support::{Client, ServerProcess},
+    support::{Client, ServerProcess, single_thread},
 };
 use tokio::runtime::Runtime;
 use tower_upgrade::BoxError;
+
+/// How many rounds a server is there for. Where it has its heap, and when its allocator gives some of that back,
+/// is by chance, and stays so for as long as it runs: that can make long messages take half as long again.
+const ROUNDS_OF_A_PROCESS: usize = 3;
 
 /// A server, and the clients that it has for as long as it runs.
 pub(crate) struct Contestant {
     pub(crate) side: Side,
     pub(crate) server: ServerProcess,
     pub(crate) clients: Vec<Client>,
+    /// The first round warms up, and does not count.
+    pub(crate) is_warm: bool,
 }
 
-/// All sides, each with its rounds.
-pub(crate) struct Turns(Vec<(Series, Contestant)>);
-
-impl Turns {
-    pub(crate) fn start(runtime: &Runtime, clients: usize) -> Result<Self, BoxError> {
-        let start = |side: Side| {
-            let server = ServerProcess::start(side.name())?;
-            let mut contestant = Contestant {
-                side,
-                clients: Vec::with_capacity(clients),
-                server,
-            };
-            for _ in 0..clients {
-                let client = runtime.block_on(side.connect(contestant.server.address()))?;
-                contestant.clients.push(client);
-            }
-            let series = Series::new(side.name(), contestant.server.id());
-            Ok::<_, BoxError>((series, contestant))
-        };
-        Ok(Self(
-            Side::ALL.into_iter().map(start).collect::<Result<_, _>>()?,
-        ))
+impl Contestant {
+    fn start(side: Side, runtime: &Runtime, clients: usize) -> Result<Self, BoxError> {
+        let server = ServerProcess::start(side.name())?;
+        let clients = (0..clients).map(|_| runtime.block_on(side.connect(server.address())));
+        Ok(Self {
+            side,
+            clients: clients.collect::<Result<_, _>>()?,
+            server,
+            is_warm: false,
+        })
     }
+}
 
-    /// Each side once in each round, which is one more than asked for: the first warms up, and does not count.
-    /// None is always first, or always after the same other one, whose connections are still cleaned up.
-    pub(crate) fn take(
-        &mut self,
-        runtime: &Runtime,
-        rounds: usize,
-        mut work: impl AsyncFnMut(&mut Contestant) -> Result<usize, BoxError>,
-    ) -> Result<(), BoxError> {
-        for round in 0..=rounds {
-            let mut order: Vec<_> = self.0.iter_mut().collect();
+/// Each side once in each round, with so many clients.
+///
+/// None is always first, or always after the same other one, whose connections are still cleaned up.
+pub(crate) fn take_turns(
+    rounds: usize,
+    clients: usize,
+    mut work: impl AsyncFnMut(&mut Contestant) -> Result<usize, BoxError>,
+) -> Result<Vec<Series>, BoxError> {
+    let runtime = single_thread()?;
+    let mut all = Side::ALL.map(|side| Series::new(side.name(), 0));
+    let rounds: Vec<_> = (0..rounds).collect();
+    for rounds in rounds.chunks(ROUNDS_OF_A_PROCESS) {
+        let mut contestants = Vec::new();
+        for (side, series) in Side::ALL.into_iter().zip(&mut all) {
+            let mut contestant = Contestant::start(side, &runtime, clients)?;
+            series.process = contestant.server.id();
+            runtime.block_on(work(&mut contestant))?;
+            contestant.is_warm = true;
+            contestants.push(contestant);
+        }
+        for round in rounds {
+            let mut order: Vec<_> = all.iter_mut().zip(&mut contestants).collect();
             order.rotate_left(round % Side::ALL.len());
             if round % 2 == 1 {
                 order.reverse();
             }
             for (series, contestant) in order {
                 runtime.block_on(series.round(work(contestant)))?;
-                if round == 0 {
-                    series.forget();
-                }
             }
         }
-        Ok(())
-    }
-
-    pub(crate) fn series(&self) -> Vec<&Series> {
-        self.0.iter().map(|(series, _)| series).collect()
-    }
-
-    pub(crate) fn stop(self) -> Result<(), BoxError> {
-        for (_, contestant) in self.0 {
+        for contestant in contestants {
             drop(contestant.clients);
             contestant.server.stop()?;
         }
-        Ok(())
     }
+    Ok(Vec::from(all))
 }

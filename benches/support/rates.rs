@@ -33,7 +33,7 @@ impl Unit {
 pub(crate) struct Series {
     pub(crate) name: &'static str,
     /// The server, whose processor time it is.
-    process: u32,
+    pub(crate) process: u32,
     rates: Vec<f64>,
     processor_times: Vec<f64>,
 }
