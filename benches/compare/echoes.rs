@@ -38,7 +38,7 @@ impl Message {
         rounds: usize,
         count: usize,
         sessions: usize,
-    ) -> Result<Measure, BoxError> {
+    ) -> Result<[Measure; 2], BoxError> {
         let bytes = self.bytes();
         println!("\n{count} messages of {bytes} bytes, in sessions: {sessions}");
         let share = count.div_ceil(sessions);
@@ -46,19 +46,24 @@ impl Message {
             let frame = contestant.side.frame(bytes);
             websockets::echoes(&mut contestant.clients, &frame, share).await
         })?;
-        let [rates, _] = compare(&self.unit(), &series.iter().collect::<Vec<_>>());
+        let [rates, times] = compare(&self.unit(), &series.iter().collect::<Vec<_>>());
 
         let sessions = match sessions {
             1 => String::from("1 session"),
             _ => format!("{sessions} sessions"),
         };
-        Ok(Measure {
-            name: match self {
-                Self::Small => format!("round trips of 16 bytes per second, {sessions}"),
-                Self::Large => format!("MiB per second in messages of 64 KiB, {sessions}"),
+        let (rate, time) = match self {
+            Self::Small => ("round trips of 16 bytes", "round trip of 16 bytes"),
+            Self::Large => ("MiB in messages of 64 KiB", "MiB in messages of 64 KiB"),
+        };
+        Ok([
+            Measure {
+                name: format!("{rate} per second, {sessions}"),
+                better: Better::More,
+                is_drawn: true,
+                sides: rates,
             },
-            better: Better::More,
-            sides: rates,
-        })
+            Measure::processor_time(&format!("{time}, {sessions}"), times),
+        ])
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn compare_handshakes(
     rounds: usize,
     count: usize,
     connections: usize,
-) -> Result<[Measure; 2], BoxError> {
+) -> Result<[Measure; 3], BoxError> {
     println!("\n{count} handshakes, {connections} at a time");
     let share = count.div_ceil(connections);
     let mut percentiles = Side::ALL.map(|side| (side.name(), Vec::new()));
@@ -45,20 +45,23 @@ pub(crate) fn compare_handshakes(
     })?;
 
     let unit = Unit::new("handshake", "handshakes");
-    let [rates, _] = compare(&unit, &series.iter().collect::<Vec<_>>());
+    let [rates, times] = compare(&unit, &series.iter().collect::<Vec<_>>());
     let what = "99th percentile of a handshake's latency, µs";
     let latencies = compare_one(what, &percentiles);
     Ok([
         Measure {
             name: format!("handshakes per second, {connections} at a time"),
             better: Better::More,
+            is_drawn: true,
             sides: rates,
         },
         Measure {
             name: String::from("handshake latency, 99th percentile, µs"),
             better: Better::Less,
+            is_drawn: true,
             sides: latencies,
         },
+        Measure::processor_time("handshake", times),
     ])
 }
 

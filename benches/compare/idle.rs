@@ -36,6 +36,7 @@ pub(crate) fn compare_idle(sessions: usize) -> Result<[Measure; 2], BoxError> {
     let measure = |what, sides: &[_]| Measure {
         name: format!("{what} of an idle session, of {}", grouped(open as f64)),
         better: Better::Less,
+        is_drawn: true,
         sides: compare_one(&format!("{what} of a session"), sides),
     };
     Ok([

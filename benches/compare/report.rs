@@ -12,8 +12,21 @@ pub(crate) enum Better {
 pub(crate) struct Measure {
     pub(crate) name: String,
     pub(crate) better: Better,
+    /// Not all that is in the table is in the picture as well.
+    pub(crate) is_drawn: bool,
     /// In the order of `Side::ALL`.
     pub(crate) sides: Medians,
+}
+
+impl Measure {
+    pub(crate) fn processor_time(what: &str, sides: Medians) -> Self {
+        Self {
+            name: format!("server's processor time in ns, per {what}"),
+            better: Better::Less,
+            is_drawn: false,
+            sides,
+        }
+    }
 }
 
 /// In Markdown.
