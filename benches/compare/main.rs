@@ -22,7 +22,8 @@
 //!   has asked its allocator for. What is resident is that with what the allocator adds, and without pages that
 //!   nothing was ever written to.
 //!
-//! The allocator counts in all measures: that is one atomic addition for each allocation, and one for its end.
+//! The allocator counts in all measures: one atomic addition for each allocation, and one for its end. That is less
+//! than what rounds differ by.
 
 use echoes::Message;
 use handshakes::compare_handshakes;
