@@ -170,7 +170,7 @@ fn due(request: &Head) -> Option<Due> {
             || request
                 .get("content-length")
                 .iter()
-                .any(|length| *length != b"0");
+                .any(|length| length.iter().any(|digit| *digit != b'0'));
         let port = reference::connect_port(&request.target);
         return port
             .filter(|_| is_handed_over && !has_content)

@@ -62,7 +62,12 @@ pub(crate) fn has_content(headers: &HeaderMap) -> bool {
         || headers
             .get_all(header::CONTENT_LENGTH)
             .iter()
-            .any(|length| length != "0")
+            .any(|length| !is_zero(length.as_bytes()))
+}
+
+/// Whether a length is one, and nothing. Of two that hyper takes for the same it keeps the first.
+fn is_zero(length: &[u8]) -> bool {
+    !length.is_empty() && length.iter().all(|digit| *digit == b'0')
 }
 
 #[cfg(test)]
@@ -128,7 +133,13 @@ mod tests {
         };
         assert!(!has_content(&HeaderMap::new()));
         assert!(!has_content(&headers(header::CONTENT_LENGTH, "0")));
-        assert!(has_content(&headers(header::CONTENT_LENGTH, "1")));
+        assert!(!has_content(&headers(header::CONTENT_LENGTH, "00")));
+        for length in ["1", "01", "10", "", "0 ", "-0", "0,0"] {
+            assert!(
+                has_content(&headers(header::CONTENT_LENGTH, length)),
+                "{length}"
+            );
+        }
         let mut lines = headers(header::CONTENT_LENGTH, "0");
         lines.append(header::CONTENT_LENGTH, http::HeaderValue::from_static("1"));
         assert!(has_content(&lines));
