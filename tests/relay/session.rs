@@ -132,6 +132,31 @@ async fn a_drain_lets_it_become_quiet() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_aborted_with_something_to_send_leaves_no_end() {
+    let mut tunnel = open(Via::Http1, "").await;
+    let mut upstream = tunnel.upstream;
+    // More than all buffers of the kernel take.
+    let sending = tokio::spawn(async move { upstream.write_all(&bytes(64 * 1024 * 1024)).await });
+    let mut some = vec![0; 100_000];
+    let read = soon(tunnel.client.read_exact(&mut some)).await;
+    read.expect("some of it");
+    // Until nothing moves any more.
+    let mut before = 0;
+    while before != tunnel.sessions.list()[0].bytes_written() {
+        before = tunnel.sessions.list()[0].bytes_written();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(soon(tunnel.sessions.drain(Duration::ZERO)).await.aborted, 1);
+    let rest = soon(tunnel.client.read_to_end(&mut some)).await;
+    let error = rest.expect_err("the rest is missing, so there is no end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let sent = soon(sending).await.expect("no panic");
+    sent.expect_err("nobody reads");
+}
+
+#[tokio::test]
 async fn an_upstream_that_breaks_off_is_a_reset_for_the_client() {
     let mut tunnel = open(Via::Http1, "").await;
     let sent = bytes(3_000_000);
