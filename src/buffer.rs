@@ -6,8 +6,9 @@ use std::{
 };
 
 /// What one read takes at most. Large, so that much is moved in few calls: it costs nothing
-/// while there is nothing to move.
-pub(crate) const BYTES: usize = 64 * 1024;
+/// while there is nothing to move. Programs like to send 64 KiB, with the header of a frame before
+/// it: all of that is one read.
+pub(crate) const BYTES: usize = 72 * 1024;
 
 /// How many buffers a thread keeps for later.
 const POOLED: usize = 4;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Copies everything from `reader` to `writer` and returns how many bytes that were.
 ///
 /// It does what [`tokio::io::copy`] does, and holds no memory while it waits for the reader: each
-/// poll borrows a buffer of 64 KiB from a pool of its thread and gives it back. Only while the
+/// poll borrows a buffer of 72 KiB from a pool of its thread and gives it back. Only while the
 /// writer takes no more is the buffer kept, with what is still to be written. So an idle session
 /// costs no buffer, and a busy one moves much at a time.
 ///

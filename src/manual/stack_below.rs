@@ -258,7 +258,7 @@
 //! - A shutdown waits until all writes are handed to h2. For the last of them that is as soon as the
 //!   peer takes one byte of it.
 //!
-//! This crate passes writes on as they come. [`copy`](crate::copy()) writes no more than 64 KiB at a time.
+//! This crate passes writes on as they come. [`copy`](crate::copy()) writes no more than 72 KiB at a time.
 //!
 //! *What to do:* write in small pieces. To know that the peer has something, let it answer.
 //!

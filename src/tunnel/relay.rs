@@ -96,7 +96,7 @@ where
 /// # What it costs
 ///
 /// A relay that waits owns no buffer, and no pipe. While there is something to be read it borrows a buffer of
-/// 64 KiB from its thread, as [`copy`](crate::copy) does. On Linux, where both connections are TCP or Unix sockets
+/// 72 KiB from its thread, as [`copy`](crate::copy) does. On Linux, where both connections are TCP or Unix sockets
 /// beneath, it moves bytes with `splice(2)` once four reads in a row have filled that buffer, through a pipe of up
 /// to 1 MiB: they are not copied to this process, and it has a fraction of the work. A process has up to 32 such pipes;
 /// where there is none to be had, or the kernel refuses, bytes are copied as before.
