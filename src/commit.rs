@@ -10,6 +10,7 @@ use crate::{
     BoxError, PendingUpgrade, Sessions, Upgraded,
     body::ResponseBody,
     box_io::BoxIo,
+    decision::Decided,
     handler::{BoxFuture, Speak},
     linger,
     negotiate::switch::{self, Switch},
@@ -53,6 +54,11 @@ struct Slot {
     /// The switch that was last made for this request.
     switch: Option<Switch>,
     is_closed: bool,
+}
+
+fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    // Nothing that can panic runs under the lock.
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gate {
@@ -113,8 +119,7 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {
-        // Nothing that can panic runs under the lock.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slot)
     }
 }
 
@@ -148,10 +153,33 @@ impl Outermost {
         self.kind == UpgradeKind::Connect && self.version <= Version::HTTP_11
     }
 
-    /// Looks at the response that leaves: starts the session, or makes sure that it never starts.
+    /// Looks at the response of a service inside, which is about to leave.
     pub(crate) fn commit<B>(
         &self,
         mut response: Response<ResponseBody<B>>,
+    ) -> Response<ResponseBody<B>> {
+        let session = response
+            .extensions_mut()
+            .remove::<PendingSession>()
+            .and_then(|pending| pending.claim(&self.gate));
+        if let Some(session) = &session {
+            if switch::switches(self.kind, response.status()) {
+                session.switch.enforce(response.headers_mut());
+            }
+        }
+        self.pass(response, session)
+    }
+
+    /// Looks at the response of its own layer: nobody can have changed it.
+    pub(crate) fn commit_own<B>(&self, decided: Decided) -> Response<ResponseBody<B>> {
+        self.pass(decided.response.map(ResponseBody::own), decided.session)
+    }
+
+    /// Starts the session with its switch, or makes sure that it never starts.
+    fn pass<B>(
+        &self,
+        mut response: Response<ResponseBody<B>>,
+        session: Option<Box<Accepted>>,
     ) -> Response<ResponseBody<B>> {
         let (upgrade, switch) = self.close();
         if upgrade.is_none() && !self.ends_connection() {
@@ -164,14 +192,9 @@ impl Outermost {
         }
         // A 101 switches nothing but an `Upgrade`; to a CONNECT it must not leave even so.
         let switches = switch::switches(self.kind, response.status());
-        let pending = response
-            .extensions_mut()
-            .remove::<PendingSession>()
-            .and_then(|pending| pending.claim(&self.gate));
-        if let (true, Some(pending), Some(upgrade)) = (switches, pending, upgrade) {
-            if !pending.is_late() {
-                pending.switch.enforce(response.headers_mut());
-                task::spawn(pending, upgrade);
+        if let (true, Some(session), Some(upgrade)) = (switches, session, upgrade) {
+            if !session.is_late() {
+                task::spawn(session, upgrade);
                 return response.map(|_| ResponseBody::default());
             }
             response = Sessions::stopping().into_response().map(ResponseBody::own);
@@ -243,6 +266,38 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
+    /// Takes what it needs of the request.
+    pub(crate) fn new(
+        speak: Speak,
+        request: &mut UpgradeRequest,
+        admitted: Option<Admitted>,
+        keep_request: bool,
+        switch: Switch,
+        gate: &Gate,
+    ) -> Box<Self> {
+        let settings = Arc::clone(&gate.settings);
+        let state = Arc::new(State::new(
+            request.kind,
+            request.protocol.take(),
+            admitted.as_ref().and_then(|admitted| admitted.peer),
+            request.labels.clone(),
+            settings.idle_timeout().is_some(),
+        ));
+        let permit = admitted.map(|admitted| admitted.permit.enter(&state));
+        let extensions = std::mem::take(&mut request.parts.extensions);
+        Box::new(Self {
+            speak,
+            span: SessionSpan::new(&state),
+            state,
+            permit,
+            extensions,
+            request: keep_request.then(|| Box::new(request.take_parts())),
+            settings,
+            switch,
+            slot: Arc::clone(&gate.slot),
+        })
+    }
+
     /// Whether a drain is over: then nobody would wait for this session.
     fn is_late(&self) -> bool {
         let permit = self.permit.as_ref();
@@ -251,38 +306,11 @@ impl Accepted {
 }
 
 impl PendingSession {
-    pub(crate) fn new(
-        speak: Speak,
-        request: UpgradeRequest,
-        admitted: Option<Admitted>,
-        keep_request: bool,
-        switch: Switch,
-        gate: &Gate,
-    ) -> Self {
-        gate.lock().switch = Some(switch.clone());
-        let mut parts = request.parts;
-        let settings = Arc::clone(&gate.settings);
-        let state = Arc::new(State::new(
-            request.kind,
-            request.protocol,
-            admitted.as_ref().and_then(|admitted| admitted.peer),
-            request.labels,
-            settings.idle_timeout().is_some(),
-        ));
-        let permit = admitted.map(|admitted| admitted.permit.enter(&state));
-        let session = Accepted {
-            speak,
-            span: SessionSpan::new(&state),
-            state,
-            permit,
-            extensions: std::mem::take(&mut parts.extensions),
-            request: keep_request.then(|| Box::new(parts)),
-            settings,
-            switch,
-            slot: Arc::clone(&gate.slot),
-        };
+    /// What becomes of its response is seen when that leaves.
+    pub(crate) fn new(session: Box<Accepted>) -> Self {
+        lock(&session.slot).switch = Some(session.switch.clone());
         Self {
-            session: Some(SyncWrapper::new(Box::new(session))),
+            session: Some(SyncWrapper::new(session)),
         }
     }
 

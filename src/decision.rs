@@ -3,7 +3,7 @@
 use crate::{
     Accept, ProtocolHandler, Rejection, RequestBody, Sessions, UpgradeKind, UpgradeRequest,
     body::ErasedBody,
-    commit::{Gate, PendingSession},
+    commit::{Accepted, Gate, PendingSession},
     linger, metrics,
     negotiate::switch::{self, Switch},
     session::guard::Admitted,
@@ -22,24 +22,52 @@ use std::{
     sync::Arc,
 };
 
+/// A response, and the session that it starts if it is a switch.
+pub(crate) struct Decided {
+    pub(crate) response: Response<ErasedBody>,
+    pub(crate) session: Option<Box<Accepted>>,
+}
+
+impl Decided {
+    /// For the layers around: the session is in the extensions of its switch.
+    pub(crate) fn into_response(self) -> Response<ErasedBody> {
+        let mut response = self.response;
+        if let Some(session) = self.session {
+            response
+                .extensions_mut()
+                .insert(PendingSession::new(session));
+        }
+        response
+    }
+}
+
+impl From<Rejection> for Decided {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            response: rejection.into_response(),
+            session: None,
+        }
+    }
+}
+
 /// Asks the handler, bounded in time, and answers, also if something panics that its future drops.
 pub(crate) async fn decide<H: ProtocolHandler>(
     handler: Arc<H>,
-    request: UpgradeRequest,
+    mut request: UpgradeRequest,
     gate: Gate,
-) -> Response<ErasedBody> {
-    let version = request.parts.version;
-    let answer = AssertUnwindSafe(ask(handler, request, gate)).catch_unwind();
-    answer
-        .await
-        .unwrap_or_else(|panic| close(panicked(&*panic), version).into_response())
+) -> Decided {
+    let answer = AssertUnwindSafe(ask(&*handler, &mut request, &gate)).catch_unwind();
+    match answer.await {
+        Ok(decided) => decided,
+        Err(panic) => close(panicked(&*panic), request.parts.version).into(),
+    }
 }
 
 async fn ask<H: ProtocolHandler>(
-    handler: Arc<H>,
-    mut request: UpgradeRequest,
-    gate: Gate,
-) -> Response<ErasedBody> {
+    handler: &H,
+    request: &mut UpgradeRequest,
+    gate: &Gate,
+) -> Decided {
     let admitted = match admit(gate.settings(), &request.parts) {
         Ok(admitted) => admitted,
         Err(rejection) => return conclude(Err(rejection), request, None, gate).await,
@@ -47,7 +75,7 @@ async fn ask<H: ProtocolHandler>(
     let timer = metrics::Timer::start();
     let decision = {
         // A block of its own, so that a panic on the way to the future is caught as well.
-        let accept = async { H::accept(&handler, &mut request).await };
+        let accept = async { handler.accept(request).await };
         let accept = AssertUnwindSafe(accept).catch_unwind();
         let accept = within(gate.settings().accept_timeout(), accept);
         unless_drained(admitted.as_ref(), accept).await
@@ -95,25 +123,23 @@ async fn unless_drained<F: Future>(
 /// Reads what is left of the request and turns the decision into a response.
 pub(crate) async fn conclude(
     decision: Result<Accept, Rejection>,
-    mut request: UpgradeRequest,
+    request: &mut UpgradeRequest,
     admitted: Option<Admitted>,
-    gate: Gate,
-) -> Response<ErasedBody> {
-    match decision.and_then(|accept| settle(accept, &mut request)) {
+    gate: &Gate,
+) -> Decided {
+    match decision.and_then(|accept| settle(accept, request)) {
         Ok(accept) => {
             let discard = request.body.discard(gate.settings().body_limit());
             match unless_drained(admitted.as_ref(), discard).await {
-                Ok(Ok(())) => switch(accept, request, admitted, &gate),
-                Ok(Err(unread)) => close(unread.into(), request.parts.version).into_response(),
-                Err(stopping) => close(stopping, request.parts.version).into_response(),
+                Ok(Ok(())) => switch(accept, request, admitted, gate),
+                Ok(Err(unread)) => close(unread.into(), request.parts.version).into(),
+                Err(stopping) => close(stopping, request.parts.version).into(),
             }
         }
         Err(rejection) => {
             drop(admitted);
-            let UpgradeRequest {
-                kind, parts, body, ..
-            } = request;
-            refuse(rejection, kind, &parts, body, &gate).await
+            let body = request.body.take();
+            refuse(rejection, request.kind, &request.parts, body, gate).await
         }
     }
 }
@@ -141,7 +167,7 @@ pub(crate) async fn refuse(
     parts: &Parts,
     mut body: RequestBody,
     gate: &Gate,
-) -> Response<ErasedBody> {
+) -> Decided {
     let status = rejection.status();
     if switch::switches(kind, status) || status == StatusCode::SWITCHING_PROTOCOLS {
         trace::refusal_is_a_switch(status);
@@ -156,11 +182,13 @@ pub(crate) async fn refuse(
         }
     };
     if is_read {
-        rejection.into_response()
-    } else {
-        let response = close(rejection, parts.version).into_response();
-        response.map(|response| linger::keep_open(response, body))
+        return rejection.into();
     }
+    let mut decided = Decided::from(close(rejection, parts.version));
+    decided.response = decided
+        .response
+        .map(|response| linger::keep_open(response, body));
+    decided
 }
 
 /// Lets a connection of HTTP/1 end after the refusal. Later versions have streams, which end anyway.
@@ -179,13 +207,13 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
         .with_source(format!("the handler panicked: {message}"))
 }
 
-/// The head of the switch, with the session that it starts in its extensions.
+/// The head of the switch, with the session that it starts.
 pub(crate) fn switch(
     accept: Accept,
-    request: UpgradeRequest,
+    request: &mut UpgradeRequest,
     admitted: Option<Admitted>,
     gate: &Gate,
-) -> Response<ErasedBody> {
+) -> Decided {
     let Accept {
         speak,
         protocol: _,
@@ -201,9 +229,11 @@ pub(crate) fn switch(
     let mut response = Response::new(ErasedBody::empty());
     *response.status_mut() = switch.status();
     *response.headers_mut() = switch.headers();
-    let pending = PendingSession::new(speak, request, admitted, keep_request, switch, gate);
-    response.extensions_mut().insert(pending);
-    response
+    let session = Accepted::new(speak, request, admitted, keep_request, switch, gate);
+    Decided {
+        response,
+        session: Some(session),
+    }
 }
 
 /// Whether the client still waits for a 100 before it sends the body. It need not be asked for a

@@ -1,10 +1,6 @@
 //! The response future: an inner response, or a decision, and the gate that it passes.
 
-use crate::{
-    body::{ErasedBody, ResponseBody},
-    commit::Outermost,
-    handler::BoxFuture,
-};
+use crate::{body::ResponseBody, commit::Outermost, decision::Decided, handler::BoxFuture};
 use http::Response;
 use pin_project_lite::pin_project;
 use std::{
@@ -28,7 +24,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F> {
         Inner { #[pin] future: F },
-        Decision { future: BoxFuture<Response<ErasedBody>> },
+        Decision { future: BoxFuture<Decided> },
     }
 }
 
@@ -40,10 +36,7 @@ impl<F> ResponseFuture<F> {
         }
     }
 
-    pub(crate) fn decision(
-        future: BoxFuture<Response<ErasedBody>>,
-        outermost: Option<Outermost>,
-    ) -> Self {
+    pub(crate) fn decision(future: BoxFuture<Decided>, outermost: Option<Outermost>) -> Self {
         Self {
             response: Kind::Decision { future },
             outermost,
@@ -59,15 +52,21 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = match this.response.project() {
-            KindProj::Inner { future } => ready!(future.poll(cx))?.map(ResponseBody::inner),
-            KindProj::Decision { future } => {
-                ready!(future.as_mut().poll(cx)).map(ResponseBody::own)
+        Poll::Ready(Ok(match this.response.project() {
+            KindProj::Inner { future } => {
+                let response = ready!(future.poll(cx))?.map(ResponseBody::inner);
+                match this.outermost.take() {
+                    Some(outermost) => outermost.commit(response),
+                    None => response,
+                }
             }
-        };
-        Poll::Ready(Ok(match this.outermost.take() {
-            Some(outermost) => outermost.commit(response),
-            None => response,
+            KindProj::Decision { future } => {
+                let decided = ready!(future.as_mut().poll(cx));
+                match this.outermost.take() {
+                    Some(outermost) => outermost.commit_own(decided),
+                    None => decided.into_response().map(ResponseBody::own),
+                }
+            }
         }))
     }
 }

@@ -1,10 +1,11 @@
 //! Handlers: who decides on an upgrade request, and who speaks afterwards.
 
 use crate::{
-    BoxError, Protocol, Rejection, Session, UpgradeRequest, body::ErasedBody, commit::Gate,
-    decision,
+    BoxError, Protocol, Rejection, Session, UpgradeRequest,
+    commit::Gate,
+    decision::{self, Decided},
 };
-use http::{HeaderMap, HeaderValue, Response, header::IntoHeaderName, request::Parts};
+use http::{HeaderMap, HeaderValue, header::IntoHeaderName, request::Parts};
 use std::{fmt, pin::Pin, sync::Arc};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -268,11 +269,7 @@ pub(crate) trait ErasedHandler: Send + Sync {
     fn wants(&self, parts: &Parts) -> bool;
 
     /// The whole way from the request to its response, in one box.
-    fn decide(
-        self: Arc<Self>,
-        request: UpgradeRequest,
-        gate: Gate,
-    ) -> BoxFuture<Response<ErasedBody>>;
+    fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided>;
 }
 
 impl<H: ProtocolHandler> ErasedHandler for H {
@@ -280,11 +277,7 @@ impl<H: ProtocolHandler> ErasedHandler for H {
         H::wants(self, parts)
     }
 
-    fn decide(
-        self: Arc<Self>,
-        request: UpgradeRequest,
-        gate: Gate,
-    ) -> BoxFuture<Response<ErasedBody>> {
+    fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided> {
         Box::pin(decision::decide(self, request, gate))
     }
 }

@@ -6,7 +6,9 @@ use crate::{
     negotiate::{self, connect},
 };
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, StatusCode, Uri, request::Parts, uri::Authority};
+use http::{
+    Extensions, HeaderMap, Method, Request, StatusCode, Uri, request::Parts, uri::Authority,
+};
 use std::fmt;
 
 /// How a request asks to leave HTTP.
@@ -155,6 +157,14 @@ impl UpgradeRequest {
     /// What has been read is lost if the future is dropped.
     pub async fn read_body(&mut self, limit: usize) -> Result<Bytes, Rejection> {
         Ok(self.body.read(limit as u64).await?)
+    }
+}
+
+impl UpgradeRequest {
+    /// Leaves the head of an empty request.
+    pub(crate) fn take_parts(&mut self) -> Parts {
+        let (nothing, ()) = Request::new(()).into_parts();
+        std::mem::replace(&mut self.parts, nothing)
     }
 }
 

@@ -47,6 +47,14 @@ impl RequestBody {
     }
 
     /// Whether anybody has asked for a part of it yet.
+    /// Leaves one with nothing in it.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            body: std::mem::replace(&mut self.body, ErasedBody::empty()),
+            ..*self
+        }
+    }
+
     pub(crate) fn was_polled(&self) -> bool {
         self.was_polled
     }

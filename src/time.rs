@@ -3,7 +3,18 @@
 #[cfg(feature = "testing")]
 use crate::testing::observer::Observer;
 use crate::{Closed, Sessions};
-use std::{fmt, sync::Arc, time::Duration};
+use pin_project_lite::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    task::coop::{Unconstrained, unconstrained},
+    time::{Sleep, sleep},
+};
 
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,10 +116,46 @@ pub(crate) fn limit(timeout: Option<Duration>) -> Duration {
     timeout.unwrap_or(Duration::MAX)
 }
 
-/// Waits for `future`, no longer than `limit`. `None`: it took longer, and was dropped.
-pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    if limit == Duration::MAX {
-        return Some(future.await);
+/// Waits for `future`, no longer than `limit`. `None`: it took longer.
+pub(crate) fn within<F: Future>(limit: Duration, future: F) -> Within<F> {
+    Within {
+        future,
+        limit,
+        timer: None,
     }
-    tokio::time::timeout(limit, future).await.ok()
+}
+
+pin_project! {
+    /// A timeout whose timer is made when there is something to wait for: most are ready at once.
+    pub(crate) struct Within<F> {
+        #[pin]
+        future: F,
+        limit: Duration,
+        #[pin]
+        timer: Option<Unconstrained<Sleep>>,
+    }
+}
+
+impl<F: Future> Future for Within<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if *this.limit == Duration::MAX {
+            return Poll::Pending;
+        }
+        if this.timer.is_none() {
+            // Not bound by the budget of the task: a future that always spends it would keep the timer
+            // from firing.
+            let timer = unconstrained(sleep(*this.limit));
+            this.timer.set(Some(timer));
+        }
+        match this.timer.as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    }
 }

@@ -116,13 +116,14 @@ impl UpgradeRequest {
 
     async fn conclude(self, decision: Result<Accept, Rejection>) -> Response {
         let Self {
-            request,
+            mut request,
             admitted,
             gate,
             timer,
         } = self;
         metrics::decided(timer, &request.labels);
-        response(decision::conclude(decision, request, admitted, gate).await)
+        let decided = decision::conclude(decision, &mut request, admitted, &gate).await;
+        response(decided.into_response())
     }
 
     /// Reads the rest of the body, and drops it.
@@ -139,8 +140,8 @@ impl UpgradeRequest {
     pub(super) fn switch(mut self, protocol: &Protocol, accept: Accept) -> Response {
         self.choose(protocol);
         metrics::decided(self.timer, &self.request.labels);
-        let switch = decision::switch(accept, self.request, self.admitted, &self.gate);
-        response(switch)
+        let switch = decision::switch(accept, &mut self.request, self.admitted, &self.gate);
+        response(switch.into_response())
     }
 }
 
