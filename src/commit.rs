@@ -261,6 +261,8 @@ pub(crate) struct Accepted {
     pub(crate) extensions: Extensions,
     pub(crate) request: Option<Box<Parts>>,
     pub(crate) settings: Arc<Settings>,
+    /// None yet: it is in the slot until the response leaves.
+    pub(crate) upgrade: HeldUpgrade,
     switch: Switch,
     slot: Arc<Mutex<Slot>>,
 }
@@ -293,6 +295,7 @@ impl Accepted {
             extensions,
             request: keep_request.then(|| Box::new(request.take_parts())),
             settings,
+            upgrade: HeldUpgrade::none(),
             switch,
             slot: Arc::clone(&gate.slot),
         })
@@ -333,6 +336,15 @@ impl Clone for PendingSession {
 pub(crate) struct HeldUpgrade {
     upgrade: Option<AnyUpgrade>,
     shutdown_timeout: Duration,
+}
+
+impl HeldUpgrade {
+    fn none() -> Self {
+        Self {
+            upgrade: None,
+            shutdown_timeout: Duration::ZERO,
+        }
+    }
 }
 
 enum AnyUpgrade {

@@ -19,6 +19,7 @@ use http_body::Body as _;
 use std::{
     any::Any,
     panic::{self, AssertUnwindSafe},
+    pin::{Pin, pin},
     sync::Arc,
 };
 
@@ -77,7 +78,7 @@ async fn ask<H: ProtocolHandler>(
         // A block of its own, so that a panic on the way to the future is caught as well.
         let accept = async { handler.accept(request).await };
         let accept = AssertUnwindSafe(accept).catch_unwind();
-        let accept = within(gate.settings().accept_timeout(), accept);
+        let accept = pin!(within(gate.settings().accept_timeout(), accept));
         unless_drained(admitted.as_ref(), accept).await
     };
     metrics::decided(timer, &request.labels);
@@ -107,14 +108,14 @@ pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admit
 /// Waits for a decision, or for the request, no longer than a drain does.
 async fn unless_drained<F: Future>(
     admitted: Option<&Admitted>,
-    decision: F,
+    decision: Pin<&mut F>,
 ) -> Result<F::Output, Rejection> {
     let Some(admitted) = admitted else {
         return Ok(decision.await);
     };
     // Not bound by the budget of the task: who always spends it would keep the timer from firing.
     let drained = tokio::task::unconstrained(admitted.permit.sessions().drained());
-    match select(std::pin::pin!(decision), std::pin::pin!(drained)).await {
+    match select(decision, pin!(drained)).await {
         Either::Left((decision, _)) => Ok(decision),
         Either::Right(((), _)) => Err(Sessions::stopping()),
     }
@@ -129,8 +130,11 @@ pub(crate) async fn conclude(
 ) -> Decided {
     match decision.and_then(|accept| settle(accept, request)) {
         Ok(accept) => {
-            let discard = request.body.discard(gate.settings().body_limit());
-            match unless_drained(admitted.as_ref(), discard).await {
+            let discarded = {
+                let discard = pin!(request.body.discard(gate.settings().body_limit()));
+                unless_drained(admitted.as_ref(), discard).await
+            };
+            match discarded {
                 Ok(Ok(())) => switch(accept, request, admitted, gate),
                 Ok(Err(unread)) => close(unread.into(), request.parts.version).into(),
                 Err(stopping) => close(stopping, request.parts.version).into(),

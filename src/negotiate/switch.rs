@@ -52,7 +52,7 @@ impl Switch {
     /// The fields of the head.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = self.added.clone();
-        self.enforce(&mut headers);
+        self.insert(&mut headers);
         headers
     }
 
@@ -61,6 +61,10 @@ impl Switch {
     /// them.
     pub(crate) fn enforce(&self, headers: &mut HeaderMap) {
         FRAMING.iter().for_each(|name| drop(headers.remove(name)));
+        self.insert(headers);
+    }
+
+    fn insert(&self, headers: &mut HeaderMap) {
         if let Some(protocol) = &self.protocol {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol.clone());

@@ -27,22 +27,21 @@ use std::{
 };
 
 /// Starts a session whose switch is about to leave.
-pub(crate) fn spawn(accepted: Box<Accepted>, upgrade: HeldUpgrade) {
+pub(crate) fn spawn(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
+    accepted.upgrade = upgrade;
     let span = accepted.span.clone();
-    tokio::spawn(span.instrument(run(accepted, upgrade)));
+    tokio::spawn(span.instrument(run(accepted)));
 }
 
 /// What is alive here while the handler speaks is what an idle session costs, so it is little: the
 /// handler's future in its box, and what the end needs. The waits before and after have boxes of
 /// their own, which are there only while they last.
-async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
+async fn run(mut accepted: Box<Accepted>) {
     let mut end = End::of(&mut accepted);
     metrics::opened(&end.state.labels);
     let mut watch = Watch::default();
 
-    let handshake = within(end.settings.handshake_timeout(), upgrade);
-    let mut handshake = Box::pin(handshake);
-    let io = match unless_overdue(&mut watch, &end, handshake.as_mut()).await {
+    let io = match switched(&mut accepted.upgrade, &mut watch, &end).await {
         Ok(Some(Ok(io))) => io,
         Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error)),
         Ok(None) => {
@@ -51,7 +50,6 @@ async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
         }
         Err(overdue) => return end.report_overdue(overdue, &watch),
     };
-    drop(handshake);
 
     end.state.switch();
     trace::switched();
@@ -70,6 +68,22 @@ async fn run(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     };
     drop(watch);
     Box::pin(end.close(reason)).await;
+}
+
+/// Waits until the switch has been sent, no longer than it may take.
+async fn switched(
+    upgrade: &mut HeldUpgrade,
+    watch: &mut Watch,
+    end: &End,
+) -> Result<Option<Result<BoxIo, BoxError>>, Overdue> {
+    // Most often that is so by now.
+    match (&mut *upgrade).now_or_never() {
+        Some(io) => Ok(Some(io)),
+        None => {
+            let timeout = end.settings.handshake_timeout();
+            Box::pin(unless_overdue(watch, end, within(timeout, upgrade))).await
+        }
+    }
 }
 
 /// Waits for a future, which is dropped when the session is overdue.
