@@ -1,5 +1,6 @@
 //! A reverse proxy: WebSocket, and whatever else is offered with `Upgrade` or extended CONNECT, is passed on to a
-//! backend, over HTTP/1.1 and HTTP/2 on either side. Plain requests are passed on by its inner service.
+//! backend, over HTTP/1.1 and HTTP/2 on either side. Plain requests are passed on by its inner service, which is the
+//! least that is correct: it sets no limit in time, and tells the backend nothing of the client.
 //!
 //! ```sh
 //! cargo run --example echo -- --listen 127.0.0.1:4000
@@ -15,8 +16,8 @@
 //! | `--backend URI` | `http` or `https`; it is asked with the path and the `Host` of the client |
 //! | `--http2` | the backend speaks HTTP/2, which `https` finds out by itself |
 //! | `--protocol NAME` | passes on this protocol and no other; may be given several times |
-//! | `--forwarded` | tells the backend of the client with `Forwarded` |
-//! | `--x-forwarded` | tells it with `X-Forwarded-For`, `-Host` and `-Proto` |
+//! | `--forwarded` | tells the backend of the client with `Forwarded`, in upgrades |
+//! | `--x-forwarded` | tells it with `X-Forwarded-For`, `-Host` and `-Proto`, in upgrades |
 //! | `--tls` | speaks TLS to clients, with a certificate that it makes for itself |
 //!
 //! On SIGINT and SIGTERM it takes no more connections, ends its sessions, and exits.
@@ -189,6 +190,11 @@ impl Backend {
 
     /// Passes a plain request on. What it says of itself is what a backend has to know, and no more.
     async fn pass_on(&self, mut request: Request<Incoming>) -> Response<Body> {
+        if connection_options(request.headers()).any(|name| is_meant_for_the_end(&name)) {
+            let mut response = Response::new(EitherBody::Right(String::new()));
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            return response;
+        }
         remove_hop_by_hop(request.headers_mut());
         if let Some(host) = request.uri().authority() {
             let host = HeaderValue::from_str(host.as_str()).expect("a host is a value");
@@ -220,16 +226,27 @@ impl Backend {
 
 type Body = EitherBody<Incoming, String>;
 
+/// The fields that `Connection` names, in all its lines.
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+}
+
+/// Without these a request means something else to the backend: for another host, or of nobody. So a client may
+/// not take them off on the way. `ReverseProxy` looks at the same of upgrades.
+fn is_meant_for_the_end(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let names = ["authorization", "content-type", "cookie", "host", "origin"];
+    names.contains(&name) || name.starts_with("sec-")
+}
+
 /// Takes off what is a connection's own (RFC 9110 §7.6.1). What `Upgrade` offers is not offered to the backend:
 /// nobody here would know what to do if it took it.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let mut names: Vec<_> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
-        .collect();
+    let mut names: Vec<_> = connection_options(headers).collect();
     for name in [
         "connection",
         "forwarded",

@@ -1,7 +1,7 @@
 //! Server and client in one program: three protocols, a refusal, and one that nobody speaks.
 //!
 //! ```sh
-//! cargo run --example upgrade
+//! cargo run --features client --example upgrade
 //! ```
 //!
 //! Everything is printed as it happens, and the program ends by itself.
@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client,
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use std::convert::Infallible;
@@ -74,6 +74,8 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
         let (io, _) = listener.accept().await?;
         let connection = hyper::server::conn::http1::Builder::new()
             .half_close(true)
+            // Without a timer a head need never come to its end.
+            .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(io), TowerToHyperService::new(app.clone()))
             .with_upgrades();
         tokio::spawn(connection);

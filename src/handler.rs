@@ -42,6 +42,11 @@ pub(crate) type Speaking = BoxFuture<Result<(), BoxError>>;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol handler",
+    label = "not a `ProtocolHandler`",
+    note = "a closure or a function becomes one with `handler_fn`, or, for WebSocket, with `websocket::websocket`"
+)]
 pub trait ProtocolHandler: Send + Sync + 'static {
     /// Decides on a request. Nothing has been answered yet, but for the `100 Continue` that hyper
     /// sends when a body is read for which the client expects one.
@@ -134,6 +139,10 @@ impl<H: fmt::Debug, P> fmt::Debug for When<H, P> {
 }
 
 /// A handler that accepts every request and speaks.
+///
+/// Its future ends with `Ok(())`, or with any error as a [`BoxError`], which `?` makes of the error of a library. How
+/// it ended is told to [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) and to `tracing`; the peer sees the
+/// end of the connection and no more.
 ///
 /// ```
 /// use tower_upgrade::{Session, copy, handler_fn};

@@ -96,8 +96,9 @@ impl UpgradeLayer {
     /// Adds a handler for a protocol: `name`, which takes any version that is offered, or
     /// `name/version`, which takes that one.
     ///
-    /// It serves `Upgrade` on HTTP/1.1 (RFC 9110 §7.8), and extended CONNECT on HTTP/2 (RFC 8441) and
-    /// HTTP/3 (RFC 9220) where the server enables it.
+    /// It serves `Upgrade` on HTTP/1.1 (RFC 9110 §7.8), and extended CONNECT on HTTP/2 (RFC 8441) where the server
+    /// enables it. hyper has no HTTP/3: a server that has hands over its streams (RFC 9220) with
+    /// [`PendingUpgrade`](crate::PendingUpgrade).
     ///
     /// Several handlers for one protocol are asked in the order in which they were added, until
     /// one [wants](ProtocolHandler::wants) the request.

@@ -155,7 +155,8 @@
 //! outermost layer, or to several: [`UpgradeLayer::sessions`]. The limits in time, with their defaults,
 //! are in a table of [`UpgradeLayer`]; [the manual](manual::limits) has all limits that there are, and how to
 //! choose them. How each session ended, with its bytes and how long it took, is told to
-//! [`UpgradeLayer::on_close`], to `tracing` and to `metrics` alike: [`Closed`], [`CloseReason`].
+//! [`UpgradeLayer::on_close`], to `tracing` and to `metrics` alike: [`Closed`], [`CloseReason`]. [What is logged and
+//! counted](manual::observing) lists events with their levels.
 //!
 //! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown, and waits for those of HTTP/2
 //! without a limit. [Stopping a server](manual::stopping) says in which order to stop things, and [Scaling

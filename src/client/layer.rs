@@ -8,6 +8,8 @@ use tower_layer::Layer;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes a client of HTTP one that asks for upgrades: see [the module](super).
+///
+/// It is not the [`UpgradeLayer`](crate::UpgradeLayer) of servers: this one goes around a client.
 #[derive(Clone, Debug)]
 pub struct UpgradeLayer {
     handshake_timeout: Duration,

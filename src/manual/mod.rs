@@ -15,11 +15,13 @@
 //! | to run | |
 //! |---|---|
 //! | [Stopping a server](stopping) | the order to stop things in, and what sessions see of it |
+//! | [What is logged and counted](observing) | the span of a session, events with their levels, which metrics to look at |
 //! | [Scaling out](scaling) | behind nginx, HAProxy, Envoy and Kubernetes; what has to be sticky |
 
 pub mod commit;
 pub mod limits;
 pub mod migration;
+pub mod observing;
 pub mod placement;
 pub mod scaling;
 pub mod stack_below;

@@ -205,7 +205,8 @@
 //! A frame of less than 256 bytes that waits to be read costs more than it holds, so h2 counts what is missing. When
 //! that comes to half of the connection's window it ends the *connection*, with `ENHANCE_YOUR_CALM`, and all
 //! sessions on it fail. With hyper's window of 1 MiB that is a peer which sends 2,057 single bytes to a session that
-//! reads nothing. Since h2 0.4.16.
+//! reads nothing. h2 does so since 0.4.16, and in proportion to the window since 0.4.19: before, a larger one makes no
+//! difference.
 //!
 //! *What to do:* a larger window for the connection, as above, leaves room for more. Read what comes, or end the
 //! session.

@@ -65,7 +65,8 @@
 //! - [`Session::stop`](crate::Session::stop) completes. A handler awaits it in a `select!`, says what its
 //!   protocol says at an end, and returns: its session is closed as `drained`.
 //! - A handler that does not heed it goes on until the deadline. Then it is dropped, and its connection is
-//!   shut down: its session is closed as `aborted`.
+//!   shut down: its session is closed as `aborted`. So is a WebSocket whose peer does not answer the close frame by
+//!   then: it may take as long as [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), 10 seconds by default.
 //! - A request that is being decided when the drain begins is a session as well. If its handler accepts in
 //!   time, the client gets its switch, and the session is told to stop at once. At the deadline it is
 //!   refused with 503.

@@ -238,16 +238,29 @@
 //!
 //! ## Beneath
 //!
-//! What this crate cannot see is up to hyper and h2. These were, or are, of the kind that stops a server:
+//! What this crate cannot see is up to hyper and h2. These were, or are, of the kind that stops a server, or hides one
+//! request in another. What is said of their versions is theirs, and has no test here:
 //!
 //! | | | needs |
 //! |---|---|---|
+//! | Lengths and chunk sizes that are read in two ways, CVE-2021-32714 and CVE-2021-32715 | a body that hides a request, where a proxy in front reads it otherwise | hyper 0.14.10, so any 1.x. What hyper cannot read [is no switch](#bodies-that-become-the-new-protocol) |
 //! | Rapid reset, CVE-2023-44487 | streams that are opened and reset at once. hyper was not affected, by its own account; h2 closes a connection with more than 20 of them that wait to be accepted | nothing |
+//! | MadeYouReset, CVE-2025-8671 | the same with streams that the server is made to reset. By its own account hyper was not affected; h2 closes a connection on which it has reset more than 1024 for the client's errors | h2 0.4.20 to count those that were refused as well: see that your lock file has it |
 //! | `CONTINUATION` floods, RUSTSEC-2024-0332 | a head without an end | h2 0.4.4: hyper 1.12 asks for 0.4.14 |
-//! | Empty `DATA` frames, RUSTSEC-2026-0258 | frames that cost no window | h2 0.4.16: see that your lock file has it |
+//! | Empty `DATA` frames, RUSTSEC-2026-0258 | frames that cost no window | h2 0.4.16: see that your lock file has it. From then on [small frames that are not read](super::stack_below#small-messages-that-are-not-read-end-the-connection) end the connection |
+//! | Data that no handler reads | is kept by the kernel on HTTP/1.1, and in memory on HTTP/2: as much as the connection's window | [windows](super::stack_below#one-session-that-does-not-read-stops-all-the-others), and a limit of connections in front |
 //! | [One session that does not read](super::stack_below#one-session-that-does-not-read-stops-all-the-others) | stops all others on its connection of HTTP/2 | windows |
 //! | [A CONNECT with a `Content-Length`](super::stack_below#a-connect-with-a-content-length-ends-the-whole-connection) | ends a connection of HTTP/2 with all its sessions | clients that do not trust each other do not share one |
 //!
-//! A session on HTTP/2 that its client resets ends as any other, and gives its permit back: `when_a_stream_is_reset`,
-//! `a_stream_that_is_reset_before_the_decision_leaves_nothing_behind`. What a handler began for it until then is the
-//! handler's cost: limits by key count decisions as well.
+//! ## Floods of CONNECT
+//!
+//! A client asks for many tunnels at a time, or takes each one back as soon as it has asked, so that a proxy dials for
+//! nothing.
+//!
+//! - *Here:* a request that is being decided counts as a session, so [`max`](crate::SessionsBuilder::max) and
+//!   [`max_per_key`](crate::SessionsBuilder::max_per_key) bound how many are dialed for at a time. One that its client
+//!   resets is decided no further, and gives its permit back. Of a connection of HTTP/2 hyper lets in 200 streams.
+//! - *Shown by:* `when_a_stream_is_reset`, `a_stream_that_is_reset_before_the_decision_leaves_nothing_behind`, `s4_` in
+//!   `sessions/limits.rs`.
+//! - *Yours:* both limits, as there is none by default; a rate of requests, with a layer. What a handler has begun until
+//!   then is its own cost: a name that `getaddrinfo` looks up occupies its thread until it is answered.

@@ -14,7 +14,8 @@ pub enum CloseReason {
     /// Its handler panicked, or what the handler owned did when it was dropped, with this message.
     Panicked(Cow<'static, str>),
     /// No byte went either way for as long as
-    /// [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout).
+    /// [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout), or the peer of a WebSocket with
+    /// `keep_alive` did not answer a ping.
     Idle,
     /// It was open for as long as [`UpgradeLayer::lifetime`](crate::UpgradeLayer::lifetime).
     Lifetime,
@@ -100,7 +101,8 @@ impl Closed {
         self.protocol.as_ref()
     }
 
-    /// The client's address, where the server left it in the request's extensions.
+    /// The client's address, where the server left it: see [`SessionsBuilder::peer`](crate::SessionsBuilder::peer).
+    /// Without [`Sessions`](crate::Sessions) nobody looked for it.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer

@@ -315,18 +315,42 @@ impl SessionsBuilder {
     }
 
     /// Sets how many sessions there may be with the same key, such as the client's address or the name
-    /// of a user. A request for which there is no key is not limited.
+    /// of a user. By default there is no limit. Called again it replaces the limit that was set before.
     ///
-    /// A request for one more is refused with 503 and `Retry-After` before its handler is asked.
+    /// A request for one more is refused with 503 and `Retry-After` before its handler is asked. One for which
+    /// there is no key is *not limited*: look for the key where your server leaves it, and let a test see the 503.
+    ///
+    /// The address is left there by whoever accepts connections. hyper leaves none; `axum::serve` leaves a
+    /// `ConnectInfo` if it is given `into_make_service_with_connect_info`:
     ///
     /// ```
+    /// use axum::extract::ConnectInfo;
     /// use std::net::{IpAddr, SocketAddr};
     /// use tower_upgrade::Sessions;
     ///
     /// let by_address = |request: &http::request::Parts| -> Option<IpAddr> {
-    ///     request.extensions.get::<SocketAddr>().map(SocketAddr::ip)
+    ///     request.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
     /// };
     /// let sessions = Sessions::builder().max(10_000).max_per_key(20, by_address).build();
+    /// ```
+    ///
+    /// With hyper-util, put it there for each connection, where [`peer`](Self::peer) looks for it too:
+    ///
+    /// ```
+    /// use http::Request;
+    /// use hyper::body::Incoming;
+    /// use std::net::SocketAddr;
+    /// use tower::ServiceExt as _;
+    /// # fn for_connection<S>(app: S, peer: SocketAddr) -> impl tower::Service<Request<Incoming>>
+    /// # where
+    /// #     S: tower::Service<Request<Incoming>>,
+    /// # {
+    /// let service = app.map_request(move |mut request: Request<Incoming>| {
+    ///     request.extensions_mut().insert(peer);
+    ///     request
+    /// });
+    /// # service
+    /// # }
     /// ```
     pub fn max_per_key<K, F>(mut self, max: usize, key: F) -> Self
     where
@@ -337,8 +361,10 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets where the server leaves the client's address in the extensions of a request. By default that
-    /// is a [`SocketAddr`].
+    /// Sets where the server leaves the client's address in the extensions of a request: for
+    /// [`Session::peer`](crate::Session::peer), [`SessionInfo::peer`], [`Closed::peer`](crate::Closed::peer) and the
+    /// span of a session. By default that is a [`SocketAddr`], which no server leaves by itself. Where there is none
+    /// the address is `None`.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;

@@ -47,6 +47,21 @@ async fn the_example_passes_on_what_the_echo_serves() {
     echo.stop("TERM").await;
 }
 
+/// Without `Host` the backend would take it for a request to itself, and without `Cookie` for one of nobody.
+#[tokio::test]
+async fn the_example_lets_no_client_take_off_what_is_meant_for_the_backend() {
+    let echo = Example::start("echo", &[]).await;
+    let proxy = proxy(&echo.url, &[]).await;
+    for name in ["Host", "cookie", "Sec-Fetch-Site"] {
+        let mut peer: Peer<TcpStream> = proxy.connect().await;
+        let connection = format!("Connection: keep-alive, {name}");
+        peer.send(head(&["GET / HTTP/1.1", "Host: test", &connection]))
+            .await;
+        let (head, _) = peer.response().await;
+        assert_eq!(head.status, 400, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn the_example_passes_requests_of_curl_on() {
     let echo = Example::start("echo", &[]).await;

@@ -1,0 +1,86 @@
+//! # What is logged and counted
+//!
+//! How each session ended is told three ways, with the same [reason](crate::CloseReason), bytes and duration: to the
+//! function of [`on_close`](crate::UpgradeLayer::on_close), to `tracing` (feature `tracing`, on by default), and to
+//! `metrics` (feature `metrics`). What an upgrade was refused for is a [`RejectionReason`](crate::RejectionReason) in
+//! the extensions of the response, for the layers around.
+//!
+//! # The span of a session
+//!
+//! A session runs in a span named `session`, of the target `tower_upgrade` and the level `ERROR`, so that it is there
+//! whatever level is looked at. What the handler logs is in it. It has no parent, and follows from the span that was
+//! current when the handler was chosen, such as that of a `TraceLayer`: a request's span ends with its response.
+//!
+//! | field | when | |
+//! |---|---|---|
+//! | `id` | from the start | [`Session::id`](crate::Session::id) |
+//! | `kind` | | `upgrade`, `connect` or `extended-connect` |
+//! | `protocol` | | as the client wrote it; a CONNECT has none |
+//! | `peer` | | the client's address, [where the server left it](crate::SessionsBuilder::peer); without `Sessions` none |
+//! | `reason` | at the end | such as `finished`: [all of them](crate::CloseReason::as_str) |
+//! | `bytes_read`, `bytes_written` | | what the handler read and wrote |
+//! | `duration` | | from the switch on |
+//!
+//! # Events
+//!
+//! All have the target `tower_upgrade`. A level says for whom it is: `ERROR` for whoever wrote the program, `WARN` for
+//! whoever runs it, `DEBUG` for whoever looks for something.
+//!
+//! | event | level | fields |
+//! |---|---|---|
+//! | `session started` | `DEBUG` | |
+//! | `session failed`, by its connection or its peer: the handler ended with an [`io::Error`](std::io::Error), or an error of the module `websocket` that is the peer's doing | `DEBUG` | `error` |
+//! | `session failed`, by any other error of its handler | `WARN` | `error` |
+//! | `session aborted`: its handler was dropped at the deadline | `WARN` | |
+//! | `session panicked` | `ERROR` | `panic` |
+//! | `session never started` | `DEBUG` | `error` |
+//! | `session finished`: all other reasons | `DEBUG` | |
+//! | `upgrade refused`, by a handler or a layer of this crate | `DEBUG` | `status`, `reason`, `error` if it has a source |
+//! | `a layer replaced the switch, the session does not start` | `DEBUG` | `status` |
+//! | `a service made a switch that it has no session for` | `DEBUG` | `status` |
+//! | `a switch has lost its session`: a layer dropped the extensions of the response | `ERROR` | `status` |
+//! | `no session can start`: the server does not serve `with_upgrades` | `ERROR` | `error` |
+//! | `handler panicked before it decided` | `ERROR` | `panic` |
+//! | `a handler's refusal would be a switch to the client` | `ERROR` | `status` |
+//! | `a handler accepted for a protocol that was not offered` | `ERROR` | `protocol` |
+//! | a function for `on_close`, or for `on_failed_upgrade`, `panicked` | `ERROR` | `panic` |
+//!
+//! Texts may change with any version, targets, levels and fields with a minor one. A filter for what needs attention is
+//! `tower_upgrade=warn`.
+//!
+//! A client can bring a warning about where a handler ends with an error of its own, such as one of a parser: end with
+//! `Ok` if that is nothing to be warned of.
+//!
+//! Of a request nothing is logged but the protocol that was chosen, and the client's address. The source of a refusal may name addresses: that
+//! of a `ConnectProxy` does.
+//!
+//! # Metrics
+//!
+//! The module `metrics` has their names and labels. No label holds what a client can choose freely. They are not
+//! described to the recorder (`describe_counter!` and so on): do so in your own words if its output is to say what they
+//! are.
+//!
+//! What to look at:
+//!
+//! | | tells of |
+//! |---|---|
+//! | `tower_upgrade_sessions_open`, against [`max`](crate::SessionsBuilder::max) | room that is left |
+//! | `tower_upgrade_refusals_total{status="503"}` | clients that found no room, or a drain |
+//! | `tower_upgrade_sessions_closed_total{reason="panicked"}` | a bug in a handler |
+//! | `tower_upgrade_sessions_closed_total{reason="never-switched"}` | clients that leave early, or a stack that holds responses back |
+//! | `tower_upgrade_sessions_closed_total{reason="aborted"}` | handlers that do not heed [`stop`](crate::Session::stop), or a drain that is too short |
+//! | `tower_upgrade_accept_duration_seconds`, against [`accept_timeout`](crate::UpgradeLayer::accept_timeout) | a backend that is slow to answer |
+//!
+//! # By hand
+//!
+//! ```
+//! use tower_upgrade::{CloseReason, Closed, UpgradeLayer};
+//!
+//! let layer = UpgradeLayer::new().on_close(|closed: &Closed| match closed.reason() {
+//!     CloseReason::Failed(error) => eprintln!("session {} failed: {error}", closed.id()),
+//!     CloseReason::Panicked(message) => eprintln!("session {} panicked: {message}", closed.id()),
+//!     reason => println!("session {}: {reason} after {:?}", closed.id(), closed.duration()),
+//! });
+//! ```
+//!
+//! Shown in `tests/spans.rs` and `tests/metrics.rs` of the repository.
