@@ -36,6 +36,14 @@ struct Inner {
 }
 
 /// What kind of an [`Error`] it is.
+///
+/// | kind | what came of the request | to ask again |
+/// |---|---|---|
+/// | [`Request`](Self::Request) | it was not sent | comes to the same |
+/// | [`Unsupported`](Self::Unsupported) | it was not sent, or came to nothing that can be used | comes to the same |
+/// | [`Refused`](Self::Refused) | the server has answered | if the [response](Error::response) says so, such as 503 with `Retry-After` |
+/// | [`Protocol`](Self::Protocol) | the server switched to something else | comes to the same |
+/// | [`Transport`](Self::Transport), [`Timeout`](Self::Timeout) | it is not known: the server may have begun a session, and sees it end | may help; the server may see the request twice |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -23,6 +23,9 @@
 //! # }
 //! ```
 //!
+//! Connections are the client's matter that is beneath. `build_http` above has no TLS: for `https` take one with a
+//! connector for TLS, or [`Dial`], which has an example with hyper-rustls.
+//!
 //! No byte is sent of what was asked for before the server has agreed (RFC 9931). A server that agrees to
 //! something else is an error, and its connection is dropped (RFC 9110 §7.8).
 //!
@@ -104,7 +107,8 @@
 //! ## Retry
 //!
 //! A [`Request`] can be cloned, and a refusal is a response to act on: here credentials are sent to who asks for
-//! them, and a server that is busy gets the time that it wants.
+//! them, and a server that is busy gets the time that it wants. Which errors are worth another attempt is in a table of
+//! [`ErrorKind`].
 //!
 //! ```
 //! use http::{HeaderValue, StatusCode, header};

@@ -34,7 +34,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 /// # async fn example() {
 /// let sessions = Sessions::builder().max(10_000).build();
 /// let layer = UpgradeLayer::new().sessions(sessions.clone());
-/// // At the end, when the server takes no more connections:
+/// // When the server is to stop:
 /// let report = sessions.drain(Duration::from_secs(30)).await;
 /// println!("{report}");
 /// # }
