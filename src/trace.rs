@@ -101,6 +101,16 @@ pub(crate) fn cannot_switch(error: &dyn Display) {
     );
 }
 
+/// An extractor has nothing that it could hand a connection to: that is for the author of the router to know.
+#[cfg(feature = "axum")]
+pub(crate) fn no_layer() {
+    event!(
+        ERROR,
+        "no `UpgradeLayer` is around the route: add `.layer(UpgradeLayer::new())` to the router, as its \
+         last layer"
+    );
+}
+
 pub(crate) fn on_close_panicked(panic: &str) {
     ignore!(panic);
     event!(

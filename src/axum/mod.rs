@@ -1,8 +1,8 @@
 //! Extractors for axum: for routes that decide for themselves.
 //!
 //! What they extract goes through the gate of an [`UpgradeLayer`](crate::UpgradeLayer), which has to be around the
-//! router, with no handler of its own if it needs none. Without one they answer 500, and why is in an event of the
-//! level `DEBUG` only, of the target `tower_upgrade`.
+//! router, with no handler of its own if it needs none. Without one they answer 500, and an event of the level `ERROR`
+//! says so.
 //!
 //! ```
 //! use axum::{Router, response::Response, routing::any};

@@ -8,6 +8,7 @@ use crate::{
     metrics::{self, Labels, Timer},
     negotiate,
     session::guard::Admitted,
+    trace,
 };
 use axum_core::{
     extract::{self, FromRequest, OptionalFromRequest},
@@ -182,8 +183,11 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
         let (mut parts, body) = request.into_parts();
         let Some(gate) = Gate::find(&parts.extensions).cloned() else {
             return Err(match commit::is_available(&parts.extensions) {
-                true => Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
-                    .with_source("no `UpgradeLayer` is around: add `.layer(UpgradeLayer::new())`"),
+                true => {
+                    trace::no_layer();
+                    Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
+                        .with_source("no `UpgradeLayer` is around the route")
+                }
                 false => not_handed_over(),
             });
         };
