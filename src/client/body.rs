@@ -10,6 +10,10 @@ use std::{
 };
 
 /// The body of a response that refused, whatever the client beneath has for one.
+///
+/// `http_body_util::BodyExt::collect` reads it. It is as long, and takes as long, as the server likes: where that is
+/// not trusted put a `Limited` of the same crate around it, and a timeout. Only the head of the response is within
+/// [`handshake_timeout`](super::UpgradeLayer::handshake_timeout).
 pub struct Body(ErasedBody);
 
 impl Body {
