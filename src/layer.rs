@@ -273,8 +273,12 @@ impl UpgradeLayer {
         self.set(|settings| settings.body_timeout = Some(timeout))
     }
 
-    /// Sets how long an accepted session waits for its switch to be sent, by default 10 seconds.
-    /// `None` sets no limit.
+    /// Sets how long a session waits for its connection once the outermost layer has let its switch out: until
+    /// the server has sent it. By default that is 10 seconds. `None` sets no limit. Past it the session never
+    /// starts, with the reason [`NeverSwitched`](crate::CloseReason::NeverSwitched).
+    ///
+    /// How long layers between the handler and the outermost layer take with the response is not in it, nor in the
+    /// [`accept_timeout`](Self::accept_timeout): a timeout of their kind, inside of the outermost layer, bounds that.
     #[must_use]
     pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
@@ -316,6 +320,10 @@ impl UpgradeLayer {
     /// Sets a function that is called with each session that has ended, when its handler is gone and
     /// before its connection is shut down. It must not block. If it panics that is reported, and has
     /// no other effect.
+    ///
+    /// It is called for each switch that the outermost layer has let out, also if the connection
+    /// [never switched](crate::CloseReason::NeverSwitched). It is not called for a request that was refused, nor if a
+    /// layer in between made something else of the switch: then there is an event, and what was prepared is dropped.
     ///
     /// ```
     /// use tower_upgrade::{Closed, UpgradeLayer};

@@ -55,7 +55,7 @@
 //! | `.max_frame_size(..)`, 16 MiB | [`max_frame_size`](WebSocketUpgrade::max_frame_size), 1 MiB |
 //! | `.read_buffer_size(..)`, `.write_buffer_size(..)`, `.max_write_buffer_size(..)` | there are no buffers while nothing comes |
 //! | `.accept_unmasked_frames(..)` | not to be had (RFC 6455 §5.1) |
-//! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); with its reason [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) |
+//! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); with its reason, unless a layer made something else of the switch, [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) |
 //! | `.on_upgrade(\|socket\| async { .. })` | [`on_upgrade`](WebSocketUpgrade::on_upgrade)`(\|socket\| async { .. Ok(()) })` |
 //! | pages of any origin | pages of the same origin; [`any_origin`](WebSocketUpgrade::any_origin), [`origins`](WebSocketUpgrade::origins) |
 //! | `WebSocket`, `Message`, `CloseFrame`, `Utf8Bytes` | the same in [`websocket`](crate::websocket), where `message.to_text()` is [`as_text`](crate::websocket::Message::as_text) |

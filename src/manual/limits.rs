@@ -15,14 +15,16 @@
 //! | [`accept_timeout`](crate::UpgradeLayer::accept_timeout), from the request to the handler's decision | 30 s | 504; the decision is dropped | hyper [may not notice](super::stack_below#a-client-that-half-closes-counts-as-gone) that a client has left |
 //! | [`body_limit`](crate::UpgradeLayer::body_limit), what is read and dropped of a request's body | 64 KiB | 413, and the connection closes | RFC 9110 §7.8: a switch comes after the whole request |
 //! | [`body_timeout`](crate::UpgradeLayer::body_timeout), for that | 10 s | 408, and the connection closes | the same |
-//! | [`handshake_timeout`](crate::UpgradeLayer::handshake_timeout), from the decision to the connection | 10 s | the session never starts | a response that is held back, or is never sent |
+//! | [`handshake_timeout`](crate::UpgradeLayer::handshake_timeout), from the outermost layer, which lets the switch out, to the connection | 10 s | the session never starts | a response that is held back further out, or is never sent |
 //! | [`idle_timeout`](crate::UpgradeLayer::idle_timeout), without a byte either way | none | the handler is dropped, and the connection shut down | |
 //! | [`lifetime`](crate::UpgradeLayer::lifetime), from the switch on | none | the session is told to stop, and after `shutdown_timeout` its handler is dropped | |
 //! | [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), to flush and shut down; for a peer of a WebSocket to answer a close frame | 10 s | the connection is dropped | |
 //! | what is read of a peer behind our end | 1 s, 1 MiB | the connection is dropped | RFC 9112 §9.6: no reset overtakes what was written |
 //! | a refusal of more than 16 KiB on a connection that is to end, whose request was not read | 10 s | the connection is ended | hyper [would cut it](super::stack_below#a-long-response-to-an-unread-request-is-cut) |
 //!
-//! The last two cannot be changed. `accept_timeout` does not hold for a route that decides with an extractor of the
+//! The last two cannot be changed. Between the decision and the outermost layer there is no limit: a layer there that
+//! holds the response back keeps what was prepared, until a timeout around that layer, inside of the outermost one,
+//! gives up or the client leaves. `accept_timeout` does not hold for a route that decides with an extractor of the
 //! module `axum`: put tower-http's `TimeoutLayer` inside.
 //!
 //! ## Sessions

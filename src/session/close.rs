@@ -25,7 +25,9 @@ pub enum CloseReason {
     /// It was told to stop, and its handler was not done in time: it was dropped. So it is when the
     /// runtime shuts down.
     Aborted,
-    /// The connection never switched: the client left, or the switch was not sent in time.
+    /// The connection never switched, though the outermost layer had let the switch out: the client left, the
+    /// server does not hand its connections over, or it took longer than
+    /// [`UpgradeLayer::handshake_timeout`](crate::UpgradeLayer::handshake_timeout).
     NeverSwitched(BoxError),
 }
 
