@@ -15,6 +15,7 @@
 //! | backends of a `ReverseProxy` | no, as to framing and headers; as to what they say, it is passed on | their switch is checked, hop-by-hop fields end at the proxy |
 //! | targets of a `ConnectProxy`, and who answers for their names | no | each address is judged after it was resolved |
 //! | proxies in front | only if you say so | `X-Forwarded-*` and `Forwarded` are removed, unless you [say otherwise](super::scaling) |
+//! | the types of IO that [`copy`](crate::copy()) and a `Relay` read from | yes | they are given buffers that were not cleared of what other sessions left there, and may look at no more than they fill |
 //! | hyper, h2, tungstenite, tokio | yes | keep them up to date: [below](#beneath) |
 //!
 //! # The rules
@@ -98,9 +99,13 @@
 //! - *Here:* pages of another origin are refused with 403 by default, `null` included. CORS does not apply to
 //!   WebSocket, and a `CorsLayer` does not help.
 //! - *Shown by:* `w5_` in `conformance/websocket.rs`.
-//! - *Yours:* behind a proxy that changes `Host` or the scheme, name the origins. Protocols other than `websocket`
-//!   are not asked for by browsers; `WebSocketUpgrade::check_origin` looks at any request. A `ReverseProxy` keeps the
-//!   host that the client named, for its backend to compare.
+//! - *What that leaves:* a request of HTTP/1.1 does not say its scheme, so a page of `http://example.com`, which whoever
+//!   is on the network can write, is let in at `https://example.com` as well. And a page whose name was made to lead to
+//!   your server (DNS rebinding) is of the same origin, as its own name is in `Host`: that concerns servers on loopback
+//!   and on inner networks, which trust whoever can reach them. Origins that are named keep both out.
+//! - *Yours:* name the origins (`origins`) on such servers, on one with TLS, and behind a proxy that changes `Host` or
+//!   the scheme. Protocols other than `websocket` are not asked for by browsers; `WebSocketUpgrade::check_origin` looks
+//!   at any request. A `ReverseProxy` keeps the host that the client named, for its backend to compare.
 //!
 //! ## Handlers that run although the client was refused
 //!

@@ -145,7 +145,9 @@ impl<F> WebSocketUpgrade<F> {
     /// The pages that may open a WebSocket, by their origins, such as `https://example.com`: these, and no
     /// others. By default it is those whose host and port are the request's own, and the scheme where the
     /// request has one, as over HTTP/2; a request without `Origin` does not come from a page, and passes. Name
-    /// them behind a proxy that changes `Host` or the scheme.
+    /// them behind a proxy that changes `Host` or the scheme, on a server with TLS, where over HTTP/1.1 a page of
+    /// `http` passes too, and on one that trusts who can reach it ([the
+    /// manual](crate::manual::threats#cross-site-websocket-hijacking) says why).
     ///
     /// A browser sends a user's cookies along from any page (RFC 6455 §10.2).
     ///
