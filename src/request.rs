@@ -139,6 +139,10 @@ impl UpgradeRequest {
     }
 
     /// The body, to read it piece by piece.
+    ///
+    /// How much is read here, and how long that takes, is up to the handler: neither
+    /// [`body_limit`](crate::UpgradeLayer::body_limit) nor [`body_timeout`](crate::UpgradeLayer::body_timeout) holds,
+    /// but [`accept_timeout`](crate::UpgradeLayer::accept_timeout) does. [`read_body`](Self::read_body) has both.
     #[must_use]
     pub fn body_mut(&mut self) -> &mut RequestBody {
         &mut self.body

@@ -139,7 +139,7 @@
 //! | how many sessions the server can hold: file descriptors, memory of your handlers | [`max`](crate::SessionsBuilder::max), with room to spare; a proxy needs two descriptors for each |
 //! | one client should not have all of them | [`max_per_key`](crate::SessionsBuilder::max_per_key), by address or by user. Behind a balancer all clients have its address, so take what it says of them, if it can be trusted |
 //! | how long a decision takes at most: a look-up, a dial, a backend | `accept_timeout` a little longer, and the limits of what is called in it shorter, so that their errors are told |
-//! | handlers read bodies, such as those of Docker's client | the limit that is given to `read_body` counts for them; `body_limit` for what they leave |
+//! | handlers read bodies, such as those of Docker's client | the limit that is given to `read_body` counts for them, with `body_timeout`; `body_limit` for what they leave. What is read with `body_mut` has no limit but `accept_timeout` |
 //! | peers vanish without a word | `idle_timeout`; for WebSocket `keep_alive`, which tells a silent peer from one that is gone |
 //! | a balancer in front cuts what is idle | pings at less than half of its timeout: [Scaling out](super::scaling) |
 //! | credentials, routes or certificates expire | `lifetime`, and clients that come again |

@@ -2,8 +2,8 @@
 //!
 //! [`upgrade`] sends one request through a stack, in memory, with hyper at both ends, and holds the
 //! peer's end of what comes of it. Nothing waits for a real clock, so that a test can run with tokio's time
-//! paused: then idle timeouts and drains take no time. The stack is the one that is served; it needs
-//! nothing for its tests.
+//! paused (`start_paused = true`, which needs tokio's feature `test-util`): then idle timeouts and drains take no
+//! time. The stack is the one that is served; it needs nothing for its tests.
 //!
 //! | the test makes | which asks for | over | and expects |
 //! |---|---|---|---|
