@@ -16,7 +16,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use tungstenite::protocol::Role;
 
 /// A handler for `websocket`, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441): register it with
-/// [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol).
+/// [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol) under that name, and with nothing else. It does not look
+/// at the name: registered for another protocol, for any, or for CONNECT, it speaks WebSocket there too.
 ///
 /// ```
 /// use tower_upgrade::{
@@ -235,7 +236,8 @@ impl<F> WebSocketUpgrade<F> {
         self.options.choose(&offered)?.to_str().ok()
     }
 
-    /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5).
+    /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5), for a request whose
+    /// [protocol](UpgradeRequest::protocol) is `websocket`: which one was chosen is not looked at.
     ///
     /// # Errors
     ///
