@@ -46,6 +46,10 @@ pub struct Dial<C> {
 
 impl<C> Dial<C> {
     /// Dials with `connector` what a request is for.
+    ///
+    /// A request whose URI is a path alone, and a [CONNECT](super::Request::connect), need a
+    /// [destination](Self::to). Without one the connector is asked for a URI that has no scheme, and fails: an error
+    /// of kind [`Transport`](super::ErrorKind::Transport).
     pub fn new(connector: C) -> Self {
         Self {
             connector,

@@ -57,7 +57,9 @@ pub enum ErrorKind {
     /// The server switched, and not to what was asked for (RFC 9110 §7.8). The connection was dropped.
     Protocol,
     /// The connection could not be made, broke, or was not HTTP. What the client beneath says is the
-    /// [source](std::error::Error::source).
+    /// [source](std::error::Error::source). It is of this kind as well if a connector does not take the URI, however
+    /// often it is asked: one without TLS says `invalid URL, scheme is not http` to `https`, and to a URI without a
+    /// scheme.
     Transport,
     /// It took longer than [`handshake_timeout`](super::UpgradeLayer::handshake_timeout), or than a limit
     /// beneath that says [`TimedOut`](io::ErrorKind::TimedOut).
