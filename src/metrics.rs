@@ -20,7 +20,7 @@
 //! | `direction` | `read`, `written` |
 //! | `status` | `403` |
 //!
-//! No label holds what a client can choose freely. Refusals of layers in between, such as a timeout, are
+//! [`describe`] tells the recorder what they are. No label holds what a client can choose freely. Refusals of layers in between, such as a timeout, are
 //! theirs to count.
 
 use crate::{Closed, Protocol, UpgradeKind};
@@ -157,6 +157,48 @@ mod record {
             .increment(bytes);
         }
     }
+}
+
+/// Tells the recorder that is installed what the metrics are, and in which unit, for its output to say so. Call it
+/// once the recorder is there.
+#[cfg(feature = "metrics")]
+pub fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(
+        "tower_upgrade_sessions_opened_total",
+        Unit::Count,
+        "Sessions whose switch was let out."
+    );
+    describe_counter!(
+        "tower_upgrade_sessions_closed_total",
+        Unit::Count,
+        "Sessions that have ended."
+    );
+    describe_gauge!(
+        "tower_upgrade_sessions_open",
+        Unit::Count,
+        "Sessions that are open."
+    );
+    describe_histogram!(
+        "tower_upgrade_session_duration_seconds",
+        Unit::Seconds,
+        "How long sessions were open."
+    );
+    describe_counter!(
+        "tower_upgrade_session_bytes_total",
+        Unit::Bytes,
+        "What the handlers of sessions that have ended read and wrote."
+    );
+    describe_histogram!(
+        "tower_upgrade_accept_duration_seconds",
+        Unit::Seconds,
+        "How long handlers took to decide."
+    );
+    describe_counter!(
+        "tower_upgrade_refusals_total",
+        Unit::Count,
+        "Requests for an upgrade that a handler or a layer refused."
+    );
 }
 
 pub(crate) use record::{Timer, closed, decided, opened, refused};

@@ -73,6 +73,7 @@ async fn a_scrape_tells_what_became_of_sessions() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
+    tower_upgrade::metrics::describe();
 
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
@@ -121,6 +122,10 @@ async fn a_scrape_tells_what_became_of_sessions() {
         ],
     );
     assert!(!page.contains("my-own-version"), "{page}");
+    for series in page.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let name = series.split(' ').nth(2).expect("a name");
+        assert!(page.contains(&format!("# HELP {name} ")), "{page}");
+    }
 
     tunnel.send("echo").await;
     assert_eq!(tunnel.exactly(3).await, b"cho");

@@ -86,6 +86,7 @@ async fn main() -> Result<(), BoxError> {
     // Each session is an open file. If there may be no more of them, it does with what it has.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let metrics = PrometheusBuilder::new().install_recorder()?;
+    tower_upgrade::metrics::describe();
 
     let limits = Limits {
         sessions: args.max_sessions,

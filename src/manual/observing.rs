@@ -52,14 +52,13 @@
 //! A client can bring a warning about where a handler ends with an error of its own, such as one of a parser: end with
 //! `Ok` if that is nothing to be warned of.
 //!
-//! Of a request nothing is logged but the protocol that was chosen, and the client's address. The source of a refusal may name addresses: that
-//! of a `ConnectProxy` does.
+//! Of a request nothing is logged but the protocol that was chosen, and the client's address. The source of a refusal
+//! may name addresses: that of a `ConnectProxy` does.
 //!
 //! # Metrics
 //!
-//! The module `metrics` has their names and labels. No label holds what a client can choose freely. They are not
-//! described to the recorder (`describe_counter!` and so on): do so in your own words if its output is to say what they
-//! are.
+//! The module `metrics` has their names and labels. No label holds what a client can choose freely. Its `describe` tells
+//! the recorder what they are, for its output to say so.
 //!
 //! What to look at:
 //!
