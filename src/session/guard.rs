@@ -1,13 +1,14 @@
 //! The permit of a session, which comes back on every path.
 
 use super::{Sessions, state::SessionId, state::State};
+use crate::sync::Mutex;
 use http::request::Parts;
 use std::{
     any::Any,
     collections::HashMap,
     hash::Hash,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 /// The right to one session. Dropped, it is given back.

@@ -5,17 +5,20 @@ use super::{
     guard::{Admitted, KeyLimit, Permit},
     state::{SessionId, State},
 };
-use crate::{Protocol, Rejection, UpgradeKind};
+use crate::{
+    Protocol, Rejection, UpgradeKind,
+    sync::{Mutex, MutexGuard, Notify},
+};
 use http::{Extensions, HeaderValue, StatusCode, header, request::Parts};
 use std::{
     collections::HashMap,
     fmt,
     hash::Hash,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 /// When a client that was refused may try again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -144,9 +147,8 @@ impl Sessions {
     async fn wait_for_all(&self, patience: Instant) -> DrainReport {
         let all_ended = async {
             loop {
-                let mut emptied = std::pin::pin!(self.registry.emptied.notified());
                 // Before the look at it: a change in between is not missed.
-                emptied.as_mut().enable();
+                let emptied = self.registry.emptied.notified();
                 if self.is_empty() {
                     return;
                 }
@@ -183,8 +185,7 @@ impl Sessions {
     /// Waits until a drain's deadline has passed.
     pub(crate) async fn drained(&self) {
         loop {
-            let mut changed = std::pin::pin!(self.registry.draining.notified());
-            changed.as_mut().enable();
+            let changed = self.registry.draining.notified();
             let deadline = self.open().drain.as_ref().map(Drain::deadline);
             match deadline {
                 // Another call may bring it forward.

@@ -1,18 +1,22 @@
 //! What a session's task, its IO, its handler and the registry share.
 
-use crate::{Protocol, UpgradeKind, box_io::BoxIo, metrics::Labels};
-use futures_util::task::AtomicWaker;
+use crate::{
+    Protocol, UpgradeKind,
+    box_io::BoxIo,
+    metrics::Labels,
+    sync::{AtomicBool, AtomicU64, AtomicWaker, Mutex, MutexGuard, Notify},
+};
 use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        PoisonError,
+        atomic::{self, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 /// The number of a session, unique in its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +24,7 @@ pub struct SessionId(u64);
 
 impl SessionId {
     fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
+        static LAST: atomic::AtomicU64 = atomic::AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
@@ -227,7 +231,8 @@ impl State {
     /// The IO is the handler's for good, or nobody's: what is done with it is not known from here on.
     pub(crate) fn take_for_good(&self) {
         self.is_taken.store(true, Ordering::Relaxed);
-        *self.home() = Home::Taken;
+        let late = std::mem::replace(&mut *self.home(), Home::Taken);
+        drop(late);
         self.task.wake();
     }
 
@@ -289,9 +294,8 @@ impl State {
 
     /// Waits for the order to stop.
     pub(crate) async fn stopping(&self) {
-        let mut ordered = std::pin::pin!(self.stop.ordered.notified());
         // Before the look at it: an order in between is not missed.
-        ordered.as_mut().enable();
+        let ordered = self.stop.ordered.notified();
         if !self.is_stopping() {
             ordered.await;
         }
