@@ -21,6 +21,7 @@ use crate::{
         state::State,
         task,
     },
+    slot::Slot,
     time::Settings,
     trace::{self, SessionSpan},
 };
@@ -30,7 +31,7 @@ use std::{
     future::poll_fn,
     panic::{self, AssertUnwindSafe},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -44,21 +45,8 @@ pub(crate) fn is_available(extensions: &Extensions) -> bool {
 /// The slot of the outermost layer, as it travels inwards in the request's extensions.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    slot: Arc<Mutex<Slot>>,
+    slot: Arc<Slot<AnyUpgrade, Switch>>,
     settings: Arc<Settings>,
-}
-
-#[derive(Default)]
-struct Slot {
-    upgrade: Option<HeldUpgrade>,
-    /// The switch that was last made for this request.
-    switch: Option<Switch>,
-    is_closed: bool,
-}
-
-fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
-    // Nothing that can panic runs under the lock.
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gate {
@@ -98,28 +86,11 @@ impl Gate {
             (None, Some(hyper)) => Some(AnyUpgrade::Stream(hyper)),
             (None, None) => None,
         };
-        let mut slot = self.lock();
-        // A request that was cloned on its way brings the same upgrade twice; the slot has it.
-        if let Some(held) = &mut slot.upgrade {
-            // The outermost layer may have put it there before it was known who decides.
-            held.shutdown_timeout = self.settings.shutdown_timeout();
-            return true;
-        }
-        let upgrade = upgrade.map(|upgrade| HeldUpgrade {
-            upgrade: Some(upgrade),
-            shutdown_timeout: self.settings.shutdown_timeout(),
-        });
-        if slot.is_closed {
-            drop(slot);
-            drop(upgrade);
-            return false;
-        }
-        slot.upgrade = upgrade;
-        slot.upgrade.is_some()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Slot> {
-        lock(&self.slot)
+        let timeout = self.settings.shutdown_timeout();
+        self.slot.hold(upgrade, timeout).unwrap_or_else(|late| {
+            drop(HeldUpgrade::new(late, timeout));
+            false
+        })
     }
 }
 
@@ -133,7 +104,7 @@ pub(crate) struct Outermost {
 impl Outermost {
     pub(crate) fn new(settings: Arc<Settings>, kind: UpgradeKind, version: Version) -> Self {
         let gate = Gate {
-            slot: Arc::default(),
+            slot: Arc::new(Slot::new()),
             settings,
         };
         Self {
@@ -232,9 +203,9 @@ impl Outermost {
     }
 
     fn close(&self) -> (Option<HeldUpgrade>, Option<Switch>) {
-        let mut slot = self.gate.lock();
-        slot.is_closed = true;
-        (slot.upgrade.take(), slot.switch.take())
+        let (upgrade, switch) = self.gate.slot.close();
+        let upgrade = upgrade.map(|(upgrade, timeout)| HeldUpgrade::new(upgrade, timeout));
+        (upgrade, switch)
     }
 }
 
@@ -264,7 +235,7 @@ pub(crate) struct Accepted {
     /// None yet: it is in the slot until the response leaves.
     pub(crate) upgrade: HeldUpgrade,
     switch: Switch,
-    slot: Arc<Mutex<Slot>>,
+    slot: Arc<Slot<AnyUpgrade, Switch>>,
 }
 
 impl Accepted {
@@ -311,7 +282,7 @@ impl Accepted {
 impl PendingSession {
     /// What becomes of its response is seen when that leaves.
     pub(crate) fn new(session: Box<Accepted>) -> Self {
-        lock(&session.slot).switch = Some(session.switch.clone());
+        session.slot.set_switch(session.switch.clone());
         Self {
             session: Some(SyncWrapper::new(session)),
         }
@@ -343,6 +314,13 @@ impl HeldUpgrade {
         Self {
             upgrade: None,
             shutdown_timeout: Duration::ZERO,
+        }
+    }
+
+    fn new(upgrade: AnyUpgrade, shutdown_timeout: Duration) -> Self {
+        Self {
+            upgrade: Some(upgrade),
+            shutdown_timeout,
         }
     }
 }

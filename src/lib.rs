@@ -237,6 +237,7 @@ mod request;
 mod request_body;
 mod service;
 mod session;
+mod slot;
 mod sync;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

@@ -2,6 +2,7 @@
 //! no longer than its request is under way.
 
 use crate::support::{
+    Peer,
     handlers::{Counted, echo, speak_echo},
     log::Log,
     plain,
@@ -131,6 +132,43 @@ async fn a_response_that_is_given_up_leaves_nothing_to_a_decision_that_goes_on()
     assert!(!hand_over.is_closed());
     drop(response);
     assert!(hand_over.is_closed());
+}
+
+#[tokio::test]
+async fn a_clone_that_comes_late_leaves_the_session_its_connection() {
+    let layer = UpgradeLayer::new().protocol("echo", echo());
+    let (decides, mut is_late) = (
+        layer.layer(service_fn(plain)),
+        layer.layer(service_fn(plain)),
+    );
+    let clone = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&clone);
+    // As a layer does that asks twice, and takes the response that comes first.
+    let service = ServiceBuilder::new()
+        .map_response(move |response| {
+            let clone: Request<String> = clone.lock().expect("no panic").take().expect("a clone");
+            drop(is_late.call(clone));
+            response
+        })
+        .layer(UpgradeLayer::new())
+        .map_request(move |request: Request<hyper::body::Incoming>| {
+            let (head, body) = request.into_parts();
+            let clone = Request::from_parts(head.clone(), String::new());
+            *kept.lock().expect("no panic") = Some(clone);
+            Request::from_parts(head, body)
+        })
+        .service(decides);
+    // So little of the switch fits in that both have asked for the connection before hyper hands it over.
+    let (peer, io) = tokio::io::duplex(16);
+    let service = hyper_util::service::TowerToHyperService::new(service);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(hyper_util::rt::TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::spawn(connection);
+    let mut peer = Peer::new(peer);
+    peer.send(crate::support::offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    peer.expect_echo(b"hello").await;
 }
 
 #[tokio::test]
