@@ -1,0 +1,103 @@
+//! The slot of a gate: requests that come late, against the outermost layer that answers.
+
+use crate::slot::Slot;
+use loom::{sync::Mutex, thread};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection: what became of the right to it.
+#[derive(Default)]
+struct Connection {
+    fulfilled: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+/// The right to it. As with hyper's, each clone is one.
+type Upgrade = Arc<Connection>;
+
+#[derive(Default)]
+struct Exchange {
+    slot: Slot<Upgrade, &'static str>,
+    /// The session in the response, once there is one.
+    response: Mutex<Option<()>>,
+}
+
+impl<U, S> Default for Slot<U, S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Exchange {
+    /// As `Gate::hold`, and the handler that accepts.
+    fn accept(&self, upgrade: Upgrade) {
+        match self.slot.hold(Some(upgrade), TIMEOUT) {
+            Ok(true) => {
+                self.slot.set_switch("echo");
+                *self.response.lock().expect("no panic") = Some(());
+            }
+            Ok(false) => {}
+            Err(late) => end(&late),
+        }
+    }
+
+    /// As `Outermost` does: with the response that there is it commits, and is dropped then.
+    fn commit(&self) {
+        let session = self.response.lock().expect("no panic").take();
+        let (upgrade, switch) = self.slot.close();
+        match (upgrade, session) {
+            (Some((upgrade, timeout)), Some(())) => {
+                assert_eq!((switch, timeout), (Some("echo"), TIMEOUT));
+                upgrade.fulfilled.fetch_add(1, Ordering::Relaxed);
+            }
+            (Some((upgrade, _)), None) => end(&upgrade),
+            (None, _) => {}
+        }
+        assert!(self.slot.close().0.is_none());
+    }
+}
+
+fn end(upgrade: &Upgrade) {
+    upgrade.ended.fetch_add(1, Ordering::Relaxed);
+}
+
+/// So many tasks have a clone of one request while the response leaves.
+fn late_requests(number: usize) {
+    loom::model(move || {
+        let connection = Arc::new(Connection::default());
+        let exchange = Arc::new(Exchange::default());
+        let tasks: Vec<_> = (0..number)
+            .map(|_| {
+                let (exchange, upgrade) = (Arc::clone(&exchange), Arc::clone(&connection));
+                thread::spawn(move || exchange.accept(upgrade))
+            })
+            .collect();
+        exchange.commit();
+        for task in tasks {
+            task.join().expect("no panic");
+        }
+        let fulfilled = connection.fulfilled.load(Ordering::Relaxed);
+        let ended = connection.ended.load(Ordering::Relaxed);
+        assert_eq!(fulfilled + ended, 1, "one has the connection, and one only");
+        assert_eq!(Arc::strong_count(&connection), 1, "the slot holds none");
+    });
+}
+
+/// Red where `hold` forgets to look at `is_closed`.
+#[test]
+fn a_late_request_is_held_or_ends_its_connection() {
+    late_requests(1);
+}
+
+/// Red where `hold` does not know that an upgrade has come: a late clone ends the connection of the session.
+#[test]
+fn of_clones_one_has_the_connection() {
+    late_requests(2);
+}

@@ -1,0 +1,253 @@
+//! The IO of a session, on its way between the handler, tasks that it was lent to, and the session's own task.
+
+use crate::{
+    BoxIo, Parts, UpgradeKind, Upgraded, bounded, metrics::Labels, session::state::State,
+    sync::block_on,
+};
+use bytes::Bytes;
+use loom::{sync::Mutex, thread};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+/// A connection whose peer is silent, and reads nothing: who waits for it is woken by the session, or never.
+struct Silent {
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Silent {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Silent {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+/// A session that has started.
+fn session() -> (Arc<State>, Upgraded, Arc<AtomicUsize>) {
+    let state = State::new(UpgradeKind::Upgrade, None, None, Labels, false);
+    let state = Arc::new(state);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let io = BoxIo::from(Parts {
+        io: Silent {
+            dropped: Arc::clone(&dropped),
+        },
+        read_buf: Bytes::new(),
+    });
+    let io = Upgraded::owned_by_session(io, Arc::clone(&state));
+    (state, io, dropped)
+}
+
+fn is_silent(io: BoxIo) -> bool {
+    io.downcast::<Silent>().is_ok()
+}
+
+/// As the end of a session's task: what has not come home when the handler has ended is revoked.
+fn close(state: &State) -> Option<BoxIo> {
+    match state.poll_home(&Context::from_waker(Waker::noop())) {
+        Poll::Ready(io) => io,
+        Poll::Pending => {
+            state.revoke();
+            block_on(poll_fn(|cx| state.poll_home(cx)))
+        }
+    }
+}
+
+fn read(io: &mut Upgraded, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
+    let read = Pin::new(io).poll_read(cx, &mut ReadBuf::new(&mut [0]));
+    read.map(|read| read.expect_err("nothing to read").kind())
+}
+
+fn write(io: &mut Upgraded, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
+    let written = Pin::new(io).poll_write(cx, &[0]);
+    written.map(|written| written.expect_err("no room to write").kind())
+}
+
+/// Red where `poll_home` looks before it registers.
+#[test]
+fn the_task_sees_the_io_come_home() {
+    loom::model(|| {
+        let (state, io, _) = session();
+        let handler = thread::spawn(move || drop(io));
+        let io = block_on(poll_fn(|cx| state.poll_home(cx)));
+        assert!(io.is_some_and(is_silent));
+        handler.join().expect("no panic");
+    });
+}
+
+/// Red where `take_for_good` does not wake.
+#[test]
+fn the_task_sees_that_the_io_was_taken_for_good() {
+    loom::model(|| {
+        let (state, io, _) = session();
+        let handler = thread::spawn(move || is_silent(io.into_parts().io));
+        assert!(block_on(poll_fn(|cx| state.poll_home(cx))).is_none());
+        assert!(handler.join().expect("no panic"), "the handler has it");
+    });
+}
+
+/// Red where `bring_home` does not look whether somebody waits.
+#[test]
+fn an_io_that_nobody_waits_for_any_more_is_dropped() {
+    loom::model(|| {
+        let (state, io, dropped) = session();
+        let handler = thread::spawn(move || drop(io));
+        let home = state.poll_home(&Context::from_waker(Waker::noop()));
+        if home.is_pending() {
+            state.take_for_good();
+        }
+        handler.join().expect("no panic");
+        let has_come = matches!(&home, Poll::Ready(Some(_)));
+        assert_eq!(dropped.load(Ordering::Relaxed), usize::from(!has_come));
+        let later = state.poll_home(&Context::from_waker(Waker::noop()));
+        assert!(matches!(later, Poll::Ready(None)), "it comes once");
+    });
+}
+
+/// Red where `has_moved` looks before it registers.
+#[test]
+fn a_reader_elsewhere_is_woken_when_the_session_ends() {
+    loom::model(|| {
+        let (state, mut io, _) = session();
+        let reader = thread::spawn(move || block_on(poll_fn(|cx| read(&mut io, cx))));
+        assert!(close(&state).is_some_and(is_silent));
+        let error = reader.join().expect("no panic");
+        assert_eq!(error, io::ErrorKind::NotConnected);
+    });
+}
+
+/// Red where `revoke` forgets one of them.
+#[test]
+fn a_reader_and_a_writer_elsewhere_are_woken_when_the_session_ends() {
+    bounded(|| {
+        let (state, io, _) = session();
+        // As `tokio::io::split` does it.
+        let io = Arc::new(Mutex::new(io));
+        let halves = [read, write].map(|operation| {
+            let io = Arc::clone(&io);
+            thread::spawn(move || {
+                block_on(poll_fn(|cx| {
+                    operation(&mut io.lock().expect("no panic"), cx)
+                }))
+            })
+        });
+        drop(io);
+        assert!(close(&state).is_some_and(is_silent));
+        for half in halves {
+            let error = half.join().expect("no panic");
+            assert_eq!(error, io::ErrorKind::NotConnected);
+        }
+    });
+}
+
+/// Red where `into_box_io` does not leave the session.
+#[test]
+fn an_io_that_is_taken_out_elsewhere_while_the_session_ends_has_one_owner() {
+    loom::model(|| {
+        let (state, io, _) = session();
+        let elsewhere = thread::spawn(move || is_silent(io.into_parts().io));
+        let home = close(&state).map(is_silent);
+        let is_taken = elsewhere.join().expect("no panic");
+        assert_eq!(home, (!is_taken).then_some(true));
+    });
+}
+
+/// Red where `stopping` looks before it waits, or where `stop_by` wakes before it says why.
+#[test]
+fn the_handler_and_its_task_see_the_order_to_stop() {
+    loom::model(|| {
+        let (state, _io, _) = session();
+        let at = state.accepted() + Duration::from_secs(1);
+        let handler = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || block_on(state.stopping()))
+        };
+        let drains = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || state.stop_by(at))
+        };
+        wait_for_order(&state, at);
+        handler.join().expect("no panic");
+        drains.join().expect("no panic");
+    });
+}
+
+/// Red where a later order replaces an earlier one.
+#[test]
+fn the_earliest_of_all_orders_holds() {
+    loom::model(|| {
+        let (state, _io, _) = session();
+        let at = |seconds| state.accepted() + Duration::from_secs(seconds);
+        let (early, late) = (at(1), at(2));
+        let drains = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || state.stop_by(early))
+        };
+        state.stop_by(late);
+        wait_for_order(&state, early);
+        drains.join().expect("no panic");
+    });
+}
+
+/// Red where either of them does not wake.
+#[test]
+fn the_task_misses_neither_the_order_nor_the_io() {
+    loom::model(|| {
+        let (state, io, _) = session();
+        let at = state.accepted() + Duration::from_secs(1);
+        let handler = thread::spawn(move || drop(io));
+        let drains = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || state.stop_by(at))
+        };
+        wait_for_order(&state, at);
+        assert!(block_on(poll_fn(|cx| state.poll_home(cx))).is_some());
+        handler.join().expect("no panic");
+        drains.join().expect("no panic");
+    });
+}
+
+/// As `Watch::poll` does.
+fn wait_for_order(state: &State, at: Instant) {
+    block_on(poll_fn(|cx| {
+        state.register_task(cx);
+        match state.stops_by() == Some(at) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }));
+}

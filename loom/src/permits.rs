@@ -1,0 +1,196 @@
+//! The registry: permits that come and go, against a drain.
+
+use crate::{
+    Sessions, UpgradeKind, bounded,
+    metrics::Labels,
+    session::{guard::Admitted, state::State},
+    sync::block_on,
+};
+use http::{Request, request::Parts};
+use loom::{sync::atomic::AtomicUsize, thread};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Has the clock stand still: a timer has fired when it is asked, or never does.
+fn with_no_time<R>(models: impl FnOnce() -> R) -> R {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let _entered = runtime.enter();
+    models()
+}
+
+fn model(threads: impl Fn() + Send + Sync + 'static) {
+    with_no_time(|| loom::model(threads));
+}
+
+fn request() -> Parts {
+    Request::new(()).into_parts().0
+}
+
+fn admit(sessions: &Sessions) -> Option<Admitted> {
+    sessions.admit(&request()).ok()
+}
+
+fn state() -> Arc<State> {
+    Arc::new(State::new(UpgradeKind::Upgrade, None, None, Labels, false))
+}
+
+/// Several ask at once, and only one may be in.
+fn one_at_a_time(sessions: Sessions) {
+    let inside = Arc::new(AtomicUsize::new(0));
+    let ask = {
+        let (sessions, inside) = (sessions.clone(), Arc::clone(&inside));
+        move || {
+            let admitted = admit(&sessions);
+            if admitted.is_some() {
+                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "one is in");
+                inside.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    };
+    let others = [ask.clone(), ask.clone()].map(thread::spawn);
+    ask();
+    for other in others {
+        other.join().expect("no panic");
+    }
+    assert_eq!(sessions.len(), 0);
+    assert!(admit(&sessions).is_some(), "there is room again");
+}
+
+/// Red where `admit` lets go of the lock between the look and the count.
+#[test]
+fn no_more_are_let_in_than_there_may_be() {
+    model(|| one_at_a_time(Sessions::builder().max(1).build()));
+}
+
+/// Red likewise in `guard.rs`.
+#[test]
+fn no_more_of_a_key_are_let_in_than_there_may_be() {
+    model(|| one_at_a_time(Sessions::builder().max_per_key(1, |_| Some(())).build()));
+}
+
+/// Red where a permit leaves before it gives back its key.
+#[test]
+fn who_sees_that_a_session_has_left_finds_room_for_its_key() {
+    model(|| {
+        let sessions = Sessions::builder().max_per_key(1, |_| Some(())).build();
+        let admitted = admit(&sessions).expect("room");
+        let leaves = thread::spawn(move || drop(admitted));
+        if sessions.is_empty() {
+            assert!(admit(&sessions).is_some());
+        }
+        leaves.join().expect("no panic");
+    });
+}
+
+/// Red where `enter` asks for the drain before it takes the lock, where `drain` lists the sessions before
+/// it begins, and where `wait_for_all` or `stopping` look before they wait.
+#[test]
+fn a_drain_misses_no_session_that_comes() {
+    model(|| {
+        let sessions = Sessions::new();
+        let comes = {
+            let sessions = sessions.clone();
+            thread::spawn(move || {
+                let Some(admitted) = admit(&sessions) else {
+                    return 0;
+                };
+                let state = state();
+                let permit = admitted.permit.enter(&state);
+                block_on(state.stopping());
+                permit.count(false);
+                1
+            })
+        };
+        let report = block_on(sessions.drain(HOUR));
+        assert!(sessions.is_empty() && sessions.list().is_empty());
+        assert!(admit(&sessions).is_none(), "nobody is let in again");
+        let came = comes.join().expect("no panic");
+        assert_eq!((report.ended, report.aborted, report.left), (came, 0, 0));
+    });
+}
+
+/// Red where `leave` does not ask for a drain under the lock that it counts under.
+#[test]
+fn a_drain_ends_with_the_last_of_all() {
+    model(|| {
+        let sessions = Sessions::new();
+        let state = state();
+        let session = admit(&sessions).expect("no limit").permit.enter(&state);
+        let undecided = admit(&sessions).expect("no limit");
+        let ends = thread::spawn(move || session.count(true));
+        let is_refused = thread::spawn(move || drop(undecided));
+        let report = block_on(sessions.drain(HOUR));
+        assert!(sessions.is_empty() && sessions.list().is_empty());
+        assert!(report.aborted <= 1, "counted once, if it was there");
+        assert_eq!((report.ended, report.left), (0, 0));
+        ends.join().expect("no panic");
+        is_refused.join().expect("no panic");
+    });
+}
+
+/// Red where only one of those that wait is woken.
+#[test]
+fn all_drains_end() {
+    let threads = || {
+        let sessions = Sessions::new();
+        let admitted = admit(&sessions).expect("no limit");
+        let other = sessions.clone();
+        let waits = thread::spawn(move || block_on(other.drain(HOUR)).left);
+        let leaves = thread::spawn(move || drop(admitted));
+        assert_eq!(block_on(sessions.drain(HOUR)).left, 0);
+        assert_eq!(waits.join().expect("no panic"), 0);
+        leaves.join().expect("no panic");
+    };
+    with_no_time(|| bounded(threads));
+}
+
+/// Red where a later drain's deadline replaces an earlier one, and where `enter` asks for it before it takes the lock.
+#[test]
+fn the_earliest_deadline_of_all_drains_holds() {
+    model(|| {
+        let sessions = Sessions::new();
+        let state = state();
+        let admitted = admit(&sessions).expect("no limit");
+        let enters = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || admitted.permit.enter(&state))
+        };
+        let hurries = {
+            let sessions = sessions.clone();
+            thread::spawn(move || drop(sessions.drain(HOUR)))
+        };
+        drop(sessions.drain(2 * HOUR));
+        hurries.join().expect("no panic");
+        let _permit = enters.join().expect("no panic");
+        assert_eq!(state.stops_by(), Some(Instant::now() + HOUR));
+    });
+}
+
+/// Red where `drained` looks for the deadline before it waits for a change.
+#[test]
+fn who_is_undecided_sees_the_drains_deadline() {
+    for has_begun in [false, true] {
+        model(move || {
+            let sessions = Sessions::new();
+            if has_begun {
+                drop(sessions.drain(HOUR));
+            }
+            let drains = {
+                let sessions = sessions.clone();
+                thread::spawn(move || drop(sessions.drain(Duration::ZERO)))
+            };
+            block_on(sessions.drained());
+            assert!(sessions.is_drained());
+            drains.join().expect("no panic");
+        });
+    }
+}
