@@ -42,6 +42,7 @@ impl<U, S> Slot<U, S> {
     pub(crate) fn hold(&self, upgrade: Option<U>, shutdown_timeout: Duration) -> Result<bool, U> {
         let mut content = self.lock();
         if let Some(held) = &mut content.upgrade {
+            // The outermost layer may have put it there before it was known who decides.
             held.1 = shutdown_timeout;
             return Ok(true);
         }

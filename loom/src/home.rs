@@ -138,7 +138,7 @@ fn an_io_that_nobody_waits_for_any_more_is_dropped() {
     });
 }
 
-/// Red where `has_moved` looks before it registers.
+/// Red where `has_moved` looks before it registers, and where `revoke` wakes before it says why.
 #[test]
 fn a_reader_elsewhere_is_woken_when_the_session_ends() {
     loom::model(|| {
@@ -186,7 +186,7 @@ fn an_io_that_is_taken_out_elsewhere_while_the_session_ends_has_one_owner() {
     });
 }
 
-/// Red where `stopping` looks before it waits, or where `stop_by` wakes before it says why.
+/// Red where `stopping` looks before it waits, and where `stop_by` wakes before it says why.
 #[test]
 fn the_handler_and_its_task_see_the_order_to_stop() {
     loom::model(|| {
