@@ -59,7 +59,7 @@ impl Gate {
         &self.settings
     }
 
-    /// Where `settings` say something, they hold for what this layer decides.
+    /// Where `settings` say something, they hold for what this layer and those inside it decide.
     pub(crate) fn with_settings(&self, settings: &Settings) -> Self {
         Self {
             slot: Arc::clone(&self.slot),

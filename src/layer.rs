@@ -67,8 +67,8 @@ use tower_layer::Layer;
 ///
 /// # Limits
 ///
-/// What the outermost layer sets holds for all that is decided inside it, unless an inner layer
-/// sets its own. [How to choose them](crate::manual::limits#how-to-choose) is in the manual.
+/// What a layer sets holds for all that is decided inside it, unless a layer further in sets its
+/// own. [How to choose them](crate::manual::limits#how-to-choose) is in the manual.
 ///
 /// | limit | default | past it |
 /// |---|---|---|

@@ -116,9 +116,8 @@ where
             }
             Ok(Outcome::Refuse(rejection)) => rejection,
             Ok(Outcome::Pass) => {
-                if let Some(outermost) = &outermost {
-                    parts.extensions.insert(outermost.gate().clone());
-                }
+                // With what this layer sets: it holds for those inside.
+                parts.extensions.insert(gate);
                 let request = Request::from_parts(parts, body);
                 return ResponseFuture::inner(self.inner.call(request), outermost);
             }

@@ -7,8 +7,8 @@
 //!
 //! ## The server's layer
 //!
-//! [`UpgradeLayer`](crate::UpgradeLayer). What the outermost layer sets holds for all inside it, unless an inner one
-//! has its own.
+//! [`UpgradeLayer`](crate::UpgradeLayer). What a layer sets holds for all inside it, unless one further in has its
+//! own.
 //!
 //! | limit | default | past it | because of |
 //! |---|---|---|---|

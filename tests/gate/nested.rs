@@ -11,7 +11,7 @@ use std::time::Duration;
 use tower::{Layer as _, Service as _, ServiceBuilder, service_fn};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
-    Accept, PendingUpgrade, ProtocolHandler as _, Rejection, Unsupported, UpgradeLayer,
+    Accept, PendingUpgrade, ProtocolHandler as _, Rejection, Sessions, Unsupported, UpgradeLayer,
     UpgradeRequest, Upgraded, handler_fn, testing,
 };
 
@@ -105,13 +105,13 @@ async fn the_outermost_settings_hold_unless_the_inner_layer_has_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_settings_of_a_layer_in_between_hold_for_what_it_decides_alone() {
+async fn the_settings_of_a_layer_in_between_hold_for_all_inside_it() {
     let in_between = UpgradeLayer::new()
         .protocol("other", Undecided)
         .accept_timeout(Duration::from_secs(7));
-    for (protocol, seconds) in [("other", 7), ("echo", 30)] {
+    for protocol in ["other", "echo"] {
         let service = ServiceBuilder::new()
-            .layer(UpgradeLayer::new())
+            .layer(UpgradeLayer::new().accept_timeout(Duration::from_secs(90)))
             .layer(in_between.clone())
             .layer(UpgradeLayer::new().protocol("echo", Undecided))
             .service(service_fn(plain));
@@ -120,8 +120,24 @@ async fn the_settings_of_a_layer_in_between_hold_for_what_it_decides_alone() {
         let exchange = testing::upgrade(service, request.expect("a request")).await;
         let exchange = exchange.expect("a response");
         exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(before.elapsed().as_secs(), seconds, "{protocol}");
+        assert_eq!(before.elapsed().as_secs(), 7, "{protocol}");
     }
+}
+
+/// The registry of a part of an application, between the gate around all of it and the layer that decides.
+#[tokio::test]
+async fn a_session_is_in_the_innermost_registry_around_its_handler() {
+    let (around, in_between) = (Sessions::new(), Sessions::new());
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new().sessions(around.clone()))
+        .layer(UpgradeLayer::new().sessions(in_between.clone()))
+        .layer(UpgradeLayer::new().protocol("echo", echo()))
+        .service(service_fn(plain));
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo", &[])).await;
+    peer.head().await.assert_switched("echo");
+    assert_eq!((around.len(), in_between.len()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
