@@ -4,14 +4,48 @@ use crate::{
     BoxError, Protocol, Rejection, Session, UpgradeRequest,
     commit::Gate,
     decision::{self, Decided},
+    trace,
 };
 use http::{HeaderMap, HeaderValue, header::IntoHeaderName, request::Parts};
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    pin::Pin,
+    sync::Arc,
+};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What runs a session, once it has one.
-pub(crate) type Speak = Box<dyn FnOnce(Session) -> Speaking + Send>;
+pub(crate) struct Speak {
+    /// None when it runs.
+    speak: Option<Box<dyn FnOnce(Session) -> Speaking + Send>>,
+}
+
+impl Speak {
+    fn new(speak: impl FnOnce(Session) -> Speaking + Send + 'static) -> Self {
+        Self {
+            speak: Some(Box::new(speak)),
+        }
+    }
+
+    /// Starts to speak. It is the handler's code, which may panic on the spot.
+    pub(crate) fn start(mut self, session: Session) -> Speaking {
+        let speak = self.speak.take().expect("it is taken here alone");
+        speak(session)
+    }
+}
+
+impl Drop for Speak {
+    /// There is no session. What was prepared for it may panic, and this may be in the hands of any layer, on a
+    /// connection with other streams.
+    fn drop(&mut self) {
+        let unused = AssertUnwindSafe(|| drop(self.speak.take()));
+        if let Err(panic) = panic::catch_unwind(unused) {
+            trace::unused_panicked(&trace::panic_message(&*panic));
+        }
+    }
+}
 
 /// A handler's part of a session, on its way.
 pub(crate) type Speaking = BoxFuture<Result<(), BoxError>>;
@@ -219,7 +253,7 @@ impl Accept {
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
         Self {
-            speak: Box::new(|session| Box::pin(speak(session))),
+            speak: Speak::new(|session| Box::pin(speak(session))),
             protocol: None,
             headers: HeaderMap::new(),
             keep_request: false,

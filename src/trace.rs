@@ -42,6 +42,15 @@ pub(crate) fn handler_panicked(panic: &str) {
     event!(ERROR, panic, "handler panicked before it decided");
 }
 
+pub(crate) fn unused_panicked(panic: &str) {
+    ignore!(panic);
+    event!(
+        ERROR,
+        panic,
+        "what was prepared for a session that never started panicked when it was dropped"
+    );
+}
+
 pub(crate) fn switch_replaced(status: StatusCode) {
     ignore!(status);
     event!(

@@ -113,7 +113,7 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
         #[cfg(feature = "websocket")]
         settings: accepted.settings,
     };
-    panic::catch_unwind(AssertUnwindSafe(|| (accepted.speak)(session)))
+    panic::catch_unwind(AssertUnwindSafe(|| accepted.speak.start(session)))
 }
 
 /// What the end of a session needs.

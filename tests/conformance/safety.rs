@@ -153,6 +153,44 @@ async fn s1_a_panic_in_wants_is_a_500() {
     assert_eq!(peer.response().await.1, "plain GET /next");
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("when it was dropped");
+    }
+}
+
+/// The response of a layer in between, and the other streams of an HTTP/2 connection, are not the session's.
+#[tokio::test]
+async fn s1_a_panic_of_a_session_that_never_starts_touches_nothing_else() {
+    struct Armed;
+    impl ProtocolHandler for Armed {
+        async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+            let bomb = Bomb;
+            Ok(Accept::new(|_session| async move {
+                drop(bomb);
+                Ok(())
+            }))
+        }
+    }
+    let (log, _guard) = Log::start();
+    let service = ServiceBuilder::new()
+        .layer(UpgradeLayer::new())
+        .map_response(|mut response: Response<_>| {
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            response
+        })
+        .layer(UpgradeLayer::new().protocol("armed", Armed))
+        .service(service_fn(plain));
+    let server = Server::start(service).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("armed", &[])).await;
+    assert_eq!(peer.head().await.status, 403);
+    assert_eq!(log.lines("when it was dropped").len(), 1);
+}
+
 /// Says when it is dropped.
 struct Dropped(Arc<AtomicUsize>);
 
