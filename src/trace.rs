@@ -120,12 +120,12 @@ pub(crate) fn no_layer() {
     );
 }
 
-pub(crate) fn on_close_panicked(panic: &str) {
+pub(crate) fn report_panicked(panic: &str) {
     ignore!(panic);
     event!(
         ERROR,
         panic,
-        "the function that is called on close panicked"
+        "a report of how a session ended panicked: what is called on close, or what its error says"
     );
 }
 

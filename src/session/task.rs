@@ -126,6 +126,14 @@ struct End {
     is_reported: bool,
 }
 
+/// Reports, to a user's function, subscriber or recorder, which also ask the handler's error what it says: any of
+/// them may panic. The connection is still to be shut down.
+fn contain(report: impl FnOnce()) {
+    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(report)) {
+        trace::report_panicked(&trace::panic_message(&*panic));
+    }
+}
+
 type Ended = Result<Result<Result<(), BoxError>, Box<dyn Any + Send>>, Overdue>;
 
 impl End {
@@ -183,14 +191,10 @@ impl End {
             bytes_read: state.bytes_read(),
             bytes_written: state.bytes_written(),
         };
-        trace::closed(&closed);
-        metrics::closed(&state.labels, &closed);
+        contain(|| trace::closed(&closed));
+        contain(|| metrics::closed(&state.labels, &closed));
         if let Some(on_close) = &self.settings.on_close {
-            // A user's function, and the connection is still to be shut down.
-            let called = panic::catch_unwind(AssertUnwindSafe(|| on_close(&closed)));
-            if let Err(panic) = called {
-                trace::on_close_panicked(&trace::panic_message(&*panic));
-            }
+            contain(|| on_close(&closed));
         }
         // After it, so that a test which has the report sees what it did.
         #[cfg(feature = "testing")]

@@ -3,7 +3,7 @@
 use crate::{
     closed::{next, reporting},
     drain::{open, report, secs},
-    support::{offer, plain, soon, until},
+    support::{Server, log::Log, offer, plain, soon, until},
 };
 use http::StatusCode;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -234,4 +234,43 @@ fn a_session_is_reported_when_its_runtime_shuts_down() {
     assert_eq!((report.reason, report.bytes), ("aborted", (1, 1)));
     assert!(sessions.is_empty());
     drop(peer);
+}
+
+/// Panics when it is asked what it says.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("it has no words");
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[tokio::test]
+async fn an_error_that_cannot_be_reported_changes_nothing_else() {
+    let (log, _guard) = Log::start();
+    let (sender, mut closed) = tokio::sync::mpsc::unbounded_channel();
+    let fails = handler_fn(|session: Session| async move {
+        session.into_io().write_all(b"last words").await?;
+        Err(Unspeakable.into())
+    });
+    let layer = UpgradeLayer::new()
+        .on_close(move |closed| sender.send(closed.reason().as_str()).expect("a test"))
+        .protocol("test", fails);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("test", &[]) + "unread").await;
+    peer.head().await.assert_switched("test");
+    // The end is in order: unread bytes would else reset the connection.
+    assert_eq!(peer.exactly(10).await, b"last words");
+    peer.finish().await;
+    peer.expect_end().await;
+    assert_eq!(soon(closed.recv()).await, Some("failed"));
+    let reported = log.lines("a report of how a session ended panicked");
+    assert!(
+        reported.len() == 1 && reported[0].contains("it has no words"),
+        "{reported:?}"
+    );
 }
