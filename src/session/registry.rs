@@ -4,6 +4,7 @@ use super::{
     drain::{Drain, DrainReport},
     guard::{Admitted, KeyLimit, Permit},
     state::{SessionId, State},
+    watch::after,
 };
 use crate::{
     Protocol, Rejection, UpgradeKind,
@@ -115,7 +116,7 @@ impl Sessions {
         let state = self.open().accepted.get(&id).map(Arc::clone);
         match state {
             Some(state) => {
-                state.stop_by(deadline(grace));
+                state.stop_by(after(grace));
                 true
             }
             None => false,
@@ -139,7 +140,7 @@ impl Sessions {
     /// end by the deadline.
     #[must_use = "it has begun, and the future waits for its end"]
     pub fn drain(&self, timeout: Duration) -> impl Future<Output = DrainReport> + Send + use<> {
-        let deadline = self.begin_drain(deadline(timeout));
+        let deadline = self.begin_drain(after(timeout));
         let sessions = self.clone();
         async move { sessions.wait_for_all(deadline + Drain::LAST_STEPS).await }
     }
@@ -275,11 +276,6 @@ impl Sessions {
 
 fn unavailable(why: &'static str) -> Rejection {
     Rejection::new(StatusCode::SERVICE_UNAVAILABLE, why).header(header::RETRY_AFTER, RETRY_AFTER)
-}
-
-fn deadline(timeout: Duration) -> Instant {
-    let deadline = Instant::now().checked_add(timeout);
-    deadline.unwrap_or_else(super::watch::far_future)
 }
 
 impl Default for Sessions {

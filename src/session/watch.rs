@@ -58,8 +58,7 @@ impl Watch {
                     Event::Overdue(overdue) => return Poll::Ready(overdue),
                     Event::TooOld => {
                         self.is_too_old = true;
-                        let deadline = Instant::now().checked_add(settings.shutdown_timeout());
-                        state.stop_by(deadline.unwrap_or_else(far_future));
+                        state.stop_by(after(settings.shutdown_timeout()));
                     }
                 },
                 _ => {}
@@ -96,7 +95,8 @@ enum Event {
     TooOld,
 }
 
-/// As good as never, where a sum is too large for an `Instant`.
-pub(crate) fn far_future() -> Instant {
-    Instant::now() + Duration::from_secs(86400 * 365 * 30)
+/// When `timeout` is over, with room for more: what is as good as never could be too much for an `Instant`.
+pub(crate) fn after(timeout: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(86400 * 365 * 30);
+    Instant::now() + timeout.min(NEVER)
 }

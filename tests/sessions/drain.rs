@@ -130,6 +130,24 @@ async fn the_earliest_deadline_holds() {
     assert_eq!(start.elapsed(), secs(10));
 }
 
+/// Up to the last second that there is, which nothing can be added to.
+#[tokio::test(start_paused = true)]
+async fn the_time_for_a_drain_may_be_absurd() {
+    let now = std::time::Instant::now();
+    let fits = |seconds: &u64| now.checked_add(secs(*seconds)).is_some();
+    let last = (0..u64::BITS).rev().fold(0, |last, bit| {
+        let more = last | 1 << bit;
+        if fits(&more) { more } else { last }
+    });
+    for absurd in [secs(last), Duration::MAX] {
+        let sessions = Sessions::new();
+        let mut peer = open(&both(&sessions), "heed").await;
+        let drained = tokio::spawn(sessions.drain(absurd));
+        peer.shutdown().await.expect("memory");
+        assert_eq!(drained.await.expect("no panic"), report(1, 0, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_that_nobody_waits_for_goes_on() {
     let sessions = Sessions::new();
