@@ -90,7 +90,7 @@ pub(crate) enum Choice<'a> {
 
 /// Picks one of the `supported` protocols for an offer.
 ///
-/// `wants` is asked about a protocol by its index, in the order of preference, until one is wanted.
+/// `wants` is asked about a protocol by its index, once, in the order of preference, until one is wanted.
 pub(crate) fn choose<'a, 'p, O>(
     offered: impl Fn() -> O,
     supported: impl Iterator<Item = &'p Protocol> + Clone,
@@ -100,13 +100,17 @@ pub(crate) fn choose<'a, 'p, O>(
 where
     O: Iterator<Item = Member<'a>>,
 {
-    let mut is_supported = false;
+    // A client may offer a protocol any number of times.
+    let mut declined = Vec::new();
     let mut take = |index: usize, protocol: &Protocol, member: Member<'a>| {
-        if !protocol.takes(member) {
+        if !protocol.takes(member) || declined.contains(&index) {
             return None;
         }
-        is_supported = true;
-        wants(index).then_some(Choice::Chosen { index, member })
+        if wants(index) {
+            return Some(Choice::Chosen { index, member });
+        }
+        declined.push(index);
+        None
     };
     let protocols = supported.enumerate();
     let chosen = match preference {
@@ -121,7 +125,7 @@ where
     };
     match chosen {
         Some(choice) => choice,
-        None if is_supported => Choice::Declined,
-        None => Choice::Unsupported,
+        None if declined.is_empty() => Choice::Unsupported,
+        None => Choice::Declined,
     }
 }

@@ -7,12 +7,18 @@ use crate::support::{
 };
 use axum::{Router, routing::get};
 use http::{Request, StatusCode};
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tower::{Layer as _, Service as _, ServiceBuilder, service_fn};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
-    Accept, PendingUpgrade, ProtocolHandler as _, Rejection, Sessions, Unsupported, UpgradeLayer,
-    UpgradeRequest, Upgraded, handler_fn, testing,
+    Accept, PendingUpgrade, Preference, ProtocolHandler as _, Rejection, Sessions, Unsupported,
+    UpgradeLayer, UpgradeRequest, Upgraded, handler_fn, testing,
 };
 
 #[tokio::test]
@@ -258,6 +264,29 @@ async fn handlers_of_one_protocol_are_asked_in_order() {
         }
     }
     assert_eq!((private.accepted(), public.accepted()), (1, 1));
+}
+
+/// However often a client offers its protocol.
+#[tokio::test]
+async fn a_handler_is_asked_once_whether_it_wants_a_request() {
+    for preference in [Preference::Client, Preference::Server] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let unwilling = {
+            let asked = Arc::clone(&asked);
+            echo().when(move |_| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                false
+            })
+        };
+        let service = UpgradeLayer::new()
+            .protocol("echo", unwilling)
+            .preference(preference)
+            .layer(service_fn(plain));
+        let request = testing::request(&["echo, echo/1"; 1000].join(", ")).body(String::new());
+        let exchange = testing::upgrade(service, request.expect("a request")).await;
+        exchange.expect("a response").expect_passed();
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "{preference:?}");
+    }
 }
 
 #[tokio::test]
