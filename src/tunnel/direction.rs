@@ -81,6 +81,11 @@ impl Direction {
         self.copy.has_unwritten()
     }
 
+    /// What has become of the socket that it reads from, if it has broken off.
+    pub(super) fn sender_error(&self, ends: &mut Both) -> Option<io::Error> {
+        ends.get(self.from).socket()?.take_error().ok()?
+    }
+
     /// Nobody takes it, and the other direction may go on for long.
     fn discard_unsent(&mut self) {
         self.copy.discard_unwritten();

@@ -20,6 +20,7 @@ mod dial;
 mod direction;
 mod failure;
 mod host;
+mod look;
 mod policy;
 mod race;
 mod relay;

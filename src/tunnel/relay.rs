@@ -1,6 +1,9 @@
 //! Two connections, joined.
 
-use super::direction::{Both, Direction, Side};
+use super::{
+    direction::{Both, Direction, Side},
+    look::Look,
+};
 use crate::{BoxError, Session, Upgraded, handler::BoxFuture, linger};
 use futures_util::{FutureExt as _, future::join_all};
 use std::{
@@ -91,6 +94,9 @@ where
 /// it is TCP, and dropped without an end where it is TLS, so that its peer does not take what it has for all that
 /// there was. On HTTP/2 it sees an end (RFC 9113 §8.5 wants a reset, which hyper does not send).
 ///
+/// While what came from a connection waits for the other to take it, that the first was reset is noticed within a
+/// second if it is a TCP or Unix socket beneath, and else when the other takes something.
+///
 /// What belongs to a [`Session`] goes back to it, to be shut down in order. The other connection is shut down here.
 ///
 /// # What it costs
@@ -116,6 +122,7 @@ pub struct Relay {
     idle_timeout: Option<Duration>,
     stop: Option<SyncWrapper<BoxFuture<()>>>,
     quiet: Quiet,
+    look: Look,
     closing: Option<Closing>,
 }
 
@@ -170,6 +177,7 @@ impl Relay {
             idle_timeout: None,
             stop: None,
             quiet: Quiet::default(),
+            look: Look::default(),
             closing: None,
         }
     }
@@ -215,6 +223,12 @@ impl Relay {
                     Some(error) => RelayEnd::Failed(error),
                     None => RelayEnd::Finished,
                 })
+            }
+            _ if self.has_unsent() => {
+                let directions = std::iter::once(&self.a_to_b).chain(&self.b_to_a);
+                let error = ready!(self.look.poll(cx, &mut self.ends, directions));
+                self.break_off();
+                Poll::Ready(RelayEnd::Failed(error))
             }
             _ => Poll::Pending,
         }

@@ -31,6 +31,15 @@ impl<'a> Socket<'a> {
         None
     }
 
+    /// What has become of it that nobody has been told yet.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(tcp) => tcp.take_error(),
+            #[cfg(unix)]
+            Self::Unix(unix) => unix.take_error(),
+        }
+    }
+
     /// Lets the peer see a reset when the socket is dropped, in place of an end.
     pub(crate) fn reset_on_drop(&self) -> io::Result<()> {
         match self {

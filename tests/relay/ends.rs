@@ -152,6 +152,39 @@ async fn a_reset_of_who_takes_nothing_is_no_end() {
     }
 }
 
+/// Who waits to write does not read, and is not told.
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_noticed_though_what_came_before_is_not_taken() {
+    for hide in [false, true] {
+        let ((ours, mut first), (other, second)) = (tcp::pair().await, tcp::pair().await);
+        let relay = match hide {
+            true => Relay::new(ours, Box::new(other)),
+            false => Relay::new(ours, other),
+        };
+        let relay = tokio::spawn(relay);
+        hold_up(&mut first).await;
+        first.set_zero_linger().expect("a socket");
+        drop(first);
+        let relayed = soon(relay).await.expect("no panic");
+        let error = relayed.into_result().expect_err("a reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        drop(second);
+    }
+}
+
+/// Nor is a silence a reset.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_taken_waits_for_ever() {
+    let ((ours, mut first), (other, second)) = (tcp::pair().await, tcp::pair().await);
+    let relay = tokio::spawn(Relay::new(ours, other));
+    hold_up(&mut first).await;
+    first.shutdown().await.expect("a socket");
+    tokio::time::sleep(MINUTE).await;
+    assert!(!relay.is_finished());
+    drop(second);
+    relay.abort();
+}
+
 #[tokio::test]
 async fn who_stops_taking_is_heard_to_the_end() {
     // The second is deaf, and speaks.
