@@ -342,17 +342,20 @@ async fn c8_connect_over_http_1_0_is_served_and_closed_alike() {
 /// A refusal that the client would take for the tunnel.
 #[tokio::test]
 async fn c2_a_refusal_with_a_success_is_none() {
-    struct Cached;
-    impl ProtocolHandler for Cached {
+    struct RefusesWith(StatusCode);
+    impl ProtocolHandler for RefusesWith {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-            Err(Rejection::new(StatusCode::OK, "cached"))
+            Err(Rejection::new(self.0, "cached"))
         }
     }
-    let server = echo_server(UpgradeLayer::new().connect(Cached)).await;
-    let mut peer = server.connect().await;
-    peer.send(connect_to("test:1", &[])).await;
-    let (_, body) = expect_refusal(&mut peer, 500).await;
-    assert_eq!(body, "Internal Server Error");
+    // Nor with a 101, which hyper would take for a switch.
+    for status in [StatusCode::OK, StatusCode::SWITCHING_PROTOCOLS] {
+        let server = echo_server(UpgradeLayer::new().connect(RefusesWith(status))).await;
+        let mut peer = server.connect().await;
+        peer.send(connect_to("test:1", &[])).await;
+        let (_, body) = expect_refusal(&mut peer, 500).await;
+        assert_eq!(body, "Internal Server Error");
+    }
 }
 
 /// The end of the connection is said in the words of the request's version, and no other.

@@ -1,7 +1,7 @@
 //! How a session, and a connection that was refused, ends.
 
 use crate::life::{RefuseAll, request_with};
-use crate::support::{Server, handlers::Counted, log::Log, offer, plain, soon};
+use crate::support::{Server, handlers::Counted, head, log::Log, offer, plain, soon};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::StreamBody;
@@ -110,15 +110,19 @@ async fn an_io_that_does_not_shut_down_is_dropped_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
-    for (layer, seconds) in [
-        (UpgradeLayer::new(), 10),
-        (
-            UpgradeLayer::new().shutdown_timeout(Duration::from_secs(60)),
-            60,
-        ),
+    let connect = head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]);
+    let upgrade = offer("echo", &["Connection: close"]);
+    let minute = || UpgradeLayer::new().shutdown_timeout(Duration::from_secs(60));
+    for (outer, inner, request, seconds) in [
+        (UpgradeLayer::new(), UpgradeLayer::new(), &upgrade, 10),
+        (UpgradeLayer::new(), minute(), &upgrade, 60),
+        (minute(), UpgradeLayer::new(), &upgrade, 60),
+        // The outermost layer takes the connection of a CONNECT before it is known who decides.
+        (UpgradeLayer::new(), minute(), &connect, 60),
     ] {
-        let layer = layer.protocol("echo", RefuseAll);
-        let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
+        let inner = inner.protocol("echo", RefuseAll).connect(RefuseAll);
+        let service = outer.layer(inner.layer(service_fn(plain)));
+        let service = TowerToHyperService::new(service);
         let (mut peer, inner) = tokio::io::duplex(1024);
         let (dropped, is_dropped) = oneshot::channel();
         let io = NoEnd {
@@ -130,9 +134,8 @@ async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
             .with_upgrades();
         tokio::spawn(connection);
         let before = tokio::time::Instant::now();
-        peer.write_all(offer("echo", &["Connection: close"]).as_bytes())
-            .await
-            .expect("memory");
+        let asked = peer.write_all(request.as_bytes());
+        asked.await.expect("memory");
         let dropped = tokio::time::timeout(Duration::from_secs(1000), is_dropped).await;
         assert!(dropped.is_ok(), "it is kept for ever");
         assert_eq!(before.elapsed().as_secs(), seconds);

@@ -130,6 +130,17 @@ async fn the_earliest_deadline_holds() {
     assert_eq!(start.elapsed(), secs(10));
 }
 
+/// Its handler was dropped, and not because the time to stop was over.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_idle_by_the_deadline_was_not_aborted() {
+    let sessions = Sessions::new();
+    let layer = both(&sessions).idle_timeout(secs(5));
+    let peer = open(&layer, "ignore").await;
+    let drained = sessions.drain(secs(30));
+    drop(peer);
+    assert_eq!(drained.await, report(1, 0, 0));
+}
+
 /// Up to the last second that there is, which nothing can be added to.
 #[tokio::test(start_paused = true)]
 async fn the_time_for_a_drain_may_be_absurd() {

@@ -2,6 +2,7 @@
 
 use crate::{
     closed::{next, reporting},
+    drain::{open, secs},
     support::{Server, offer, plain, soon, until},
 };
 use std::io::ErrorKind;
@@ -58,7 +59,10 @@ async fn ended() -> (Server, crate::support::Peer<TcpStream>, Halves) {
             Ok(())
         }
     });
-    let layer = layer.sessions(sessions.clone()).protocol("leave", leaves);
+    let layer = layer
+        .sessions(sessions.clone())
+        .shutdown_timeout(None)
+        .protocol("leave", leaves);
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("leave", &[])).await;
@@ -134,4 +138,32 @@ async fn who_waits_to_write_wakes_as_well() {
         error.expect_err("it is over").kind(),
         ErrorKind::NotConnected
     );
+}
+
+/// Who has it in a list, as an administrator has, does not hold on to its connection.
+#[tokio::test(start_paused = true)]
+async fn it_is_dropped_though_the_session_is_known() {
+    let sessions = Sessions::new();
+    let (sender, mut escaped) = mpsc::unbounded_channel::<Halves>();
+    let leaves = handler_fn(move |session: Session| {
+        let (sender, stop) = (sender.clone(), session.stop());
+        async move {
+            sender.send(tokio::io::split(session.into_io()))?;
+            stop.await;
+            Ok(())
+        }
+    });
+    let layer = UpgradeLayer::new()
+        .sessions(sessions.clone())
+        .protocol("leave", leaves);
+    let mut peer = open(&layer, "leave").await;
+    let halves = soon(escaped.recv()).await.expect("a session");
+    let known = sessions.list();
+    assert!(sessions.close(known[0].id(), secs(1)));
+    // Nobody waits for it any more.
+    tokio::time::sleep(secs(60)).await;
+    drop(halves);
+    let read = soon(peer.read(&mut [0])).await;
+    assert_eq!(read.expect("an end"), 0);
+    drop(known);
 }

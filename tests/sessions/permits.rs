@@ -4,7 +4,7 @@ use crate::support::{
     Peer, Server, Via,
     h2::{Client, extended_connect},
     handlers::{echo, speak_echo},
-    offer, plain, until,
+    offer, plain, soon, until,
 };
 use h2::Reason;
 use http::{Response, StatusCode};
@@ -139,6 +139,27 @@ async fn when_the_handler_refuses() {
     let server = start(layer.protocol("refuse", refuses)).await;
     assert_refused(&server, "refuse", 403).await;
     assert_back(&server, &sessions).await;
+}
+
+/// A connection that goes on waits for the rest of the request, and nobody else waits for that.
+#[tokio::test]
+async fn when_the_handler_refuses_and_the_body_is_on_its_way() {
+    let (sessions, layer) = room_for_one();
+    let refuses = Decides(|| Some(StatusCode::FORBIDDEN.into()));
+    let layer = layer.body_timeout(None).protocol("refuse", refuses);
+    let (server, mut has_read) = Server::start_metered(
+        Via::Http1,
+        layer.protocol("echo", echo()).layer(service_fn(plain)),
+    )
+    .await;
+    let mut peer = server.connect().await;
+    let request = offer("refuse", &["Content-Length: 4"]);
+    peer.send(&request).await;
+    let all = |read: &usize| *read == request.len();
+    soon(has_read.wait_for(all)).await.expect("a server");
+    assert_back(&server, &sessions).await;
+    peer.send("body").await;
+    assert_eq!(peer.head().await.status, 403);
 }
 
 #[tokio::test]

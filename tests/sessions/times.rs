@@ -130,6 +130,18 @@ async fn an_old_session_that_does_not_stop_is_dropped() {
     }
 }
 
+/// Nor has it less time for what it was told before.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_told_to_stop_does_not_grow_too_old() {
+    let sessions = Sessions::new();
+    let start = Instant::now();
+    let set_up = |layer: UpgradeLayer| layer.sessions(sessions.clone()).lifetime(secs(10));
+    let (mut peer, mut reports) = open(set_up, handler_fn(ignores)).await;
+    assert!(sessions.close(sessions.list()[0].id(), secs(60)));
+    assert_eq!(ends_after(&mut peer, start).await, 60_000);
+    assert_eq!(next(&mut reports).await.reason, "aborted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn limits_can_be_taken_off_and_may_be_absurd() {
     for absurd in [None, Some(Duration::MAX - secs(1))] {
