@@ -1,6 +1,6 @@
 //! The client's side.
 
-use super::{WebSocket, codec::Limits, handshake};
+use super::{WebSocket, handshake, reader::Limits};
 use crate::{
     BoxError, UpgradeKind,
     client::{Error, Request, Session},

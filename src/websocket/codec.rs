@@ -1,6 +1,11 @@
 //! The codec, and its memory.
 
-use super::{CloseFrame, Error, Message, frames::Frames};
+use super::{
+    CloseFrame, Error, Message,
+    frames::Frames,
+    out::Out,
+    reader::{CONTROL, Limits, Reader},
+};
 use crate::Upgraded;
 use futures_util::task::AtomicWaker;
 use std::{
@@ -9,17 +14,14 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Wake, Waker, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tungstenite::protocol::{
-    Role, WebSocketConfig, WebSocketContext,
+    Role,
     frame::{
         Frame, FrameHeader,
         coding::{Control, Data, OpCode},
     },
 };
-
-/// How large a message may be for the buffers to be kept behind it. A larger one leaves larger buffers.
-const KEPT: usize = 2 * 1024;
 
 /// How much may be queued before it has to be written.
 const QUEUED: usize = 64 * 1024;
@@ -27,39 +29,15 @@ const QUEUED: usize = 64 * 1024;
 /// How much may be queued of answers to a peer that does not read them, before nothing more is read of it.
 const ANSWERS: usize = 16 * 1024;
 
-/// What the codec reads at a time. It clears as much each time.
-const READ: usize = 512;
-
-/// How long the payload of a control frame may be (RFC 6455 §5.5).
-const CONTROL: usize = 125;
-
-/// What a peer may send, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) message: usize,
-    pub(super) frame: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            message: 1024 * 1024,
-            frame: 1024 * 1024,
-        }
-    }
-}
-
-/// tungstenite's codec around an IO. It is there only while it has something to remember: its buffers grow with
-/// messages, and do not shrink.
+/// tungstenite's codec around an IO. Once it had a large message it is there only while it has something to
+/// remember: what is left of it between messages is the thread's, and serves the next one that comes to any session.
 ///
 /// It reads frames, and answers them. What is sent goes past it, but for close frames, which it has to know of.
 pub(super) struct Codec {
     io: Frames<Upgraded>,
-    context: Option<Box<WebSocketContext>>,
+    reader: Option<Box<Reader>>,
     role: Role,
     limits: Limits,
-    /// The largest message that its buffers have seen.
-    largest: usize,
     out: Out,
     /// How much of what is queued are answers to the peer.
     answers: usize,
@@ -76,15 +54,6 @@ enum Phase {
     Closed,
     /// Nothing is received any more.
     Ended,
-}
-
-/// What is to be written. It takes all, and has nothing to read.
-#[derive(Default)]
-struct Out {
-    bytes: Vec<u8>,
-    written: usize,
-    /// Not all was written and flushed.
-    is_pending: bool,
 }
 
 /// Who waits to write: it may be two tasks, of which the IO knows one.
@@ -111,10 +80,9 @@ impl Codec {
     pub(super) fn new(io: Upgraded, role: Role, limits: Limits) -> Self {
         Self {
             io: Frames::new(io),
-            context: None,
+            reader: None,
             role,
             limits,
-            largest: 0,
             out: Out::default(),
             answers: 0,
             phase: Phase::Open,
@@ -161,11 +129,10 @@ impl Codec {
         }
         match self.read(cx) {
             Ok(message) => {
-                self.largest = self.largest.max(message.len());
-                if message.is_ping() || message.is_close() {
+                if matches!(message, Message::Ping(_) | Message::Close(_)) {
                     self.answer(&message);
                 }
-                Poll::Ready(Some(Ok(Message::from_codec(message))))
+                Poll::Ready(Some(Ok(message)))
             }
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 Poll::Pending
@@ -174,19 +141,19 @@ impl Codec {
         }
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) -> tungstenite::Result<tungstenite::Message> {
-        let context = context(&mut self.context, self.role, self.limits);
+    fn read(&mut self, cx: &mut Context<'_>) -> tungstenite::Result<Message> {
+        let reader = reader(&mut self.reader, self.role, self.limits);
         let (io, out) = (&mut self.io, &mut self.out);
-        context.read(&mut Link { io, cx, out })
+        reader.read(&mut Link { io, cx, out })
     }
 
     /// Queues what the codec answers.
-    fn answer(&mut self, message: &tungstenite::Message) {
-        let before = self.out.bytes.len();
-        let context = context(&mut self.context, self.role, self.limits);
-        let flushed = context.flush(&mut self.out);
-        self.answers += self.out.bytes.len() - before;
-        if message.is_close() {
+    fn answer(&mut self, message: &Message) {
+        let before = self.out.len();
+        let reader = reader(&mut self.reader, self.role, self.limits);
+        let flushed = reader.flush(&mut self.out);
+        self.answers += self.out.len() - before;
+        if matches!(message, Message::Close(_)) {
             self.phase = match flushed {
                 // The server is the one to end the connection.
                 Err(tungstenite::Error::ConnectionClosed) => Phase::Closed,
@@ -229,7 +196,7 @@ impl Codec {
             ..FrameHeader::default()
         };
         let frame = Frame::from_payload(header, payload);
-        self.out.bytes.reserve(frame.len());
+        self.out.reserve(frame.len());
         frame.format(&mut self.out).map_err(Error::codec)
     }
 
@@ -237,8 +204,8 @@ impl Codec {
         check_control(frame.as_ref().map_or(0, |frame| 2 + frame.reason.len()))?;
         self.phase = Phase::Closing;
         let frame = frame.map(CloseFrame::into_codec);
-        let context = context(&mut self.context, self.role, self.limits);
-        context.close(&mut self.out, frame).map_err(Error::codec)
+        let reader = reader(&mut self.reader, self.role, self.limits);
+        reader.close(&mut self.out, frame).map_err(Error::codec)
     }
 
     /// Begins to close, unless that has begun. It fails only where the reason is too long.
@@ -251,7 +218,7 @@ impl Codec {
 
     /// Waits until there is room for another message.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.out.bytes.len() >= QUEUED || self.io.is_blocked() {
+        if self.out.len() >= QUEUED || self.io.is_blocked() {
             return self.poll_flush(cx);
         }
         Poll::Ready(Ok(()))
@@ -269,7 +236,7 @@ impl Codec {
         cx: &mut Context<'_>,
         task: fn(&Writers) -> &AtomicWaker,
     ) -> Poll<io::Result<()>> {
-        if !self.out.is_pending {
+        if !self.out.is_pending() {
             return Poll::Ready(Ok(()));
         }
         let was_blocked = self.io.is_blocked();
@@ -283,7 +250,6 @@ impl Codec {
         }
         let written = ready!(written);
         self.answers = 0;
-        self.out.is_pending = false;
         if was_blocked {
             // The IO may have told this task alone.
             self.writers.wake_by_ref();
@@ -319,19 +285,17 @@ impl Codec {
 
     /// Whether the peer's close frame has come.
     fn has_closed(&self) -> bool {
-        let context = self.context.as_deref();
-        context.is_some_and(|context| !context.can_read())
+        self.reader.as_deref().is_some_and(Reader::has_closed)
     }
 
-    /// Drops the codec and the buffers, if they are large and there is nothing in them.
+    /// Leaves the codec and the buffers to the thread, if they are large and there is nothing in them.
     fn forget(&mut self) {
-        if !self.out.is_pending && self.out.bytes.capacity() > KEPT {
-            self.out = Out::default();
-        }
+        self.out.forget();
         let is_needed = self.phase != Phase::Open || !self.io.is_between_messages();
-        if self.largest > KEPT && !is_needed {
-            self.context = None;
-            self.largest = 0;
+        if !is_needed && self.reader.as_deref().is_some_and(Reader::is_large) {
+            if let Some(reader) = self.reader.take() {
+                reader.give_back();
+            }
         }
     }
 }
@@ -343,57 +307,9 @@ fn check_control(size: usize) -> Result<(), Error> {
     }
 }
 
-/// The codec, made anew if it is not there.
-fn context(
-    context: &mut Option<Box<WebSocketContext>>,
-    role: Role,
-    Limits { message, frame }: Limits,
-) -> &mut WebSocketContext {
-    context.get_or_insert_with(|| {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ)
-            .write_buffer_size(0)
-            .max_message_size(Some(message))
-            // What a message may not be is not waited for.
-            .max_frame_size(Some(frame.min(message.max(CONTROL))));
-        Box::new(WebSocketContext::new(role, Some(config)))
-    })
-}
-
-impl Out {
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        io: &mut Frames<Upgraded>,
-    ) -> Poll<io::Result<()>> {
-        while self.written < self.bytes.len() {
-            let rest = &self.bytes[self.written..];
-            match ready!(Pin::new(&mut *io).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
-                written => self.written += written,
-            }
-        }
-        self.bytes.clear();
-        self.written = 0;
-        Pin::new(io).poll_flush(cx)
-    }
-}
-
-impl Read for Out {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(ErrorKind::WouldBlock.into())
-    }
-}
-
-impl Write for Out {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.is_pending = true;
-        self.bytes.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The codec, another one if it is not there.
+fn reader(reader: &mut Option<Box<Reader>>, role: Role, limits: Limits) -> &mut Reader {
+    reader.get_or_insert_with(|| Reader::borrow(role, limits))
 }
 
 /// What the codec reads from, and where it answers. It wants blocking IO, and takes `WouldBlock` for an answer.

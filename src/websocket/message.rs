@@ -67,6 +67,19 @@ impl Message {
             tungstenite::Message::Frame(_) => unreachable!("a codec reads messages"),
         }
     }
+
+    /// The same in memory of its own, of which it has no more than it needs.
+    pub(super) fn detached(self) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(text.as_str().into()),
+            Self::Binary(bytes) => Self::Binary(Bytes::copy_from_slice(&bytes)),
+            Self::Ping(bytes) => Self::Ping(Bytes::copy_from_slice(&bytes)),
+            Self::Pong(bytes) => Self::Pong(Bytes::copy_from_slice(&bytes)),
+            Self::Close(frame) => {
+                Self::Close(frame.map(|frame| CloseFrame::new(frame.code, frame.reason.as_str())))
+            }
+        }
+    }
 }
 
 impl From<String> for Message {

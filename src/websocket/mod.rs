@@ -64,10 +64,21 @@
 //! Some clients send a token as a subprotocol, for lack of another header that a browser lets them set. What is
 //! offered is never logged here, and is marked as sensitive in the request.
 //!
+//! # Memory
+//!
+//! A session that waits between messages has no buffer that is larger than some 2 KiB. What longer messages are read
+//! into, and written from, is then left to the thread, for the next long message of any of its sessions: a thread
+//! keeps what has read messages of 1 MiB in all, and 1 MiB to write from. So neither a stream of messages of 64 KiB
+//! nor one at a time makes the allocator take and give back as much for each. A message of more than 1 MiB does.
+//!
+//! A payload is the handler's, and is not copied: it is a part of what it was read into, which is shared until the
+//! handler drops it. One that is less than half of that part's longest message is copied, so that to keep a few
+//! bytes is not to keep much more.
+//!
 //! # Why these frames
 //!
-//! Frames are read by tungstenite's codec, without its IO: when there is nothing more to read, it can be dropped with
-//! its buffers, and is made anew with the next message. Of what was measured this is strict, old enough to be
+//! Frames are read by tungstenite's codec, without its IO: when there is nothing more to read, it can be let go of
+//! with its buffers, and another one reads the next message. Of what was measured this is strict, old enough to be
 //! trusted, about as quick as any, and with it an idle session costs least:
 //!
 //! | | idle | after 64 KiB | rate | what it takes | |
@@ -171,6 +182,9 @@ pub(crate) mod handshake;
 mod keep_alive;
 mod message;
 mod origin;
+mod out;
+mod pool;
+mod reader;
 mod server;
 mod socket;
 

@@ -1,10 +1,9 @@
 //! The server's side: a handler for `websocket`.
 
 use super::{
-    Error, ErrorKind, WebSocket,
-    codec::Limits,
-    handshake,
+    Error, ErrorKind, WebSocket, handshake,
     origin::{Origin, Policy, Refused},
+    reader::Limits,
     socket::Home,
 };
 use crate::{

@@ -1,10 +1,6 @@
 //! The WebSocket, as those who speak have it.
 
-use super::{
-    CloseFrame, Error, Message,
-    codec::{Codec, Limits},
-    keep_alive::KeepAlive,
-};
+use super::{CloseFrame, Error, Message, codec::Codec, keep_alive::KeepAlive, reader::Limits};
 use crate::{Session, Upgraded, session::state::State, time::within};
 use futures_util::{Sink, Stream};
 use http::HeaderValue;

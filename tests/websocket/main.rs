@@ -6,6 +6,7 @@ mod support;
 mod client;
 mod closing;
 mod keep_alive;
+mod memory;
 mod messages;
 mod other_frames;
 mod strictness;

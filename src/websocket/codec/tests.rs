@@ -1,5 +1,8 @@
 use super::*;
-use crate::{Parts, websocket::ErrorKind as Kind};
+use crate::{
+    Parts,
+    websocket::{ErrorKind as Kind, pool::OWN},
+};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::{
@@ -9,8 +12,9 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
+use tokio::io::AsyncWrite;
 use tungstenite::protocol::{
-    WebSocket,
+    WebSocket, WebSocketConfig,
     frame::{
         Frame, FrameHeader,
         coding::{Control, Data, OpCode},
@@ -236,7 +240,7 @@ fn message(role: Role) -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         8 => prop::collection::vec(b'a'..=b'z', 0..200),
         // Behind such a one the codec is dropped.
-        2 => prop::collection::vec(b'a'..=b'z', KEPT..5_000),
+        2 => prop::collection::vec(b'a'..=b'z', OWN..5_000),
         1 => prop::collection::vec(any::<u8>(), 0..20),
     ];
     let fragments = prop::collection::vec((payload, any::<bool>()), 1..4);
@@ -422,7 +426,7 @@ fn many_small_messages_leave_no_large_buffer() {
         codec.start_send("hello".into()).expect("it is open");
     }
     assert!(next(&mut codec).is_pending());
-    assert!(codec.out.bytes.capacity() <= KEPT);
+    assert!(codec.out.capacity() <= OWN);
 }
 
 /// Who only sends does not wait for a message.
@@ -434,7 +438,7 @@ fn a_large_message_leaves_no_large_buffer_with_the_sender() {
     codec.start_send(message).expect("it is open");
     let flushed = codec.poll_flush(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(flushed, Poll::Ready(Ok(()))));
-    assert!(codec.out.bytes.capacity() <= KEPT);
+    assert!(codec.out.capacity() <= OWN);
 }
 
 #[test]

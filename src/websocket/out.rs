@@ -1,0 +1,111 @@
+//! What is to be written.
+
+use super::{
+    frames::Frames,
+    pool::{self, OWN, Pool},
+};
+use crate::Upgraded;
+use std::{
+    cell::RefCell,
+    io::{self, ErrorKind, Read, Write},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::AsyncWrite;
+
+thread_local! {
+    static POOL: RefCell<Pool<Vec<u8>>> = const { RefCell::new(Pool::new()) };
+}
+
+/// A queue of bytes. It takes all, and has nothing to read.
+#[derive(Default)]
+pub(super) struct Out {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Not all was written and flushed.
+    is_pending: bool,
+}
+
+impl Out {
+    pub(super) fn is_pending(&self) -> bool {
+        self.is_pending
+    }
+
+    /// How many bytes there are, with those that are written.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Makes room for so many bytes more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let needed = self.bytes.len() + more;
+        if needed > OWN && needed > self.bytes.capacity() {
+            if let Some(mut large) = pool::borrow(&POOL) {
+                large.extend_from_slice(&self.bytes);
+                self.bytes = large;
+            }
+        }
+        self.bytes.reserve(more);
+    }
+
+    /// Leaves the buffer to the thread, if it is large and there is nothing in it.
+    pub(super) fn forget(&mut self) {
+        if !self.is_pending && self.bytes.capacity() > OWN {
+            let Self { mut bytes, .. } = std::mem::take(self);
+            // What could not be written is nobody's any more.
+            bytes.clear();
+            let capacity = bytes.capacity();
+            pool::give_back(&POOL, bytes, capacity);
+        }
+    }
+
+    /// Writes all, and flushes it.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Frames<Upgraded>,
+    ) -> Poll<io::Result<()>> {
+        let written = ready!(self.poll_write_all(cx, io));
+        self.is_pending = false;
+        Poll::Ready(written)
+    }
+
+    fn poll_write_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Frames<Upgraded>,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.bytes.len() {
+            let rest = &self.bytes[self.written..];
+            match ready!(Pin::new(&mut *io).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+        self.bytes.clear();
+        self.written = 0;
+        Pin::new(io).poll_flush(cx)
+    }
+}
+
+impl Read for Out {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.is_pending = true;
+        self.bytes.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,72 @@
+//! Large buffers that a thread keeps for whichever of its sessions has a large message next.
+
+use std::{cell::RefCell, thread::LocalKey};
+
+/// How large a message a session's own buffers may have seen, in bytes, to stay with it while it waits.
+pub(super) const OWN: usize = 2 * 1024;
+
+/// How many bytes a thread keeps in one pool.
+const BYTES: usize = 1024 * 1024;
+
+/// What no session needs at the moment, the last that was used first: it is in the processor's cache.
+///
+/// A session that waits keeps nothing here, and one that has a large message after each wait finds again what it
+/// has left: neither of them makes the allocator take memory from the system and give it back for each message.
+pub(super) struct Pool<T> {
+    kept: Vec<(T, usize)>,
+    bytes: usize,
+}
+
+impl<T> Pool<T> {
+    pub(super) const fn new() -> Self {
+        Self {
+            kept: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn take(&mut self) -> Option<T> {
+        let (item, bytes) = self.kept.pop()?;
+        self.bytes -= bytes;
+        Some(item)
+    }
+
+    /// Keeps it, or hands it back where there is no room.
+    fn keep(&mut self, item: T, bytes: usize) -> Option<T> {
+        if bytes > BYTES - self.bytes {
+            return Some(item);
+        }
+        self.bytes += bytes;
+        self.kept.push((item, bytes));
+        None
+    }
+}
+
+/// What this thread has kept, if it has any.
+pub(super) fn borrow<T>(pool: &'static LocalKey<RefCell<Pool<T>>>) -> Option<T> {
+    pool.try_with(|pool| pool.borrow_mut().take()).ok()?
+}
+
+/// Leaves something of so many bytes to this thread. It is dropped if the thread has enough, or is ending.
+pub(super) fn give_back<T>(pool: &'static LocalKey<RefCell<Pool<T>>>, item: T, bytes: usize) {
+    drop(pool.try_with(|pool| pool.borrow_mut().keep(item, bytes)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_has_an_end() {
+        let mut pool = Pool::new();
+        assert_eq!(pool.keep("too large", BYTES + 1), Some("too large"));
+        assert_eq!(pool.keep("one", BYTES - 10), None);
+        assert_eq!(pool.keep("two", 11), Some("two"));
+        assert_eq!(pool.keep("three", 10), None);
+        assert_eq!(pool.keep("four", 1), Some("four"));
+        assert_eq!(pool.take(), Some("three"));
+        assert_eq!(pool.take(), Some("one"));
+        assert_eq!(pool.take(), None);
+        assert_eq!(pool.keep("all", BYTES), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! tungstenite's codec, which reads, and the buffer that it reads into.
+
+use super::{
+    message::Message,
+    pool::{self, OWN, Pool},
+};
+use std::{
+    cell::RefCell,
+    io::{Read, Write},
+    thread::LocalKey,
+};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext, frame::CloseFrame};
+
+/// What the codec reads at a time. It clears as much each time.
+const READ: usize = 512;
+
+/// How long the payload of a control frame may be (RFC 6455 §5.5).
+pub(super) const CONTROL: usize = 125;
+
+/// What a peer may send, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) message: usize,
+    pub(super) frame: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: 1024 * 1024,
+            frame: 1024 * 1024,
+        }
+    }
+}
+
+thread_local! {
+    static SERVERS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new()) };
+    static CLIENTS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new()) };
+}
+
+/// The codec. Between messages, with no close frame sent or received, it knows nothing: then any other one is as
+/// good, and it is as good for any other session.
+pub(super) struct Reader {
+    context: WebSocketContext,
+    role: Role,
+    /// The largest message that its buffer has seen. It grows with them, and does not shrink.
+    largest: usize,
+}
+
+impl Reader {
+    /// One that knows nothing.
+    pub(super) fn borrow(role: Role, limits: Limits) -> Box<Self> {
+        let set = |config: &mut WebSocketConfig| {
+            config.max_message_size = Some(limits.message);
+            // What a message may not be is not waited for.
+            config.max_frame_size = Some(limits.frame.min(limits.message.max(CONTROL)));
+        };
+        if let Some(mut reader) = pool::borrow(pool_of(role)) {
+            reader.context.set_config(set);
+            return reader;
+        }
+        let mut config = WebSocketConfig::default()
+            .read_buffer_size(READ)
+            .write_buffer_size(0);
+        set(&mut config);
+        Box::new(Self {
+            context: WebSocketContext::new(role, Some(config)),
+            role,
+            largest: 0,
+        })
+    }
+
+    /// Leaves it to the thread. It knows nothing any more.
+    pub(super) fn give_back(self: Box<Self>) {
+        let (pool, bytes) = (pool_of(self.role), self.largest);
+        pool::give_back(pool, self, bytes);
+    }
+
+    /// Whether its buffer is too large for a session that waits.
+    pub(super) fn is_large(&self) -> bool {
+        self.largest > OWN
+    }
+
+    /// The next message.
+    pub(super) fn read(
+        &mut self,
+        stream: &mut (impl Read + Write),
+    ) -> tungstenite::Result<Message> {
+        let message = self.context.read(stream)?;
+        let size = message.len();
+        self.largest = self.largest.max(size);
+        let message = Message::from_codec(message);
+        // It is a part of the buffer, and whoever keeps it keeps all of that.
+        let is_small_part = self.is_large() && size <= self.largest / 2;
+        Ok(if is_small_part {
+            message.detached()
+        } else {
+            message
+        })
+    }
+
+    /// Writes what the codec answers.
+    pub(super) fn flush(&mut self, stream: &mut (impl Read + Write)) -> tungstenite::Result<()> {
+        self.context.flush(stream)
+    }
+
+    pub(super) fn close(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        frame: Option<CloseFrame>,
+    ) -> tungstenite::Result<()> {
+        self.context.close(stream, frame)
+    }
+
+    /// Whether the peer's close frame has come.
+    pub(super) fn has_closed(&self) -> bool {
+        !self.context.can_read()
+    }
+}
+
+fn pool_of(role: Role) -> &'static LocalKey<RefCell<Pool<Box<Reader>>>> {
+    match role {
+        Role::Server => &SERVERS,
+        Role::Client => &CLIENTS,
+    }
+}

@@ -1,0 +1,229 @@
+//! What messages cost in memory: a session that is busy allocates nothing as large as they are, and one that waits
+//! holds nothing as large.
+
+use crate::{
+    echo, handler,
+    support::{
+        self,
+        websocket::{BINARY, Frame, TEXT},
+    },
+};
+use allocation_counter::AllocationInfo;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+};
+use tokio::runtime::Builder;
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{
+    ProtocolHandler, UpgradeLayer,
+    websocket::{Message, WebSocket, WebSocketUpgrade},
+};
+
+const LARGE: usize = 64 * 1024;
+
+struct Client(TcpStream);
+
+impl Client {
+    fn open(server: SocketAddr) -> Self {
+        let mut client = TcpStream::connect(server).expect("loopback");
+        let lines = [
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        ];
+        let request = support::offer("websocket", &lines);
+        client.write_all(request.as_bytes()).expect("a socket");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).expect("a switch");
+            answer.extend(byte);
+        }
+        Self(client)
+    }
+
+    fn send(&mut self, frame: &Frame) {
+        self.0.write_all(&frame.masked()).expect("a socket");
+    }
+
+    fn expect(&mut self, frame: &Frame) {
+        let expected = frame.unmasked();
+        let mut read = vec![0; expected.len()];
+        self.0.read_exact(&mut read).expect("an answer");
+        assert!(read == expected, "another frame");
+    }
+
+    fn echo(&mut self, size: usize) {
+        let frame = Frame::new(BINARY, vec![7; size]);
+        self.send(&frame);
+        self.expect(&frame);
+    }
+}
+
+/// What a server with one thread allocates while its clients work, when they have done the same before.
+fn measure<F>(
+    handler: WebSocketUpgrade<F>,
+    sessions: usize,
+    mut work: impl FnMut(&mut [Client]) + Send + 'static,
+) -> AllocationInfo
+where
+    WebSocketUpgrade<F>: ProtocolHandler,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    listener.set_nonblocking(true).expect("a socket");
+    let is_warm = Arc::new(AtomicBool::new(false));
+    let (go, may_go) = mpsc::channel();
+    let clients = std::thread::spawn({
+        let is_warm = Arc::clone(&is_warm);
+        move || {
+            let open = |_| Client::open(address);
+            let mut clients: Vec<_> = (0..sessions).map(open).collect();
+            work(&mut clients);
+            is_warm.store(true, Ordering::Release);
+            may_go.recv().expect("the server");
+            work(&mut clients);
+            clients
+        }
+    });
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let service = UpgradeLayer::new()
+        .protocol("websocket", handler)
+        .layer(service_fn(support::plain));
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+        for _ in 0..sessions {
+            let (io, _) = listener.accept().await.expect("a client");
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(io), TowerToHyperService::new(service.clone()));
+            tokio::spawn(connection.with_upgrades());
+        }
+        while !is_warm.load(Ordering::Acquire) && !clients.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    });
+    let _ = go.send(());
+    let info = allocation_counter::measure(|| {
+        runtime.block_on(async {
+            while !clients.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+    drop(clients.join().expect("no panic"));
+    info
+}
+
+/// Fewer than this for each message are none of the message's own.
+const LITTLE: u64 = 1024;
+
+#[test]
+fn large_messages_by_turns_allocate_nothing_large() {
+    let info = measure(handler(echo), 1, |clients| {
+        for _ in 0..100 {
+            clients[0].echo(LARGE);
+        }
+    });
+    assert!(info.bytes_total < 100 * LITTLE, "{info:?}");
+}
+
+#[test]
+fn they_do_not_in_many_sessions_either() {
+    let info = measure(handler(echo), 50, |clients| {
+        for client in clients {
+            client.echo(LARGE);
+            client.echo(100);
+        }
+    });
+    assert!(info.bytes_total < 100 * LITTLE, "{info:?}");
+}
+
+#[test]
+fn large_messages_in_a_row_allocate_nothing_large() {
+    let handler = handler(|mut socket: WebSocket| async move {
+        while let Some(message) = socket.recv().await {
+            if message?.as_text().is_some() {
+                socket.send("all").await?;
+            }
+        }
+        Ok(())
+    });
+    let info = measure(handler, 1, |clients| {
+        let frame = Frame::new(BINARY, [7; LARGE]);
+        for _ in 0..100 {
+            clients[0].send(&frame);
+        }
+        clients[0].send(&Frame::new(TEXT, "was it all?"));
+        clients[0].expect(&Frame::new(TEXT, "all"));
+    });
+    assert!(info.bytes_total < 100 * LITTLE, "{info:?}");
+}
+
+#[test]
+fn large_messages_that_are_only_sent_allocate_nothing_large() {
+    let handler = handler(|mut socket: WebSocket| async move {
+        let large = bytes::Bytes::from(vec![7; LARGE]);
+        while let Some(message) = socket.recv().await {
+            message?;
+            for _ in 0..100 {
+                socket.send(large.clone()).await?;
+            }
+        }
+        Ok(())
+    });
+    let info = measure(handler, 1, |clients| {
+        let frame = Frame::new(BINARY, [7; LARGE]);
+        clients[0].send(&Frame::new(TEXT, "some, please"));
+        for _ in 0..100 {
+            clients[0].expect(&frame);
+        }
+    });
+    assert!(info.bytes_total < 100 * LITTLE, "{info:?}");
+}
+
+/// What is held is the thread's: 1 MiB that was read into, and less that was written from.
+#[test]
+fn sessions_that_wait_hold_nothing_large() {
+    let mut size = 100;
+    let info = measure(handler(echo), 100, move |clients| {
+        for client in clients {
+            client.echo(size);
+        }
+        size = LARGE;
+    });
+    assert!(info.bytes_current < 25 * LARGE as i64, "{info:?}");
+}
+
+#[test]
+fn a_short_message_that_is_kept_does_not_hold_what_a_long_one_took() {
+    let handler = handler(|mut socket: WebSocket| async move {
+        let mut kept = Vec::new();
+        while let Some(message) = socket.recv().await {
+            let message = message?;
+            if let Message::Text(text) = &message {
+                kept.push(text.clone());
+            }
+            socket.send(message).await?;
+        }
+        Ok(())
+    });
+    let info = measure(handler, 1, |clients| {
+        let short = Frame::new(TEXT, "keep this");
+        for _ in 0..100 {
+            clients[0].echo(LARGE);
+            clients[0].send(&short);
+            clients[0].expect(&short);
+        }
+    });
+    assert!(info.bytes_current < 100 * 256, "{info:?}");
+    assert!(info.bytes_total < 200 * LITTLE, "{info:?}");
+}
