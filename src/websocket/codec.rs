@@ -201,14 +201,19 @@ impl Codec {
     }
 
     fn send_close(&mut self, frame: Option<CloseFrame>) -> Result<(), Error> {
-        check_control(frame.as_ref().map_or(0, |frame| 2 + frame.reason.len()))?;
+        if let Some(frame) = &frame {
+            if !frame.has_valid_code() {
+                return Err(Error::invalid_code(frame.code));
+            }
+            check_control(2 + frame.reason.len())?;
+        }
         self.phase = Phase::Closing;
         let frame = frame.map(CloseFrame::into_codec);
         let reader = reader(&mut self.reader, self.role, self.limits);
         reader.close(&mut self.out, frame).map_err(Error::codec)
     }
 
-    /// Begins to close, unless that has begun. It fails only where the reason is too long.
+    /// Begins to close, unless that has begun. It fails only where something is wrong with the frame.
     pub(super) fn start_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
         match self.phase {
             Phase::Open => self.send_close(Some(frame)),

@@ -17,6 +17,8 @@ enum Repr {
     Unanswered,
     /// A control frame of this many bytes was to be sent.
     TooLong(usize),
+    /// A close frame with this code was to be sent.
+    Code(u16),
 }
 
 /// What kind of an [`Error`] it is.
@@ -33,6 +35,8 @@ pub enum ErrorKind {
     Closed,
     /// The peer did not answer a ping.
     Idle,
+    /// The code of a close frame that was to be sent is none that [may be sent](super::CloseFrame::code).
+    InvalidCode,
 }
 
 impl Error {
@@ -64,6 +68,12 @@ impl Error {
         }
     }
 
+    /// A close frame may not have this code.
+    pub(super) fn invalid_code(code: u16) -> Self {
+        let repr = Repr::Code(code);
+        Self { repr }
+    }
+
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(self.repr, Repr::Unanswered)
     }
@@ -71,7 +81,7 @@ impl Error {
     /// Whether it is the peer's doing, and not of those who speak here.
     #[cfg(feature = "tracing")]
     pub(super) fn is_peers(&self) -> bool {
-        !matches!(self.repr, Repr::TooLong(_)) && self.kind() != ErrorKind::Closed
+        !matches!(self.repr, Repr::TooLong(_) | Repr::Code(_)) && self.kind() != ErrorKind::Closed
     }
 
     /// What kind of an error it is.
@@ -82,6 +92,7 @@ impl Error {
             Repr::Idle => ErrorKind::Idle,
             Repr::Unanswered => ErrorKind::Io,
             Repr::TooLong(_) => ErrorKind::TooLarge,
+            Repr::Code(_) => ErrorKind::InvalidCode,
             Repr::Codec(error) => match error {
                 tungstenite::Error::Io(_)
                 | tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => ErrorKind::Io,
@@ -100,7 +111,9 @@ impl Error {
             (_, Repr::Codec(tungstenite::Error::Utf8(_))) => Some(1007),
             (ErrorKind::Protocol, _) => Some(1002),
             (ErrorKind::TooLarge, _) => Some(1009),
-            (ErrorKind::Io | ErrorKind::Closed | ErrorKind::Idle, _) => None,
+            (ErrorKind::Io | ErrorKind::Closed | ErrorKind::Idle | ErrorKind::InvalidCode, _) => {
+                None
+            }
         }
     }
 }
@@ -112,6 +125,7 @@ impl fmt::Display for Error {
             Repr::Idle => f.write_str("the peer did not answer a ping"),
             Repr::Unanswered => f.write_str("the peer did not answer the close frame"),
             Repr::TooLong(size) => write!(f, "a control frame of {size} bytes is too long"),
+            Repr::Code(code) => write!(f, "a close frame may not be sent with the code {code}"),
         }
     }
 }
@@ -120,7 +134,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.repr {
             Repr::Codec(error) => error.source(),
-            Repr::Idle | Repr::Unanswered | Repr::TooLong(_) => None,
+            Repr::Idle | Repr::Unanswered | Repr::TooLong(_) | Repr::Code(_) => None,
         }
     }
 }

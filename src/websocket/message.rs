@@ -16,7 +16,7 @@ pub enum Message {
     /// A pong, of up to 125 bytes. To send one unasked is a heartbeat that wants no answer.
     Pong(Bytes),
     /// The end, with a reason if the peer gave one. One that was received has been answered; nothing can be
-    /// sent after it.
+    /// sent after it. What a peer sent with a code that may not be sent is received with 1002, as it was answered.
     Close(Option<CloseFrame>),
 }
 
@@ -24,7 +24,12 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
     /// The status code, such as 1000 (normal), 1001 (going away), 1008 (policy), or one from 3000 to 4999 of
-    /// one's own. Others may mean nothing, or not be sent at all (RFC 6455 §7.4.1); a peer takes them for an error.
+    /// one's own.
+    ///
+    /// What may be sent are those that are registered, which are 1000 to 1003 and 1007 to 1014, and 3000 to 4999.
+    /// The others mean nothing, or stand for a close frame that has no code or never came, as 1005 and 1006 do: a
+    /// peer takes them for an error (RFC 6455 §7.4). Here to send one is an error of kind
+    /// [`InvalidCode`](super::ErrorKind::InvalidCode). For no code at all there is `Message::Close(None)`.
     pub code: u16,
     /// For people to read, up to 123 bytes.
     pub reason: Utf8Bytes,
@@ -119,6 +124,11 @@ impl CloseFrame {
             code,
             reason: reason.into(),
         }
+    }
+
+    /// Whether it may be sent (RFC 6455 §7.4, and the registry of close codes).
+    pub(super) fn has_valid_code(&self) -> bool {
+        matches!(self.code, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 
     pub(super) fn into_codec(self) -> frame::CloseFrame {

@@ -4,6 +4,7 @@
 mod support;
 
 mod client;
+mod close_codes;
 mod closing;
 mod keep_alive;
 mod memory;
