@@ -245,6 +245,11 @@ impl State {
     /// From here on what is left of the IO in other hands fails, and whoever waits for it wakes.
     pub(crate) fn revoke(&self) {
         self.is_over.store(true, Ordering::Release);
+        self.wake_io();
+    }
+
+    /// Whoever waits for the IO looks again.
+    pub(crate) fn wake_io(&self) {
         self.reader.wake();
         self.writer.wake();
     }

@@ -1,6 +1,6 @@
 //! The client's side.
 
-use super::{WebSocket, handshake, reader::Limits};
+use super::{WebSocket, codec::Codec, handshake, reader::Limits};
 use crate::{
     BoxError, UpgradeKind,
     client::{Error, Request, Session},
@@ -162,8 +162,8 @@ impl WebSocketRequest {
             .map_err(|message| Error::protocol(message.into()))?
             .cloned();
         let response = response.clone();
-        let io = session.into_io();
-        let socket = WebSocket::new(io, Role::Client, self.limits, self.keep_alive, subprotocol);
+        let codec = Codec::new(session.into_io(), Role::Client, self.limits);
+        let socket = WebSocket::of_client(codec, self.keep_alive, subprotocol);
         Ok((socket, response))
     }
 }

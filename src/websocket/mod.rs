@@ -51,13 +51,25 @@
 //! | the peer closed | its own close frame | finished |
 //! | the handler ended well | 1000 | finished |
 //! | the handler ended with an error | 1011 | failed |
-//! | the handler panicked | nothing | panicked |
+//! | the handler panicked | 1011 | panicked |
 //! | the session is to [stop](crate::Session::stop), at a drain for example | 1001 | drained |
-//! | the peer broke the protocol | 1002, 1007 or 1009 | failed, if the handler says so |
+//! | the handler was dropped: it did not stop in time, or the session was [idle](crate::UpgradeLayer::idle_timeout) | nothing | aborted, lifetime or idle |
+//! | the peer broke the protocol: text or a reason that is no UTF-8 | 1007 | failed, if the handler says so |
+//! | a frame or a message that is longer than it may be | 1009 | failed, if the handler says so |
+//! | anything else that it may not send | 1002 | failed, if the handler says so |
+//! | the peer closed with a code that may not be sent | 1002 | finished |
 //! | the peer did not answer a ping | nothing | idle, if the handler says so |
 //!
-//! A handler says so by ending with the error, as `?` does. The peer has
-//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer a close frame.
+//! A handler says so by ending with the error, as `?` does. What it has queued is written first, and a message that
+//! is half written is written to its end. The peer has
+//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer a close frame; the session ends when it has,
+//! or when that is over. Behind a close frame of ours its pings are not answered any more.
+//!
+//! A handler that closes by itself chooses the code: 1000 to 1003, 1007 to 1014, or 3000 to 4999. Another one, and a
+//! reason or a ping that is too long for its frame, is an error and is not sent.
+//!
+//! All of this goes for a WebSocket whose halves are in other tasks as well: it ends with the handler, and not with
+//! them. See [`WebSocket`].
 //!
 //! # Secrets
 //!

@@ -1,7 +1,9 @@
 //! The server's side: a handler for `websocket`.
 
 use super::{
-    Error, ErrorKind, WebSocket, handshake,
+    Error, ErrorKind, WebSocket,
+    codec::Codec,
+    handshake,
     origin::{Origin, Policy, Refused},
     reader::Limits,
     socket::Home,
@@ -10,8 +12,14 @@ use crate::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest,
     negotiate::{self, websocket_key},
 };
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Duration,
+};
 use tungstenite::protocol::Role;
 
 /// A handler for `websocket`, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441): register it with
@@ -367,29 +375,27 @@ where
     F: FnOnce(WebSocket, Session) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
-    let io = session.take_io();
     let state = Arc::clone(session.state());
-    let home = Arc::new(Home::new(session.shutdown_timeout()));
-    let socket = WebSocket::new(
-        io,
-        Role::Server,
-        options.limits,
-        options.keep_alive,
-        subprotocol,
-    )
-    .of_session(&session, Arc::clone(&home));
-    let ended = speak(socket, session).await;
+    let codec = Codec::new(session.take_io(), Role::Server, options.limits);
+    let home = Arc::new(Home::new(codec, session.shutdown_timeout()));
+    let socket =
+        WebSocket::of_session(&session, Arc::clone(&home), options.keep_alive, subprotocol);
+    // With what is dropped when it ends, which may panic as well.
+    let speaking = async move { speak(socket, session).await };
+    let ended = AssertUnwindSafe(speaking).catch_unwind().await;
     let code = match &ended {
-        _ if state.is_stopping() => 1001,
-        Ok(()) => 1000,
         Err(_) => 1011,
+        _ if state.is_stopping() => 1001,
+        Ok(Ok(())) => 1000,
+        Ok(Err(_)) => 1011,
     };
     // Bounded in time already. As a silence it would take the handler's own reason away.
     state.ignore_idleness();
-    home.close(code).await;
+    home.close(&state, code).await;
     match ended {
-        Err(error) if is_in_order(&error, state.is_stopping()) => Ok(()),
-        ended => ended,
+        Err(panic) => panic::resume_unwind(panic),
+        Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
+        Ok(ended) => ended,
     }
 }
 

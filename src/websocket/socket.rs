@@ -1,19 +1,18 @@
 //! The WebSocket, as those who speak have it.
 
-use super::{CloseFrame, Error, Message, codec::Codec, keep_alive::KeepAlive, reader::Limits};
-use crate::{Session, Upgraded, session::state::State, time::within};
+use super::{CloseFrame, Error, Message, codec::Codec, keep_alive::KeepAlive};
+use crate::{Session, session::state::State, time::within};
 use futures_util::{Sink, Stream};
 use http::HeaderValue;
 use std::{
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 use tokio::time::{Sleep, sleep};
-use tungstenite::protocol::Role;
 
 /// A WebSocket (RFC 6455): messages over a connection that has left HTTP.
 ///
@@ -24,17 +23,18 @@ use tungstenite::protocol::Role;
 /// It is a [`Stream`] and a [`Sink`] of messages too, and can be split into both.
 ///
 /// On the server, when its handler ends without a close frame, one is sent: 1000 if the handler ended well,
-/// 1011 if it ended with an error. One that is dropped before waits for that; to close at once there is
-/// [`close`](Self::close). Halves of it that are still in other tasks then are of no use any more, and no
-/// close frame is sent.
+/// 1011 if it ended with an error or a panic. One that is dropped before waits for that; to close at once there is
+/// [`close`](Self::close). The WebSocket ends with its handler also where it, or a half of it, is in another task:
+/// there it receives nothing more, to send is an error of kind [`Closed`](super::ErrorKind::Closed), and who
+/// waits for it is woken. So a handler waits for the tasks that it has given halves to.
+///
+/// On the client it ends when it is dropped, without a close frame.
 pub struct WebSocket {
-    /// `None` once it is being dropped.
-    codec: Option<Box<Codec>>,
+    home: Arc<Home>,
     subprotocol: Option<HeaderValue>,
     keep_alive: Option<Box<KeepAlive>>,
     /// Until the session is to stop.
     stop: Option<Stop>,
-    home: Option<Arc<Home>>,
     /// How long an answer to a close frame is waited for, once there was one.
     closing: Option<Pin<Box<Sleep>>>,
 }
@@ -49,40 +49,56 @@ struct Stop {
 /// How long a server may take to answer a close frame, and to end the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a WebSocket goes when it is dropped, to be closed in order.
+/// What a WebSocket has in common with its session, which closes it in the end, wherever it is then.
 pub(super) struct Home {
-    codec: Mutex<Option<Box<Codec>>>,
+    /// `None` once the session closes it.
+    codec: Mutex<Option<Codec>>,
     /// How long the peer may take to answer a close frame.
     limit: Duration,
 }
 
 impl WebSocket {
-    pub(super) fn new(
-        io: Upgraded,
-        role: Role,
-        limits: Limits,
+    /// That of a client.
+    #[cfg(feature = "client")]
+    pub(super) fn of_client(
+        codec: Codec,
+        keep_alive: Option<Duration>,
+        subprotocol: Option<HeaderValue>,
+    ) -> Self {
+        let home = Arc::new(Home::new(codec, CLOSE_TIMEOUT));
+        Self::new(home, keep_alive, subprotocol)
+    }
+
+    /// That of a session, which closes it.
+    pub(super) fn of_session(
+        session: &Session,
+        home: Arc<Home>,
+        keep_alive: Option<Duration>,
+        subprotocol: Option<HeaderValue>,
+    ) -> Self {
+        let stop = Stop {
+            session: Arc::clone(session.state()),
+            ordered: Box::pin(session.stop()),
+            waiting: None,
+        };
+        Self {
+            stop: Some(stop),
+            ..Self::new(home, keep_alive, subprotocol)
+        }
+    }
+
+    fn new(
+        home: Arc<Home>,
         keep_alive: Option<Duration>,
         subprotocol: Option<HeaderValue>,
     ) -> Self {
         Self {
-            codec: Some(Box::new(Codec::new(io, role, limits))),
+            home,
             subprotocol,
             keep_alive: keep_alive.map(|interval| Box::new(KeepAlive::new(interval))),
             stop: None,
-            home: None,
             closing: None,
         }
-    }
-
-    /// The same of a session, which goes home in the end.
-    pub(super) fn of_session(mut self, session: &Session, home: Arc<Home>) -> Self {
-        self.stop = Some(Stop {
-            session: Arc::clone(session.state()),
-            ordered: Box::pin(session.stop()),
-            waiting: None,
-        });
-        self.home = Some(home);
-        self
     }
 
     /// The subprotocol that was agreed on.
@@ -152,9 +168,10 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// Of kind [`Closed`](super::ErrorKind::Closed) if a close frame went one way or the other, of kind
-    /// [`TooLarge`](super::ErrorKind::TooLarge) if it is a control frame that is too long: then the next
-    /// message can still be sent.
+    /// Of kind [`Closed`](super::ErrorKind::Closed) if a close frame went one way or the other, or the handler has
+    /// ended. Of kind [`TooLarge`](super::ErrorKind::TooLarge) if it is a control frame that is too long, and
+    /// [`InvalidCode`](super::ErrorKind::InvalidCode) if it is a close frame whose [code](CloseFrame::code) may not
+    /// be sent: then the next message can still be sent.
     ///
     /// # Cancel safety
     ///
@@ -163,12 +180,12 @@ impl WebSocket {
         let mut message = Some(message.into());
         poll_fn(|cx| {
             if message.is_some() {
-                ready!(self.codec()?.poll_ready(cx))?;
+                ready!(self.poll_codec(|codec| codec.poll_ready(cx)))?;
             }
             if let Some(message) = message.take() {
                 self.queue(message)?;
             }
-            self.codec()?.poll_flush(cx)
+            self.poll_codec(|codec| codec.poll_flush(cx))
         })
         .await
     }
@@ -180,8 +197,8 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// What breaks in the meantime, and a reason that is too long. If a close frame went one way or the other
-    /// already, this one is not sent.
+    /// What breaks in the meantime; a [code](CloseFrame::code) that may not be sent, and a reason that is too long:
+    /// then nothing was sent. If a close frame went one way or the other already, this one is not sent.
     ///
     /// # Cancel safety
     ///
@@ -194,13 +211,26 @@ impl WebSocket {
         Ok(())
     }
 
-    fn codec(&mut self) -> Result<&mut Codec, Error> {
-        self.codec.as_deref_mut().ok_or_else(Error::closed)
+    fn poll_codec(
+        &self,
+        poll: impl FnOnce(&mut Codec) -> Poll<Result<(), Error>>,
+    ) -> Poll<Result<(), Error>> {
+        match &mut *self.home.lock() {
+            Some(codec) => poll(codec),
+            None => Poll::Ready(Err(Error::closed())),
+        }
+    }
+
+    fn with_codec(&self, act: impl FnOnce(&mut Codec) -> Result<(), Error>) -> Result<(), Error> {
+        match &mut *self.home.lock() {
+            Some(codec) => act(codec),
+            None => Err(Error::closed()),
+        }
     }
 
     fn queue(&mut self, message: Message) -> Result<(), Error> {
         let is_close = matches!(message, Message::Close(_));
-        self.codec()?.start_send(message)?;
+        self.with_codec(|codec| codec.start_send(message))?;
         if is_close {
             self.await_answer();
         }
@@ -208,17 +238,14 @@ impl WebSocket {
     }
 
     fn begin_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
-        self.codec()?.start_close(frame)?;
+        self.with_codec(|codec| codec.start_close(frame))?;
         self.await_answer();
         Ok(())
     }
 
     /// From here on there is an end to it, whether the peer answers or not.
     fn await_answer(&mut self) {
-        let limit = match &self.home {
-            Some(home) => home.limit,
-            None => CLOSE_TIMEOUT,
-        };
+        let limit = self.home.limit;
         if self.closing.is_none() && limit != Duration::MAX {
             self.closing = Some(Box::pin(sleep(limit)));
         }
@@ -232,13 +259,15 @@ impl WebSocket {
                 // Nothing is wrong with the frame.
                 let _ = self.begin_close(CloseFrame::new(1001, ""));
             }
-            let Some(codec) = &mut self.codec else {
+            let mut home = self.home.lock();
+            let Some(codec) = &mut *home else {
                 return Poll::Ready(None);
             };
             let next = codec.poll_next(cx);
             match &next {
                 Poll::Ready(None | Some(Err(_))) => return next,
                 Poll::Ready(Some(Ok(Message::Close(_)))) => {
+                    drop(home);
                     // The answer may have to wait for the peer to read.
                     self.await_answer();
                     return next;
@@ -289,20 +318,22 @@ impl Stop {
 }
 
 impl Home {
-    pub(super) fn new(limit: Duration) -> Self {
-        let codec = Mutex::default();
+    pub(super) fn new(codec: Codec, limit: Duration) -> Self {
+        let codec = Mutex::new(Some(codec));
         Self { codec, limit }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Box<Codec>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Codec>> {
         self.codec.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the WebSocket that has come home, if it has, and waits for the peer's answer.
-    pub(super) async fn close(&self, code: u16) {
+    /// Closes the WebSocket of a session, and waits for the peer's answer. In other hands it is of no use from
+    /// here on.
+    pub(super) async fn close(&self, session: &State, code: u16) {
         let Some(mut codec) = self.lock().take() else {
             return;
         };
+        session.wake_io();
         // Nothing is wrong with the frame.
         let _ = codec.start_close(CloseFrame::new(code, ""));
         let answer = poll_fn(|cx| {
@@ -311,14 +342,6 @@ impl Home {
             codec.poll_flush(cx)
         });
         within(self.limit, answer).await;
-    }
-}
-
-impl Drop for WebSocket {
-    fn drop(&mut self) {
-        if let Some(home) = &self.home {
-            *home.lock() = self.codec.take();
-        }
     }
 }
 
@@ -336,22 +359,22 @@ impl Stream for WebSocket {
 impl Sink<Message> for WebSocket {
     type Error = Error;
 
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.codec()?.poll_ready(cx)
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_codec(|codec| codec.poll_ready(cx))
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         self.queue(message)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.codec()?.poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_codec(|codec| codec.poll_flush(cx))
     }
 
     /// Sends a close frame. Receive until there is nothing more to wait for the peer's.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.begin_close(CloseFrame::new(1000, ""))?;
-        self.codec()?.poll_flush(cx)
+        self.poll_codec(|codec| codec.poll_flush(cx))
     }
 }
 

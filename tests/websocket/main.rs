@@ -6,10 +6,12 @@ mod support;
 mod client;
 mod close_codes;
 mod closing;
+mod escaped;
 mod keep_alive;
 mod memory;
 mod messages;
 mod other_frames;
+mod panics;
 mod strictness;
 
 use std::{pin::Pin, sync::Arc};
