@@ -6,7 +6,7 @@ use crate::{
         Peer, Server, Via,
         clients::{Scripted, clients},
         plain, soon,
-        websocket::{Frame, PING},
+        websocket::{CLOSE, FIN, Frame, PING, TEXT},
     },
 };
 use http::{HeaderValue, Request, Response};
@@ -216,6 +216,43 @@ async fn a_server_that_does_not_answer_a_ping_is_given_up() {
     let error = received.expect_err("no answer");
     assert_eq!(error.kind(), websocket::ErrorKind::Idle);
     assert_eq!(start.elapsed(), Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_the_protocol_is_told_so() {
+    for (bytes, code) in [
+        (Frame::new(TEXT, "a").masked(), 1002),
+        (Frame::part(0xc1, "a").unmasked(), 1002),
+        (Frame::new(CLOSE, "a").unmasked(), 1002),
+        (Frame::new(TEXT, b"a\xff").unmasked(), 1007),
+        (Frame::new(CLOSE, b"\x03\xe8\xff").unmasked(), 1007),
+        (Frame::new(TEXT, "too long").unmasked(), 1009),
+    ] {
+        let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
+        let (mut socket, mut peer) = in_memory(request.max_message_size(7)).await;
+        peer.send(bytes).await;
+        assert!(soon(socket.recv()).await.expect("an error").is_err());
+        let frame = peer.exactly(8).await;
+        // Masked, as all that a client sends.
+        assert_eq!(frame[..2], [FIN | CLOSE, 0x80 | 2]);
+        let told = [frame[6] ^ frame[2], frame[7] ^ frame[3]];
+        assert_eq!(u16::from_be_bytes(told), code);
+        assert!(soon(socket.recv()).await.is_none());
+        drop(socket);
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_may_not_be_sent_is_not() {
+    let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
+    let (mut socket, mut peer) = in_memory(request).await;
+    let close = Message::Close(Some(CloseFrame::new(1006, "")));
+    let error = socket.send(close).await.expect_err("no code");
+    assert_eq!(error.kind(), websocket::ErrorKind::InvalidCode);
+    // One that is dropped says nothing.
+    drop(socket);
+    peer.expect_end().await;
 }
 
 #[tokio::test]

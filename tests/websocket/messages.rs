@@ -218,3 +218,24 @@ async fn a_peer_that_does_not_read_answers_is_read_no_more() {
         opened.expect(Frame::new(PONG, [b'a'; 125])).await;
     }
 }
+
+/// Nobody answers them, and they are received like messages.
+#[tokio::test(start_paused = true)]
+async fn pongs_that_nobody_receives_are_not_read() {
+    let mut opened = open(handler(|socket: WebSocket| async move {
+        std::future::pending::<()>().await;
+        drop(socket);
+        Ok(())
+    }))
+    .await;
+    let flood = Frame::new(PONG, [b'a'; 125]).masked().repeat(20_000);
+    let mut sent = 0;
+    while let Ok(written) =
+        timeout(Duration::from_secs(1), opened.peer.io.write(&flood[sent..])).await
+    {
+        sent += written.expect("it is open");
+        assert!(sent < flood.len(), "all of it is taken");
+    }
+    // The buffers between both ends.
+    assert!(sent < 200_000, "{sent}");
+}

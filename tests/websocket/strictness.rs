@@ -56,6 +56,29 @@ async fn what_breaks_the_protocol_is_told_so() {
             vec![Frame::new(CLOSE, "a").masked()],
         ),
         (
+            "a close frame in fragments",
+            1002,
+            vec![Frame::part(CLOSE, b"\x03\xe8").masked()],
+        ),
+        (
+            "a close frame of 126 bytes",
+            1002,
+            vec![Frame::close(1000, &"a".repeat(124)).masked()],
+        ),
+        (
+            "a close frame whose reason is no UTF-8",
+            1007,
+            vec![Frame::new(CLOSE, b"\x03\xe8a\xff").masked()],
+        ),
+        (
+            "a pong in fragments, within a message",
+            1002,
+            vec![
+                Frame::part(TEXT, "a").masked(),
+                Frame::part(PONG, "b").masked(),
+            ],
+        ),
+        (
             "a continuation of nothing",
             1002,
             vec![Frame::new(CONTINUATION, "a").masked()],
@@ -80,6 +103,11 @@ async fn what_breaks_the_protocol_is_told_so() {
                 Frame::part(TEXT, b"\xe2\x82").masked(),
                 Frame::part(FIN | CONTINUATION, b"\xff").masked(),
             ],
+        ),
+        (
+            "text that ends within a character",
+            1007,
+            vec![Frame::new(TEXT, b"a\xe2\x82").masked()],
         ),
         (
             "a frame that is too large",
@@ -131,4 +159,43 @@ async fn a_close_code_that_may_not_be_sent_is_answered_with_1002() {
         assert_eq!(told, 1002, "{code}");
         assert_eq!(reason, "finished");
     }
+}
+
+#[tokio::test]
+async fn a_message_of_many_empty_fragments_is_as_long_as_it_is() {
+    let mut opened = open(handler(echo).max_message_size(1)).await;
+    opened.send(Frame::part(TEXT, "")).await;
+    for _ in 0..10 {
+        let fragments = Frame::part(CONTINUATION, "").masked().repeat(1000);
+        opened.peer.send(fragments).await;
+        // It does not wait for the end of the message with this.
+        opened.send(Frame::new(PING, "")).await;
+        opened.expect(Frame::new(PONG, "")).await;
+    }
+    opened.send(Frame::part(FIN | CONTINUATION, "a")).await;
+    opened.expect(Frame::new(TEXT, "a")).await;
+}
+
+#[tokio::test]
+async fn one_who_breaks_the_protocol_behind_our_close_frame_is_not_told_again() {
+    let mut opened = open(handler(|_socket| async { Ok(()) })).await;
+    opened.expect(Frame::close(1000, "")).await;
+    opened.send(Frame::part(0xc1, "a")).await;
+    assert_eq!(opened.ended().await, "finished");
+}
+
+#[tokio::test]
+async fn behind_a_close_frame_that_is_answered_nothing_counts() {
+    let mut opened = open(handler(echo)).await;
+    let frames = [
+        Frame::close(1000, "bye"),
+        Frame::new(PING, "are you there?"),
+        Frame::part(0xc1, "a"),
+    ];
+    opened
+        .peer
+        .send(frames.map(|frame| frame.masked()).concat())
+        .await;
+    opened.expect(Frame::close(1000, "bye")).await;
+    assert_eq!(opened.ended().await, "finished");
 }
