@@ -29,8 +29,8 @@ const QUEUED: usize = 64 * 1024;
 /// How much may be queued of answers to a peer that does not read them, before nothing more is read of it.
 const ANSWERS: usize = 16 * 1024;
 
-/// tungstenite's codec around an IO. Once it had a large message it is there only while it has something to
-/// remember: what is left of it between messages is the thread's, and serves the next one that comes to any session.
+/// tungstenite's codec around an IO. It is there only while it has something to remember: between messages it is the
+/// thread's, and reads the next one that comes to any session.
 ///
 /// It reads frames, and answers them. What is sent goes past it, but for close frames, which it has to know of.
 pub(super) struct Codec {
@@ -293,14 +293,12 @@ impl Codec {
         self.reader.as_deref().is_some_and(Reader::has_closed)
     }
 
-    /// Leaves the codec and the buffers to the thread, if they are large and there is nothing in them.
+    /// Leaves the codec, and a buffer that is large, to the thread if there is nothing in them.
     fn forget(&mut self) {
         self.out.forget();
         let is_needed = self.phase != Phase::Open || !self.io.is_between_messages();
-        if !is_needed && self.reader.as_deref().is_some_and(Reader::is_large) {
-            if let Some(reader) = self.reader.take() {
-                reader.give_back();
-            }
+        if let Some(reader) = self.reader.take_if(|_| !is_needed) {
+            reader.give_back();
         }
     }
 }

@@ -78,10 +78,10 @@
 //!
 //! # Memory
 //!
-//! A session that waits between messages has no buffer that is larger than some 2 KiB. What longer messages are read
-//! into, and written from, is then left to the thread, for the next long message of any of its sessions: a thread
-//! keeps what has read messages of 1 MiB in all, and 1 MiB to write from. So neither a stream of messages of 64 KiB
-//! nor one at a time makes the allocator take and give back as much for each. A message of more than 1 MiB does.
+//! A session that waits between messages has no buffer to read into, and none of more than 2 KiB to write from. It
+//! leaves them to the thread, for the next message of any of its sessions: a thread keeps what has read messages of
+//! 1 MiB in all, and 1 MiB to write from. So neither a stream of messages of 64 KiB nor one at a time makes the
+//! allocator take and give back as much for each. A message of more than 1 MiB does.
 //!
 //! A payload is the handler's, and is not copied: it is a part of what it was read into, which is shared until the
 //! handler drops it. One that is less than half of that part's longest message is copied, so that to keep a few
@@ -185,6 +185,7 @@
 //! }
 //! ```
 
+mod caught;
 #[cfg(feature = "client")]
 mod client;
 mod codec;

@@ -1,8 +1,9 @@
-//! Large buffers that a thread keeps for whichever of its sessions has a large message next.
+//! What a thread keeps for whichever of its sessions has a message next.
 
 use std::{cell::RefCell, thread::LocalKey};
 
-/// How large a message a session's own buffers may have seen, in bytes, to stay with it while it waits.
+/// How many bytes a buffer may have to be a session's own, and how long a message may have been of which parts may
+/// be kept as they are.
 pub(super) const OWN: usize = 2 * 1024;
 
 /// How many bytes a thread keeps in one pool.

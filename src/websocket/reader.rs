@@ -72,13 +72,8 @@ impl Reader {
 
     /// Leaves it to the thread. It knows nothing any more.
     pub(super) fn give_back(self: Box<Self>) {
-        let (pool, bytes) = (pool_of(self.role), self.largest);
-        pool::give_back(pool, self, bytes);
-    }
-
-    /// Whether its buffer is too large for a session that waits.
-    pub(super) fn is_large(&self) -> bool {
-        self.largest > OWN
+        let bytes = size_of::<Self>() + self.largest.max(READ);
+        pool::give_back(pool_of(self.role), self, bytes);
     }
 
     /// The next message.
@@ -91,7 +86,7 @@ impl Reader {
         self.largest = self.largest.max(size);
         let message = Message::from_codec(message);
         // It is a part of the buffer, and whoever keeps it keeps all of that.
-        let is_small_part = self.is_large() && size <= self.largest / 2;
+        let is_small_part = self.largest > OWN && size <= self.largest / 2;
         Ok(if is_small_part {
             message.detached()
         } else {

@@ -2,6 +2,7 @@
 
 use super::{
     Error, ErrorKind, WebSocket,
+    caught::Caught,
     codec::Codec,
     handshake,
     origin::{Origin, Policy, Refused},
@@ -12,14 +13,8 @@ use crate::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest,
     negotiate::{self, websocket_key},
 };
-use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
-use std::{
-    fmt,
-    panic::{self, AssertUnwindSafe},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, panic, sync::Arc, time::Duration};
 use tungstenite::protocol::Role;
 
 /// A handler for `websocket`, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441): register it with
@@ -380,9 +375,7 @@ where
     let home = Arc::new(Home::new(codec, session.shutdown_timeout()));
     let socket =
         WebSocket::of_session(&session, Arc::clone(&home), options.keep_alive, subprotocol);
-    // With what is dropped when it ends, which may panic as well.
-    let speaking = async move { speak(socket, session).await };
-    let ended = AssertUnwindSafe(speaking).catch_unwind().await;
+    let ended = Caught::new(|| speak(socket, session)).await;
     let code = match &ended {
         Err(_) => 1011,
         _ if state.is_stopping() => 1001,

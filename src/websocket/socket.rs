@@ -47,6 +47,7 @@ struct Stop {
 }
 
 /// How long a server may take to answer a close frame, and to end the connection.
+#[cfg(feature = "client")]
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a WebSocket has in common with its session, which closes it in the end, wherever it is then.
