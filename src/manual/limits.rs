@@ -50,6 +50,7 @@
 //! | `max_frame_size` | 1 MiB | closed with 1009, before it is read | the same |
 //! | payload of a control frame | 125 bytes | closed with 1002 | RFC 6455 §5.5 |
 //! | answers to pings that a peer does not take | 16 KiB | nothing more is read of it | |
+//! | what a thread keeps of buffers for the next message | 1 MiB to read into, and 1 MiB to write from | they are freed | |
 //! | `keep_alive`, silence until a ping, and as long again | none | the session ends as idle; it may take twice as long | |
 //! | answer to a close frame | `shutdown_timeout` on the server, 10 s on the client | the connection is dropped | RFC 6455 §7.1.1 |
 //!

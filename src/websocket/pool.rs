@@ -2,8 +2,8 @@
 
 use std::{cell::RefCell, thread::LocalKey};
 
-/// How many bytes a buffer may have to be a session's own, and how long a message may have been of which parts may
-/// be kept as they are.
+/// How many bytes are few: a buffer of so many may stay with a session, and one that was no larger with whoever keeps
+/// a message that is a part of it.
 pub(super) const OWN: usize = 2 * 1024;
 
 /// How many bytes a thread keeps in one pool.
@@ -11,8 +11,9 @@ const BYTES: usize = 1024 * 1024;
 
 /// What no session needs at the moment, the last that was used first: it is in the processor's cache.
 ///
-/// A session that waits keeps nothing here, and one that has a large message after each wait finds again what it
-/// has left: neither of them makes the allocator take memory from the system and give it back for each message.
+/// A session that waits has left here what it needs for a message, and finds it, or the like, when one comes. So
+/// there is as much of it as messages are on their way at a time, and the allocator has nothing to do for each, which
+/// for large ones can be to take memory from the system and to give it back.
 pub(super) struct Pool<T> {
     kept: Vec<(T, usize)>,
     bytes: usize,
