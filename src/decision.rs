@@ -52,15 +52,18 @@ impl From<Rejection> for Decided {
 }
 
 /// Asks the handler, bounded in time, and answers, also if something panics that its future drops.
-pub(crate) async fn decide<H: ProtocolHandler>(
+pub(crate) fn decide<H: ProtocolHandler>(
     handler: Arc<H>,
     mut request: UpgradeRequest,
     gate: Gate,
-) -> Decided {
-    let answer = AssertUnwindSafe(ask(&*handler, &mut request, &gate)).catch_unwind();
-    match answer.await {
-        Ok(decided) => decided,
-        Err(panic) => close(panicked(&*panic), request.parts.version).into(),
+) -> impl Future<Output = Decided> + Send {
+    // What a block takes in stays where it is; the arguments of an `async fn` would be there twice.
+    async move {
+        let answer = AssertUnwindSafe(ask(&*handler, &mut request, &gate)).catch_unwind();
+        match answer.await {
+            Ok(decided) => decided,
+            Err(panic) => close(panicked(&*panic), request.parts.version).into(),
+        }
     }
 }
 
