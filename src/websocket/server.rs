@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest,
+    config::not_implemented,
     negotiate::{self, websocket_key},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
@@ -18,8 +19,8 @@ use std::{fmt, panic, sync::Arc, time::Duration};
 use tungstenite::protocol::Role;
 
 /// A handler for `websocket`, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441): register it with
-/// [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol) under that name, and with nothing else. It does not look
-/// at the name: registered for another protocol, for any, or for CONNECT, it speaks WebSocket there too.
+/// [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol) under that name. Where it is registered for anything
+/// else it refuses with 501.
 ///
 /// ```
 /// use tower_upgrade::{
@@ -406,6 +407,10 @@ where
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        let protocol = request.protocol();
+        if !protocol.is_some_and(|protocol| protocol.name().eq_ignore_ascii_case("websocket")) {
+            return Err(not_implemented("only WebSocket is spoken here"));
+        }
         let handshake = self.check(request)?;
         let speak = Arc::clone(&self.speak);
         Ok(handshake.accept(move |socket, session| speak(socket, session)))

@@ -67,6 +67,26 @@ async fn refused(server: &Server, request: &str) -> (Head, String) {
 }
 
 #[tokio::test]
+async fn w1_nothing_else_is_taken_for_a_websocket() {
+    let layer = UpgradeLayer::new()
+        .protocol("chat", echo())
+        .any_protocol(echo())
+        .connect(echo());
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    for protocol in ["chat", "other"] {
+        let upgrade = format!("Upgrade: {protocol}");
+        let lines = ["Host: test", "Connection: Upgrade", &upgrade, KEY, VERSION];
+        let request = head(&[&["GET / HTTP/1.1"][..], &lines].concat());
+        let (head, _peer) = ask(&server, &request).await;
+        assert_eq!(head.status, 501, "{protocol}");
+    }
+    let request = head(&["CONNECT test:1 HTTP/1.1", "Host: test:1", KEY, VERSION]);
+    assert_eq!(ask(&server, &request).await.0.status, 501);
+    let (head, _peer) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION])).await;
+    assert_eq!(head.status, 101);
+}
+
+#[tokio::test]
 async fn w1_the_method_is_get() {
     let server = Server::start(layer!(echo())).await;
     for method in ["POST", "PUT", "HEAD", "OPTIONS"] {
