@@ -204,13 +204,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
-#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub mod axum;
 mod body;
 mod box_io;
 mod buffer;
 #[cfg(feature = "client")]
-#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub mod client;
 mod commit;
 mod config;
@@ -225,7 +223,6 @@ mod layer;
 mod linger;
 pub mod manual;
 #[cfg(feature = "metrics")]
-#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub mod metrics;
 #[cfg(not(feature = "metrics"))]
 mod metrics;
@@ -240,16 +237,13 @@ mod session;
 mod slot;
 mod sync;
 #[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 mod time;
 mod trace;
 #[cfg(feature = "tunnel")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tunnel")))]
 pub mod tunnel;
 mod upgraded;
 #[cfg(feature = "websocket")]
-#[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
 pub mod websocket;
 
 pub use crate::{

@@ -150,7 +150,6 @@ mod websocket;
 
 pub use self::upgrade::UpgradeRequest;
 #[cfg(feature = "websocket")]
-#[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
 pub use self::websocket::WebSocketUpgrade;
 
 use crate::{Rejection, body::ErasedBody};

@@ -202,7 +202,6 @@ mod server;
 mod socket;
 
 #[cfg(feature = "client")]
-#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub use self::client::WebSocketRequest;
 pub use self::{
     error::{Error, ErrorKind},
