@@ -127,7 +127,11 @@ fn quoted(value: &str) -> Cow<'_, str> {
 /// Adds a member to a list, in one line: there are those who look at one only.
 fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
     let lines = headers.get_all(&name).iter().map(HeaderValue::as_bytes);
-    let list: Vec<_> = lines.chain([member.as_bytes()]).collect();
+    let list: Vec<_> = lines
+        // No sender makes a member that is empty (RFC 9110 §5.6.1.1).
+        .filter(|line| !line.is_empty())
+        .chain([member.as_bytes()])
+        .collect();
     let list = HeaderValue::from_bytes(&list.join(&b", "[..]));
     headers.insert(
         name,
@@ -181,5 +185,13 @@ mod tests {
         );
         assert_eq!(element(Some("192.0.2.1"), None, None), "for=192.0.2.1");
         assert_eq!(quoted("a\"b\\c"), "\"a\\\"b\\\\c\"");
+    }
+
+    #[test]
+    fn what_is_added_to_an_empty_line_is_alone() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::VIA, HeaderValue::from_static(""));
+        via(Version::HTTP_11, &mut headers);
+        assert_eq!(headers[header::VIA], "1.1 tower-upgrade");
     }
 }
