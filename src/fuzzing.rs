@@ -4,8 +4,10 @@
 use crate::{
     Preference, Protocol,
     negotiate::{self, Choice, connect, http1},
+    tunnel::{Policy, host::Host},
 };
 use http::{HeaderMap, Uri, Version, uri::Authority};
+use std::net::IpAddr;
 
 /// Whether a head asks for an upgrade.
 #[must_use]
@@ -40,4 +42,16 @@ pub fn choose(
 pub fn target(uri: &Uri) -> Result<(&Authority, Option<u16>), &'static str> {
     let target = connect::target(uri)?;
     Ok((target, connect::port(target)))
+}
+
+/// Whether a proxy with this policy connects to an address.
+#[must_use]
+pub fn may_connect(policy: &Policy, address: IpAddr) -> bool {
+    policy.allows(address)
+}
+
+/// Whether it takes this target of a CONNECT, as far as the client names it.
+#[must_use]
+pub fn may_ask_for(policy: &Policy, target: &Authority, port: u16) -> bool {
+    policy.check(&Host::of(target), port).is_ok()
 }

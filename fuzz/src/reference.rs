@@ -28,6 +28,11 @@ impl Head {
         })
     }
 
+    /// Names in lower case, and values.
+    pub(crate) fn lines(&self) -> &[(String, Vec<u8>)] {
+        &self.lines
+    }
+
     /// The lines of a field. Its name is in lower case.
     pub(crate) fn get(&self, name: &str) -> Vec<&[u8]> {
         let lines = self.lines.iter().filter(|line| line.0 == name);
@@ -74,6 +79,11 @@ impl Offer {
     /// Whether a handler that is registered for this takes an offer of `other`.
     pub(crate) fn takes(&self, other: &Self) -> bool {
         self.name == other.name && (self.version.is_none() || self.version == other.version)
+    }
+
+    /// Whether it is this one that was chosen of what was offered.
+    pub(crate) fn is_same(&self, chosen: &Self) -> bool {
+        self.name == chosen.name && self.version == chosen.version
     }
 }
 

@@ -17,7 +17,7 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::{CloseReason, Sessions, UpgradeLayer};
 
 /// Long enough for every timer of a server, and for none of these to be waited for: time is paused.
-const HANG: Duration = Duration::from_secs(60 * 60);
+pub(crate) const HANG: Duration = Duration::from_secs(60 * 60);
 
 /// After all was sent, and before the client says that it was all.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -31,12 +31,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 ///
 /// If something hangs or panics, or if a session is left.
 pub(crate) fn exchange(layer: UpgradeLayer, segments: &[&[u8]]) -> Vec<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    paused(async {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let sessions = Sessions::new();
         let panics = Arc::new(Mutex::new(Vec::new()));
@@ -89,6 +84,15 @@ pub(crate) fn exchange(layer: UpgradeLayer, segments: &[&[u8]]) -> Vec<u8> {
     })
 }
 
+/// Runs something while time is paused.
+pub(crate) fn paused<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.expect("a runtime").block_on(future)
+}
+
 async fn plain(_: Request<Incoming>) -> Result<Response<String>, Infallible> {
     let mut response = Response::new(String::new());
     *response.status_mut() = http::StatusCode::NO_CONTENT;
@@ -133,6 +137,11 @@ impl Head {
         let line = lines.next()?;
         assert!(lines.next().is_none(), "{name} twice");
         Some(std::str::from_utf8(&line.1).expect("text"))
+    }
+
+    /// Whether a field is there. Its name is in lower case.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.lines.iter().any(|line| line.0 == name)
     }
 
     /// The length of its body.

@@ -1,7 +1,9 @@
 //! Every target over its corpus, on stable Rust: what was found once stays found.
 
 use std::{fs, path::Path};
-use tower_upgrade_fuzz::{authority, early, head, tokens, websocket_handshake};
+use tower_upgrade_fuzz::{
+    address, answer, authority, early, forwarded, head, tokens, websocket_handshake,
+};
 
 fn replay(target: &str, run: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -18,6 +20,16 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
+fn address() {
+    replay("address", address::run);
+}
+
+#[test]
+fn answer() {
+    replay("answer", answer::run);
+}
+
+#[test]
 fn authority() {
     replay("authority", authority::run);
 }
@@ -25,6 +37,11 @@ fn authority() {
 #[test]
 fn early() {
     replay("early", early::run);
+}
+
+#[test]
+fn forwarded() {
+    replay("forwarded", forwarded::run);
 }
 
 #[test]

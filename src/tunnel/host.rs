@@ -10,7 +10,7 @@ use std::{
 
 /// The host of a target.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Host<'a> {
+pub(crate) enum Host<'a> {
     Address(IpAddr),
     /// Whatever is no address in its usual spelling. A resolver may still take it for one: `127.1`.
     Name(&'a str),
@@ -18,7 +18,7 @@ pub(super) enum Host<'a> {
 
 impl<'a> Host<'a> {
     /// The host of an authority that is [a host and a port](connect::is_host_and_port).
-    pub(super) fn of(authority: &'a Authority) -> Self {
+    pub(crate) fn of(authority: &'a Authority) -> Self {
         let host = authority.host();
         let address = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(v6) => v6.parse::<Ipv6Addr>().map(IpAddr::V6),

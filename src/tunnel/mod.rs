@@ -19,7 +19,7 @@ mod connect;
 mod dial;
 mod direction;
 mod failure;
-mod host;
+pub(crate) mod host;
 mod look;
 mod policy;
 mod race;

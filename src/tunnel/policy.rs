@@ -42,7 +42,7 @@ pub struct Policy {
 
 /// Why a target is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Denied {
+pub(crate) enum Denied {
     Port,
     Host,
     Address,
@@ -119,7 +119,7 @@ impl Policy {
     }
 
     /// What can be said of a target before its name is resolved.
-    pub(super) fn check(&self, host: &Host, port: u16) -> Result<(), Denied> {
+    pub(crate) fn check(&self, host: &Host, port: u16) -> Result<(), Denied> {
         let is_listed = self.ports.contains(&port);
         let Some(patterns) = &self.hosts else {
             return is_listed.then_some(()).ok_or(Denied::Port);
@@ -135,7 +135,7 @@ impl Policy {
     }
 
     /// Whether this address may be connected to.
-    pub(super) fn allows(&self, address: IpAddr) -> bool {
+    pub(crate) fn allows(&self, address: IpAddr) -> bool {
         let destination = address::destination(address);
         address::is_globally_reachable(destination)
             || self.networks.iter().any(|net| net.contains(&destination))
