@@ -221,6 +221,9 @@ pub mod fuzzing;
 mod handler;
 mod layer;
 mod linger;
+// Its examples take all features.
+#[cfg(any(not(doctest), feature = "full"))]
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod manual;
 #[cfg(feature = "metrics")]
 pub mod metrics;
