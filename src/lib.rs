@@ -198,9 +198,10 @@
 //! The crate follows semantic versioning. Its minimum supported Rust version is 1.85; raising it is
 //! not considered a breaking change. These dependencies are part of the public API: `http`, `http-body` and
 //! `bytes` (requests, responses, bodies), `tower-layer` and `tower-service` (the middleware), and
-//! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]). With the feature `client` also the connections of
-//! `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`; with `websocket` the traits `Stream` and
-//! `Sink` of `futures`; with `tunnel` the networks of `ipnet`; with `axum` those of `axum-core`.
+//! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]). With the feature `client` also the connections and the
+//! bodies of `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`; with `testing` the bodies of
+//! `hyper`; with `websocket` the traits `Stream` and `Sink` of `futures`; with `tunnel` the networks of `ipnet`, and
+//! the names that `hyper-util` resolves; with `axum` those of `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]

@@ -4,7 +4,8 @@
 //! router, with no handler of its own if it needs none. Without one they answer 500, and an event of the level `ERROR`
 //! says so.
 //!
-//! ```
+#![cfg_attr(feature = "websocket", doc = "```")]
+#![cfg_attr(not(feature = "websocket"), doc = "```ignore")]
 //! use axum::{Router, response::Response, routing::any};
 //! use tower_upgrade::{
 //!     Accept, UpgradeLayer,
@@ -63,7 +64,8 @@
 //!
 //! Row by row, before and after:
 //!
-//! ```
+#![cfg_attr(feature = "websocket", doc = "```")]
+#![cfg_attr(not(feature = "websocket"), doc = "```ignore")]
 //! # #[allow(dead_code)]
 //! mod before {
 //!     use axum::{
