@@ -97,15 +97,15 @@ const HOPS: [&str; 10] = [
     "upgrade",
 ];
 
-/// The fields that `Connection` names, in lower case.
+/// The fields that `Connection` names, in lower case. What is no name names nothing.
 fn named(fields: &Fields) -> Vec<String> {
     let lines = fields.get("connection").map_or(&[][..], |lines| lines);
     let lines: Vec<_> = lines.iter().map(|line| &**line).collect();
-    let names = reference::list(&lines).into_iter();
-    names
-        .filter_map(|name| String::from_utf8(name).ok())
-        .map(|name| name.to_ascii_lowercase())
-        .collect()
+    let mut options = reference::list(&lines);
+    options.retain(|option| reference::is_token(option));
+    let name = |option: Vec<u8>| String::from_utf8(option).expect("tokens are ASCII");
+    let names = options.into_iter().map(name);
+    names.map(|name| name.to_ascii_lowercase()).collect()
 }
 
 fn is_x_forwarded(name: &str) -> bool {
@@ -248,7 +248,7 @@ impl Setup {
         fields.insert("connection".to_owned(), vec![b"upgrade".to_vec()]);
         fields.insert("upgrade".to_owned(), vec![offers.join(", ").into()]);
         if let Some(cookies) = fields.get_mut("cookie") {
-            *cookies = vec![cookies.join(&b"; "[..])];
+            *cookies = vec![joined(cookies, b"; ")];
         }
         add(&mut fields, "via", "1.1 tower-upgrade");
         if self.x_forwarded != Forwarding::Remove {
@@ -281,7 +281,7 @@ impl Setup {
         let [seen] = &**seen.expect("it is said") else {
             panic!("more than one line: {seen:?}");
         };
-        let came = joined(came.map_or(&[], |lines| lines));
+        let came = joined(came.map_or(&[], |lines| lines), b", ");
         let mut added = seen.strip_prefix(&*came).expect("what came");
         if !came.is_empty() {
             added = added.strip_prefix(b", ").expect("a comma");
@@ -315,20 +315,21 @@ impl Setup {
     }
 }
 
-fn joined(lines: &[Vec<u8>]) -> Vec<u8> {
+/// In one line, without those that say nothing.
+fn joined(lines: &[Vec<u8>], between: &[u8]) -> Vec<u8> {
     let lines: Vec<_> = lines
         .iter()
         .filter(|line| !line.is_empty())
         .cloned()
         .collect();
-    lines.join(&b", "[..])
+    lines.join(between)
 }
 
 /// Adds a member to a list, which is one line then.
 fn add(fields: &mut Fields, name: &str, member: &str) {
     let lines = fields.entry(name.to_owned()).or_default();
     lines.push(member.into());
-    *lines = vec![joined(lines)];
+    *lines = vec![joined(lines, b", ")];
 }
 
 /// The pairs of one element of `Forwarded` (RFC 7239 §4).

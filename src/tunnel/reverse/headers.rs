@@ -117,6 +117,8 @@ fn join_cookies(headers: &mut HeaderMap) {
         .map(HeaderValue::as_bytes)
         .collect();
     if lines.len() > 1 {
+        // One without a cookie adds none.
+        let lines: Vec<_> = lines.into_iter().filter(|line| !line.is_empty()).collect();
         let joined = HeaderValue::from_bytes(&lines.join(&b"; "[..]));
         headers.insert(
             header::COOKIE,
@@ -232,7 +234,12 @@ mod tests {
 
     #[test]
     fn cookies_are_one_line() {
-        let lines = headers(&[("cookie", "a=1; b=2"), ("x", "1"), ("cookie", "c=3")]);
+        let lines = headers(&[
+            ("cookie", "a=1; b=2"),
+            ("x", "1"),
+            ("cookie", "c=3"),
+            ("cookie", ""),
+        ]);
         let kept = of_request(UpgradeKind::Upgrade, &lines).expect("a fair request");
         let cookies: Vec<_> = kept.get_all(header::COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3"]);
