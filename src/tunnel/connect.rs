@@ -62,7 +62,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// That is for a layer between this one and an outermost `UpgradeLayer`, which closes the connections of
 /// HTTP/1 on which a CONNECT was refused (RFC 9931):
 ///
-/// ```
+#[cfg_attr(feature = "testing", doc = "```")]
+#[cfg_attr(not(feature = "testing"), doc = "```ignore")]
 /// use http::{HeaderValue, Request, Response, StatusCode, header};
 /// use hyper::body::Incoming;
 /// use tower::ServiceBuilder;
