@@ -4,6 +4,7 @@ use crate::{
     Accept, ProtocolHandler, Rejection, RequestBody, Sessions, UpgradeKind, UpgradeRequest,
     body::ErasedBody,
     commit::{Accepted, Gate, PendingSession},
+    handler::BoxFuture,
     linger, metrics,
     negotiate::switch::{self, Switch},
     session::guard::Admitted,
@@ -56,15 +57,15 @@ pub(crate) fn decide<H: ProtocolHandler>(
     handler: Arc<H>,
     mut request: UpgradeRequest,
     gate: Gate,
-) -> impl Future<Output = Decided> + Send {
+) -> BoxFuture<Decided> {
     // What a block takes in stays where it is; the arguments of an `async fn` would be there twice.
-    async move {
+    Box::pin(async move {
         let answer = AssertUnwindSafe(ask(&*handler, &mut request, &gate)).catch_unwind();
         match answer.await {
             Ok(decided) => decided,
             Err(panic) => close(panicked(&*panic), request.parts.version).into(),
         }
-    }
+    })
 }
 
 async fn ask<H: ProtocolHandler>(

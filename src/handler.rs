@@ -321,6 +321,6 @@ impl<H: ProtocolHandler> ErasedHandler for H {
     }
 
     fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided> {
-        Box::pin(decision::decide(self, request, gate))
+        decision::decide(self, request, gate)
     }
 }
