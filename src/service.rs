@@ -24,12 +24,14 @@ use tower_service::Service;
 ///
 /// Its error is the inner service's: what goes wrong with an upgrade becomes a response.
 ///
-/// It runs on tokio.
+/// It runs on tokio, in a runtime with the time driver. Elsewhere an upgrade request is refused with 500, and
+/// what is missing is reported.
 ///
 /// # Panics
 ///
-/// Its future panics if an upgrade request is accepted outside of a tokio runtime, or in one without
-/// the time driver.
+/// Its future panics outside of a tokio runtime if an upgrade request is accepted with neither an
+/// [accept timeout](crate::UpgradeLayer::accept_timeout) nor a [body
+/// timeout](crate::UpgradeLayer::body_timeout).
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,

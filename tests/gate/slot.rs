@@ -302,3 +302,20 @@ fn an_upgrade_of_hypers_may_be_dropped_outside_of_a_runtime() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     drop(layer.layer(service_fn(plain)).call(request));
 }
+
+/// The first time limit says so.
+#[test]
+fn outside_of_a_runtime_an_upgrade_is_refused() {
+    let (log, _guard) = Log::start();
+    let service = UpgradeLayer::new().protocol("echo", echo());
+    let (request, _hand_over) = request();
+    let response = service.layer(service_fn(plain)).oneshot(request);
+    let response = futures_util::FutureExt::now_or_never(response).expect("nothing to wait for");
+    let status = response.expect("infallible").status();
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let reported = log.lines("handler panicked before it decided");
+    assert!(
+        reported.len() == 1 && reported[0].contains("Tokio 1.x runtime"),
+        "{reported:?}"
+    );
+}

@@ -67,6 +67,8 @@ async fn a_request_whose_body_is_on_its_way_is_refused_at_the_deadline() {
     let read = peer.read_to_string(&mut response).await;
     read.expect("an orderly end");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    // The rest of the body is not to be taken for a request.
+    assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
 }
 
 /// Keeps a response back for a while.
