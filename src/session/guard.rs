@@ -13,9 +13,15 @@ use std::{
 
 /// The right to one session. Dropped, it is given back.
 pub(crate) struct Permit {
+    /// Dropped first: who sees that the session has left finds room for another of its key.
+    _key: Option<KeyPermit>,
+    place: Place,
+}
+
+/// A place among all sessions. It is given back even if a key panics when it is dropped.
+struct Place {
     sessions: Sessions,
     state: Option<SessionId>,
-    key: Option<KeyPermit>,
 }
 
 /// A request that was let in.
@@ -31,33 +37,33 @@ pub(super) type KeyPermit = Box<dyn Any + Send + Sync>;
 impl Permit {
     pub(super) fn new(sessions: Sessions, key: Option<KeyPermit>) -> Self {
         Self {
-            sessions,
-            state: None,
-            key,
+            _key: key,
+            place: Place {
+                sessions,
+                state: None,
+            },
         }
     }
 
     pub(crate) fn sessions(&self) -> &Sessions {
-        &self.sessions
+        &self.place.sessions
     }
 
     /// The handler has accepted: the session gets its entry.
     pub(crate) fn enter(mut self, state: &Arc<State>) -> Self {
-        self.state = Some(state.id);
-        self.sessions.enter(Arc::clone(state));
+        self.place.state = Some(state.id);
+        self.sessions().enter(Arc::clone(state));
         self
     }
 
     /// The session's handler is done, or was dropped: a drain counts it.
     pub(crate) fn count(&self, was_aborted: bool) {
-        self.sessions.count(was_aborted);
+        self.sessions().count(was_aborted);
     }
 }
 
-impl Drop for Permit {
+impl Drop for Place {
     fn drop(&mut self) {
-        // Who sees that the session has left finds room for another of its key.
-        self.key = None;
         self.sessions.leave(self.state);
     }
 }

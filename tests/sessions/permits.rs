@@ -8,7 +8,11 @@ use crate::support::{
 };
 use h2::Reason;
 use http::{Response, StatusCode};
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
 use tokio::net::TcpStream;
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_http::timeout::TimeoutLayer;
@@ -337,4 +341,38 @@ async fn when_a_users_function_panics() {
         assert_eq!(peer.head().await.status, 500);
     }
     assert_back(&server, &sessions).await;
+}
+
+/// What a key is, is the user's; it may have a `Drop` that panics.
+#[tokio::test]
+async fn when_a_key_panics() {
+    static IS_ARMED: AtomicBool = AtomicBool::new(false);
+
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Key(u64);
+
+    impl Drop for Key {
+        fn drop(&mut self) {
+            assert!(!IS_ARMED.swap(false, Ordering::Relaxed), "on purpose");
+        }
+    }
+
+    let id = AtomicU64::new(0);
+    let sessions = Sessions::builder()
+        .max(1)
+        .max_per_key(1, move |_: &http::request::Parts| {
+            Some(Key(id.fetch_add(1, Ordering::Relaxed)))
+        })
+        .build();
+    let server = start(UpgradeLayer::new().sessions(sessions.clone())).await;
+    for _ in 0..3 {
+        let mut peer = server.connect().await;
+        peer.send(offer("echo", &[])).await;
+        peer.head().await.assert_switched("echo");
+        IS_ARMED.store(true, Ordering::Relaxed);
+        peer.finish().await;
+        peer.expect_end().await;
+        until(|| sessions.is_empty()).await;
+        assert!(!IS_ARMED.load(Ordering::Relaxed));
+    }
 }
