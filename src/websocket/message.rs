@@ -1,7 +1,7 @@
 //! What is sent and received.
 
 use bytes::Bytes;
-use std::{fmt, ops::Deref};
+use std::{fmt, ops::Deref, str::Utf8Error};
 use tungstenite::protocol::frame;
 
 /// A message, or a control frame (RFC 6455 §5.5 and §5.6).
@@ -35,7 +35,18 @@ pub struct CloseFrame {
     pub reason: Utf8Bytes,
 }
 
-/// Bytes that are UTF-8: text that is cheap to clone.
+/// Bytes that are UTF-8: text that is cheap to clone, and to make of [`Bytes`] and turn into them.
+///
+/// ```
+/// use bytes::Bytes;
+/// use tower_upgrade::websocket::{Message, Utf8Bytes};
+///
+/// let text = Utf8Bytes::try_from(Bytes::from_static(b"hello"))?;
+/// assert_eq!(Message::text(text.clone()), Message::from("hello"));
+/// assert_eq!(Bytes::from(text), "hello");
+/// assert!(Utf8Bytes::try_from(Bytes::from_static(b"\xff")).is_err());
+/// # Ok::<_, std::str::Utf8Error>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Utf8Bytes(tungstenite::Utf8Bytes);
 
@@ -161,6 +172,18 @@ impl Deref for Utf8Bytes {
     }
 }
 
+impl AsRef<str> for Utf8Bytes {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsRef<[u8]> for Utf8Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self.as_str().as_bytes()
+    }
+}
+
 impl From<String> for Utf8Bytes {
     fn from(text: String) -> Self {
         Self(text.into())
@@ -170,6 +193,15 @@ impl From<String> for Utf8Bytes {
 impl From<&str> for Utf8Bytes {
     fn from(text: &str) -> Self {
         Self(text.into())
+    }
+}
+
+/// Without a copy.
+impl TryFrom<Bytes> for Utf8Bytes {
+    type Error = Utf8Error;
+
+    fn try_from(bytes: Bytes) -> Result<Self, Utf8Error> {
+        bytes.try_into().map(Self)
     }
 }
 
