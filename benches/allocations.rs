@@ -7,6 +7,21 @@
 //! cargo bench --bench allocations
 //! cargo bench --bench allocations -- [--handshakes 1000]
 //! ```
+//!
+//! Beside those of hyper, and one of the echo that splits its connection, hyper alone has one for the buffer of 8 KiB
+//! that `tokio::io::copy` owns. The layer has none for that, as its `copy` borrows one, and seven of its own:
+//!
+//! | what | why |
+//! |---|---|
+//! | the slot that holds the upgrade | all layers around a request share it |
+//! | the decision's future | handlers are of any type |
+//! | what a handler accepts with | it is a function of any type |
+//! | what was accepted | it goes through layers, and then to a task, and is large |
+//! | the session's state | its task, its IO and the registry share it |
+//! | the handler's future | of any type as well, and it is dropped before the session ends |
+//! | the end | it is large, and an idle session does not have it yet |
+//!
+//! Timeouts, a lifetime and `on_close` add one: the timer of a session.
 
 use handshakes::handshakes;
 use support::{Arguments, ServerProcess, Side, run_server};

@@ -9,7 +9,8 @@ use tokio::runtime::Runtime;
 use tower_upgrade::BoxError;
 
 /// How many rounds a server is there for. Where it has its heap, and when its allocator gives some of that back,
-/// is by chance, and stays so for as long as it runs: that can make long messages take half as long again.
+/// is by chance, and stays so for as long as it runs: where one allocates for each long message, that can make it take
+/// half as long again.
 const ROUNDS_OF_A_PROCESS: usize = 3;
 
 /// A server, and the clients that it has for as long as it runs.

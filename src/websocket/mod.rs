@@ -95,7 +95,7 @@
 //!
 //! | | idle | after 64 KiB | rate | what it takes | |
 //! |---|---|---|---|---|---|
-//! | tungstenite's codec, as here | 3,381 | 3,405 | 0.94 to 0.96 | what is right | MIT or Apache-2.0 |
+//! | tungstenite's codec, as here | 2,718 | 2,731 | 0.96 | what is right | MIT or Apache-2.0 |
 //! | tokio-tungstenite | 133,690 | 304,086 | 0.75 | the same | MIT |
 //! | the same with small buffers | 4,751 | 137,918 | 0.92 to 0.95 | the same | |
 //! | fastwebsockets | 7,959 | 84,226 | 0.97 to 0.99 | unmasked frames of clients, messages of any size in fragments | Apache-2.0 |
@@ -106,8 +106,8 @@
 //!
 //! `idle` is the resident bytes of a session on the server when a message of 64 bytes has gone there and back,
 //! then one of 64 KiB; `rate` is echoes of 16 bytes in 64 sessions, against those of hyper alone, which copies
-//! bytes. All were measured on one machine, with the same few lines around each; the README has what the
-//! handler costs as it is.
+//! bytes. All were measured on one machine, with the same few lines around each but the first, which is the handler
+//! as it is.
 //!
 //! # Other frames
 //!
