@@ -8,7 +8,7 @@ use crate::{
     linger, metrics,
     negotiate::switch::{self, Switch},
     session::guard::Admitted,
-    time::{Settings, within},
+    time::{self, Settings, within},
     trace,
 };
 use futures_util::{
@@ -98,13 +98,16 @@ async fn ask<H: ProtocolHandler>(
     conclude(decision, request, admitted, gate).await
 }
 
-/// Asks the registry, if there is one.
+/// Asks the registry, if there is one. That a session could not run here is found out as well, while there is an
+/// answer to be had.
 pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
-    let Some(sessions) = &settings.sessions else {
-        return Ok(None);
+    let admit = || {
+        time::assert_runtime();
+        let sessions = settings.sessions.as_ref();
+        sessions.map(|sessions| sessions.admit(request)).transpose()
     };
-    match panic::catch_unwind(AssertUnwindSafe(|| sessions.admit(request))) {
-        Ok(admitted) => admitted.map(Some),
+    match panic::catch_unwind(AssertUnwindSafe(admit)) {
+        Ok(admitted) => admitted,
         Err(panic) => Err(panicked(&*panic)),
     }
 }

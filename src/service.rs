@@ -26,12 +26,6 @@ use tower_service::Service;
 ///
 /// It runs on tokio, in a runtime with the time driver. Elsewhere an upgrade request is refused with 500, and
 /// what is missing is reported.
-///
-/// # Panics
-///
-/// Its future panics outside of a tokio runtime if an upgrade request is accepted with neither an
-/// [accept timeout](crate::UpgradeLayer::accept_timeout) nor a [body
-/// timeout](crate::UpgradeLayer::body_timeout).
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,

@@ -116,6 +116,12 @@ pub(crate) fn limit(timeout: Option<Duration>) -> Duration {
     timeout.unwrap_or(Duration::MAX)
 }
 
+/// Panics where there are no timers: outside of tokio, and in a runtime without the time driver. A limit in time may
+/// get along without one, so that it does not show there.
+pub(crate) fn assert_runtime() {
+    drop(sleep(Duration::ZERO));
+}
+
 /// Waits for `future`, no longer than `limit`. `None`: it took longer.
 pub(crate) fn within<F: Future>(limit: Duration, future: F) -> Within<F> {
     Within {

@@ -7,6 +7,7 @@ use crate::support::{
     log::Log,
     plain,
 };
+use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use std::{
@@ -303,19 +304,31 @@ fn an_upgrade_of_hypers_may_be_dropped_outside_of_a_runtime() {
     drop(layer.layer(service_fn(plain)).call(request));
 }
 
-/// The first time limit says so.
+/// Whatever there is to wait for, and also where limits in time are taken off.
 #[test]
-fn outside_of_a_runtime_an_upgrade_is_refused() {
-    let (log, _guard) = Log::start();
-    let service = UpgradeLayer::new().protocol("echo", echo());
-    let (request, _hand_over) = request();
-    let response = service.layer(service_fn(plain)).oneshot(request);
-    let response = futures_util::FutureExt::now_or_never(response).expect("nothing to wait for");
-    let status = response.expect("infallible").status();
-    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-    let reported = log.lines("handler panicked before it decided");
-    assert!(
-        reported.len() == 1 && reported[0].contains("Tokio 1.x runtime"),
-        "{reported:?}"
-    );
+fn where_no_session_can_run_an_upgrade_is_refused() {
+    let limited = UpgradeLayer::new().protocol("echo", echo());
+    let unlimited = limited.clone().accept_timeout(None).body_timeout(None);
+    let timeless = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    for layer in [limited, unlimited] {
+        for (runtime, missing) in [
+            (None, "Tokio 1.x runtime"),
+            (Some(&timeless), "timers are disabled"),
+        ] {
+            let (log, _guard) = Log::start();
+            let _entered = runtime.map(tokio::runtime::Runtime::enter);
+            let (request, _hand_over) = request();
+            let response = layer.layer(service_fn(plain)).oneshot(request);
+            let response = response.now_or_never().expect("nothing to wait for");
+            let status = response.expect("infallible").status();
+            assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+            let reported = log.lines("handler panicked before it decided");
+            assert!(
+                reported.len() == 1 && reported[0].contains(missing),
+                "{reported:?}"
+            );
+        }
+    }
 }
