@@ -20,8 +20,8 @@
 //! | `direction` | `read`, `written` |
 //! | `status` | `403` |
 //!
-//! [`describe`] tells the recorder what they are. No label holds what a client can choose freely. Refusals of layers in between, such as a timeout, are
-//! theirs to count.
+//! [`describe`] tells the recorder what they are. No label holds what a client can choose freely. Refusals of layers
+//! in between, such as a timeout, are theirs to count.
 
 use crate::{Closed, Protocol, UpgradeKind};
 use http::StatusCode;

@@ -46,7 +46,6 @@ impl RequestBody {
         }
     }
 
-    /// Whether anybody has asked for a part of it yet.
     /// Leaves one with nothing in it.
     pub(crate) fn take(&mut self) -> Self {
         Self {
@@ -55,6 +54,7 @@ impl RequestBody {
         }
     }
 
+    /// Whether anybody has asked for a part of it yet.
     pub(crate) fn was_polled(&self) -> bool {
         self.was_polled
     }

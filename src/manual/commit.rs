@@ -35,8 +35,8 @@
 //! request is not the outermost. How far apart they are makes no difference, nor does a router in between, as
 //! long as the extensions of the request and of the response are passed on.
 //!
-//! What an outer layer sets, timeouts, [`Sessions`](crate::Sessions) and `on_close`, holds for what is decided inside
-//! it, unless an inner layer has its own.
+//! What a layer sets, timeouts, [`Sessions`](crate::Sessions) and `on_close`, holds for all that is decided inside it,
+//! unless one further in has its own.
 //!
 //! # What it cannot see
 //!

@@ -44,7 +44,9 @@
 //! | `handler panicked before it decided` | `ERROR` | `panic` |
 //! | `a handler's refusal would be a switch to the client` | `ERROR` | `status` |
 //! | `a handler accepted for a protocol that was not offered` | `ERROR` | `protocol` |
-//! | a function for `on_close`, or for `on_failed_upgrade`, `panicked` | `ERROR` | `panic` |
+//! | `what was prepared for a session that never started panicked when it was dropped` | `ERROR` | `panic` |
+//! | `a report of how a session ended panicked`: a function for `on_close`, a recorder, or the error of the handler when it was asked what it says | `ERROR` | `panic` |
+//! | `the function that is called on a failed upgrade panicked` | `ERROR` | `panic` |
 //!
 //! Texts may change with any version, targets, levels and fields with a minor one. A filter for what needs attention is
 //! `tower_upgrade=warn`.
