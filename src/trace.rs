@@ -125,7 +125,7 @@ pub(crate) fn report_panicked(panic: &str) {
     event!(
         ERROR,
         panic,
-        "a report of how a session ended panicked: what is called on close, or what its error says"
+        "a report of a session panicked: a recorder, what is called on close, or what its error says"
     );
 }
 

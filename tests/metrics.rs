@@ -9,8 +9,9 @@ use axum::{
     routing::{any, get},
 };
 use http::StatusCode;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use support::{Peer, Server, Via, handlers::speak_echo, head, offer, plain, text, until};
+use support::{Peer, Server, Via, handlers::speak_echo, head, offer, plain, soon, text, until};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
@@ -203,4 +204,40 @@ async fn what_a_client_calls_any_protocol_is_not_counted_under_its_name() {
         ],
     );
     assert!(!page.contains("two"), "{page}");
+}
+
+/// Has no room for what it is told.
+struct Full;
+
+impl Recorder for Full {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        panic!("no room for {}", key.name())
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn a_recorder_that_panics_ends_no_session() {
+    let _guard = metrics::set_default_local_recorder(&Full);
+    let (sender, mut closed) = tokio::sync::mpsc::unbounded_channel();
+    let layer = UpgradeLayer::new()
+        .on_close(move |closed| sender.send(closed.reason().as_str()).expect("a test"))
+        .protocol("echo", handler_fn(speak_echo));
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = open(&server, "echo", "hello").await;
+    assert_eq!(peer.exactly(5).await, b"hello");
+    peer.finish().await;
+    peer.expect_end().await;
+    assert_eq!(soon(closed.recv()).await, Some("finished"));
 }

@@ -45,7 +45,7 @@
 //! | `a handler's refusal would be a switch to the client` | `ERROR` | `status` |
 //! | `a handler accepted for a protocol that was not offered` | `ERROR` | `protocol` |
 //! | `what was prepared for a session that never started panicked when it was dropped` | `ERROR` | `panic` |
-//! | `a report of how a session ended panicked`: a function for `on_close`, a recorder, or the error of the handler when it was asked what it says | `ERROR` | `panic` |
+//! | `a report of a session panicked`: a recorder, a function for `on_close`, or the error of the handler when it was asked what it says | `ERROR` | `panic` |
 //! | `the function that is called on a failed upgrade panicked` | `ERROR` | `panic` |
 //!
 //! Texts may change with any version, targets, levels and fields with a minor one. A filter for what needs attention is

@@ -38,7 +38,7 @@ pub(crate) fn spawn(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
 /// their own, which are there only while they last.
 async fn run(mut accepted: Box<Accepted>) {
     let mut end = End::of(&mut accepted);
-    metrics::opened(&end.state.labels);
+    contain(|| metrics::opened(&end.state.labels));
     let mut watch = Watch::default();
 
     let io = match switched(&mut accepted.upgrade, &mut watch, &end).await {
@@ -52,7 +52,7 @@ async fn run(mut accepted: Box<Accepted>) {
     };
 
     end.state.switch();
-    trace::switched();
+    contain(trace::switched);
     let reason = match start(accepted, io) {
         Ok(mut speaking) => {
             let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
@@ -127,7 +127,7 @@ struct End {
 }
 
 /// Reports, to a user's function, subscriber or recorder, which also ask the handler's error what it says: any of
-/// them may panic. The connection is still to be shut down.
+/// them may panic. The session goes on, and its connection is to be shut down.
 fn contain(report: impl FnOnce()) {
     if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(report)) {
         trace::report_panicked(&trace::panic_message(&*panic));

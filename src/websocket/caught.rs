@@ -53,7 +53,12 @@ impl<F: Future> Future for Caught<F> {
         }));
         match polled {
             Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
+            Err(panic) => {
+                // What it owns goes as well, and the first panic is the one that is told.
+                let drop = AssertUnwindSafe(|| self.as_mut().project().future.set(None));
+                let _ = panic::catch_unwind(drop);
+                Poll::Ready(Err(panic))
+            }
         }
     }
 }

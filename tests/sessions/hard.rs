@@ -270,7 +270,7 @@ async fn an_error_that_cannot_be_reported_changes_nothing_else() {
     peer.finish().await;
     peer.expect_end().await;
     assert_eq!(soon(closed.recv()).await, Some("failed"));
-    let reported = log.lines("a report of how a session ended panicked");
+    let reported = log.lines("a report of a session panicked");
     assert!(
         reported.len() == 1 && reported[0].contains("it has no words"),
         "{reported:?}"

@@ -70,6 +70,22 @@ async fn so_does_one_that_panics_when_it_has_ended() {
 }
 
 #[tokio::test]
+async fn so_does_one_that_panics_again_when_it_is_dropped() {
+    let mut opened = open(handler(|_socket| {
+        let mut owned = Some(Bomb);
+        std::future::poll_fn(move |_| -> std::task::Poll<Result<(), BoxError>> {
+            let _ = &mut owned;
+            panic!("too early")
+        })
+    }))
+    .await;
+    opened.expect(Frame::close(1011, "")).await;
+    opened.send(Frame::close(1011, "")).await;
+    let reason = opened.ended().await;
+    assert!(reason.contains("too early"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_message_that_is_half_written_is_whole_before_the_close_frame() {
     let (panic, may_panic) = oneshot::channel::<()>();
     let may_panic = std::sync::Mutex::new(Some(may_panic));
