@@ -1,12 +1,14 @@
 //! What the targets in `fuzz/` look at beside the public API. It is there under `--cfg fuzzing` only, and is
 //! part of no version.
 
+#[cfg(feature = "tunnel")]
+use crate::tunnel::{Policy, host::Host};
 use crate::{
     Preference, Protocol,
     negotiate::{self, Choice, connect, http1},
-    tunnel::{Policy, host::Host},
 };
 use http::{HeaderMap, Uri, Version, uri::Authority};
+#[cfg(feature = "tunnel")]
 use std::net::IpAddr;
 
 /// Whether a head asks for an upgrade.
@@ -45,12 +47,14 @@ pub fn target(uri: &Uri) -> Result<(&Authority, Option<u16>), &'static str> {
 }
 
 /// Whether a proxy with this policy connects to an address.
+#[cfg(feature = "tunnel")]
 #[must_use]
 pub fn may_connect(policy: &Policy, address: IpAddr) -> bool {
     policy.allows(address)
 }
 
 /// Whether it takes this target of a CONNECT, as far as the client names it.
+#[cfg(feature = "tunnel")]
 #[must_use]
 pub fn may_ask_for(policy: &Policy, target: &Authority, port: u16) -> bool {
     policy.check(&Host::of(target), port).is_ok()
