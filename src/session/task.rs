@@ -30,44 +30,51 @@ use std::{
 pub(crate) fn spawn(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     accepted.upgrade = upgrade;
     let span = accepted.span.clone();
-    tokio::spawn(span.instrument(run(accepted)));
+    // From here on its end is reported, also if its task never runs.
+    let end = End::of(&mut accepted);
+    contain(|| metrics::opened(&end.state.labels));
+    tokio::spawn(span.instrument(run(accepted, end)));
 }
 
 /// What is alive here while the handler speaks is what an idle session costs, so it is little: the
 /// handler's future in its box, and what the end needs. The waits before and after have boxes of
 /// their own, which are there only while they last.
-async fn run(mut accepted: Box<Accepted>) {
-    let mut end = End::of(&mut accepted);
-    contain(|| metrics::opened(&end.state.labels));
-    let mut watch = Watch::default();
+#[expect(
+    clippy::manual_async_fn,
+    reason = "what a block takes in stays where it is; the arguments of an `async fn` would be there twice"
+)]
+fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
+    async move {
+        let mut watch = Watch::default();
 
-    let io = match switched(&mut accepted.upgrade, &mut watch, &end).await {
-        Ok(Some(Ok(io))) => io,
-        Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error)),
-        Ok(None) => {
-            let late = "the switch was not sent in time";
-            return end.report(CloseReason::NeverSwitched(late.into()));
-        }
-        Err(overdue) => return end.report_overdue(overdue, &watch),
-    };
-
-    end.state.switch();
-    contain(trace::switched);
-    let reason = match start(accepted, io) {
-        Ok(mut speaking) => {
-            let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
-            let ended = unless_overdue(&mut watch, &end, ended).await;
-            let reason = end.reason(ended, &watch);
-            // What the handler owns may panic as well.
-            match panic::catch_unwind(AssertUnwindSafe(|| drop(speaking))) {
-                Ok(()) => reason,
-                Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
+        let io = match switched(&mut accepted.upgrade, &mut watch, &end).await {
+            Ok(Some(Ok(io))) => io,
+            Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error)),
+            Ok(None) => {
+                let late = "the switch was not sent in time";
+                return end.report(CloseReason::NeverSwitched(late.into()));
             }
-        }
-        Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
-    };
-    drop(watch);
-    Box::pin(end.close(reason)).await;
+            Err(overdue) => return end.report_overdue(overdue, &watch),
+        };
+
+        end.state.switch();
+        contain(trace::switched);
+        let reason = match start(accepted, io) {
+            Ok(mut speaking) => {
+                let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
+                let ended = unless_overdue(&mut watch, &end, ended).await;
+                let reason = end.reason(ended, &watch);
+                // What the handler owns may panic as well.
+                match panic::catch_unwind(AssertUnwindSafe(|| drop(speaking))) {
+                    Ok(()) => reason,
+                    Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
+                }
+            }
+            Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
+        };
+        drop(watch);
+        Box::pin(end.close(reason)).await;
+    }
 }
 
 /// Waits until the switch has been sent, no longer than it may take.

@@ -12,10 +12,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{Instant, sleep},
 };
-use tower::{Layer as _, ServiceBuilder, service_fn};
+use tower::{Layer as _, Service as _, ServiceBuilder, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer, UpgradeRequest,
-    handler_fn, testing,
+    Accept, BoxError, PendingUpgrade, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer,
+    UpgradeRequest, handler_fn, testing,
 };
 
 fn with(sessions: &Sessions, handler: impl ProtocolHandler) -> UpgradeLayer {
@@ -236,6 +236,32 @@ fn a_session_is_reported_when_its_runtime_shuts_down() {
     assert_eq!((report.reason, report.bytes), ("aborted", (1, 1)));
     assert!(sessions.is_empty());
     drop(peer);
+}
+
+/// Its switch was let out, but its task never ran.
+#[test]
+fn so_is_one_that_its_runtime_did_not_get_to() {
+    let (layer, mut reports) = reporting();
+    let sessions = Sessions::new();
+    let layer = layer
+        .sessions(sessions.clone())
+        .protocol("test", handler_fn(crate::support::handlers::speak_echo));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut request = testing::request("test")
+        .body(String::new())
+        .expect("a request");
+    let never = std::future::pending();
+    request.extensions_mut().insert(PendingUpgrade::new(never));
+    let mut service = layer.layer(service_fn(plain));
+    let response = runtime.block_on(async { service.call(request).await.expect("infallible") });
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    drop(runtime);
+    let report = reports.try_recv().expect("a report");
+    assert_eq!((report.reason, report.bytes), ("aborted", (0, 0)));
+    assert!(sessions.is_empty());
 }
 
 /// Panics when it is asked what it says.
