@@ -1,5 +1,6 @@
 //! Large buffers, borrowed for a moment from the thread.
 
+use crate::pool::{self, Pool};
 use std::{
     cell::RefCell,
     ops::{Deref, DerefMut},
@@ -14,7 +15,7 @@ pub(crate) const BYTES: usize = 72 * 1024;
 const POOLED: usize = 4;
 
 thread_local! {
-    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Pool<Box<[u8]>>> = const { RefCell::new(Pool::new(POOLED * BYTES)) };
 }
 
 /// A buffer that goes back to the pool of its thread when it is dropped. It holds whatever was in it before.
@@ -25,8 +26,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     pub(crate) fn borrow() -> Self {
-        let pooled = POOL.try_with(|pool| pool.borrow_mut().pop());
-        let bytes = pooled.ok().flatten();
+        let bytes = pool::borrow(&POOL);
         Self {
             bytes: bytes.unwrap_or_else(|| vec![0; BYTES].into_boxed_slice()),
         }
@@ -35,14 +35,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        // A thread that is ending has no pool any more: the buffer is freed.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < POOLED {
-                pool.push(bytes);
-            }
-        });
+        pool::give_back(&POOL, std::mem::take(&mut self.bytes), BYTES);
     }
 }
 

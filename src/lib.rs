@@ -232,6 +232,7 @@ pub mod metrics;
 mod metrics;
 mod negotiate;
 mod pending_upgrade;
+mod pool;
 mod protocol;
 mod rejection;
 mod request;

@@ -1,5 +1,6 @@
 //! Bytes from socket to socket that never leave the kernel: `splice(2)` through a pipe.
 
+use crate::pool::{self, Pool};
 use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
@@ -28,7 +29,7 @@ const POOLED: usize = 1;
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static POOL: RefCell<Vec<Ends>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Pool<Ends>> = const { RefCell::new(Pool::new(POOLED)) };
 }
 
 /// A pipe that goes back to the pool of its thread when it is dropped, if it is empty.
@@ -48,8 +49,7 @@ struct Ends {
 impl Pipe {
     /// An empty pipe. `None`: there is none to be had, or only a small one.
     pub(crate) fn borrow() -> Option<Self> {
-        let pooled = POOL.try_with(|pool| pool.borrow_mut().pop());
-        let ends = pooled.ok().flatten().or_else(Ends::open)?;
+        let ends = pool::borrow(&POOL).or_else(Ends::open)?;
         Some(Self {
             ends: Some(ends),
             filled: 0,
@@ -88,13 +88,7 @@ impl Drop for Pipe {
     fn drop(&mut self) {
         // What is still in it is nobody else's.
         if let Some(ends) = self.ends.take().filter(|_| self.filled == 0) {
-            // A thread that is ending has no pool any more: the pipe is closed.
-            let _ = POOL.try_with(|pool| {
-                let mut pool = pool.borrow_mut();
-                if pool.len() < POOLED {
-                    pool.push(ends);
-                }
-            });
+            pool::give_back(&POOL, ends, 1);
         }
     }
 }

@@ -196,7 +196,6 @@ mod keep_alive;
 mod message;
 mod origin;
 mod out;
-mod pool;
 mod reader;
 mod server;
 mod socket;

@@ -2,9 +2,12 @@
 
 use super::{
     frames::Frames,
-    pool::{self, OWN, Pool},
+    reader::{OWN, POOLED},
 };
-use crate::Upgraded;
+use crate::{
+    Upgraded,
+    pool::{self, Pool},
+};
 use std::{
     cell::RefCell,
     io::{self, ErrorKind, Read, Write},
@@ -14,7 +17,7 @@ use std::{
 use tokio::io::AsyncWrite;
 
 thread_local! {
-    static POOL: RefCell<Pool<Vec<u8>>> = const { RefCell::new(Pool::new()) };
+    static POOL: RefCell<Pool<Vec<u8>>> = const { RefCell::new(Pool::new(POOLED)) };
 }
 
 /// A queue of bytes. It takes all, and has nothing to read.

@@ -1,9 +1,7 @@
 //! tungstenite's codec, which reads, and the buffer that it reads into.
 
-use super::{
-    message::Message,
-    pool::{self, OWN, Pool},
-};
+use super::message::Message;
+use crate::pool::{self, Pool};
 use std::{
     cell::RefCell,
     io::{Read, Write},
@@ -13,6 +11,13 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext, frame::Clos
 
 /// What the codec reads at a time. It clears as much each time.
 const READ: usize = 512;
+
+/// How many bytes are few: a buffer of so many may stay with a session, and one that was no larger with whoever keeps
+/// a message that is a part of it.
+pub(super) const OWN: usize = 2 * 1024;
+
+/// How many bytes a thread keeps of each kind.
+pub(super) const POOLED: usize = 1024 * 1024;
 
 /// How long the payload of a control frame may be (RFC 6455 §5.5).
 pub(super) const CONTROL: usize = 125;
@@ -34,8 +39,8 @@ impl Default for Limits {
 }
 
 thread_local! {
-    static SERVERS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new()) };
-    static CLIENTS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new()) };
+    static SERVERS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(POOLED)) };
+    static CLIENTS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(POOLED)) };
 }
 
 /// The codec. Between messages, with no close frame sent or received, it knows nothing: then any other one is as

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     Parts,
-    websocket::{ErrorKind as Kind, pool::OWN},
+    websocket::{ErrorKind as Kind, reader::OWN},
 };
 use bytes::Bytes;
 use proptest::prelude::*;
