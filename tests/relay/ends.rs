@@ -6,6 +6,8 @@ use crate::{
     wire::{Wire, join},
 };
 use std::{io, time::Duration};
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
     net::TcpStream,
@@ -114,11 +116,11 @@ async fn a_reset_is_passed_on() {
 }
 
 /// Sends until nothing more goes, so that the relay waits for the second, which takes nothing.
-async fn hold_up(first: &mut TcpStream) {
+async fn hold_up(try_write: impl Fn(&[u8]) -> io::Result<usize>) {
     let piece = bytes(1_000_000);
     let mut refusals = 0;
     while refusals < 200 {
-        match first.try_write(&piece) {
+        match try_write(&piece) {
             Ok(_) => refusals = 0,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => refusals += 1,
             Err(error) => panic!("the relay reads: {error}"),
@@ -141,7 +143,7 @@ async fn a_reset_of_who_takes_nothing_is_no_end() {
         soon(first.read_exact(&mut half))
             .await
             .expect("the relay writes");
-        hold_up(&mut first).await;
+        hold_up(|piece| first.try_write(piece)).await;
         second.set_zero_linger().expect("a socket");
         drop(second);
         let error = soon(first.read(&mut [0])).await;
@@ -156,13 +158,13 @@ async fn a_reset_of_who_takes_nothing_is_no_end() {
 #[tokio::test(start_paused = true)]
 async fn a_reset_is_noticed_though_what_came_before_is_not_taken() {
     for hide in [false, true] {
-        let ((ours, mut first), (other, second)) = (tcp::pair().await, tcp::pair().await);
+        let ((ours, first), (other, second)) = (tcp::pair().await, tcp::pair().await);
         let relay = match hide {
             true => Relay::new(ours, Box::new(other)),
             false => Relay::new(ours, other),
         };
         let relay = tokio::spawn(relay);
-        hold_up(&mut first).await;
+        hold_up(|piece| first.try_write(piece)).await;
         first.set_zero_linger().expect("a socket");
         drop(first);
         let relayed = soon(relay).await.expect("no panic");
@@ -172,12 +174,28 @@ async fn a_reset_is_noticed_though_what_came_before_is_not_taken() {
     }
 }
 
+/// To leave what one was sent unread is the reset of a Unix socket.
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn so_is_one_of_a_unix_socket() {
+    let (ours, first) = UnixStream::pair().expect("sockets");
+    let (other, mut second) = tcp::pair().await;
+    let relay = tokio::spawn(Relay::new(ours, other));
+    second.write_all(b"unread").await.expect("a socket");
+    soon(first.readable()).await.expect("a socket");
+    hold_up(|piece| first.try_write(piece)).await;
+    drop(first);
+    let relayed = soon(relay).await.expect("no panic");
+    let error = relayed.into_result().expect_err("a reset");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
 /// Nor is a silence a reset.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_taken_waits_for_ever() {
     let ((ours, mut first), (other, second)) = (tcp::pair().await, tcp::pair().await);
     let relay = tokio::spawn(Relay::new(ours, other));
-    hold_up(&mut first).await;
+    hold_up(|piece| first.try_write(piece)).await;
     first.shutdown().await.expect("a socket");
     tokio::time::sleep(MINUTE).await;
     assert!(!relay.is_finished());
