@@ -167,7 +167,7 @@
 //! # WebSocket
 //!
 //! The module `websocket` is a handler for it, over HTTP/1.1 and HTTP/2, whose frames are a library's. The
-//! module `axum` has it as an extractor.
+//! module `extract` has it as an extractor.
 //!
 //! # The client side
 //!
@@ -184,7 +184,7 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `axum` | no | the module `axum`: extractors for routes that decide for themselves |
+//! | `axum` | no | the module `extract`: extractors for routes that decide for themselves |
 //! | `client` | no | the module `client`: the other end |
 //! | `full` | no | all of these |
 //! | `tracing` | yes | a span for each session, which follows from its request's; events for refusals, and for sessions that start, end, fail, panic or never start; without it the message of a panic goes to the panic hook and to `on_close` only |
@@ -204,8 +204,6 @@
 //! the names that `hyper-util` resolves; with `axum` those of `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "axum")]
-pub mod axum;
 mod body;
 mod box_io;
 mod buffer;
@@ -215,6 +213,8 @@ mod commit;
 mod config;
 mod copy;
 mod decision;
+#[cfg(feature = "axum")]
+pub mod extract;
 mod future;
 #[cfg(fuzzing)]
 #[doc(hidden)]

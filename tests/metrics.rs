@@ -16,7 +16,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer, UpgradeRequest,
-    axum as extractors, handler_fn,
+    extract, handler_fn,
 };
 
 /// Ends as it is told to.
@@ -150,10 +150,10 @@ async fn what_a_route_accepts_is_counted_as_well() {
     let exporter = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
 
-    async fn echo(upgrade: extractors::UpgradeRequest) -> Response {
+    async fn echo(upgrade: extract::UpgradeRequest) -> Response {
         upgrade.accept("Echo", Accept::new(speak_echo)).await
     }
-    async fn greet(upgrade: extractors::WebSocketUpgrade) -> Response {
+    async fn greet(upgrade: extract::WebSocketUpgrade) -> Response {
         upgrade.on_upgrade(|_socket| async { Ok(()) })
     }
     let app = Router::new()

@@ -25,7 +25,7 @@
 //! The last two cannot be changed. Between the decision and the outermost layer there is no limit: a layer there that
 //! holds the response back keeps what was prepared, until a timeout around that layer, inside of the outermost one,
 //! gives up or the client leaves. `accept_timeout` does not hold for a route that decides with an extractor of the
-//! module `axum`: put tower-http's `TimeoutLayer` inside.
+//! module `extract`: put tower-http's `TimeoutLayer` inside.
 //!
 //! ## Sessions
 //!
@@ -42,7 +42,7 @@
 //!
 //! ## WebSocket
 //!
-//! Feature `websocket`: `websocket::WebSocketUpgrade`, `axum::WebSocketUpgrade`, `websocket::WebSocketRequest`.
+//! Feature `websocket`: `websocket::WebSocketUpgrade`, `extract::WebSocketUpgrade`, `websocket::WebSocketRequest`.
 //!
 //! | limit | default | past it | because of |
 //! |---|---|---|---|

@@ -127,7 +127,7 @@
 //! # #[allow(dead_code)]
 //! mod after {
 //!     use axum::{Router, response::Response, routing::any};
-//!     use tower_upgrade::{UpgradeLayer, axum::WebSocketUpgrade, websocket::{Message, WebSocket}};
+//!     use tower_upgrade::{UpgradeLayer, extract::WebSocketUpgrade, websocket::{Message, WebSocket}};
 //!
 //!     async fn chat(upgrade: WebSocketUpgrade) -> Response {
 //!         upgrade.on_upgrade(|mut socket: WebSocket| async move {
@@ -146,7 +146,7 @@
 //! }
 //! ```
 //!
-//! The module `axum` (feature `axum`) goes through it method by method. A handler that is the same on every route
+//! The module `extract` (feature `axum`) goes through it method by method. A handler that is the same on every route
 //! can also be registered with the layer: `UpgradeLayer::new().protocol("websocket", websocket(chat))`.
 //!
 //! # warp's `ws`

@@ -39,7 +39,7 @@
 //! | `a layer replaced the switch, the session does not start` | `DEBUG` | `status` |
 //! | `a service made a switch that it has no session for` | `DEBUG` | `status` |
 //! | `a switch has lost its session`: a layer dropped the extensions of the response | `ERROR` | `status` |
-//! | ``no `UpgradeLayer` is around the route``, where an extractor of the module `axum` is | `ERROR` | |
+//! | ``no `UpgradeLayer` is around the route``, where an extractor of the module `extract` is | `ERROR` | |
 //! | `no session can start`: the server does not serve `with_upgrades` | `ERROR` | `error` |
 //! | `handler panicked before it decided` | `ERROR` | `panic` |
 //! | `a handler's refusal would be a switch to the client` | `ERROR` | `status` |

@@ -28,7 +28,7 @@ use tokio::{net::TcpStream, sync::Notify};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
     Accept, Rejection, Sessions, UpgradeLayer,
-    axum::{UpgradeRequest, WebSocketUpgrade},
+    extract::{UpgradeRequest, WebSocketUpgrade},
     websocket::{Message, WebSocket},
 };
 

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use tower::{Layer as _, service_fn};
-use tower_upgrade::{UpgradeLayer, axum::UpgradeRequest, tunnel::ReverseProxy};
+use tower_upgrade::{UpgradeLayer, extract::UpgradeRequest, tunnel::ReverseProxy};
 
 #[tokio::test]
 async fn the_backend_chooses() {

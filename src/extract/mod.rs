@@ -9,7 +9,7 @@
 //! use axum::{Router, response::Response, routing::any};
 //! use tower_upgrade::{
 //!     Accept, UpgradeLayer,
-//!     axum::{UpgradeRequest, WebSocketUpgrade},
+//!     extract::{UpgradeRequest, WebSocketUpgrade},
 //!     copy,
 //!     websocket::WebSocket,
 //! };
@@ -110,7 +110,7 @@
 //!     use futures_util::{SinkExt as _, StreamExt as _};
 //!     use tower_upgrade::{
 //!         BoxError,
-//!         axum::WebSocketUpgrade,
+//!         extract::WebSocketUpgrade,
 //!         websocket::{CloseFrame, Message, WebSocket},
 //!     };
 //!
