@@ -53,7 +53,7 @@
 //! | `.requested_protocols()` | [`requested_protocols`](WebSocketUpgrade::requested_protocols) |
 //! | `.selected_protocol()` | [`selected_protocol`](WebSocketUpgrade::selected_protocol), and [`WebSocket::subprotocol`](crate::websocket::WebSocket::subprotocol) |
 //! | `.max_message_size(..)`, 64 MiB | [`max_message_size`](WebSocketUpgrade::max_message_size), 1 MiB |
-//! | `.max_frame_size(..)`, 16 MiB | [`max_frame_size`](WebSocketUpgrade::max_frame_size), 1 MiB |
+//! | `.max_frame_size(..)`, 16 MiB | not needed: a frame may be as long as a message |
 //! | `.read_buffer_size(..)`, `.write_buffer_size(..)`, `.max_write_buffer_size(..)` | there are no buffers while nothing comes |
 //! | `.accept_unmasked_frames(..)` | not to be had (RFC 6455 §5.1) |
 //! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); with its reason, unless a layer made something else of the switch, [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) |
@@ -118,7 +118,6 @@
 //!         let upgrade = upgrade
 //!             .protocols(["chat"])
 //!             .max_message_size(64 * 1024)
-//!             .max_frame_size(64 * 1024)
 //!             .any_origin() // as it was; better leave it out
 //!             .on_failed_upgrade(|| eprintln!("the session never started"));
 //!         println!("{} offered", upgrade.requested_protocols().count());

@@ -64,15 +64,10 @@ impl WebSocketUpgrade {
         self.handler.choose(self.request.headers())
     }
 
-    /// How many bytes a message may have. Defaults to 1 MiB.
+    /// Sets the longest message that a client may send, in bytes. The default is 1 MiB: see
+    /// [`max_message_size`](crate::websocket::WebSocketUpgrade::max_message_size).
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.handler = self.handler.max_message_size(bytes);
-        self
-    }
-
-    /// How many bytes a frame may have. Defaults to 1 MiB.
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.handler = self.handler.max_frame_size(bytes);
         self
     }
 

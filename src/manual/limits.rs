@@ -47,7 +47,6 @@
 //! | limit | default | past it | because of |
 //! |---|---|---|---|
 //! | `max_message_size` | 1 MiB | closed with 1009; before it is read, if it is in one frame | RFC 6455 §10.4 |
-//! | `max_frame_size` | 1 MiB | closed with 1009, before it is read | the same |
 //! | payload of a control frame | 125 bytes | closed with 1002 | RFC 6455 §5.5 |
 //! | answers to pings that a peer does not take | 16 KiB | nothing more is read of it | |
 //! | what a thread keeps of buffers for the next message | 1 MiB to read into, and 1 MiB to write from | they are freed | |

@@ -570,7 +570,7 @@ async fn each_way_out_gives_the_permit_back() {
 #[tokio::test]
 async fn a_websocket_has_the_policies_of_its_route() {
     async fn any_page(upgrade: WebSocketUpgrade) -> Response {
-        upgrade.any_origin().max_frame_size(10).on_upgrade(speak)
+        upgrade.any_origin().max_message_size(10).on_upgrade(speak)
     }
     async fn pinged(upgrade: WebSocketUpgrade) -> Response {
         upgrade
