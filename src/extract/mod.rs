@@ -36,8 +36,8 @@
 //!     .layer(UpgradeLayer::new());
 //! ```
 //!
-//! A route that serves both takes an `Option` of them: `None` is a request that asks for no upgrade, or, with
-//! [`WebSocketUpgrade`], whose `Upgrade` offers other protocols only. A layer that has protocols of its own refuses
+//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which gives back the whole request
+//! if it does not ask for one. (An `Option` of an extractor would lose the body.) A layer that has protocols of its own refuses
 //! an extended CONNECT for others before any route sees it: see
 //! [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
 //!
@@ -145,13 +145,14 @@
 //! }
 //! ```
 
+mod maybe;
 mod upgrade;
 #[cfg(feature = "websocket")]
 mod websocket;
 
-pub use self::upgrade::UpgradeRequest;
 #[cfg(feature = "websocket")]
 pub use self::websocket::WebSocketUpgrade;
+pub use self::{maybe::MaybeUpgrade, upgrade::UpgradeRequest};
 
 use crate::{Rejection, body::ErasedBody};
 use axum_core::{
