@@ -213,6 +213,8 @@ mod commit;
 mod config;
 mod copy;
 mod decision;
+#[cfg(any(feature = "client", feature = "tracing"))]
+mod error;
 #[cfg(feature = "axum")]
 pub mod extract;
 mod future;

@@ -278,7 +278,6 @@ async fn a_layer_on_routes_does_not_see_other_paths() {
 
 /// A module `axum` in the crate would shadow the crate `axum` here.
 mod glob {
-    #[expect(unused_imports, reason = "it brings every name of the crate's root")]
     use tower_upgrade::*;
 
     #[test]

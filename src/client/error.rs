@@ -1,7 +1,7 @@
 //! Why there is no session.
 
 use super::Body;
-use crate::BoxError;
+use crate::{BoxError, error::causes};
 use http::{Response, uri::Authority};
 use hyper_util::client::legacy;
 use std::{borrow::Cow, error::Error as _, fmt, io};
@@ -243,27 +243,6 @@ impl Error {
     pub fn into_response(self) -> Option<Response<Body>> {
         self.inner.response
     }
-}
-
-/// An error and the errors in it, outermost first.
-///
-/// An [`io::Error`] skips the error that it was made of in [`source`](std::error::Error::source): this does not.
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(
-        Some(error),
-        |error: &&'a (dyn std::error::Error + 'static)| {
-            let error: &'a (dyn std::error::Error + 'static) = *error;
-            match error
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::get_ref)
-            {
-                Some(inner) => Some(inner),
-                None => error.source(),
-            }
-        },
-    )
 }
 
 impl fmt::Display for Error {

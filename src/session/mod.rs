@@ -129,6 +129,13 @@ impl Session {
     }
 }
 
+#[cfg(any(feature = "tunnel", feature = "websocket"))]
+impl Session {
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+}
+
 /// For what speaks on behalf of a handler.
 #[cfg(feature = "websocket")]
 impl Session {
@@ -136,10 +143,6 @@ impl Session {
     pub(crate) fn take_io(&mut self) -> Upgraded {
         let gone = Upgraded::from_box_io(crate::BoxIo::gone());
         std::mem::replace(&mut self.io, gone)
-    }
-
-    pub(crate) fn state(&self) -> &Arc<State> {
-        &self.state
     }
 
     pub(crate) fn shutdown_timeout(&self) -> std::time::Duration {

@@ -198,7 +198,7 @@ impl End {
             bytes_read: state.bytes_read(),
             bytes_written: state.bytes_written(),
         };
-        contain(|| trace::closed(&closed));
+        contain(|| trace::closed(state, &closed));
         contain(|| metrics::closed(&state.labels, &closed));
         if let Some(on_close) = &self.settings.on_close {
             contain(|| on_close(&closed));

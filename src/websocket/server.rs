@@ -378,6 +378,10 @@ where
         Ok(Ok(())) => 1000,
         Ok(Err(_)) => 1011,
     };
+    let is_peers = |error: &BoxError| error.downcast_ref().is_some_and(Error::is_peers);
+    if matches!(&ended, Ok(Err(error)) if is_peers(error)) && home.has_failed() {
+        state.blame_peer();
+    }
     // Bounded in time already. As a silence it would take the handler's own reason away.
     state.ignore_idleness();
     home.close(&state, code).await;
