@@ -11,7 +11,7 @@ use crate::{
     body::ResponseBody,
     box_io::BoxIo,
     decision::Decided,
-    handler::{BoxFuture, Speak},
+    handler::{Accept, BoxFuture, Speak},
     linger,
     negotiate::switch::{self, Switch},
     rejection::Rejection,
@@ -241,14 +241,16 @@ pub(crate) struct Accepted {
 impl Accepted {
     /// Takes what it needs of the request.
     pub(crate) fn new(
-        speak: Speak,
+        accept: Accept,
         request: &mut UpgradeRequest,
         admitted: Option<Admitted>,
-        keep_request: bool,
         switch: Switch,
         gate: &Gate,
     ) -> Box<Self> {
-        let settings = Arc::clone(&gate.settings);
+        let settings = match accept.lifetime {
+            Some(lifetime) => Arc::new(gate.settings.with_lifetime(lifetime)),
+            None => Arc::clone(&gate.settings),
+        };
         let state = Arc::new(State::new(
             request.kind,
             request.protocol.take(),
@@ -259,12 +261,12 @@ impl Accepted {
         let permit = admitted.map(|admitted| admitted.permit.enter(&state));
         let extensions = std::mem::take(&mut request.parts.extensions);
         Box::new(Self {
-            speak,
+            speak: accept.speak,
             span: SessionSpan::new(&state),
             state,
             permit,
             extensions,
-            request: keep_request.then(|| Box::new(request.take_parts())),
+            request: accept.keep_request.then(|| Box::new(request.take_parts())),
             settings,
             upgrade: HeldUpgrade::none(),
             switch,

@@ -1,16 +1,16 @@
 //! How a session ends, and what is said about it.
 
-use crate::{BoxError, Protocol, SessionId, UpgradeKind};
-use std::{borrow::Cow, error::Error, fmt, net::SocketAddr, time::Duration};
+use crate::{Protocol, SessionId, UpgradeKind};
+use std::{borrow::Cow, error::Error, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Why a session ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// Its handler was done.
     Finished,
     /// Its handler ended with this error.
-    Failed(BoxError),
+    Failed(Arc<dyn Error + Send + Sync>),
     /// Its handler panicked, or what the handler owned did when it was dropped, with this message.
     Panicked(Cow<'static, str>),
     /// No byte went either way for as long as
@@ -28,7 +28,7 @@ pub enum CloseReason {
     /// The connection never switched, though the outermost layer had let the switch out: the client left, the
     /// server does not hand its connections over, or it took longer than
     /// [`UpgradeLayer::handshake_timeout`](crate::UpgradeLayer::handshake_timeout).
-    NeverSwitched(BoxError),
+    NeverSwitched(Arc<dyn Error + Send + Sync>),
 }
 
 impl CloseReason {
@@ -70,9 +70,8 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// What is known of a session when it has ended: see
-/// [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close).
-#[derive(Debug)]
+/// A session that has ended: see [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close).
+#[derive(Clone, Debug)]
 pub struct Closed {
     pub(crate) id: SessionId,
     pub(crate) kind: UpgradeKind,

@@ -405,6 +405,7 @@ impl fmt::Debug for SessionsBuilder {
 }
 
 /// A session in the [list](Sessions::list). What it says is what holds when it is asked.
+#[derive(Clone)]
 pub struct SessionInfo {
     state: Arc<State>,
 }
