@@ -7,7 +7,7 @@
 //! is the switch (101, or any 2xx to a CONNECT) and still carries the session.
 
 use crate::{
-    BoxError, PendingUpgrade, Sessions, Upgraded,
+    BoxError, Identity, PendingUpgrade, Sessions, Upgraded,
     body::ResponseBody,
     box_io::BoxIo,
     decision::Decided,
@@ -251,13 +251,16 @@ impl Accepted {
             Some(lifetime) => Arc::new(gate.settings.with_lifetime(lifetime)),
             None => Arc::clone(&gate.settings),
         };
-        let state = Arc::new(State::new(
+        let of_layer = || request.parts.extensions.get::<Identity>().cloned();
+        let identity = accept.identity.or_else(of_layer);
+        let state = State::new(
             request.kind,
             request.protocol.take(),
             admitted.as_ref().and_then(|admitted| admitted.peer),
             request.labels.clone(),
             settings.idle_timeout().is_some(),
-        ));
+        );
+        let state = Arc::new(state.with_identity(identity));
         let permit = admitted.map(|admitted| admitted.permit.enter(&state));
         let extensions = std::mem::take(&mut request.parts.extensions);
         Box::new(Self {

@@ -1,7 +1,7 @@
 //! Handlers: who decides on an upgrade request, and who speaks afterwards.
 
 use crate::{
-    BoxError, Protocol, Rejection, Session, UpgradeRequest,
+    BoxError, Identity, Protocol, Rejection, Session, UpgradeRequest,
     commit::Gate,
     decision::{self, Decided},
     trace,
@@ -241,6 +241,7 @@ pub struct Accept {
     pub(crate) headers: HeaderMap,
     pub(crate) keep_request: bool,
     pub(crate) lifetime: Option<Duration>,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Accept {
@@ -260,6 +261,7 @@ impl Accept {
             headers: HeaderMap::new(),
             keep_request: false,
             lifetime: None,
+            identity: None,
         }
     }
 
@@ -287,6 +289,15 @@ impl Accept {
     /// If `name` is a `&'static str` that is not a valid header name in lower case.
     pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
         self.headers.append(name, value);
+        self
+    }
+
+    /// Sets the identity of the session: the user, the room or the tenant that it belongs to. It replaces an
+    /// [`Identity`] that a layer put into the extensions of the request.
+    ///
+    /// [`Sessions`](crate::Sessions) lists, counts and closes sessions by it.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
         self
     }
 
@@ -339,6 +350,7 @@ impl fmt::Debug for Accept {
             .field("headers", &self.headers)
             .field("keep_request", &self.keep_request)
             .field("lifetime", &self.lifetime)
+            .field("identity", &self.identity)
             .finish_non_exhaustive()
     }
 }

@@ -268,8 +268,8 @@ pub use crate::{
     request_body::RequestBody,
     service::{Upgrade, UpgradeRequired},
     session::{
-        CloseReason, Closed, DrainReport, Session, SessionId, SessionInfo, Sessions,
-        SessionsBuilder,
+        CloseReason, Closed, DrainOptions, DrainReport, Identity, Session, SessionId, SessionInfo,
+        Sessions, SessionsBuilder,
     },
     upgraded::{Parts, Upgraded},
 };

@@ -164,6 +164,7 @@ impl SessionSpan {
                 kind = %state.kind,
                 protocol = state.protocol.as_ref().map(tracing::field::display),
                 peer = state.peer.map(tracing::field::display),
+                identity = state.identity().map(tracing::field::display),
                 reason = Empty,
                 bytes_read = Empty,
                 bytes_written = Empty,

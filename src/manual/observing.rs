@@ -17,6 +17,7 @@
 //! | `kind` | | `upgrade`, `connect` or `extended-connect` |
 //! | `protocol` | | as the client wrote it; a CONNECT has none |
 //! | `peer` | | the client's address, [where the server left it](crate::SessionsBuilder::peer); without `Sessions` none |
+//! | `identity` | | the [`Identity`](crate::Identity), as its `Display` writes it, if the handler or a layer set one |
 //! | `reason` | at the end | such as `finished`: [all of them](crate::CloseReason::as_str) |
 //! | `bytes_read`, `bytes_written` | | what the handler read and wrote |
 //! | `duration` | | from the switch on |

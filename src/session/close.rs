@@ -1,6 +1,6 @@
 //! How a session ends, and what is said about it.
 
-use crate::{Protocol, SessionId, UpgradeKind};
+use crate::{Identity, Protocol, SessionId, UpgradeKind};
 use std::{borrow::Cow, error::Error, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Why a session ended.
@@ -77,6 +77,7 @@ pub struct Closed {
     pub(crate) kind: UpgradeKind,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) identity: Option<Identity>,
     pub(crate) reason: CloseReason,
     pub(crate) duration: Duration,
     pub(crate) bytes_read: u64,
@@ -107,6 +108,12 @@ impl Closed {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Returns the identity of the session, if it has one: see [`Identity`].
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Why it ended.

@@ -1,5 +1,6 @@
 //! What a session's task, its IO, its handler and the registry share.
 
+use super::identity::Identity;
 use crate::{
     Protocol, UpgradeKind,
     box_io::BoxIo,
@@ -55,6 +56,8 @@ pub(crate) struct State {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) labels: Labels,
+    /// In a box, so that a session without one has a pointer more and nothing else.
+    identity: Option<Box<Identity>>,
     accepted: Instant,
     /// When its IO came, in milliseconds from there.
     switched: AtomicU64,
@@ -113,6 +116,7 @@ impl State {
             protocol,
             peer,
             labels,
+            identity: None,
             accepted: Instant::now(),
             switched: AtomicU64::new(NEVER),
             read: AtomicU64::new(0),
@@ -132,6 +136,15 @@ impl State {
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         }
+    }
+
+    pub(crate) fn with_identity(mut self, identity: Option<Identity>) -> Self {
+        self.identity = identity.map(Box::new);
+        self
+    }
+
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
     }
 
     pub(crate) fn accepted(&self) -> Instant {
@@ -220,7 +233,7 @@ impl State {
 
     /// Returns whether an `io::Error` that the handler ended with can be one of the session's IO. So can any error of an IO
     /// that the handler took for itself, which is not watched any more.
-    #[cfg(feature = "tracing")]
+    #[allow(dead_code, reason = "for the feature `tracing`")]
     pub(crate) fn may_be_of_io(&self, error: &std::io::Error) -> bool {
         let is_end = error.kind() == std::io::ErrorKind::UnexpectedEof;
         self.has_failed.load(Ordering::Relaxed)
@@ -229,12 +242,12 @@ impl State {
     }
 
     /// Notes that the session fails because of its peer, whatever error its handler ends with.
-    #[cfg(any(feature = "tunnel", feature = "websocket"))]
+    #[allow(dead_code, reason = "for the features `tunnel` and `websocket`")]
     pub(crate) fn blame_peer(&self) {
         self.is_peers_failure.store(true, Ordering::Relaxed);
     }
 
-    #[cfg(feature = "tracing")]
+    #[allow(dead_code, reason = "for the feature `tracing`")]
     pub(crate) fn is_peers_failure(&self) -> bool {
         self.is_peers_failure.load(Ordering::Relaxed)
     }

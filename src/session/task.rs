@@ -193,6 +193,7 @@ impl End {
             kind: state.kind,
             protocol: state.protocol.clone(),
             peer: state.peer,
+            identity: state.identity().cloned(),
             reason,
             duration: state.switched().map(|at| at.elapsed()).unwrap_or_default(),
             bytes_read: state.bytes_read(),
