@@ -3,8 +3,12 @@
 #[cfg(feature = "client")]
 pub(crate) mod answer;
 pub(crate) mod connect;
-mod extended_connect;
+pub(crate) mod extended_connect;
+#[cfg(feature = "tunnel")]
+pub(crate) mod host;
 pub(crate) mod http1;
+#[cfg(any(feature = "tunnel", all(feature = "client", feature = "websocket")))]
+pub(crate) mod join;
 pub(crate) mod switch;
 pub(crate) mod token;
 #[cfg(any(feature = "tunnel", feature = "websocket"))]

@@ -8,7 +8,7 @@ use super::{
     relay,
 };
 use crate::{
-    Accept, BoxError, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
+    Accept, BoxError, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest, negotiate,
     time::{limit, within},
 };
 use http::StatusCode;
@@ -26,6 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// | | status |
 /// |---|---|
+/// | the request is HTTP/1.1 without `Host`, has two, or one that is not valid or, over HTTP/2, not its `:authority` | 400 |
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
 /// | the host cannot be resolved, refuses, or cannot be reached | 502 |
 /// | it takes longer than the [`connect_timeout`](Self::connect_timeout) | 504 |
@@ -179,6 +180,8 @@ impl ProtocolHandler for ConnectProxy {
                 "this is a proxy for CONNECT",
             ));
         };
+        negotiate::host::check(request.parts())
+            .map_err(|message| Rejection::new(StatusCode::BAD_REQUEST, message))?;
         let target = request.authority()?;
         let host = Host::of(&target);
         self.policy
