@@ -294,10 +294,10 @@ impl Policy<Request, Session, Error> for Table {
     type Future = Ready<()>;
 
     fn retry(&mut self, _: &mut Request, result: &mut Result<Session, Error>) -> Option<Ready<()>> {
-        let may_help = match result.as_ref().err()?.kind() {
-            ErrorKind::Unreachable | ErrorKind::Transport | ErrorKind::Timeout => true,
-            _ => false,
-        };
+        let may_help = matches!(
+            result.as_ref().err()?.kind(),
+            ErrorKind::Unreachable | ErrorKind::Transport | ErrorKind::Timeout
+        );
         self.0 = self.0.checked_sub(1)?;
         may_help.then(|| ready(()))
     }
