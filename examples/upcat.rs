@@ -49,14 +49,15 @@ Asks URL for an upgrade, and joins it with the standard input and output.
   --protocol NAME      offer a protocol, as name or name/version; the most wanted first
   --connect HOST:PORT  ask the proxy at URL for a tunnel instead
   --header NAME:VALUE  send a header
-  --proxy URL          reach URL through the CONNECT proxy at this one; a user and password in it,
-                       http://USER:PASSWORD@HOST:PORT, are sent to the proxy
-  --proxy-auth VALUE   send this to it as Proxy-Authorization
+  --proxy URL          reach URL through the CONNECT proxy at this one; a user and a password in it, as
+                       in http://user:password@proxy, are sent to the proxy
+  --proxy-auth VALUE   send this to it as Proxy-Authorization instead
   --insecure           take any certificate
   --http1.1, --http2   speak this version only; by default TLS negotiates, and http: is HTTP/1.1
 
 Exit codes: 0 the session ended in order, 1 it broke, 2 wrong usage, 3 the server was not
-reached or took too long, 4 refused, 5 the server broke the protocol or does not support this
+reached or took too long, 4 the server or the proxy refused, 5 the server broke the protocol or
+does not support this
 
 A proxy that takes the end of the input for the end of the tunnel, as Squid does, cuts the answer.";
 
@@ -172,8 +173,12 @@ impl Failure {
         eprintln!("upcat: {}", in_full(&error));
         let code = match error.kind() {
             ErrorKind::Request => 2,
-            ErrorKind::Connect | ErrorKind::Tls | ErrorKind::Transport | ErrorKind::Timeout => 3,
-            ErrorKind::Refused | ErrorKind::Proxy => 4,
+            ErrorKind::Unreachable
+            | ErrorKind::Tls
+            | ErrorKind::Connector
+            | ErrorKind::Transport
+            | ErrorKind::Timeout => 3,
+            ErrorKind::Refused | ErrorKind::ProxyRefused => 4,
             _ => 5,
         };
         if let Some(response) = error.into_response() {

@@ -24,10 +24,6 @@ impl Body {
     {
         Self(ErasedBody::new(body))
     }
-
-    pub(super) fn empty() -> Self {
-        Self(ErasedBody::empty())
-    }
 }
 
 impl http_body::Body for Body {

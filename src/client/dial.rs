@@ -1,6 +1,6 @@
 //! A connection for each request.
 
-use super::{Error, Http1, Http2};
+use super::{Error, Http1, Http2, request::has_no_user};
 use crate::{BoxError, handler::BoxFuture};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -9,10 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::Connection;
 use percent_encoding::percent_decode_str;
-use std::{
-    fmt,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 use tower_service::Service;
 
 /// Makes a connection for each request, with a connector of hyper-util's kind: a service of HTTP, for
@@ -41,11 +38,14 @@ use tower_service::Service;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Dial<C> {
     connector: C,
     fallback: Option<C>,
+    /// Without its user.
     destination: Option<Uri>,
+    /// The user of the destination, as `Basic` credentials.
+    credentials: Option<HeaderValue>,
     is_http2: bool,
 }
 
@@ -54,26 +54,29 @@ impl<C> Dial<C> {
     ///
     /// A request whose URI is a path alone, and a [CONNECT](super::Request::connect), need a
     /// [destination](Self::to). Without one the connector is asked for a URI that has no scheme, and fails: an error
-    /// of kind [`Connect`](super::ErrorKind::Connect).
+    /// of kind [`Connector`](super::ErrorKind::Connector).
     pub fn new(connector: C) -> Self {
         Self {
             connector,
             fallback: None,
             destination: None,
+            credentials: None,
             is_http2: false,
         }
     }
 
-    /// Dials `destination` for every request: a proxy that is asked with [CONNECT](super::Request::connect), or a
-    /// backend. A request whose URI is a path alone is for the destination, unless it has a `Host`.
+    /// Dials `destination` whatever a request is for: a proxy, that is to be asked with
+    /// [CONNECT](super::Request::connect), or a backend. A request whose URI is a path alone is for the
+    /// destination, unless its `Host` says for whom.
     ///
-    /// The user and password of a proxy's URI, `http://ann:secret@proxy:3128`, are percent-decoded and sent as
-    /// `Proxy-Authorization: Basic` (RFC 7617) with a CONNECT that has no `Proxy-Authorization` yet. A request other
-    /// than CONNECT fails with kind [`Request`](super::ErrorKind::Request) if the destination has a user: send
-    /// `Authorization` instead.
+    /// A user in the URI of a proxy, as in `http://user:password@proxy:3128`, is sent to it: percent-decoded, in the
+    /// `Proxy-Authorization: Basic` of each CONNECT that has no such field yet (RFC 7617). Any other request to a
+    /// destination with a user is an error of kind [`Request`](super::ErrorKind::Request): send `Authorization`.
     #[must_use]
     pub fn to(mut self, destination: Uri) -> Self {
+        let (destination, credentials) = without_user(destination);
         self.destination = Some(destination);
+        self.credentials = credentials;
         self
     }
 
@@ -111,10 +114,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
-        let destination = match self.destination_of(&mut request) {
-            Ok(destination) => destination,
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
-        };
+        let checked =
+            has_no_user(request.uri()).and_then(|()| authorize(&mut request, &self.credentials));
+        if let Err(error) = checked {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        if let Some(destination) = &self.destination {
+            complete(request.uri_mut(), destination);
+        }
+        let destination = self.destination.as_ref().unwrap_or(request.uri()).clone();
         let io = self.connector.call(destination.clone());
         let fallback = self.fallback.clone();
         let is_http2 = self.is_http2;
@@ -140,56 +148,6 @@ where
     }
 }
 
-impl<C> Dial<C> {
-    /// The URI that is dialed for a request, without a user.
-    ///
-    /// The user of a destination is for a proxy, which is asked with CONNECT.
-    fn destination_of(&self, request: &mut Request<Full<Bytes>>) -> Result<Uri, Error> {
-        let Some(destination) = &self.destination else {
-            return Ok(request.uri().clone());
-        };
-        let (destination, user) = split_user(destination)?;
-        if let Some(credentials) = user {
-            if *request.method() != Method::CONNECT {
-                return Err(Error::request(
-                    "the destination's URI has a user, which is sent to proxies only: send `Authorization`",
-                ));
-            }
-            let headers = request.headers_mut();
-            if !headers.contains_key(header::PROXY_AUTHORIZATION) {
-                headers.insert(header::PROXY_AUTHORIZATION, credentials);
-            }
-        }
-        complete(request.uri_mut(), &destination);
-        Ok(destination)
-    }
-}
-
-/// Takes `user:password` off a URI, as credentials of the scheme `Basic` (RFC 7617).
-fn split_user(uri: &Uri) -> Result<(Uri, Option<HeaderValue>), Error> {
-    let authority = uri.authority().map(Authority::as_str);
-    let Some((user, host)) = authority.and_then(|authority| authority.rsplit_once('@')) else {
-        return Ok((uri.clone(), None));
-    };
-    let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
-    let (name, password) = (decoded(name), decoded(password));
-    if name.contains(&b':') {
-        // The server would end the name there (RFC 7617 §2).
-        return Err(Error::request(
-            "the user of the destination's URI has a colon",
-        ));
-    }
-    let user = [&name[..], b":", &password].concat();
-    let mut credentials = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(user)))
-        .expect("base64 is valid in a header");
-    credentials.set_sensitive(true);
-    let mut parts = uri.clone().into_parts();
-    parts.authority = Some(host.parse().map_err(|_| Error::no_host())?);
-    let uri = Uri::from_parts(parts).map_err(|_| Error::no_host())?;
-    Ok((uri, Some(credentials)))
-}
-
 /// Adds to a path alone where it is. HTTP/2 has to say that, and the scheme is said nowhere else.
 fn complete(uri: &mut Uri, destination: &Uri) {
     if uri.authority().is_some() {
@@ -203,18 +161,99 @@ fn complete(uri: &mut Uri, destination: &Uri) {
     }
 }
 
-impl<C: fmt::Debug> fmt::Debug for Dial<C> {
-    /// Without the user and password of a destination.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let destination = self.destination.as_ref().map(|uri| match split_user(uri) {
-            Ok((uri, _user)) => uri.to_string(),
-            Err(_) => "invalid".to_owned(),
-        });
-        f.debug_struct("Dial")
-            .field("connector", &self.connector)
-            .field("fallback", &self.fallback)
-            .field("destination", &destination)
-            .field("is_http2", &self.is_http2)
-            .finish()
+/// Takes the user off a URI (RFC 3986 §3.2.1).
+fn without_user(uri: Uri) -> (Uri, Option<HeaderValue>) {
+    let user = uri
+        .authority()
+        .and_then(|own| own.as_str().rsplit_once('@'));
+    let Some((user, host)) = user else {
+        return (uri, None);
+    };
+    // A parsed authority without its user is valid.
+    let Ok(host) = Authority::try_from(host) else {
+        return (uri, None);
+    };
+    let credentials = (!user.is_empty()).then(|| basic(user));
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(host);
+    match Uri::from_parts(parts) {
+        Ok(uri) => (uri, credentials),
+        Err(_) => (uri, None),
+    }
+}
+
+/// `user:password` of a URI as credentials (RFC 7617 §2).
+fn basic(user: &str) -> HeaderValue {
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let mut decoded: Vec<u8> = percent_decode_str(user).collect();
+    decoded.push(b':');
+    decoded.extend(percent_decode_str(password));
+    let basic = format!("Basic {}", STANDARD.encode(decoded));
+    let mut basic = HeaderValue::try_from(basic).expect("base64 is valid in a header");
+    basic.set_sensitive(true);
+    basic
+}
+
+/// Sends the destination's user to a proxy. To a server it has no meaning: the request would be sent without it.
+fn authorize<B>(request: &mut Request<B>, credentials: &Option<HeaderValue>) -> Result<(), Error> {
+    let Some(credentials) = credentials else {
+        return Ok(());
+    };
+    if *request.method() != Method::CONNECT {
+        return Err(Error::request(
+            "the destination is a URI with a user, and not asked as a proxy: send `Authorization`",
+        ));
+    }
+    let headers = request.headers_mut();
+    if !headers.contains_key(header::PROXY_AUTHORIZATION) {
+        headers.insert(header::PROXY_AUTHORIZATION, credentials.clone());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_of_uri_becomes_credentials() {
+        for (uri, rest, decoded) in [
+            ("http://proxy:3128", "http://proxy:3128/", None),
+            ("http://@proxy:3128", "http://proxy:3128/", None),
+            ("http://ann@proxy/a?b", "http://proxy/a?b", Some("ann:")),
+            ("http://ann:@proxy", "http://proxy/", Some("ann:")),
+            ("http://:secret@proxy", "http://proxy/", Some(":secret")),
+            (
+                "https://ann:a:b@[::1]:1",
+                "https://[::1]:1/",
+                Some("ann:a:b"),
+            ),
+            (
+                "http://a%40b:%3A%2f%25@proxy",
+                "http://proxy/",
+                Some("a@b::/%"),
+            ),
+        ] {
+            let (found, credentials) = without_user(uri.parse().expect(uri));
+            assert_eq!(found, rest);
+            let expected = decoded.map(|decoded| format!("Basic {}", STANDARD.encode(decoded)));
+            let credentials = credentials.as_ref().map(|value| value.as_bytes());
+            assert_eq!(
+                credentials,
+                expected.as_ref().map(|value| value.as_bytes()),
+                "{uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn password_is_not_in_debug_output() {
+        let dial = Dial::new(()).to("http://ann:secret@proxy".parse().expect("a URI"));
+        let shown = format!("{dial:?}");
+        assert!(
+            !shown.contains("ann") && !shown.contains("secret"),
+            "{shown}"
+        );
+        assert!(shown.contains("Sensitive"), "{shown}");
     }
 }

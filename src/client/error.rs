@@ -1,10 +1,14 @@
 //! Why there is no session.
 
-use super::Body;
-use crate::{BoxError, error::causes};
-use http::{Response, uri::Authority};
-use hyper_util::client::legacy;
-use std::{borrow::Cow, error::Error as _, fmt, io};
+use super::{
+    Body,
+    cause::{self, Cause, TIMED_OUT},
+};
+use crate::BoxError;
+use http::Response;
+#[cfg(doc)]
+use std::io;
+use std::{borrow::Cow, error::Error as _, fmt, sync::Arc};
 
 /// Why a request for an upgrade came to no session.
 ///
@@ -25,8 +29,8 @@ use std::{borrow::Cow, error::Error as _, fmt, io};
 /// }
 /// ```
 pub struct Error {
-    /// In a box, so that it is cheap to return.
-    inner: Box<Inner>,
+    /// Shared with the error of a connector that a client has wrapped in its own. An `Arc` is also cheap to return.
+    inner: Arc<Inner>,
 }
 
 struct Inner {
@@ -38,72 +42,101 @@ struct Inner {
 
 /// The kind of an [`Error`].
 ///
-/// | kind | what happened | another attempt |
+/// | kind | the request | another attempt |
 /// |---|---|---|
-/// | [`Request`](Self::Request) | nothing was sent | fails again |
-/// | [`Unsupported`](Self::Unsupported) | nothing was sent, or the response cannot be used | fails again |
-/// | [`Refused`](Self::Refused) | the server answered | if the [response](Error::response) allows it, such as 503 with `Retry-After` |
-/// | [`Proxy`](Self::Proxy) | a proxy answered; the server has not seen the request | if the [response](Error::response) of the proxy allows it |
-/// | [`Protocol`](Self::Protocol) | the server sent an invalid upgrade response | fails again |
-/// | [`Tls`](Self::Tls) | TLS failed | fails again |
-/// | [`Connect`](Self::Connect) | there is no connection; the server has not seen the request | may succeed |
-/// | [`Transport`](Self::Transport), [`Timeout`](Self::Timeout) | unknown: the server may have started a session, and sees it end | may succeed; the server may see the request twice |
+/// | [`Request`](Self::Request) | was not sent | fails again |
+/// | [`Unsupported`](Self::Unsupported) | was not sent, or its response cannot be used | fails again |
+/// | [`Unreachable`](Self::Unreachable) | was not sent | may help |
+/// | [`Tls`](Self::Tls) | was not sent, or the server's TLS rejected the connection | fails again |
+/// | [`Connector`](Self::Connector) | was not sent | depends on the [source](std::error::Error::source) |
+/// | [`ProxyRefused`](Self::ProxyRefused) | was not sent: a proxy refused the tunnel | helps only if the [response](Error::response) says so: credentials after a 407, a wait after a 503 with `Retry-After` |
+/// | [`Refused`](Self::Refused) | was answered by the server | helps only if the [response](Error::response) says so |
+/// | [`Protocol`](Self::Protocol) | was answered with an invalid upgrade response | fails again |
+/// | [`Transport`](Self::Transport), [`Timeout`](Self::Timeout) | may have reached the server, which may have begun a session | may help; the server may see the request twice |
+///
+/// A retry policy made of this table needs a limit on its attempts for the kinds that "may help".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request cannot be sent: it offers no protocol, names no host, or its URI has a user. Nothing was sent.
+    /// The request is invalid: it offers no protocol, names no host, or its URI has a user that would be lost.
+    /// Nothing was sent.
     Request,
-    /// The connection cannot carry the request: it is HTTP/2, and its server does not allow extended
-    /// CONNECT, or the inner client does not support upgrades.
+    /// The connection cannot carry the request: an HTTP/2 server has not allowed extended CONNECT, or the inner
+    /// client does not support upgrades.
     Unsupported,
-    /// The server answered with a response other than the upgrade response: [`Error::response`].
-    Refused,
-    /// A proxy on the way refused the tunnel to the server: [`Error::response`] is the proxy's.
+    /// A connection to the server, or to a proxy on the way, could not be made: it was refused, there is no route,
+    /// or the name was not resolved. Nothing was sent.
+    Unreachable,
+    /// TLS failed, with the server or with a proxy on the way: the certificate is not trusted or has another name,
+    /// the two sides have no version in common, or the server requires a client certificate.
     ///
-    /// [`Tunnel`](super::Tunnel) fails with this kind, and so does a request through a connector that is made of one.
-    Proxy,
-    /// The server's upgrade response breaks the rules of RFC 9110 §7.8. The connection was dropped.
-    Protocol,
-    /// TLS failed: a certificate that is not trusted, no common version, a peer without TLS.
-    ///
-    /// A connector, or its connection, tells this with an [`io::Error`] of kind
-    /// [`InvalidData`](io::ErrorKind::InvalidData), as rustls, tokio-rustls and hyper-rustls do. A connector that fails
-    /// with an error type that this crate cannot know, such as native-tls, gives [`Connect`](Self::Connect).
+    /// The sign is an [`io::Error`] of kind [`InvalidData`](io::ErrorKind::InvalidData) from the connector or the
+    /// connection, as tokio-rustls and hyper-rustls return it. An error type of another TLS library, such as native-tls, is a
+    /// [`Connector`](Self::Connector) error unless the connector maps it to such an `io::Error`.
     Tls,
-    /// The connection could not be made: a name that does not resolve, a refused connection. The error of the connector
-    /// is the [source](std::error::Error::source).
-    ///
-    /// A connector that does not support the URI fails with this kind at each attempt: one without TLS says
-    /// `invalid URL, scheme is not http` to `https`, and to a URI without a scheme.
-    Connect,
-    /// The connection broke, or the peer did not send HTTP. The error of the inner client is the
+    /// The connector failed with an error of its own, which says neither that the network failed nor that TLS did:
+    /// it does not take the URI, for example. A connector without TLS says `invalid URL, scheme is not http` to
+    /// `https`, and to a URI without a scheme. The error is the [source](std::error::Error::source). Nothing was
+    /// sent.
+    Connector,
+    /// A proxy on the way answered the CONNECT of a [`Tunnel`](super::Tunnel) with a status other than 2xx. Its
+    /// response is in [`Error::response`]. The server has not seen the request: the response is not the server's,
+    /// and anyone on the way to the proxy may have written it.
+    ProxyRefused,
+    /// The server answered with a response other than an upgrade response. It is in [`Error::response`].
+    Refused,
+    /// The server, or a proxy on the way, answered with an invalid upgrade response, such as a 101 without
+    /// `Connection: upgrade`, or to a protocol that was not offered (RFC 9110 §7.8). The connection was dropped.
+    Protocol,
+    /// The connection broke, or carried something other than HTTP. The error of the inner client is the
     /// [source](std::error::Error::source).
     Transport,
-    /// The handshake took longer than [`handshake_timeout`](super::UpgradeLayer::handshake_timeout), or than a limit
-    /// further in that fails with [`TimedOut`](io::ErrorKind::TimedOut).
+    /// The attempt took longer than [`handshake_timeout`](super::UpgradeLayer::handshake_timeout), or than a limit
+    /// of the inner client or the connector: an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut), or
+    /// the `Elapsed` of tokio or of tower's `Timeout`.
     Timeout,
 }
 
 impl Error {
     fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(Inner {
+            kind,
+            message: message.into(),
+            response: None,
+            source: None,
+        })
+    }
+
+    fn of(inner: Inner) -> Self {
         Self {
-            inner: Box::new(Inner {
-                kind,
-                message: message.into(),
-                response: None,
-                source: None,
-            }),
+            inner: Arc::new(inner),
         }
     }
 
-    fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.inner.source = Some(source.into());
-        self
+    fn with_source(
+        kind: ErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        Self::of(Inner {
+            kind,
+            message: message.into(),
+            response: None,
+            source: Some(source.into()),
+        })
     }
 
-    fn with_response(mut self, response: Response<Body>) -> Self {
-        self.inner.response = Some(response);
-        self
+    fn with_response(
+        kind: ErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        response: Response<Body>,
+    ) -> Self {
+        Self::of(Inner {
+            kind,
+            message: message.into(),
+            response: Some(response),
+            source: None,
+        })
     }
 
     pub(crate) fn request(message: &'static str) -> Self {
@@ -118,11 +151,10 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// The client beneath turned the request into one that asks for nothing. Whatever the answer is, it
-    /// is to that.
+    /// The response answers a request from which the inner client removed the upgrade.
     pub(super) fn not_asked(response: Response<Body>) -> Self {
-        Self::unsupported("the client sent an `Upgrade` over HTTP/2, where there is none")
-            .with_response(response)
+        let message = "the client sent an `Upgrade` over HTTP/2, where there is none";
+        Self::with_response(ErrorKind::Unsupported, message, response)
     }
 
     pub(super) fn refused(response: Response<Body>) -> Self {
@@ -131,7 +163,7 @@ impl Error {
             status if status.is_success() => format!("the offer was ignored: {status}"),
             status => format!("refused with {status}"),
         };
-        Self::new(ErrorKind::Refused, message).with_response(response)
+        Self::with_response(ErrorKind::Refused, message, response)
     }
 
     pub(crate) fn protocol(message: Cow<'static, str>) -> Self {
@@ -139,109 +171,94 @@ impl Error {
     }
 
     pub(super) fn timeout() -> Self {
-        Self::new(ErrorKind::Timeout, "the handshake took too long")
-    }
-
-    /// Turns the refusal of a server into that of a proxy, which was asked for a tunnel to `target`.
-    pub(super) fn of_proxy(mut self, target: &Authority) -> Self {
-        let status = self.response().map(Response::status).unwrap_or_default();
-        self.inner.kind = ErrorKind::Proxy;
-        self.inner.message =
-            format!("the proxy refused the tunnel to {target} with {status}").into();
-        self
+        Self::new(ErrorKind::Timeout, TIMED_OUT)
     }
 
     /// An error of the inner service.
     pub(crate) fn transport(error: impl Into<BoxError>) -> Self {
-        // A service further in may have made it.
-        let error = match error.into().downcast::<Self>() {
-            Ok(error) => return *error,
-            Err(error) => error,
-        };
-        Self::failed(error, ErrorKind::Transport)
-    }
-
-    /// An error of a connector.
-    pub(super) fn connect(error: impl Into<BoxError>) -> Self {
-        let error = error.into();
-        match error.downcast::<Self>() {
-            // The refusal of a proxy, in the words of `Tunnel`.
-            Ok(error) if error.kind() == ErrorKind::Proxy => *error,
-            Ok(error) => Self::failed(error, ErrorKind::Connect),
-            Err(error) => Self::failed(error, ErrorKind::Connect),
+        // It may be one of ours, from a service further in.
+        match error.into().downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self::wrap(error, false),
         }
     }
 
-    /// Finds out of an error, and of those in it, what failed.
-    fn failed(error: BoxError, mut kind: ErrorKind) -> Self {
-        let mut refusal = None;
-        for cause in causes(&*error) {
-            if let Some(own) = cause.downcast_ref::<Self>() {
-                // The error of a connector through a proxy, inside of that of a client.
-                match own.kind() {
-                    ErrorKind::Proxy => refusal = own.proxy_refusal(),
-                    own @ (ErrorKind::Timeout | ErrorKind::Tls) => kind = own,
-                    _ => {}
-                }
-            } else if let Some(client) = cause.downcast_ref::<legacy::Error>() {
-                if client.is_connect() {
-                    kind = ErrorKind::Connect;
-                }
-            } else if let Some(io) = cause.downcast_ref::<io::Error>() {
-                match io.kind() {
-                    io::ErrorKind::TimedOut => kind = ErrorKind::Timeout,
-                    io::ErrorKind::InvalidData => kind = ErrorKind::Tls,
-                    _ => {}
+    /// An error of a connector. A refusal among these is a proxy's: the server has not seen the request.
+    pub(super) fn connect(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Self>() {
+            Ok(error) => error.of_proxy(),
+            Err(error) => Self::wrap(error, true),
+        }
+    }
+
+    /// An error of the client that asks a proxy for a tunnel.
+    pub(super) fn tunnel(error: impl Into<BoxError>) -> Self {
+        let error = Self::transport(error);
+        match error.kind() {
+            ErrorKind::Refused | ErrorKind::ProxyRefused => error.of_proxy(),
+            kind => Self::with_source(kind, "no tunnel through the proxy", error),
+        }
+    }
+
+    fn wrap(error: BoxError, is_connector: bool) -> Self {
+        match cause::of(&*error, is_connector) {
+            Cause::Own(own, is_connector) => {
+                // The last reference to the response, if there is one, so that it can be handed out.
+                drop(error);
+                match is_connector {
+                    true => own.of_proxy(),
+                    false => own,
                 }
             }
+            Cause::Kind(kind, message) => Self::with_source(kind, message, error),
         }
-        if let Some(refusal) = refusal {
-            return refusal.with_source(error);
-        }
-        let message = match kind {
-            ErrorKind::Timeout => return Self::timeout().with_source(error),
-            ErrorKind::Tls => match causes(&*error).last() {
-                Some(cause) => format!("TLS failed: {cause}").into(),
-                None => Cow::Borrowed("TLS failed"),
-            },
-            ErrorKind::Connect => "cannot connect".into(),
-            _ => "the connection failed".into(),
+    }
+
+    /// The same error, of a proxy on the way.
+    fn of_proxy(self) -> Self {
+        let status = match (self.kind(), self.response()) {
+            (ErrorKind::Refused, Some(response)) => response.status(),
+            _ => return self,
         };
-        Self::new(kind, message).with_source(error)
+        let message = format!("the proxy refused with {status}");
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => Self::of(Inner {
+                kind: ErrorKind::ProxyRefused,
+                message: message.into(),
+                ..inner
+            }),
+            // Shared by a client that hands its errors out more than once, such as tower's `Buffer`.
+            Err(inner) => Self::with_source(ErrorKind::ProxyRefused, message, Self { inner }),
+        }
     }
 
-    /// The refusal of a proxy, with its head alone: the body stays in the error that another client has wrapped.
-    fn proxy_refusal(&self) -> Option<Self> {
-        let refusal = self.response()?;
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = refusal.status();
-        *response.version_mut() = refusal.version();
-        response.headers_mut().clone_from(refusal.headers());
-        let message = self.inner.message.clone();
-        Some(Self::new(ErrorKind::Proxy, message).with_response(response))
+    pub(super) fn share(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
     }
 
-    /// What kind of an error it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
     }
 
-    /// Returns the response, if there was one: always with the kinds [`Refused`](ErrorKind::Refused), where it is the
-    /// server's, and [`Proxy`](ErrorKind::Proxy), where it is the proxy's.
+    /// Returns the response, if there was one: the server's if the kind is [`Refused`](ErrorKind::Refused), the proxy's
+    /// if it is [`ProxyRefused`](ErrorKind::ProxyRefused).
+    ///
+    /// Look at the [kind](Self::kind) before you act on a status: a 401 from a proxy is no reason to send the server's
+    /// credentials.
     #[must_use]
     pub fn response(&self) -> Option<&Response<Body>> {
         self.inner.response.as_ref()
     }
 
-    /// Returns the response with its body, which can be read. The connection may serve the next request
-    /// once the body was read.
-    ///
-    /// The response of a proxy has no body if another client, such as hyper-util's, made the connection through the
-    /// proxy: that client keeps the error that owns the body.
+    /// Returns the response, with a body that can be read. Once it was read, the connection may be used for the next
+    /// request.
     #[must_use]
     pub fn into_response(self) -> Option<Response<Body>> {
-        self.inner.response
+        Arc::into_inner(self.inner)?.response
     }
 }
 

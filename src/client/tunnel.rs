@@ -1,6 +1,6 @@
 //! A connector through a proxy.
 
-use super::{Error, ErrorKind, Request, Session};
+use super::{Error, Request, Session, request::has_no_user};
 use crate::{BoxError, Upgraded, handler::BoxFuture};
 use http::{
     HeaderMap, HeaderValue, Uri,
@@ -18,14 +18,12 @@ use tower_service::Service;
 /// of HTTP. Nothing is sent through the tunnel before the proxy has said that there is one, and what has
 /// arrived behind that is read first.
 ///
-/// A proxy that refuses is an [`Error`] of kind [`Proxy`](ErrorKind::Proxy), with the proxy's
-/// [response](Error::response). A request of this module that goes through the connector fails with that kind as well; a
-/// client of another crate fails with its own error, which has this one among its
-/// [sources](std::error::Error::source).
+/// It fails with an [`Error`]: of kind [`ProxyRefused`](super::ErrorKind::ProxyRefused) and with the proxy's response if
+/// the proxy refuses. An [`Upgrade`](super::Upgrade) service whose client connects through it fails with the same; other
+/// clients have the error among the [sources](std::error::Error::source) of theirs.
 ///
 /// ```no_run
 /// use bytes::Bytes;
-/// use http::HeaderValue;
 /// use http_body_util::Full;
 /// use hyper_rustls::HttpsConnectorBuilder;
 /// use hyper_util::{
@@ -37,10 +35,9 @@ use tower_service::Service;
 /// use tower_upgrade::client;
 ///
 /// # async fn example(tls: ClientConfig) -> Result<(), tower_upgrade::BoxError> {
-/// let proxy = client::Dial::new(HttpConnector::new()).to("http://proxy.example:3128".parse()?);
+/// let proxy = client::Dial::new(HttpConnector::new()).to("http://ann:secret@proxy.example:3128".parse()?);
 /// let proxy = client::UpgradeLayer::new().layer(proxy);
-/// let tunnel = client::Tunnel::new(proxy)
-///     .header("proxy-authorization", HeaderValue::from_static("Basic YW5uOnNlY3JldA=="));
+/// let tunnel = client::Tunnel::new(proxy);
 ///
 /// let https = HttpsConnectorBuilder::new()
 ///     .with_tls_config(tls)
@@ -98,26 +95,20 @@ where
     type Future = BoxFuture<Result<Upgraded, Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.client.poll_ready(cx).map_err(Error::transport)
+        self.client.poll_ready(cx).map_err(Error::tunnel)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
+        if let Err(error) = has_no_user(&uri) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let Some(target) = target(&uri) else {
             return Box::pin(std::future::ready(Err(Error::no_host())));
         };
-        let mut request = Request::connect(target.clone());
+        let mut request = Request::connect(target);
         *request.http_mut().headers_mut() = self.headers.clone();
         let session = self.client.call(request);
-        Box::pin(async move {
-            let session = session.await.map_err(|error| {
-                let error = Error::transport(error);
-                match error.kind() {
-                    ErrorKind::Refused => error.of_proxy(&target),
-                    _ => error,
-                }
-            });
-            Ok(session?.into_io())
-        })
+        Box::pin(async move { Ok(session.await.map_err(Error::tunnel)?.into_io()) })
     }
 }
 
@@ -125,15 +116,15 @@ where
 fn target(uri: &Uri) -> Option<Authority> {
     let port = match uri.port_u16() {
         Some(port) => port,
-        None if uri.scheme_str().is_some_and(is_secure) => 443,
+        None if uri
+            .scheme()
+            .is_some_and(|own| *own == *"https" || *own == *"wss") =>
+        {
+            443
+        }
         None => 80,
     };
     format!("{}:{port}", uri.host()?).parse().ok()
-}
-
-/// Schemes compare without case (RFC 3986 §3.1); `http` keeps the case of those that it does not know.
-fn is_secure(scheme: &str) -> bool {
-    scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
 }
 
 impl Connection for Upgraded {

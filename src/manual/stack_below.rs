@@ -11,6 +11,7 @@
 //! | **[HTTP/1.1](#http11)** | |
 //! | [hyper hands the connection over whatever was answered](#hyper-hands-the-connection-over-whatever-was-answered) | an `UpgradeLayer` at the very outside |
 //! | [hyper offers an upgrade that nobody asked for](#hyper-offers-an-upgrade-that-nobody-asked-for) | nothing |
+//! | [hyper does not check `Host`](#hyper-does-not-check-host) | check it where it matters |
 //! | [A 101 goes out to HTTP/1.0 clients](#a-101-goes-out-to-http10-clients) | nothing |
 //! | [A body that was not read becomes the new protocol](#a-body-that-was-not-read-becomes-the-new-protocol) | nothing |
 //! | [A 2xx to CONNECT with a `Content-Length` is not sent](#a-2xx-to-connect-with-a-content-length-is-not-sent) | nothing |
@@ -65,6 +66,17 @@
 //! This crate ignores an `Upgrade` without the connection option, as RFC 9110 asks of a server.
 //!
 //! *What to do:* nothing.
+//!
+//! ## hyper does not check `Host`
+//!
+//! hyper serves an HTTP/1.1 request without `Host`, with two, or with one that is not valid, where RFC 9112 §3.2 asks for
+//! 400. Over HTTP/2 it serves one whose `Host` is not its `:authority` (RFC 9113 §8.3.1).
+//!
+//! `ReverseProxy` and `ConnectProxy` refuse all of these with 400: another server on the way could read another host from
+//! them. [`UpgradeRequest::authority`](crate::UpgradeRequest::authority) returns the host of the target, or else of the
+//! only `Host`, and an error if neither is valid.
+//!
+//! *What to do:* ask for the authority in a handler to which the host matters.
 //!
 //! ## A 101 goes out to HTTP/1.0 clients
 //!

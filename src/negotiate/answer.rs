@@ -33,7 +33,7 @@ pub(crate) fn answer(
         };
         Ok(Answer::Switched(protocol))
     } else if status == StatusCode::SWITCHING_PROTOCOLS {
-        Err("a 101 that nobody asked for".into())
+        Err("a 101 to a CONNECT".into())
     } else {
         Ok(Answer::Refused)
     }

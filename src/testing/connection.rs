@@ -2,7 +2,7 @@
 
 use crate::BoxError;
 use http::{
-    Method, Request, Response, Uri, Version, header,
+    HeaderValue, Method, Request, Response, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
@@ -68,13 +68,25 @@ where
         mut request: Request<B>,
     ) -> Result<Response<Incoming>, BoxError> {
         let response = match self {
-            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http1(sender) => {
+                name_host(&mut request);
+                sender.send_request(request).await
+            }
             Self::Http2(sender) => {
                 address(&mut request)?;
                 sender.send_request(request).await
             }
         };
         Ok(response?)
+    }
+}
+
+/// Sets the `Host` that a client of HTTP/1.1 has to send (RFC 9112 §3.2), where the target names one.
+fn name_host<B>(request: &mut Request<B>) {
+    let host = request.uri().authority().map(Authority::as_str);
+    if let Some(Ok(host)) = host.map(HeaderValue::from_str) {
+        let headers = request.headers_mut();
+        headers.entry(header::HOST).or_insert(host);
     }
 }
 
@@ -95,10 +107,10 @@ fn address<B>(request: &mut Request<B>) -> Result<(), BoxError> {
     *request.version_mut() = Version::HTTP_2;
     let is_tunnel = *request.method() == Method::CONNECT
         && request.extensions().get::<hyper::ext::Protocol>().is_none();
-    let host = request.headers_mut().remove(header::HOST);
     if is_tunnel {
         return Ok(());
     }
+    let host = request.headers_mut().remove(header::HOST);
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     if uri.authority.is_none() {
         uri.authority = Some(match host {

@@ -207,10 +207,7 @@ pub fn extended_connect(protocol: &str) -> http::request::Builder {
 /// It is for HTTP/1.1 until the builder is told otherwise: with `.version(Version::HTTP_2)` it is for HTTP/2.
 #[must_use]
 pub fn connect(target: &str) -> http::request::Builder {
-    Request::builder()
-        .method(Method::CONNECT)
-        .uri(target)
-        .header(header::HOST, target)
+    Request::builder().method(Method::CONNECT).uri(target)
 }
 
 /// Sends a request through a stack, and returns what the peer then sees.
@@ -220,7 +217,7 @@ pub fn connect(target: &str) -> http::request::Builder {
 /// its own, which ends with the session.
 ///
 /// Over HTTP/2 a request with no authority in its URI is for that of `Host`, or else for `localhost`. Over
-/// HTTP/1.1 it has the `Host` that it is given, or none.
+/// HTTP/1.1 it has the `Host` that it is given, or else the authority of its URI, if there is one.
 ///
 /// # Errors
 ///

@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// | | status |
 /// |---|---|
-/// | an HTTP/1.1 request has no `Host`, or more than one (RFC 9112 §3.2) | 400 |
+/// | the request is HTTP/1.1 without `Host`, has two, or one that is not valid or, over HTTP/2, not its `:authority` | 400 |
 /// | the host ends in a number and is not an IPv4 address in dotted-decimal notation, as `127.1`: see [`Policy::hosts`] | 400 |
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
 /// | the host cannot be resolved, refuses, or cannot be reached | 502 |
@@ -181,8 +181,8 @@ impl ProtocolHandler for ConnectProxy {
                 "this is a proxy for CONNECT",
             ));
         };
-        negotiate::check_host(request.parts())
-            .map_err(|wrong| Rejection::new(StatusCode::BAD_REQUEST, wrong))?;
+        negotiate::host::check(request.parts())
+            .map_err(|message| Rejection::new(StatusCode::BAD_REQUEST, message))?;
         let target = request.authority()?;
         let host = Host::of(&target).ok_or_else(|| {
             let message = "the host ends in a number and is not an IPv4 address";

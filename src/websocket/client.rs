@@ -4,7 +4,7 @@ use super::{WebSocket, codec::Codec, handshake, reader::Limits};
 use crate::{
     BoxError, UpgradeKind,
     client::{Error, Request, Session},
-    negotiate::websocket_key,
+    negotiate::{join, websocket_key},
 };
 use http::{
     HeaderMap, HeaderValue, Uri,
@@ -122,8 +122,8 @@ impl WebSocketRequest {
     ///
     /// # Errors
     ///
-    /// Those of the client; one of a layer around it is of kind
-    /// [`Transport`](crate::client::ErrorKind::Transport). An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an
+    /// Those of the client, also through a layer around it; another error of such a layer is of kind
+    /// [`Transport`](crate::client::ErrorKind::Transport), or [`Timeout`](crate::client::ErrorKind::Timeout). An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an
     /// extension that was not offered, is of kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455
     /// §4.1).
     ///
@@ -144,9 +144,11 @@ impl WebSocketRequest {
             HeaderValue::from_static(handshake::VERSION),
         );
         headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
-        if let Some(list) = handshake::subprotocol_list(&self.subprotocols) {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, list);
+        for subprotocol in &self.subprotocols {
+            headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
         }
+        // One line, as browsers send it: many servers read no more than the first.
+        join::lines(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
         let ready = poll_fn(|cx| client.poll_ready(cx)).await;
         ready.map_err(Error::transport)?;
         let session = client.call(request).await.map_err(Error::transport)?;

@@ -12,6 +12,7 @@ mod client;
 mod closing;
 mod connect;
 mod http2;
+mod kinds;
 mod proxy;
 mod refused_connect;
 mod request_body;

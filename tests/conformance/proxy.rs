@@ -4,7 +4,7 @@ use crate::connect::{SMUGGLED, connect_to, expect_refusal};
 use crate::support::{
     AnyIo, Peer, Server, Via,
     h2::{Client, connect},
-    plain, soon, text,
+    head, plain, soon, text,
     tunnel::{LOOPBACK, Pending, Refuses, Resolver, Target, loopback},
 };
 use std::{io, time::Duration};
@@ -39,8 +39,8 @@ async fn expect_tunnel(
     }
     let mut peer = server.connect().await;
     peer.send(connect_to(target, &[]) + early).await;
-    let head = peer.head().await;
-    assert_eq!((head.status, head.names()), (200, vec![]), "{head:?}");
+    let answer = peer.head().await;
+    assert_eq!((answer.status, answer.names()), (200, vec![]), "{answer:?}");
     peer.boxed()
 }
 
@@ -80,6 +80,45 @@ async fn c6_a_target_that_is_allowed_and_there_is_connected() {
         }
         // An address is not asked for.
         assert_eq!((target.accepted(), resolver.asked()), (2, 1));
+    }
+}
+
+/// hyper serves such requests: RFC 9112 §3.2 wants 400.
+#[tokio::test]
+async fn c1_a_connect_without_one_valid_host_is_refused() {
+    let target = Target::start().await;
+    let authority = target.address.to_string();
+    let server = proxy_server(Via::Http1, &ConnectProxy::new(target.policy())).await;
+    let line = format!("CONNECT {authority} HTTP/1.1");
+    for lines in [&[][..], &["Host: a", "Host: a"], &["Host: a b"]] {
+        let mut peer = server.connect().await;
+        let request = head(&[&[&*line], lines].concat());
+        peer.send(request + SMUGGLED).await;
+        let (_, body) = expect_refusal(&mut peer, 400).await;
+        assert!(body.contains("`Host`"), "{body}");
+    }
+    let server = proxy_server(Via::Http2, &ConnectProxy::new(target.policy())).await;
+    let mut client = Client::connect(server.connect().await).await;
+    let request = connect(&authority).header("host", "other").body(());
+    let refused = client
+        .ask(request.expect("a request"))
+        .await
+        .refused()
+        .await;
+    assert_eq!(refused.0, 400, "{}", refused.1);
+    assert_eq!(target.accepted(), 0);
+
+    // The target counts, and HTTP/1.0 has no `Host`.
+    let server = proxy_server(Via::Http1, &ConnectProxy::new(target.policy())).await;
+    for lines in [
+        [&*line, "Host: other"],
+        [&*line, "Host:"],
+        [&line.replace("1.1", "1.0"), "X: y"],
+    ] {
+        let mut peer = server.connect().await;
+        peer.send(head(&lines)).await;
+        assert_eq!(peer.head().await.status, 200, "{lines:?}");
+        peer.expect_echo(b"hello").await;
     }
 }
 

@@ -175,8 +175,9 @@ async fn success_without_a_switch_is_none_over_http_2() {
 }
 
 #[tokio::test]
-async fn an_invalid_upgrade_response_names_the_field_at_fault() {
-    for (answer, at_fault) in [
+async fn k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field() {
+    const SWITCH: &str = "HTTP/1.1 101 Switching Protocols";
+    for (answer, why) in [
         (
             switch_to("chess", &[]),
             "a 101 to chess, which was not offered",
@@ -190,12 +191,20 @@ async fn an_invalid_upgrade_response_names_the_field_at_fault() {
             "a 101 to more than one protocol",
         ),
         (
-            head(&["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade"]),
+            switch_to("a b", &[]),
+            "a 101 whose `Upgrade` is no protocol",
+        ),
+        (
+            head(&[SWITCH, "Connection: Upgrade"]),
             "a 101 without `Upgrade`",
         ),
         (
-            head(&["HTTP/1.1 101 Switching Protocols", "Upgrade: chat"]),
+            head(&[SWITCH, "Upgrade: chat"]),
             "a 101 without `Connection: upgrade`",
+        ),
+        (
+            head(&["HTTP/1.0 101 S", "Connection: Upgrade", "Upgrade: chat"]),
+            "a 101 that is not of HTTP/1.1",
         ),
     ] {
         let (backend, front) = scripted().await;
@@ -206,7 +215,7 @@ async fn an_invalid_upgrade_response_names_the_field_at_fault() {
         assert_eq!(head.status, 502, "{answer}");
         assert_eq!(
             body,
-            format!("the backend's upgrade response is invalid: {at_fault}")
+            format!("the backend's upgrade response is invalid: {why}")
         );
         at_backend.rest().await.expect("an end");
     }
@@ -253,15 +262,22 @@ async fn a_backend_that_is_away_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn a_backend_that_closes_or_sends_no_http_is_a_bad_gateway() {
-    for broken in ["", "HTTP/1.1 101 Swit", "SSH-2.0-OpenSSH\r\n"] {
+async fn a_backend_that_breaks_off_is_a_bad_gateway() {
+    let broke = "the backend did not answer: the connection broke";
+    for (broken, why) in [
+        ("", broke),
+        ("HTTP/1.1 101 Swit", broke),
+        (
+            "SSH-2.0-OpenSSH\r\n",
+            "the backend did not answer: the response is not valid HTTP",
+        ),
+    ] {
         let (backend, front) = scripted().await;
         let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
         at_backend.send(broken).await;
         at_backend.finish().await;
         let (head, body) = client.response().await;
-        let broken = "the backend closed the connection, or sent something other than HTTP";
-        assert_eq!((head.status, body.as_str()), (502, broken));
+        assert_eq!((head.status, body.as_str()), (502, why));
     }
 }
 
@@ -330,7 +346,7 @@ async fn what_http_2_cannot_be_asked_for_is_a_bad_gateway() {
         peer.send(request).await;
         let (head, body) = peer.response().await;
         assert_eq!(head.status, 502);
-        assert_eq!(body, "the backend does not support this upgrade");
+        assert_eq!(body, "the backend cannot be asked for this");
     }
 }
 
@@ -354,11 +370,83 @@ async fn any_other_error_is_a_bad_gateway() {
 async fn a_request_without_a_host_is_refused() {
     let (backend, front) = scripted().await;
     for host in ["X: y", "Host: ann@test", "Host: a\r\nHost: b", "Host: a b"] {
-        let mut peer = front.connect().await;
-        peer.send(offer("chat", &[]).replace("Host: test", host))
-            .await;
-        let (head, _) = peer.response().await;
-        assert_eq!(head.status, 400, "{host}");
+        for target in ["/", "http://test/"] {
+            let mut peer = front.connect().await;
+            let request = offer("chat", &[]).replacen("GET /", &format!("GET {target}"), 1);
+            peer.send(request.replace("Host: test", host)).await;
+            let (head, body) = peer.response().await;
+            assert_eq!(head.status, 400, "{target} {host}");
+            assert!(body.contains("`Host`"), "{body}");
+        }
+    }
+    let mut client = Client::connect(front.connect().await).await;
+    for hosts in [&["other"][..], &["test", "test"]] {
+        let mut request = extended_connect("chat");
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        let answer = client.ask(request.body(()).expect("a request")).await;
+        let (status, body) = answer.refused().await;
+        assert_eq!(status, 400, "{hosts:?}");
+        assert!(body.contains("`Host`"), "{body}");
     }
     assert_untouched(&backend).await;
+}
+
+/// RFC 6455 §4.2.2: a server chooses one subprotocol.
+#[tokio::test]
+async fn more_than_one_subprotocol_is_a_bad_gateway() {
+    let more = [
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol: a, b",
+    ];
+    let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+    for (lines, status) in [
+        (&["Sec-WebSocket-Protocol: a"][..], 101),
+        (
+            &["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"],
+            502,
+        ),
+        (&["Sec-WebSocket-Protocol: a, b"], 502),
+        (&["Sec-WebSocket-Protocol:"], 502),
+    ] {
+        let (backend, front) = scripted().await;
+        let request = offer("websocket", &more);
+        let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+        let lines = [&[accept], lines].concat();
+        at_backend.send(switch_to("websocket", &lines)).await;
+        let head = client.head().await;
+        assert_eq!(head.status, status, "{lines:?}");
+        if status == 502 {
+            head.assert_no_handshake();
+            assert_eq!(head.get("sec-websocket-protocol"), None);
+        }
+    }
+}
+
+/// RFC 6455 §11.3.2: the field may be in a response once.
+#[tokio::test]
+async fn extensions_of_a_backend_are_one_line() {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let (backend, front) = scripted().await;
+    let request = offer("websocket", &[key]);
+    let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+    let lines = [
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        "Sec-WebSocket-Extensions: x",
+        "Sec-WebSocket-Extensions: y",
+    ];
+    at_backend.send(switch_to("websocket", &lines)).await;
+    let head = client.head().await;
+    head.assert_switched("websocket");
+    let count = head
+        .names()
+        .iter()
+        .filter(|name| name.ends_with("extensions"))
+        .count();
+    assert_eq!(count, 1, "{head:?}");
+    assert_eq!(
+        head.get("sec-websocket-extensions").as_deref(),
+        Some("x, y")
+    );
 }

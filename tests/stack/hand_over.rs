@@ -1,7 +1,9 @@
 //! HTTP/1.1: when hyper hands its connection over, and how.
 
 use crate::connection::{Connection, answering, sockets};
-use crate::support::{Peer, Server, handlers::echo, head, offer, plain, soon, text, tls::Tls};
+use crate::support::{
+    Peer, Server, Via, h2, handlers::echo, head, offer, plain, soon, text, tls::Tls,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -71,6 +73,22 @@ async fn hyper_offers_an_upgrade_without_the_connection_option() {
         .await
         .expect("it is live");
     assert_eq!(peer.exactly(1).await, b"!");
+}
+
+/// Manual: "hyper does not check `Host`". If hyper refuses these, `src/negotiate/host.rs` has less to check.
+#[tokio::test]
+async fn hyper_serves_requests_without_one_valid_host() {
+    let server = Server::start(service_fn(plain)).await;
+    for host in ["X: y", "Host: a\r\nHost: b", "Host: a b", "Host: ann@test"] {
+        let mut peer = server.connect().await;
+        peer.send(head(&["GET / HTTP/1.1", host])).await;
+        assert_eq!(peer.response().await.1, "plain GET /", "{host}");
+    }
+    let server = Server::start_via(Via::Http2, service_fn(plain)).await;
+    let mut client = h2::Client::connect(server.connect().await).await;
+    let request = Request::get("http://test/").header("host", "other");
+    let answer = client.ask(request.body(()).expect("a request")).await;
+    assert_eq!(answer.refused().await.1, "plain GET /");
 }
 
 /// Manual: "A 101 goes out to HTTP/1.0 clients". If hyper refuses it, that section goes.

@@ -289,7 +289,7 @@ async fn layers_may_be_around_the_client() {
         .service(Http1::handshake(io).await.expect("a connection"));
     let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
     let error = request.connect(client).await.expect_err("no answer");
-    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
     let source = std::error::Error::source(&error).expect("a source");
     assert!(source.is::<tower::timeout::error::Elapsed>(), "{source}");
 }

@@ -16,8 +16,9 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, header,
+    Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header,
     request::Parts,
+    response,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::Full;
@@ -85,7 +86,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///   layer around the client that this is made of.
 /// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on with a CONNECT only: there the other
 ///   proxy is whom they are for. A layer that asks for credentials itself has to take them off.
-/// - `Via` says that the request came through here, as `1.1 tower-upgrade` (RFC 9110 §7.6.3).
+/// - `Via` says that a request or a response came through here, as `1.1 tower-upgrade` (RFC 9110 §7.6.3).
+/// - `Cookie`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are passed on in one line each: many servers read
+///   no more than the first.
 /// - A 426 keeps its `Upgrade`, for a client of HTTP/1.1.
 /// - `Forwarded`, and all that begins with `X-Forwarded-`, is removed unless [told](Self::forwarded)
 ///   [otherwise](Self::x_forwarded): a client can say anything.
@@ -97,12 +100,13 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// | | |
 /// |---|---|
-/// | the request has no `Host` (HTTP/1.1), more than one, or one that differs from `:authority` (RFC 9112 §3.2, RFC 9113 §8.3.1) | 400 |
-/// | the backend cannot be reached, TLS with it fails, or a proxy on the way refuses | 502 |
-/// | its connection breaks, or it does not send HTTP | 502 |
-/// | its upgrade response is invalid: no `Connection: upgrade`, a protocol that was not offered, a wrong answer to the key, more than one subprotocol | 502, with the field at fault |
-/// | it answers an extended CONNECT with success and no upgrade | 502 |
-/// | it is HTTP/2 and does not allow extended CONNECT, or the request has no counterpart in HTTP/2 | 502 |
+/// | the request is HTTP/1.1 without `Host` (RFC 9112 §3.2), has two, or one that is not valid or, over HTTP/2, not its `:authority` (RFC 9113 §8.3.1) | 400 |
+/// | the backend cannot be reached, or TLS with it fails | 502 |
+/// | its connection breaks, or carries something other than HTTP | 502 |
+/// | a proxy on the way to it refuses | 502 |
+/// | its upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
+/// | it answers an extended CONNECT with success and no switch | 502 |
+/// | it is HTTP/2 and does not allow extended CONNECT, or is asked for what HTTP/2 has not | 502 |
 /// | it takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
 /// | it says 426 to an extended CONNECT | 501, or 400 if the version of WebSocket is what it wants |
 ///
@@ -220,6 +224,39 @@ impl ReverseProxy {
         self
     }
 
+    /// Rewrites the headers of a request that is not an upgrade, for a client that passes it on to the backend: by the
+    /// [rules for upgrades](Self#headers), with `Content-Length` kept.
+    ///
+    /// `Host` is the host that the request is for. The URI and the version stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// 400 if the request has no valid host, or if its `Connection` names a field that is meant for the backend.
+    pub fn rewrite_request(&self, request: &mut Parts) -> Result<(), Rejection> {
+        let rewritten = self.head(UpgradeKind::Upgrade, request);
+        request.headers = rewritten.map_err(bad_request)?.1;
+        Ok(())
+    }
+
+    /// Rewrites the headers of the backend's response to a request that was not an upgrade, for a client of HTTP
+    /// `version`: by the [rules for upgrades](Self#headers).
+    ///
+    /// # Errors
+    ///
+    /// 502 if the response is a 101: the client has not asked to switch protocols (RFC 9110 §15.2.2).
+    pub fn rewrite_response(
+        &self,
+        version: Version,
+        response: &mut response::Parts,
+    ) -> Result<(), Rejection> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            let message = "the backend answered 101 to a request without `Upgrade`";
+            return Err(Rejection::new(StatusCode::BAD_GATEWAY, message));
+        }
+        response.headers = answer::headers_of(UpgradeKind::Upgrade, version, response);
+        Ok(())
+    }
+
     fn passes(&self, member: Member<'_>) -> bool {
         let is_http = ["h2c", "http", "tls"]
             .iter()
@@ -260,6 +297,24 @@ impl ReverseProxy {
         client.x_forwarded(self.x_forwarded, headers);
     }
 
+    /// Returns the host that a request is for, and the fields for the backend.
+    fn head(
+        &self,
+        kind: UpgradeKind,
+        parts: &Parts,
+    ) -> Result<(Authority, HeaderMap), &'static str> {
+        const INVALID: &str = "the request has no valid host";
+        negotiate::host::check(parts)?;
+        let authority = negotiate::authority(parts).ok_or(INVALID)?;
+        let mut headers = headers::of_request(kind, &parts.headers)?;
+        let host = (kind != UpgradeKind::Connect).then_some(&authority);
+        self.tell_of_client(parts, host, &mut headers);
+        forwarded::via(parts.version, &mut headers);
+        let named = HeaderValue::from_str(authority.as_str()).map_err(|_| INVALID)?;
+        headers.insert(header::HOST, named);
+        Ok((authority, headers))
+    }
+
     /// What the backend is asked, and the key that it has to answer if it speaks WebSocket over HTTP/1.1.
     async fn ask(
         &self,
@@ -267,17 +322,9 @@ impl ReverseProxy {
     ) -> Result<(Request, Option<HeaderValue>), Rejection> {
         let kind = request.kind;
         let offer = self.offer(request)?;
-        negotiate::check_host(request.parts()).map_err(bad_request)?;
-        let authority = request.authority()?;
-        let mut headers = headers::of_request(kind, request.headers()).map_err(bad_request)?;
-        let host = (kind != UpgradeKind::Connect).then_some(&authority);
-        self.tell_of_client(request.parts(), host, &mut headers);
-        forwarded::via(request.parts.version, &mut headers);
-        let named = HeaderValue::from_str(authority.as_str());
-        headers.insert(
-            header::HOST,
-            named.map_err(|_| bad_request("the request has no valid host"))?,
-        );
+        let (authority, mut headers) = self.head(kind, request.parts()).map_err(bad_request)?;
+        // The body is read to its end, and framed anew.
+        headers.remove(header::CONTENT_LENGTH);
         let key = if offer.iter().any(is_websocket) {
             let key = key(kind, request.headers())?;
             headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());

@@ -3,7 +3,7 @@
 //! When a client shuts its side down Squid ends the whole tunnel, with what is on its way back. So here
 //! upcat's input stays open until it has seen all.
 
-use super::{Upcat, noise, raw_echo, refused_by_proxy, upcat};
+use super::{Upcat, noise, raw_echo, upcat};
 use crate::{
     example::{Example, program},
     support::soon,
@@ -195,18 +195,15 @@ async fn upcat_shows_why_squid_refuses() {
         ),
     ] {
         let server = format!("http://{target}/");
-        for (complaint, args) in [
+        for (who, args) in [
+            ("", &["--connect", &target, &squid.url][..]),
             (
-                format!("upcat: refused with {status}\n"),
-                &["--connect", &target, &squid.url][..],
-            ),
-            (
-                refused_by_proxy(&server, status),
+                "the proxy ",
                 &["--proxy", &squid.url, "--protocol", "echo", &server],
             ),
         ] {
             let ended = upcat(args, "unheard").await;
-            ended.assert_failed(4, &complaint);
+            ended.assert_failed(4, &format!("upcat: {who}refused with {status}\n"));
             assert!(ended.complaints.contains(why), "{}", ended.complaints);
         }
     }
@@ -225,22 +222,28 @@ http_access allow known";
         let ended = upcat(&[&through, credentials].concat(), "unheard").await;
         ended.assert_failed(
             4,
-            &refused_by_proxy(&server.url, "407 Proxy Authentication Required"),
+            "upcat: the proxy refused with 407 Proxy Authentication Required\n",
         );
         let challenge = "\nproxy-authenticate: Basic realm=\"tunnels\"\n";
         assert!(ended.complaints.contains(challenge), "{}", ended.complaints);
     }
 
-    // The password is in the URL, percent-encoded, or apart.
-    let url = squid.url.replace("http://", "http://ann:s%65cret@");
-    let in_url = ["--proxy", &url, "--protocol", "echo", &server.url];
-    let apart = [&through[..], &["--proxy-auth", ANN]].concat();
-    for args in [&in_url[..], &apart] {
-        let mut upcat = Upcat::start(args).await;
-        upcat.expect_echo("hello").await;
-        drop(upcat);
-    }
-    let mut upcat = Upcat::start(&apart).await;
+    // The password in two spellings (RFC 3986 §2.1).
+    let squid_of = |user: &str| squid.url.replace("http://", &format!("http://{user}@"));
+    let ann = squid_of("ann:secr%65t");
+    let in_url = ["--proxy", &ann, "--protocol", "echo", &server.url];
+    let mut upcat = Upcat::start(&in_url).await;
+    upcat.expect_echo("hello").await;
+    drop(upcat);
+    let guess = squid_of("ann:guess");
+    let ended = crate::upcat::upcat(
+        &["--proxy", &guess, "--protocol", "echo", &server.url],
+        "unheard",
+    )
+    .await;
+    ended.assert_failed(4, "upcat: the proxy refused with 407");
+
+    let mut upcat = Upcat::start(&[&through[..], &["--proxy-auth", ANN]].concat()).await;
     upcat.expect_echo("hello").await;
     server.stop("TERM").await;
     upcat.ended().await.assert_printed("");
