@@ -177,11 +177,7 @@ pub fn describe() {
         Unit::Count,
         "Sessions that have ended."
     );
-    describe_gauge!(
-        "tower_upgrade_sessions_open",
-        Unit::Count,
-        "Open sessions."
-    );
+    describe_gauge!("tower_upgrade_sessions_open", Unit::Count, "Open sessions.");
     describe_histogram!(
         "tower_upgrade_session_duration_seconds",
         Unit::Seconds,
