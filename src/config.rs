@@ -1,4 +1,4 @@
-//! The configuration of a layer, and the outcome that it gives to a request.
+//! The configuration of a layer, and its choice of a handler.
 
 use crate::{
     Preference, Protocol, Rejection, Unsupported, UpgradeKind,

@@ -156,7 +156,7 @@ pub(crate) async fn conclude(
     }
 }
 
-/// Applies the handler's choice of protocol, if it has made one among the offered protocols.
+/// Applies the handler's choice of protocol. Rejects the request with 500 if the client did not offer the protocol.
 fn settle(mut accept: Accept, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
     let Some(protocol) = accept.protocol.take() else {
         return Ok(accept);

@@ -11,8 +11,8 @@ use tower_layer::Layer;
 
 /// Middleware that negotiates HTTP upgrades and starts the sessions of their handlers.
 ///
-/// Register a handler for each [`protocol`](Self::protocol), one for [any other protocol](Self::any_protocol),
-/// and one for [`connect`](Self::connect). Requests that do not ask for an upgrade pass to the inner service
+/// Register handlers for [specific protocols](Self::protocol), for [any other protocol](Self::any_protocol),
+/// and for [CONNECT](Self::connect). Requests that do not ask for an upgrade pass to the inner service
 /// unchanged.
 ///
 /// | request | handlers | upgrade response |

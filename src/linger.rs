@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// How long, and how many bytes, are read after the write side was shut down.
+/// Limits for reading from the peer after the write side was shut down.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 1024 * 1024;
 
@@ -47,7 +47,8 @@ pub(crate) async fn shut_down(io: &mut BoxIo, shutdown_timeout: Duration) -> boo
 ///
 /// hyper hands the connection over as soon as the request body was read or dropped and the response is in
 /// hyper's buffer; data that the socket has not taken by then is lost. hyper does not report when it has sent
-/// the response. So behind a long response, the request body is kept for a fixed time.
+/// the response. So behind a long response, the request body is kept for [`SENDING_TIME`] after hyper has taken
+/// the whole response.
 pub(crate) fn keep_open(response: ErasedBody, request: RequestBody) -> ErasedBody {
     let is_short = response
         .size_hint()

@@ -40,7 +40,7 @@ impl<T> Pool<T> {
     }
 }
 
-/// Takes an item out of this thread's pool.
+/// Takes an item out of this thread's pool, if it has one.
 pub(crate) fn borrow<T>(pool: &'static LocalKey<RefCell<Pool<T>>>) -> Option<T> {
     pool.try_with(|pool| pool.borrow_mut().take()).ok()?
 }

@@ -23,7 +23,7 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 ///
 /// ```
 /// use http::StatusCode;
-/// use tower_upgrade::{Accept, Rejection, UpgradeRequest};
+/// use tower_upgrade::Rejection;
 ///
 /// enum RoomError { NotFound, Full { retry_after: u64 } }
 ///

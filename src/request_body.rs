@@ -14,7 +14,7 @@ use std::{
 
 /// The body of an upgrade request, as its handler reads it.
 ///
-/// It implements [`Body`] with [`Bytes`] as data.
+/// Implements [`Body`] with `Data = Bytes`.
 ///
 /// The layer reads and drops the part of the body that the handler leaves unread, up to
 /// [`UpgradeLayer::body_limit`](crate::UpgradeLayer::body_limit), before the connection switches protocols.

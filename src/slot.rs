@@ -58,7 +58,7 @@ impl<U, S> Slot<U, S> {
                 Ok(true)
             }
             clone => {
-                // Not under the lock.
+                // Drop the clone outside of the lock.
                 drop(content);
                 drop(clone);
                 Ok(false)

@@ -1,6 +1,6 @@
-//! Synchronization primitives, for state with orderings that `loom/` checks.
+//! Synchronization primitives for the files that `loom/` checks.
 //!
-//! `loom/` compiles the files that use this module with another `sync` module, which tries every ordering.
+//! `loom/` compiles these files with another `sync` module, which explores every ordering.
 
 pub(crate) use futures_util::task::AtomicWaker;
 pub(crate) use std::sync::{

@@ -17,7 +17,7 @@ pub(crate) enum Answer {
 ///
 /// # Errors
 ///
-/// The rule that an upgrade response breaks (RFC 9110 §7.8 and §15.2.2).
+/// A message that says which rule the upgrade response breaks (RFC 9110 §7.8 and §15.2.2).
 pub(crate) fn answer(
     kind: UpgradeKind,
     offered: &[Protocol],

@@ -36,7 +36,7 @@ pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     rest.is_some_and(is_port) && is_host(authority.host())
 }
 
-/// Returns the port of an authority, unless it is missing or 0.
+/// Returns the port of an authority, if it is from 1 to 65535.
 pub(crate) fn port(authority: &Authority) -> Option<u16> {
     authority.port_u16().filter(|port| *port > 0)
 }

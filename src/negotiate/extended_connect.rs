@@ -10,7 +10,7 @@ pub(crate) fn is_extended_connect(version: Version, extensions: &Extensions) -> 
     version > Version::HTTP_11 && extensions.get::<hyper::ext::Protocol>().is_some()
 }
 
-/// Returns the protocol in `:protocol`. An invalid `:protocol` matches no handler.
+/// Returns the protocol in `:protocol`, if it is valid. An invalid one matches no handler.
 pub(crate) fn offered(extensions: &Extensions) -> Option<Member<'_>> {
     let protocol = extensions.get::<hyper::ext::Protocol>()?;
     Member::parse(protocol.as_str().as_bytes())

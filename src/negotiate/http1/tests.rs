@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn is_upgrade_agrees_with_reference_on_arbitrary_bytes(upgrade in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn is_upgrade_agrees_with_reference_on_any_bytes(upgrade in prop::collection::vec(any::<u8>(), 0..64)) {
         let Ok(value) = HeaderValue::from_bytes(&upgrade) else { return Ok(()) };
         let mut headers = HeaderMap::new();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
