@@ -156,7 +156,7 @@ impl UpgradeLayer {
     /// use http::StatusCode;
     /// use tower_upgrade::{Accept, ProtocolHandler, Protocol, Rejection, UpgradeLayer, UpgradeRequest, copy};
     ///
-    /// Echoes, for every protocol whose name begins with `echo`.
+    /// /// Echoes, for every protocol whose name begins with `echo`.
     /// struct Echoes;
     ///
     /// impl ProtocolHandler for Echoes {
@@ -206,7 +206,7 @@ impl UpgradeLayer {
     /// use tokio::net::TcpStream;
     /// use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
     ///
-    /// Connects to port 8080 of this machine.
+    /// /// Connects to port 8080 of this machine.
     /// struct ToBackend;
     ///
     /// impl ProtocolHandler for ToBackend {
@@ -253,9 +253,9 @@ impl UpgradeLayer {
     ///
     /// This setting applies to all three.
     ///
-    /// An outer layer that refuses a request does so before the layers and services inside it see the request.
-    /// Choose `Pass` if one of them serves upgrades, CONNECT included. The same applies to upgraders of other
-    /// crates, such as axum's `WebSocketUpgrade` over HTTP/2.
+    /// A layer that refuses a request does so before the layers and services inside it see the request. Choose
+    /// `Pass` if one of them should see it: an inner `UpgradeLayer` with handlers for CONNECT, for example, or
+    /// an upgrader of another crate, such as axum's `WebSocketUpgrade` over HTTP/2.
     ///
     /// Regardless of this setting, a layer passes on:
     ///
@@ -325,8 +325,8 @@ impl UpgradeLayer {
     /// Sets how long a session may go without reading or writing a byte. The time is unlimited by default.
     ///
     /// When the limit is exceeded, the session's handler is dropped and its connection is shut down. The limit
-    /// ends when the handler [takes the connection out of the session](crate::Upgraded::into_parts), which from
-    /// then on cannot see the bytes.
+    /// no longer applies once the handler has [taken the connection](crate::Upgraded::into_parts) out of the
+    /// session, because the session cannot see its bytes.
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
@@ -365,9 +365,9 @@ impl UpgradeLayer {
     ///
     /// | outcome of the request | callback |
     /// |---|---|
-    /// | the outermost layer returned the upgrade response | called, even if the session [did not start](crate::CloseReason::NeverSwitched) |
-    /// | the request was rejected | not called |
-    /// | middleware replaced the upgrade response | not called: a `tracing` event reports it, and the prepared session is dropped |
+    /// | accepted, and the outermost layer returned the upgrade response | called, even if the session [did not start](crate::CloseReason::NeverSwitched) |
+    /// | rejected | not called |
+    /// | accepted, but middleware replaced the upgrade response | not called: a `tracing` event reports it, and the prepared session is dropped |
     ///
     /// ```
     /// use tower_upgrade::{Closed, UpgradeLayer};

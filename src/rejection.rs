@@ -15,9 +15,9 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The response of a handler that rejects an upgrade.
 ///
-/// Create a rejection from a status and a message, from a bare [`StatusCode`], or from a whole [`Response`]. If
-/// `Rejection` implements `From` for your error type, `?` converts your errors in
-/// [`accept`](crate::ProtocolHandler::accept). Nothing from the request is copied into the response.
+/// Create a rejection from a status and a message, from a bare [`StatusCode`], or from a whole [`Response`]. To
+/// convert your own errors with `?`, implement `From<YourError> for Rejection`. Nothing from the request is
+/// copied into the response.
 ///
 /// The response carries a [`RejectionReason`] in its extensions, for outer middleware to log.
 ///
@@ -51,9 +51,8 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 ///
 /// # Invalid statuses
 ///
-/// A client takes any 2xx to its CONNECT, and a 101 to its `Upgrade`, as the upgrade response. A rejection with
-/// such a status is a mistake of the handler: the layer responds with 500 and reports the mistake as a
-/// `tracing` event.
+/// A rejection must not have a status that stands for acceptance: 101, or a 2xx in response to a CONNECT. The
+/// layer responds with 500 instead, and reports the handler's mistake as a `tracing` event.
 #[must_use = "a rejection does nothing unless it is returned from `accept`"]
 pub struct Rejection {
     /// Boxed to keep `Result<Accept, Rejection>` small.

@@ -26,7 +26,7 @@
 //!     Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, testing,
 //! };
 //!
-//! Greets the user that the header `user` names.
+//! /// Greets the user that the header `user` names.
 //! struct Greeter;
 //!
 //! impl ProtocolHandler for Greeter {
@@ -50,7 +50,7 @@
 //! let response = exchange.expect_refused(StatusCode::UNAUTHORIZED);
 //! assert_eq!(*response.body(), "Unauthorized");
 //!
-//! `chess` matches no handler, so the layer rejects the request.
+//! // `chess` matches no handler, so the layer rejects the request.
 //! let request = testing::request("chess").body(String::new())?;
 //! testing::upgrade(app.clone(), request).await?.expect_refused(StatusCode::UPGRADE_REQUIRED);
 //!
@@ -98,7 +98,7 @@
 //!     assert_eq!((closed.bytes_read(), closed.bytes_written()), (5, 5));
 //! }
 //!
-//! A silent client: the 60 seconds pass at once, because the time is paused.
+//! // A silent client: the 60 seconds pass at once, because the time is paused.
 //! let request = testing::extended_connect("echo").body(String::new())?;
 //! let exchange = testing::upgrade(app, request).await?;
 //! let closed = exchange.closed();
@@ -119,7 +119,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), tower_upgrade::BoxError> {
-//! Says goodbye if it is stopped while it waits for a byte. After the byte, it ignores the stop signal.
+//! /// Says goodbye if it is stopped while it waits for a byte. After the byte, it ignores the stop signal.
 //! let polite = handler_fn(|session: Session| async move {
 //!     let stop = session.stop();
 //!     let mut io = session.into_io();
@@ -145,11 +145,11 @@
 //! let busy_closed = busy.closed();
 //! let mut busy = busy.expect_switched("polite");
 //! busy.write_u8(1).await?;
-//! Wait until the session has read the byte: the stop signal must come later.
+//! // Wait until the session has read the byte: the stop signal must come later.
 //! assert_eq!(busy.read_u8().await?, 1);
 //!
 //! let start = Instant::now();
-//! The drain begins with this call, before the future is awaited.
+//! // The drain begins with this call, before the future is awaited.
 //! let drain = sessions.drain(Duration::from_secs(30));
 //! let mut received = String::new();
 //! idle.read_to_string(&mut received).await?;
