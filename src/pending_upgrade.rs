@@ -8,8 +8,8 @@ use std::{
 
 /// The upgrade of a request from a server other than hyper, or from a test.
 ///
-/// The server inserts it into the extensions of the request, as hyper does with its `OnUpgrade`. It wraps a
-/// future that resolves to the upgraded connection:
+/// A `PendingUpgrade` wraps a future that resolves to the upgraded connection. The server inserts it into the
+/// extensions of the request, as hyper does with its `OnUpgrade`.
 ///
 /// | the request is | use of the future |
 /// |---|---|

@@ -1,4 +1,4 @@
-//! Tests of handlers and whole stacks without a socket.
+//! Utilities for testing handlers and whole stacks without a socket.
 //!
 //! [`upgrade`] sends one request through a stack in memory, with hyper on both sides, and returns an
 //! [`Exchange`]: the response, and the client side of the session if one has started. The stack is the one that
@@ -14,8 +14,8 @@
 //! | [`connect("example.com:443")`](connect) | CONNECT | HTTP/1.1, or HTTP/2 with `.version(..)` | [`expect_connected()`](Exchange::expect_connected) |
 //! | [`http::Request::builder()`] | no upgrade | that of the request | [`expect_passed()`](Exchange::expect_passed) |
 //!
-//! [`expect_refused(status)`](Exchange::expect_refused) is the outcome of a rejected request, and
-//! [`Exchange::closed`] returns how a session ended.
+//! For a rejected request, call [`expect_refused(status)`](Exchange::expect_refused). [`Exchange::closed`]
+//! returns how a session ended.
 //!
 //! # A handler that rejects
 //!

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 /// The sender of the report, for one request.
 ///
 /// The observer travels inwards in the extensions of the request to the outermost `UpgradeLayer`, and from
-/// there in the settings of the session. It does not count as an outer layer, and does not replace the
-/// `on_close` callback.
+/// there in the settings of the session. It does not affect which layer is outermost, and a user's `on_close`
+/// does not replace it.
 #[derive(Clone)]
 pub(crate) struct Observer {
     ended: watch::Sender<Option<Arc<Closed>>>,
