@@ -102,7 +102,8 @@
 //! request body has been dropped and the response is in hyper's buffer. The part that the socket has not accepted by
 //! then is lost: of a 20 MB response 3.9 MB arrived.
 //!
-//! This crate keeps the unread request body alive behind its own long refusals. It cannot do so for responses of an inner service.
+//! This crate keeps the unread request body alive behind its own long refusals. It cannot do so for responses of an inner
+//! service.
 //!
 //! *What to do:* read the request body in services that return long responses.
 //!
