@@ -49,7 +49,8 @@ Asks URL for an upgrade, and joins it with the standard input and output.
   --protocol NAME      offer a protocol, as name or name/version; the most wanted first
   --connect HOST:PORT  ask the proxy at URL for a tunnel instead
   --header NAME:VALUE  send a header
-  --proxy URL          reach URL through the CONNECT proxy at this one
+  --proxy URL          reach URL through the CONNECT proxy at this one; a user and password in it,
+                       http://USER:PASSWORD@HOST:PORT, are sent to the proxy
   --proxy-auth VALUE   send this to it as Proxy-Authorization
   --insecure           take any certificate
   --http1.1, --http2   speak this version only; by default TLS negotiates, and http: is HTTP/1.1
@@ -168,16 +169,11 @@ impl Failure {
             }
             Self::Client(error) => error,
         };
-        if let Some(response) = refused_by_proxy(&error) {
-            eprintln!("upcat: the proxy refused with {}", response.status());
-            print_headers(response);
-            return ExitCode::from(4);
-        }
         eprintln!("upcat: {}", in_full(&error));
         let code = match error.kind() {
             ErrorKind::Request => 2,
-            ErrorKind::Transport | ErrorKind::Timeout => 3,
-            ErrorKind::Refused => 4,
+            ErrorKind::Connect | ErrorKind::Tls | ErrorKind::Transport | ErrorKind::Timeout => 3,
+            ErrorKind::Refused | ErrorKind::Proxy => 4,
             _ => 5,
         };
         if let Some(response) = error.into_response() {
@@ -189,18 +185,6 @@ impl Failure {
         }
         ExitCode::from(code)
     }
-}
-
-/// What a proxy answered that made no tunnel.
-fn refused_by_proxy(error: &client::Error) -> Option<&Response<client::Body>> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<client::Error>() {
-            return error.response();
-        }
-        source = error.source();
-    }
-    None
 }
 
 fn print_headers<B>(response: &Response<B>) {

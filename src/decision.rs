@@ -220,17 +220,12 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
 
 /// The head of the switch, with the session that it starts.
 pub(crate) fn switch(
-    accept: Accept,
+    mut accept: Accept,
     request: &mut UpgradeRequest,
     admitted: Option<Admitted>,
     gate: &Gate,
 ) -> Decided {
-    let Accept {
-        speak,
-        protocol: _,
-        headers,
-        keep_request,
-    } = accept;
+    let headers = std::mem::take(&mut accept.headers);
     let switch = Switch::new(
         request.kind,
         &request.parts.headers,
@@ -240,7 +235,7 @@ pub(crate) fn switch(
     let mut response = Response::new(ErasedBody::empty());
     *response.status_mut() = switch.status();
     *response.headers_mut() = switch.headers();
-    let session = Accepted::new(speak, request, admitted, keep_request, switch, gate);
+    let session = Accepted::new(accept, request, admitted, switch, gate);
     Decided {
         response,
         session: Some(session),

@@ -57,5 +57,5 @@ pub fn may_connect(policy: &Policy, address: IpAddr) -> bool {
 #[cfg(feature = "tunnel")]
 #[must_use]
 pub fn may_ask_for(policy: &Policy, target: &Authority, port: u16) -> bool {
-    policy.check(&Host::of(target), port).is_ok()
+    Host::of(target).is_some_and(|host| policy.check(&host, port).is_ok())
 }

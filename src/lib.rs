@@ -213,6 +213,8 @@ mod commit;
 mod config;
 mod copy;
 mod decision;
+#[cfg(any(feature = "client", feature = "tracing"))]
+mod error;
 #[cfg(feature = "axum")]
 pub mod extract;
 mod future;
@@ -266,8 +268,8 @@ pub use crate::{
     request_body::RequestBody,
     service::{Upgrade, UpgradeRequired},
     session::{
-        CloseReason, Closed, DrainReport, Session, SessionId, SessionInfo, Sessions,
-        SessionsBuilder,
+        CloseReason, Closed, DrainOptions, DrainReport, Identity, Session, SessionId, SessionInfo,
+        Sessions, SessionsBuilder,
     },
     upgraded::{Parts, Upgraded},
 };

@@ -108,7 +108,10 @@ impl Upgraded {
         if let Some(session) = &self.session {
             let moved = match &result {
                 Poll::Ready(Ok(done)) => Poll::Ready(bytes(done)),
-                Poll::Ready(Err(_)) => Poll::Ready(0),
+                Poll::Ready(Err(_)) => {
+                    session.fail();
+                    Poll::Ready(0)
+                }
                 Poll::Pending => Poll::Pending,
             };
             let is_going_on = tell(session, cx, moved);
@@ -298,8 +301,13 @@ impl AsyncRead for Upgraded {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check()?;
-        let before = buf.filled().len();
+        let (before, room) = (buf.filled().len(), buf.remaining());
         let result = Pin::new(&mut this.io).poll_read(cx, buf);
+        if let (Some(session), Poll::Ready(Ok(()))) = (&this.session, &result) {
+            if room > 0 && buf.remaining() == room {
+                session.end();
+            }
+        }
         this.moved(cx, State::has_read, result, |()| {
             buf.filled().len() - before
         })

@@ -46,7 +46,7 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
     let sessions = sessions.iter().map(|session| {
         json!({
             "id": session.id().get(),
-            "who": admin.chat.rooms.name_of(session.id()),
+            "who": session.identity().map(ToString::to_string),
             "protocol": session.protocol().map(ToString::to_string),
             "kind": session.kind().as_str(),
             "http": match session.kind() {

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use tower_upgrade::{
-    Accept, BoxError, ProtocolHandler, Rejection, Sessions, UpgradeRequest,
+    Accept, BoxError, Identity, ProtocolHandler, Rejection, Sessions, UpgradeRequest,
     websocket::{self, CloseFrame, ErrorKind, Message, WebSocket, WebSocketUpgrade},
 };
 
@@ -96,7 +96,8 @@ impl ProtocolHandler for Chat {
             .enter(&ticket.name, &ticket.key)
             .map_err(Refusal::from)?;
         let sessions = self.sessions.clone();
-        Ok(handshake.accept(move |socket, session| async move {
+        let identity = Identity::new(ticket.name);
+        let accept = handshake.accept(move |socket, session| async move {
             member.arrive(session.id(), ticket.room);
             // It would keep what the request has brought.
             drop(session);
@@ -105,7 +106,9 @@ impl ProtocolHandler for Chat {
                 Err(error) if has_left(&error) => Ok(()),
                 ended => ended,
             }
-        }))
+        });
+        // For the list of administrators, the log, and `on_close`.
+        Ok(accept.identity(identity))
     }
 }
 

@@ -64,7 +64,9 @@ use tokio_rustls::{
 use tokio_util::{either::Either, sync::CancellationToken};
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_http::{timeout::TimeoutLayer, trace::TraceLayer};
-use tower_upgrade::{BoxError, Closed, Sessions, UpgradeLayer, websocket::WebSocketUpgrade};
+use tower_upgrade::{
+    BoxError, Closed, DrainOptions, Sessions, UpgradeLayer, websocket::WebSocketUpgrade,
+};
 
 /// The pages have no other source than themselves, nobody frames them, and they talk to this server only.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
@@ -159,7 +161,9 @@ async fn main() -> Result<(), BoxError> {
     // Everybody is told to go, and `/ready` says 503. With a load balancer in front there has to be some
     // time to see that, so connections are accepted until then: the example `graceful` has more on it.
     let deadline = Instant::now() + args.deadline;
-    let draining = sessions.drain(args.deadline);
+    // Spread, so that the pages do not all reconnect in the same second.
+    let options = DrainOptions::new(args.deadline).spread(args.spread);
+    let draining = sessions.drain(options);
     let noticed = deadline.min(Instant::now() + args.notice);
     let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
     // From here on a successor can have the port.
@@ -314,6 +318,8 @@ struct Args {
     max_sessions: usize,
     /// `--notice SECONDS`, by default 0: how long load balancers have to look at `/ready`.
     notice: Duration,
+    /// `--spread SECONDS`, by default 1: the time over which the pages are told to reconnect.
+    spread: Duration,
     /// `--deadline SECONDS`, by default 10: how long sessions have to end, the notice included.
     deadline: Duration,
 }
@@ -326,6 +332,7 @@ impl Args {
             admin_password: None,
             max_sessions: 10_000,
             notice: Duration::ZERO,
+            spread: Duration::from_secs(1),
             deadline: Duration::from_secs(10),
         };
         let mut args = lexopt::Parser::from_env();
@@ -338,6 +345,7 @@ impl Args {
                 }
                 lexopt::Arg::Long("max-sessions") => found.max_sessions = args.value()?.parse()?,
                 lexopt::Arg::Long("notice") => found.notice = seconds(&mut args)?,
+                lexopt::Arg::Long("spread") => found.spread = seconds(&mut args)?,
                 lexopt::Arg::Long("deadline") => found.deadline = seconds(&mut args)?,
                 other => return Err(other.unexpected().into()),
             }

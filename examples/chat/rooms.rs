@@ -146,14 +146,6 @@ impl Rooms {
         })
     }
 
-    /// Whose session it is.
-    pub(crate) fn name_of(&self, session: SessionId) -> Option<String> {
-        let state = self.state();
-        let mut members = state.members.values();
-        let seat = members.find(|seat| seat.session == Some(session))?;
-        Some(seat.name.clone())
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -445,8 +437,6 @@ mod tests {
             Some("replaced")
         );
         drop(before);
-        assert_eq!(rooms.name_of(1.into()), None);
-        assert_eq!(rooms.name_of(3.into()).as_deref(), Some("Ann"));
         let told = heard(&mut bob).concat();
         assert!(
             told.contains(r#"{"is":"people","people":["Bob","Ann"]}"#),

@@ -24,6 +24,10 @@ impl Body {
     {
         Self(ErasedBody::new(body))
     }
+
+    pub(super) fn empty() -> Self {
+        Self(ErasedBody::empty())
+    }
 }
 
 impl http_body::Body for Body {

@@ -2,12 +2,17 @@
 
 use super::{Error, Http1, Http2};
 use crate::{BoxError, handler::BoxFuture};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::Connection;
-use std::task::{Context, Poll};
+use percent_encoding::percent_decode_str;
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
 use tower_service::Service;
 
 /// Makes a connection for each request, with a connector of hyper-util's kind: a service of HTTP, for
@@ -36,7 +41,7 @@ use tower_service::Service;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Dial<C> {
     connector: C,
     fallback: Option<C>,
@@ -49,7 +54,7 @@ impl<C> Dial<C> {
     ///
     /// A request whose URI is a path alone, and a [CONNECT](super::Request::connect), need a
     /// [destination](Self::to). Without one the connector is asked for a URI that has no scheme, and fails: an error
-    /// of kind [`Transport`](super::ErrorKind::Transport).
+    /// of kind [`Connect`](super::ErrorKind::Connect).
     pub fn new(connector: C) -> Self {
         Self {
             connector,
@@ -59,9 +64,13 @@ impl<C> Dial<C> {
         }
     }
 
-    /// Dials `destination` whatever a request is for: a proxy, that is to be asked with
-    /// [CONNECT](super::Request::connect), or a backend. A request whose URI is a path alone is for the
-    /// destination, unless its `Host` says for whom.
+    /// Dials `destination` for every request: a proxy that is asked with [CONNECT](super::Request::connect), or a
+    /// backend. A request whose URI is a path alone is for the destination, unless it has a `Host`.
+    ///
+    /// The user and password of a proxy's URI, `http://ann:secret@proxy:3128`, are percent-decoded and sent as
+    /// `Proxy-Authorization: Basic` (RFC 7617) with a CONNECT that has no `Proxy-Authorization` yet. A request other
+    /// than CONNECT fails with kind [`Request`](super::ErrorKind::Request) if the destination has a user: send
+    /// `Authorization` instead.
     #[must_use]
     pub fn to(mut self, destination: Uri) -> Self {
         self.destination = Some(destination);
@@ -102,10 +111,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
-        if let Some(destination) = &self.destination {
-            complete(request.uri_mut(), destination);
-        }
-        let destination = self.destination.as_ref().unwrap_or(request.uri()).clone();
+        let destination = match self.destination_of(&mut request) {
+            Ok(destination) => destination,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
         let io = self.connector.call(destination.clone());
         let fallback = self.fallback.clone();
         let is_http2 = self.is_http2;
@@ -131,6 +140,56 @@ where
     }
 }
 
+impl<C> Dial<C> {
+    /// The URI that is dialed for a request, without a user.
+    ///
+    /// The user of a destination is for a proxy, which is asked with CONNECT.
+    fn destination_of(&self, request: &mut Request<Full<Bytes>>) -> Result<Uri, Error> {
+        let Some(destination) = &self.destination else {
+            return Ok(request.uri().clone());
+        };
+        let (destination, user) = split_user(destination)?;
+        if let Some(credentials) = user {
+            if *request.method() != Method::CONNECT {
+                return Err(Error::request(
+                    "the destination's URI has a user, which is sent to proxies only: send `Authorization`",
+                ));
+            }
+            let headers = request.headers_mut();
+            if !headers.contains_key(header::PROXY_AUTHORIZATION) {
+                headers.insert(header::PROXY_AUTHORIZATION, credentials);
+            }
+        }
+        complete(request.uri_mut(), &destination);
+        Ok(destination)
+    }
+}
+
+/// Takes `user:password` off a URI, as credentials of the scheme `Basic` (RFC 7617).
+fn split_user(uri: &Uri) -> Result<(Uri, Option<HeaderValue>), Error> {
+    let authority = uri.authority().map(Authority::as_str);
+    let Some((user, host)) = authority.and_then(|authority| authority.rsplit_once('@')) else {
+        return Ok((uri.clone(), None));
+    };
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
+    let (name, password) = (decoded(name), decoded(password));
+    if name.contains(&b':') {
+        // The server would end the name there (RFC 7617 §2).
+        return Err(Error::request(
+            "the user of the destination's URI has a colon",
+        ));
+    }
+    let user = [&name[..], b":", &password].concat();
+    let mut credentials = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(user)))
+        .expect("base64 is valid in a header");
+    credentials.set_sensitive(true);
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(host.parse().map_err(|_| Error::no_host())?);
+    let uri = Uri::from_parts(parts).map_err(|_| Error::no_host())?;
+    Ok((uri, Some(credentials)))
+}
+
 /// Adds to a path alone where it is. HTTP/2 has to say that, and the scheme is said nowhere else.
 fn complete(uri: &mut Uri, destination: &Uri) {
     if uri.authority().is_some() {
@@ -141,5 +200,21 @@ fn complete(uri: &mut Uri, destination: &Uri) {
     // A destination without a scheme is not one that can be dialed.
     if let Ok(complete) = Uri::from_parts(parts) {
         *uri = complete;
+    }
+}
+
+impl<C: fmt::Debug> fmt::Debug for Dial<C> {
+    /// Without the user and password of a destination.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let destination = self.destination.as_ref().map(|uri| match split_user(uri) {
+            Ok((uri, _user)) => uri.to_string(),
+            Err(_) => "invalid".to_owned(),
+        });
+        f.debug_struct("Dial")
+            .field("connector", &self.connector)
+            .field("fallback", &self.fallback)
+            .field("destination", &destination)
+            .field("is_http2", &self.is_http2)
+            .finish()
     }
 }

@@ -1,8 +1,9 @@
 //! Why there is no session.
 
 use super::Body;
-use crate::BoxError;
-use http::Response;
+use crate::{BoxError, error::causes};
+use http::{Response, uri::Authority};
+use hyper_util::client::legacy;
 use std::{borrow::Cow, error::Error as _, fmt, io};
 
 /// Why a request for an upgrade came to no session.
@@ -35,34 +36,51 @@ struct Inner {
     source: Option<BoxError>,
 }
 
-/// What kind of an [`Error`] it is.
+/// The kind of an [`Error`].
 ///
-/// | kind | what came of the request | to ask again |
+/// | kind | what happened | another attempt |
 /// |---|---|---|
-/// | [`Request`](Self::Request) | it was not sent | comes to the same |
-/// | [`Unsupported`](Self::Unsupported) | it was not sent, or came to nothing that can be used | comes to the same |
-/// | [`Refused`](Self::Refused) | the server has answered | if the [response](Error::response) says so, such as 503 with `Retry-After` |
-/// | [`Protocol`](Self::Protocol) | the server switched to something else | comes to the same |
-/// | [`Transport`](Self::Transport), [`Timeout`](Self::Timeout) | it is not known: the server may have begun a session, and sees it end | may help; the server may see the request twice |
+/// | [`Request`](Self::Request) | nothing was sent | fails again |
+/// | [`Unsupported`](Self::Unsupported) | nothing was sent, or the response cannot be used | fails again |
+/// | [`Refused`](Self::Refused) | the server answered | if the [response](Error::response) allows it, such as 503 with `Retry-After` |
+/// | [`Proxy`](Self::Proxy) | a proxy answered; the server has not seen the request | if the [response](Error::response) of the proxy allows it |
+/// | [`Protocol`](Self::Protocol) | the server sent an invalid upgrade response | fails again |
+/// | [`Tls`](Self::Tls) | TLS failed | fails again |
+/// | [`Connect`](Self::Connect) | there is no connection; the server has not seen the request | may succeed |
+/// | [`Transport`](Self::Transport), [`Timeout`](Self::Timeout) | unknown: the server may have started a session, and sees it end | may succeed; the server may see the request twice |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request cannot be sent: it offers no protocol, or is for no host. Nothing was sent.
+    /// The request cannot be sent: it offers no protocol, names no host, or its URI has a user. Nothing was sent.
     Request,
-    /// The connection cannot be asked for this: it is HTTP/2, and its server has not allowed extended
-    /// CONNECT, or the client beneath does not do it.
+    /// The connection cannot carry the request: it is HTTP/2, and its server does not allow extended
+    /// CONNECT, or the inner client does not support upgrades.
     Unsupported,
-    /// The server answered with a response that is no switch. It is in [`Error::response`].
+    /// The server answered with a response other than the upgrade response: [`Error::response`].
     Refused,
-    /// The server switched, and not to what was asked for (RFC 9110 §7.8). The connection was dropped.
+    /// A proxy on the way refused the tunnel to the server: [`Error::response`] is the proxy's.
+    ///
+    /// [`Tunnel`](super::Tunnel) fails with this kind, and so does a request through a connector that is made of one.
+    Proxy,
+    /// The server's upgrade response breaks the rules of RFC 9110 §7.8. The connection was dropped.
     Protocol,
-    /// The connection could not be made, broke, or was not HTTP. What the client beneath says is the
-    /// [source](std::error::Error::source). It is of this kind as well if a connector does not take the URI, however
-    /// often it is asked: one without TLS says `invalid URL, scheme is not http` to `https`, and to a URI without a
-    /// scheme.
+    /// TLS failed: a certificate that is not trusted, no common version, a peer without TLS.
+    ///
+    /// A connector, or its connection, tells this with an [`io::Error`] of kind
+    /// [`InvalidData`](io::ErrorKind::InvalidData), as rustls, tokio-rustls and hyper-rustls do. A connector that fails
+    /// with an error type that this crate cannot know, such as native-tls, gives [`Connect`](Self::Connect).
+    Tls,
+    /// The connection could not be made: a name that does not resolve, a refused connection. The error of the connector
+    /// is the [source](std::error::Error::source).
+    ///
+    /// A connector that does not support the URI fails with this kind at each attempt: one without TLS says
+    /// `invalid URL, scheme is not http` to `https`, and to a URI without a scheme.
+    Connect,
+    /// The connection broke, or the peer did not send HTTP. The error of the inner client is the
+    /// [source](std::error::Error::source).
     Transport,
-    /// It took longer than [`handshake_timeout`](super::UpgradeLayer::handshake_timeout), or than a limit
-    /// beneath that says [`TimedOut`](io::ErrorKind::TimedOut).
+    /// The handshake took longer than [`handshake_timeout`](super::UpgradeLayer::handshake_timeout), or than a limit
+    /// further in that fails with [`TimedOut`](io::ErrorKind::TimedOut).
     Timeout,
 }
 
@@ -124,33 +142,83 @@ impl Error {
         Self::new(ErrorKind::Timeout, "the handshake took too long")
     }
 
-    /// What the service beneath failed with.
+    /// Turns the refusal of a server into that of a proxy, which was asked for a tunnel to `target`.
+    pub(super) fn of_proxy(mut self, target: &Authority) -> Self {
+        let status = self.response().map(Response::status).unwrap_or_default();
+        self.inner.kind = ErrorKind::Proxy;
+        self.inner.message =
+            format!("the proxy refused the tunnel to {target} with {status}").into();
+        self
+    }
+
+    /// An error of the inner service.
     pub(crate) fn transport(error: impl Into<BoxError>) -> Self {
-        // It may be one of ours, from a service further in.
+        // A service further in may have made it.
         let error = match error.into().downcast::<Self>() {
             Ok(error) => return *error,
             Err(error) => error,
         };
-        if has_timed_out(&*error) {
-            Self::timeout().with_source(error)
-        } else {
-            Self::not_connected(error)
-        }
+        Self::failed(error, ErrorKind::Transport)
     }
 
-    /// What a connector failed with. One that goes through a proxy may fail with a refusal, which the
-    /// server that the request is for has never seen.
+    /// An error of a connector.
     pub(super) fn connect(error: impl Into<BoxError>) -> Self {
         let error = error.into();
-        match error.downcast_ref::<Self>().map(Self::kind) {
-            Some(ErrorKind::Timeout) => Self::timeout().with_source(error),
-            Some(_) => Self::not_connected(error),
-            None => Self::transport(error),
+        match error.downcast::<Self>() {
+            // The refusal of a proxy, in the words of `Tunnel`.
+            Ok(error) if error.kind() == ErrorKind::Proxy => *error,
+            Ok(error) => Self::failed(error, ErrorKind::Connect),
+            Err(error) => Self::failed(error, ErrorKind::Connect),
         }
     }
 
-    fn not_connected(error: BoxError) -> Self {
-        Self::new(ErrorKind::Transport, "the connection failed").with_source(error)
+    /// Finds out of an error, and of those in it, what failed.
+    fn failed(error: BoxError, mut kind: ErrorKind) -> Self {
+        let mut refusal = None;
+        for cause in causes(&*error) {
+            if let Some(own) = cause.downcast_ref::<Self>() {
+                // The error of a connector through a proxy, inside of that of a client.
+                match own.kind() {
+                    ErrorKind::Proxy => refusal = own.proxy_refusal(),
+                    own @ (ErrorKind::Timeout | ErrorKind::Tls) => kind = own,
+                    _ => {}
+                }
+            } else if let Some(client) = cause.downcast_ref::<legacy::Error>() {
+                if client.is_connect() {
+                    kind = ErrorKind::Connect;
+                }
+            } else if let Some(io) = cause.downcast_ref::<io::Error>() {
+                match io.kind() {
+                    io::ErrorKind::TimedOut => kind = ErrorKind::Timeout,
+                    io::ErrorKind::InvalidData => kind = ErrorKind::Tls,
+                    _ => {}
+                }
+            }
+        }
+        if let Some(refusal) = refusal {
+            return refusal.with_source(error);
+        }
+        let message = match kind {
+            ErrorKind::Timeout => return Self::timeout().with_source(error),
+            ErrorKind::Tls => match causes(&*error).last() {
+                Some(cause) => format!("TLS failed: {cause}").into(),
+                None => Cow::Borrowed("TLS failed"),
+            },
+            ErrorKind::Connect => "cannot connect".into(),
+            _ => "the connection failed".into(),
+        };
+        Self::new(kind, message).with_source(error)
+    }
+
+    /// The refusal of a proxy, with its head alone: the body stays in the error that another client has wrapped.
+    fn proxy_refusal(&self) -> Option<Self> {
+        let refusal = self.response()?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = refusal.status();
+        *response.version_mut() = refusal.version();
+        response.headers_mut().clone_from(refusal.headers());
+        let message = self.inner.message.clone();
+        Some(Self::new(ErrorKind::Proxy, message).with_response(response))
     }
 
     /// What kind of an error it is.
@@ -159,30 +227,21 @@ impl Error {
         self.inner.kind
     }
 
-    /// The response, if there was one: always of an error that is [`Refused`](ErrorKind::Refused).
+    /// Returns the response, if there was one: always with the kinds [`Refused`](ErrorKind::Refused), where it is the
+    /// server's, and [`Proxy`](ErrorKind::Proxy), where it is the proxy's.
     #[must_use]
     pub fn response(&self) -> Option<&Response<Body>> {
         self.inner.response.as_ref()
     }
 
-    /// The response, with a body that can be read. The connection may be used for the next request
-    /// once it was.
+    /// Returns the response with its body, which can be read. The connection may serve the next request
+    /// once the body was read.
+    ///
+    /// The response of a proxy has no body if another client, such as hyper-util's, made the connection through the
+    /// proxy: that client keeps the error that owns the body.
     #[must_use]
     pub fn into_response(self) -> Option<Response<Body>> {
         self.inner.response
-    }
-}
-
-fn has_timed_out(mut error: &(dyn std::error::Error + 'static)) -> bool {
-    loop {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            return true;
-        }
-        match error.source() {
-            Some(source) => error = source,
-            None => return false,
-        }
     }
 }
 

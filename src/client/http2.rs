@@ -218,8 +218,7 @@ fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
             offered.next().map(Protocol::from)
         };
         if let Some(protocol) = &protocol {
-            let protocol = hyper::ext::Protocol::from(protocol.as_str());
-            request.extensions_mut().insert(protocol);
+            request.extensions_mut().insert(pseudo_header(protocol));
         }
         *request.method_mut() = Method::CONNECT;
         // WebSocket has no use for it here (RFC 8441 §5).
@@ -231,6 +230,16 @@ fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
     });
     *request.version_mut() = Version::HTTP_2;
     asked
+}
+
+/// The value of `:protocol`. RFC 8441 §5 writes `websocket`, and strict servers compare bytes, axum among them.
+fn pseudo_header(protocol: &Protocol) -> hyper::ext::Protocol {
+    match protocol.as_str() {
+        websocket if websocket.eq_ignore_ascii_case("websocket") => {
+            hyper::ext::Protocol::from_static("websocket")
+        }
+        other => hyper::ext::Protocol::from(other),
+    }
 }
 
 /// Runs what hyper wants to be run, and tells when it has done something.

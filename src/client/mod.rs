@@ -115,7 +115,7 @@
 //! use std::time::Duration;
 //! use tokio::time::{Sleep, sleep};
 //! use tower::{ServiceBuilder, ServiceExt as _, retry::Policy};
-//! use tower_upgrade::client::{self, Error, Request, Session};
+//! use tower_upgrade::client::{self, Error, ErrorKind, Request, Session};
 //!
 //! #[derive(Clone)]
 //! struct Again {

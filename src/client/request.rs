@@ -75,7 +75,8 @@ impl<B> Request<B> {
     /// Offers a protocol, `name` or `name/version`, after those that were offered before: the most wanted
     /// first.
     ///
-    /// Over HTTP/2 there is room for one, and the first is asked for (RFC 8441 §4).
+    /// Over HTTP/2 there is room for one, and the first is asked for (RFC 8441 §4). There `websocket` is sent in lower
+    /// case, however it is written here (RFC 8441 §5).
     ///
     /// # Panics
     ///
@@ -200,9 +201,10 @@ impl<B> Request<B> {
 
 /// `ws` is asked for as `http` is, and `wss` as `https` (RFC 6455 §3, RFC 8441 §5).
 fn http_uri(uri: Uri) -> Result<Uri, Error> {
+    // Schemes compare without case (RFC 3986 §3.1); `http` keeps the case of those that it does not know.
     let scheme = match uri.scheme_str() {
-        Some("ws") => Scheme::HTTP,
-        Some("wss") => Scheme::HTTPS,
+        Some(scheme) if scheme.eq_ignore_ascii_case("ws") => Scheme::HTTP,
+        Some(scheme) if scheme.eq_ignore_ascii_case("wss") => Scheme::HTTPS,
         _ => return Ok(uri),
     };
     let mut parts = uri.into_parts();
@@ -254,10 +256,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ws_is_http_and_wss_is_https() {
+    fn k9_ws_is_http_and_wss_is_https_in_any_case() {
         for (uri, asked) in [
             ("ws://test", "http://test/"),
             ("wss://test:1/a?b", "https://test:1/a?b"),
+            ("WS://test", "http://test/"),
+            ("Ws://test", "http://test/"),
+            ("wSS://test", "https://test/"),
+            ("HTTP://test", "http://test/"),
             ("http://test/", "http://test/"),
             ("https://test/", "https://test/"),
             ("/a", "/a"),

@@ -1,6 +1,6 @@
 //! A connector through a proxy.
 
-use super::{Error, Request, Session};
+use super::{Error, ErrorKind, Request, Session};
 use crate::{BoxError, Upgraded, handler::BoxFuture};
 use http::{
     HeaderMap, HeaderValue, Uri,
@@ -18,8 +18,10 @@ use tower_service::Service;
 /// of HTTP. Nothing is sent through the tunnel before the proxy has said that there is one, and what has
 /// arrived behind that is read first.
 ///
-/// It fails with an [`Error`], which is the [source](std::error::Error::source) of what a client fails with
-/// that connects through it: what a proxy refuses is not for the server to have said.
+/// A proxy that refuses is an [`Error`] of kind [`Proxy`](ErrorKind::Proxy), with the proxy's
+/// [response](Error::response). A request of this module that goes through the connector fails with that kind as well; a
+/// client of another crate fails with its own error, which has this one among its
+/// [sources](std::error::Error::source).
 ///
 /// ```no_run
 /// use bytes::Bytes;
@@ -103,10 +105,19 @@ where
         let Some(target) = target(&uri) else {
             return Box::pin(std::future::ready(Err(Error::no_host())));
         };
-        let mut request = Request::connect(target);
+        let mut request = Request::connect(target.clone());
         *request.http_mut().headers_mut() = self.headers.clone();
         let session = self.client.call(request);
-        Box::pin(async move { Ok(session.await.map_err(Error::transport)?.into_io()) })
+        Box::pin(async move {
+            let session = session.await.map_err(|error| {
+                let error = Error::transport(error);
+                match error.kind() {
+                    ErrorKind::Refused => error.of_proxy(&target),
+                    _ => error,
+                }
+            });
+            Ok(session?.into_io())
+        })
     }
 }
 
@@ -114,10 +125,15 @@ where
 fn target(uri: &Uri) -> Option<Authority> {
     let port = match uri.port_u16() {
         Some(port) => port,
-        None if matches!(uri.scheme_str(), Some("https" | "wss")) => 443,
+        None if uri.scheme_str().is_some_and(is_secure) => 443,
         None => 80,
     };
     format!("{}:{port}", uri.host()?).parse().ok()
+}
+
+/// Schemes compare without case (RFC 3986 §3.1); `http` keeps the case of those that it does not know.
+fn is_secure(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
 }
 
 impl Connection for Upgraded {

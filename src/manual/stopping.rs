@@ -60,6 +60,22 @@
 //! that a load balancer in front has time to notice. It is restarted behind HAProxy in a test, with no
 //! request lost. [Scaling out](super::scaling) has what the balancer was told, and what Kubernetes has to know.
 //!
+//! # Many clients
+//!
+//! The clients of a drained server reconnect, all of them at once unless told otherwise: 10,000 TLS handshakes within a
+//! second can stop the server that takes over. [`DrainOptions::spread`](crate::DrainOptions::spread) sends the stop
+//! signals evenly over a time, the oldest session first:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_upgrade::{DrainOptions, DrainReport, Sessions};
+//!
+//! async fn drain(sessions: &Sessions) -> DrainReport {
+//!     let options = DrainOptions::new(Duration::from_secs(60)).spread(Duration::from_secs(45));
+//!     sessions.drain(options).await
+//! }
+//! ```
+//!
 //! # What a session sees of it
 //!
 //! - [`Session::stop`](crate::Session::stop) completes. A handler awaits it in a `select!`, says what its

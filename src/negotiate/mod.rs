@@ -45,6 +45,33 @@ pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
     authority.filter(connect::is_host_and_port)
 }
 
+/// Checks the `Host` of a request for a proxy, which passes the request on (RFC 9112 §3.2, RFC 9113 §8.3.1). hyper does
+/// not check it.
+///
+/// # Errors
+///
+/// The message for the client.
+#[cfg(feature = "tunnel")]
+pub(crate) fn check_host(parts: &Parts) -> Result<(), &'static str> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err("the request has more than one Host"),
+        (None, None) if parts.version == Version::HTTP_11 => return Err("the request has no Host"),
+        (None, None) => return Ok(()),
+        (Some(host), None) => host,
+    };
+    let host = Authority::try_from(host.as_bytes()).ok();
+    let Some(host) = host.filter(connect::is_host_and_port) else {
+        return Err("the request has no valid Host");
+    };
+    match parts.uri.authority() {
+        Some(authority) if parts.version >= Version::HTTP_2 && *authority != host => {
+            Err("Host and :authority differ")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The protocols that a request offers, in the client's order.
 pub(crate) fn offered(kind: UpgradeKind, parts: &Parts) -> impl Iterator<Item = Member<'_>> {
     let (list, one) = match kind {

@@ -3,14 +3,17 @@
 mod close;
 mod drain;
 pub(crate) mod guard;
+mod identity;
 mod registry;
+mod spread;
 pub(crate) mod state;
 pub(crate) mod task;
 mod watch;
 
 pub use self::{
     close::{CloseReason, Closed},
-    drain::DrainReport,
+    drain::{DrainOptions, DrainReport},
+    identity::Identity,
     registry::{SessionInfo, Sessions, SessionsBuilder},
     state::SessionId,
 };
@@ -58,6 +61,13 @@ impl Session {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.state.peer
+    }
+
+    /// Returns the identity that the handler set with [`Accept::identity`](crate::Accept::identity), or that a layer put
+    /// into the extensions of the request.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.state.identity()
     }
 
     /// Completes when the session is to stop: when [`Sessions::drain`] or [`Sessions::close`] say so, and
@@ -129,6 +139,13 @@ impl Session {
     }
 }
 
+#[cfg(any(feature = "tunnel", feature = "websocket"))]
+impl Session {
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+}
+
 /// For what speaks on behalf of a handler.
 #[cfg(feature = "websocket")]
 impl Session {
@@ -136,10 +153,6 @@ impl Session {
     pub(crate) fn take_io(&mut self) -> Upgraded {
         let gone = Upgraded::from_box_io(crate::BoxIo::gone());
         std::mem::replace(&mut self.io, gone)
-    }
-
-    pub(crate) fn state(&self) -> &Arc<State> {
-        &self.state
     }
 
     pub(crate) fn shutdown_timeout(&self) -> std::time::Duration {

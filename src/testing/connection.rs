@@ -95,10 +95,10 @@ fn address<B>(request: &mut Request<B>) -> Result<(), BoxError> {
     *request.version_mut() = Version::HTTP_2;
     let is_tunnel = *request.method() == Method::CONNECT
         && request.extensions().get::<hyper::ext::Protocol>().is_none();
+    let host = request.headers_mut().remove(header::HOST);
     if is_tunnel {
         return Ok(());
     }
-    let host = request.headers_mut().remove(header::HOST);
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     if uri.authority.is_none() {
         uri.authority = Some(match host {

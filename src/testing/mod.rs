@@ -207,7 +207,10 @@ pub fn extended_connect(protocol: &str) -> http::request::Builder {
 /// It is for HTTP/1.1 until the builder is told otherwise: with `.version(Version::HTTP_2)` it is for HTTP/2.
 #[must_use]
 pub fn connect(target: &str) -> http::request::Builder {
-    Request::builder().method(Method::CONNECT).uri(target)
+    Request::builder()
+        .method(Method::CONNECT)
+        .uri(target)
+        .header(header::HOST, target)
 }
 
 /// Sends a request through a stack, and returns what the peer then sees.

@@ -8,7 +8,7 @@ use super::{
     relay,
 };
 use crate::{
-    Accept, BoxError, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
+    Accept, BoxError, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest, negotiate,
     time::{limit, within},
 };
 use http::StatusCode;
@@ -26,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// | | status |
 /// |---|---|
+/// | an HTTP/1.1 request has no `Host`, or more than one (RFC 9112 §3.2) | 400 |
+/// | the host ends in a number and is not an IPv4 address in dotted-decimal notation, as `127.1`: see [`Policy::hosts`] | 400 |
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
 /// | the host cannot be resolved, refuses, or cannot be reached | 502 |
 /// | it takes longer than the [`connect_timeout`](Self::connect_timeout) | 504 |
@@ -179,8 +181,13 @@ impl ProtocolHandler for ConnectProxy {
                 "this is a proxy for CONNECT",
             ));
         };
+        negotiate::check_host(request.parts())
+            .map_err(|wrong| Rejection::new(StatusCode::BAD_REQUEST, wrong))?;
         let target = request.authority()?;
-        let host = Host::of(&target);
+        let host = Host::of(&target).ok_or_else(|| {
+            let message = "the host ends in a number and is not an IPv4 address";
+            Rejection::new(StatusCode::BAD_REQUEST, message)
+        })?;
         self.policy
             .check(&host, port)
             .map_err(|denied| Failure::denied(denied, &target))?;

@@ -9,6 +9,7 @@ use futures_util::{FutureExt as _, future::join_all};
 use std::{
     fmt, io,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -57,8 +58,16 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let stop = session.stop();
+    let state = Arc::clone(session.state());
     let relay = Relay::new(session.into_io(), io).stop(stop);
-    relay.map(|relayed| Ok(relayed.into_result().map(drop)?))
+    relay.map(move |relayed| {
+        let result = relayed.into_result();
+        if result.is_err() {
+            // Of one of two connections: either is a peer, whose resets are not for the log of who runs the server.
+            state.blame_peer();
+        }
+        Ok(result.map(drop)?)
+    })
 }
 
 /// Two connections that are joined: what arrives at one is sent to the other, in both directions at once.

@@ -96,17 +96,11 @@ impl WebSocketRequest {
         self
     }
 
-    /// How many bytes a message may have that the server sends. Defaults to 1 MiB.
+    /// Sets the longest message that the server may send, in bytes, in one frame or several. The default is 1 MiB. A
+    /// longer message ends the WebSocket with 1009.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
-        self
-    }
-
-    /// How many bytes a frame may have that the server sends. Defaults to 1 MiB.
-    #[must_use]
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.limits.frame = bytes;
         self
     }
 
@@ -150,8 +144,8 @@ impl WebSocketRequest {
             HeaderValue::from_static(handshake::VERSION),
         );
         headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
-        for subprotocol in &self.subprotocols {
-            headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+        if let Some(list) = handshake::subprotocol_list(&self.subprotocols) {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, list);
         }
         let ready = poll_fn(|cx| client.poll_ready(cx)).await;
         ready.map_err(Error::transport)?;

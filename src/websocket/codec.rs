@@ -42,6 +42,7 @@ pub(super) struct Codec {
     /// How much of what is queued are answers to the peer.
     answers: usize,
     phase: Phase,
+    has_failed: bool,
     writers: Arc<Writers>,
 }
 
@@ -86,6 +87,7 @@ impl Codec {
             out: Out::default(),
             answers: 0,
             phase: Phase::Open,
+            has_failed: false,
             writers: Arc::default(),
         }
     }
@@ -162,8 +164,14 @@ impl Codec {
         }
     }
 
+    /// Whether the connection or the peer failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Ends it: the peer is not there any more.
     pub(super) fn idle(&mut self) -> Error {
+        self.has_failed = true;
         self.phase = Phase::Ended;
         Error::idle()
     }
@@ -171,6 +179,7 @@ impl Codec {
     /// Ends it: the peer had its time to close. It has closed, if its close frame has come.
     pub(super) fn give_up<T>(&mut self) -> Option<Result<T, Error>> {
         let has_closed = self.has_closed();
+        self.has_failed |= !has_closed;
         self.phase = Phase::Ended;
         (!has_closed).then(|| Err(Error::unanswered()))
     }
@@ -233,6 +242,7 @@ impl Codec {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let flushed = ready!(self.poll_write_all(cx, |writers| &writers.sender));
         self.forget();
+        self.has_failed |= flushed.is_err();
         Poll::Ready(flushed.map_err(|error| Error::codec(error.into())))
     }
 
@@ -278,6 +288,7 @@ impl Codec {
             self.phase = Phase::Ended;
             return None;
         }
+        self.has_failed = true;
         let error = Error::codec(error);
         if let Some(code) = error.close_code() {
             let _ = self.start_close(CloseFrame::new(code, ""));

@@ -79,7 +79,6 @@ impl Error {
     }
 
     /// Whether it is the peer's doing, and not of those who speak here.
-    #[cfg(feature = "tracing")]
     pub(super) fn is_peers(&self) -> bool {
         !matches!(self.repr, Repr::TooLong(_) | Repr::Code(_)) && self.kind() != ErrorKind::Closed
     }

@@ -38,6 +38,19 @@ where
     values.into_iter()
 }
 
+/// All subprotocols in one field line, as browsers send them (RFC 6455 §11.3.4). Many servers read the first line only.
+#[cfg(feature = "client")]
+pub(crate) fn subprotocol_list(names: &[HeaderValue]) -> Option<HeaderValue> {
+    if names.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = names.iter().map(HeaderValue::as_bytes).collect();
+    let mut list = HeaderValue::from_bytes(&names.join(&b", "[..])).expect("tokens and commas");
+    // A subprotocol can be a secret: keep it out of logs.
+    list.set_sensitive(true);
+    Some(list)
+}
+
 /// The subprotocols that a request offers, in the client's order.
 ///
 /// `None` if what it has is no list of tokens.

@@ -209,12 +209,6 @@ pub use self::{
     socket::WebSocket,
 };
 
-/// Whether a handler has ended because of what its peer did, and not of what it did itself.
-#[cfg(feature = "tracing")]
-pub(crate) fn is_peers(error: &crate::BoxError) -> bool {
-    error.downcast_ref().is_some_and(Error::is_peers)
-}
-
 /// Whether a handler has ended because its peer did not answer a ping.
 pub(crate) fn is_idle(error: &crate::BoxError) -> bool {
     error

@@ -181,19 +181,14 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// How many bytes a message may have. Defaults to 1 MiB. A longer one ends the session with
-    /// 1009: if it is in one frame, before it is read.
+    /// Sets the longest message that a client may send, in bytes, in one frame or several. The default is 1 MiB.
+    ///
+    /// A longer message ends the session with 1009 (RFC 6455 §7.4.1) when the header of the frame that exceeds the
+    /// limit has arrived, before the frame is read. Memory for a whole frame is allocated when its header has arrived, so
+    /// choose a limit that the memory of the machine allows for each session.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.options.limits.message = bytes;
-        self
-    }
-
-    /// How many bytes a frame may have. Defaults to 1 MiB. A longer one ends the session with 1009, before it
-    /// is read: room is made for a whole frame when its header is there, so let it not be more than there is.
-    #[must_use]
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.options.limits.frame = bytes;
         self
     }
 
@@ -383,6 +378,10 @@ where
         Ok(Ok(())) => 1000,
         Ok(Err(_)) => 1011,
     };
+    let is_peers = |error: &BoxError| error.downcast_ref().is_some_and(Error::is_peers);
+    if matches!(&ended, Ok(Err(error)) if is_peers(error)) && home.has_failed() {
+        state.blame_peer();
+    }
     // Bounded in time already. As a silence it would take the handler's own reason away.
     state.ignore_idleness();
     home.close(&state, code).await;

@@ -324,6 +324,12 @@ impl Home {
         Self { codec, limit }
     }
 
+    /// Returns whether this WebSocket failed. An error that a handler ends with may be of another one, which is the
+    /// client of another server.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().as_ref().is_some_and(Codec::has_failed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Codec>> {
         self.codec.lock().unwrap_or_else(PoisonError::into_inner)
     }

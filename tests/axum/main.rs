@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
-    routing::{any, get, post},
+    routing::{any, post},
 };
 use std::{
     sync::{
@@ -28,7 +28,7 @@ use tokio::{net::TcpStream, sync::Notify};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
     Accept, Rejection, Sessions, UpgradeLayer,
-    extract::{UpgradeRequest, WebSocketUpgrade},
+    extract::{MaybeUpgrade, UpgradeRequest, WebSocketUpgrade},
     websocket::{Message, WebSocket},
 };
 
@@ -101,22 +101,43 @@ async fn what_was_not_offered_is_refused() {
 }
 
 #[tokio::test]
-async fn a_route_may_serve_both() {
-    async fn both(upgrade: Option<UpgradeRequest>) -> Response {
+async fn route_for_both_reads_the_body_with_and_without_an_upgrade() {
+    #[derive(Clone)]
+    struct OfALayer;
+
+    async fn both(upgrade: MaybeUpgrade) -> Response {
         match upgrade {
-            Some(upgrade) => upgrade.accept("echo", Accept::new(speak_echo)).await,
-            None => "plain".into_response(),
+            MaybeUpgrade::Upgrade(mut upgrade) => {
+                let body = upgrade.read_body(100).await.expect("a short body");
+                assert_eq!(body, "{\"Detach\":false}");
+                upgrade.accept("echo", Accept::new(speak_echo)).await
+            }
+            MaybeUpgrade::Plain(request) => {
+                assert!(request.extensions().get::<OfALayer>().is_some());
+                let body = axum::body::to_bytes(request.into_body(), 100).await;
+                body.expect("a short body").into_response()
+            }
         }
     }
     let app = Router::new()
-        .route("/", get(both))
+        .route("/", any(both))
+        .layer(axum::Extension(OfALayer))
         .layer(UpgradeLayer::new());
     let server = Server::start(app).await;
     let mut peer = server.connect().await;
-    peer.send(head(&["GET / HTTP/1.1", "Host: test"])).await;
-    assert_eq!(peer.response().await.1, "plain");
-    peer.send(offer("echo", &[])).await;
+    let plain = ["POST / HTTP/1.1", "Host: test", "Content-Length: 15"];
+    peer.send(head(&plain) + "{\"Detach\":true}").await;
+    assert_eq!(peer.response().await.1, "{\"Detach\":true}");
+    let upgrade = [
+        "POST / HTTP/1.1",
+        "Host: test",
+        "Connection: Upgrade",
+        "Upgrade: echo",
+        "Content-Length: 16",
+    ];
+    peer.send(head(&upgrade) + "{\"Detach\":false}early").await;
     peer.head().await.assert_switched("echo");
+    assert_eq!(peer.exactly(5).await, b"early");
 }
 
 #[tokio::test]
@@ -451,11 +472,11 @@ async fn a_callback_that_panics_is_not_the_connections_end() {
 }
 
 #[tokio::test]
-async fn a_route_that_serves_both_ignores_what_is_no_websocket() {
-    async fn both(upgrade: Option<WebSocketUpgrade>) -> Response {
+async fn route_for_both_ignores_an_upgrade_to_another_protocol() {
+    async fn both(upgrade: MaybeUpgrade<WebSocketUpgrade>) -> Response {
         match upgrade {
-            Some(upgrade) => upgrade.on_upgrade(speak),
-            None => "plain".into_response(),
+            MaybeUpgrade::Upgrade(upgrade) => upgrade.on_upgrade(speak),
+            MaybeUpgrade::Plain(_request) => "plain".into_response(),
         }
     }
     let app = Router::new()
@@ -570,7 +591,7 @@ async fn each_way_out_gives_the_permit_back() {
 #[tokio::test]
 async fn a_websocket_has_the_policies_of_its_route() {
     async fn any_page(upgrade: WebSocketUpgrade) -> Response {
-        upgrade.any_origin().max_frame_size(10).on_upgrade(speak)
+        upgrade.any_origin().max_message_size(10).on_upgrade(speak)
     }
     async fn pinged(upgrade: WebSocketUpgrade) -> Response {
         upgrade

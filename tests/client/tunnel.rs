@@ -123,12 +123,17 @@ async fn an_upgrade_goes_through_it_over_any_version() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_says_why() {
+async fn k8_refusal_of_a_proxy_has_its_own_kind() {
     let (_origin, tls, uri) = origin().await;
     let proxy = proxy(Via::Http1).await;
     let result = Tunnel::new(dial(&proxy)).oneshot(uri.clone()).await;
     let error = result.expect_err("no password");
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Proxy);
+    let target = uri.authority().expect("an authority");
+    assert_eq!(
+        error.to_string(),
+        format!("the proxy refused the tunnel to {target} with 407 Proxy Authentication Required")
+    );
     let response = error.response().expect("a response");
     assert_eq!(response.headers()["proxy-authenticate"], "Basic");
 
@@ -139,7 +144,9 @@ async fn a_proxy_that_refuses_says_why() {
         .enable_http1()
         .wrap_connector(Tunnel::new(dial(&proxy)));
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(https);
-    let failed = soon(client.get(uri)).await.expect_err("no password");
+    let failed = soon(client.get(uri.clone()))
+        .await
+        .expect_err("no password");
     let mut source = failed.source();
     let refused = std::iter::from_fn(|| {
         let error = source?;
@@ -147,12 +154,20 @@ async fn a_proxy_that_refuses_says_why() {
         Some(error)
     })
     .find_map(|error| error.downcast_ref::<client::Error>());
-    assert_eq!(refused.expect("ours").kind(), ErrorKind::Refused);
+    assert_eq!(refused.expect("ours").kind(), ErrorKind::Proxy);
+
+    // An upgrade over that client tells it as well, with the head of the response.
+    let client = UpgradeLayer::new().layer(client);
+    let result = soon(client.oneshot(Request::get(uri).protocol("echo"))).await;
+    let error = expect_error(result, ErrorKind::Proxy);
+    let response = error.response().expect("a response");
+    assert_eq!(response.status(), 407);
+    assert_eq!(response.headers()["proxy-authenticate"], "Basic");
 }
 
-/// Whoever answers for a server of TLS must not be the proxy, which anybody may be.
+/// A proxy must not be taken for the server that it is asked to reach.
 #[tokio::test]
-async fn what_a_proxy_refuses_is_not_what_the_server_says() {
+async fn k8_refusal_of_a_proxy_is_not_a_refusal_of_the_server() {
     let request = Request::get("http://origin/".parse().expect("a URI")).protocol("echo");
     let server = Scripted::start().await;
     let proxy = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
@@ -160,16 +175,15 @@ async fn what_a_proxy_refuses_is_not_what_the_server_says() {
     let answering = async {
         let mut peer = server.accept().await;
         peer.request_head().await;
-        peer.send("HTTP/1.1 401 Who\r\ncontent-length: 0\r\n\r\n")
+        peer.send("HTTP/1.1 401 Who\r\ncontent-length: 3\r\n\r\nwho")
             .await;
     };
     let (result, ()) = soon(async { tokio::join!(client.oneshot(request), answering) }).await;
-    let error = expect_error(result, ErrorKind::Transport);
-    assert!(error.response().is_none());
-    let source = error.source().expect("a source").downcast_ref();
-    let source: &client::Error = source.expect("ours");
-    assert_eq!(source.kind(), ErrorKind::Refused);
-    assert_eq!(source.response().expect("a response").status(), 401);
+    let error = expect_error(result, ErrorKind::Proxy);
+    let response = error.into_response().expect("a response");
+    assert_eq!(response.status(), 401);
+    let body = response.into_body().collect().await.expect("a body");
+    assert_eq!(body.to_bytes(), "who");
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,7 +214,7 @@ async fn it_takes_a_client_with_layers_around() {
         .oneshot(uri)
         .await
         .expect_err("no password");
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Proxy);
 }
 
 #[test]

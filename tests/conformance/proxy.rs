@@ -176,16 +176,27 @@ async fn s5_by_default_addresses_that_are_not_globally_reachable_are_denied() {
     }
 }
 
-/// `getaddrinfo` takes more for an address than is one. What it makes of these is judged.
+/// `getaddrinfo` takes these for an address: they are refused, on a proxy that allows the address as well.
 #[tokio::test]
-async fn s5_an_odd_spelling_of_an_address_is_no_way_around() {
+async fn s5_odd_spelling_of_an_address_is_a_bad_request() {
+    let target = Target::start().await;
+    let allowed = ConnectProxy::new(target.policy());
+    for host in ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.0.0.0x1"] {
+        let authority = format!("{host}:{}", target.port());
+        let message = "the host ends in a number and is not an IPv4 address";
+        expect_refused(&allowed, &authority, 400, message).await;
+        assert_eq!(target.accepted(), 0, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn s5_name_and_address_with_a_dot_at_the_end_are_judged_by_their_address() {
     let target = Target::start().await;
     let proxy = ConnectProxy::new(Policy::new().ports([target.port()]));
     let allowed = ConnectProxy::new(target.policy());
-    for host in ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "localhost"] {
+    for host in ["localhost", "127.0.0.1."] {
         let authority = format!("{host}:{}", target.port());
         for via in VERSIONS {
-            // What it is where it may be, so that the denial is for the address.
             let server = proxy_server(via, &allowed).await;
             let mut peer = expect_tunnel(via, &server, &authority, "").await;
             peer.expect_echo(b"hello").await;

@@ -267,6 +267,8 @@ async fn w5_a_page_of_another_origin_is_refused() {
         (Some("http://app.example"), false, false),
         (Some("null"), false, false),
         (Some("garbage"), false, false),
+        (Some("tauri://test:8080"), false, false),
+        (Some("f~oo://test:8080"), false, false),
     ] {
         let origin = origin.map(|origin| format!("Origin: {origin}"));
         let mut lines = vec![KEY, VERSION];
@@ -281,6 +283,28 @@ async fn w5_a_page_of_another_origin_is_refused() {
         let server = Server::start(layer!(listed.clone())).await;
         let (head, _) = ask(&server, &request).await;
         assert_eq!(head.status, if by_list { 101 } else { 403 }, "{origin:?}");
+    }
+}
+
+/// Schemes without a default port: over HTTP/1.1 only the host could be compared.
+#[tokio::test]
+async fn w5_origin_of_another_scheme_is_refused_unless_listed() {
+    for origin in [
+        "tauri://localhost",
+        "capacitor://localhost",
+        "foo://localhost",
+    ] {
+        let line = format!("Origin: {origin}");
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             {KEY}\r\n{VERSION}\r\n{line}\r\n\r\n"
+        );
+        let server = Server::start(layer!(echo())).await;
+        let (head, _) = ask(&server, &request).await;
+        assert_eq!(head.status, 403, "{origin}");
+        let server = Server::start(layer!(echo().origins([origin]))).await;
+        let (head, _) = ask(&server, &request).await;
+        assert_eq!(head.status, 101, "{origin}");
     }
 }
 

@@ -148,7 +148,7 @@ async fn the_host_is_the_one_that_the_client_named() {
         let peer = front.connect().await;
         async move {
             let mut client = Client::connect(peer).await;
-            let request = extended_connect("chat").header("host", "other");
+            let request = extended_connect("chat").header("host", "test");
             client.ask(request.body(()).expect("a request")).await
         }
     });

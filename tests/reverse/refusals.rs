@@ -175,22 +175,39 @@ async fn success_without_a_switch_is_none_over_http_2() {
 }
 
 #[tokio::test]
-async fn a_switch_that_nobody_asked_for_is_none() {
-    let mut lines = vec![
-        switch_to("chess", &[]),
-        switch_to("chat/2", &[]),
-        switch_to("chat, chess", &[]),
-        head(&["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade"]),
-        head(&["HTTP/1.1 101 Switching Protocols", "Upgrade: chat"]),
-    ];
-    for answer in lines.drain(..) {
+async fn an_invalid_upgrade_response_names_the_field_at_fault() {
+    for (answer, at_fault) in [
+        (
+            switch_to("chess", &[]),
+            "a 101 to chess, which was not offered",
+        ),
+        (
+            switch_to("chat/2", &[]),
+            "a 101 to chat/2, which was not offered",
+        ),
+        (
+            switch_to("chat, chess", &[]),
+            "a 101 to more than one protocol",
+        ),
+        (
+            head(&["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade"]),
+            "a 101 without `Upgrade`",
+        ),
+        (
+            head(&["HTTP/1.1 101 Switching Protocols", "Upgrade: chat"]),
+            "a 101 without `Connection: upgrade`",
+        ),
+    ] {
         let (backend, front) = scripted().await;
         let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
         at_backend.send(answer.clone() + "behind").await;
         let (head, body) = client.response().await;
         head.assert_no_handshake();
         assert_eq!(head.status, 502, "{answer}");
-        assert_eq!(body, "the backend switched to what it was not asked for");
+        assert_eq!(
+            body,
+            format!("the backend's upgrade response is invalid: {at_fault}")
+        );
         at_backend.rest().await.expect("an end");
     }
 }
@@ -236,17 +253,15 @@ async fn a_backend_that_is_away_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn a_backend_that_breaks_off_is_a_bad_gateway() {
+async fn a_backend_that_closes_or_sends_no_http_is_a_bad_gateway() {
     for broken in ["", "HTTP/1.1 101 Swit", "SSH-2.0-OpenSSH\r\n"] {
         let (backend, front) = scripted().await;
         let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
         at_backend.send(broken).await;
         at_backend.finish().await;
         let (head, body) = client.response().await;
-        assert_eq!(
-            (head.status, body.as_str()),
-            (502, "the backend cannot be reached")
-        );
+        let broken = "the backend closed the connection, or sent something other than HTTP";
+        assert_eq!((head.status, body.as_str()), (502, broken));
     }
 }
 
@@ -315,7 +330,7 @@ async fn what_http_2_cannot_be_asked_for_is_a_bad_gateway() {
         peer.send(request).await;
         let (head, body) = peer.response().await;
         assert_eq!(head.status, 502);
-        assert_eq!(body, "the backend cannot be asked for this");
+        assert_eq!(body, "the backend does not support this upgrade");
     }
 }
 

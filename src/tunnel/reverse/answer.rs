@@ -4,10 +4,11 @@ use super::{headers, is_websocket};
 use crate::{
     Accept, BoxError, Rejection, UpgradeKind,
     client::{Error, ErrorKind, Session},
-    negotiate::{switch, websocket_key},
+    negotiate::{switch, token, websocket_key},
     tunnel::relay,
 };
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use std::borrow::Cow;
 
 /// The backend has switched: so do we.
 pub(super) fn switch(
@@ -22,6 +23,9 @@ pub(super) fn switch(
         if !websocket_key::is_answered(key, &head.headers) {
             return Err(bad_gateway("the backend did not answer the key"));
         }
+    }
+    if session.protocol().is_some_and(is_websocket) && !chooses_at_most_one(&head.headers) {
+        return Err(bad_gateway("the backend chose more than one subprotocol"));
     }
     let mut headers = headers::of_response(kind, version, head.status, head.headers.clone());
     match (kind, key) {
@@ -45,6 +49,13 @@ pub(super) fn switch(
     Ok(accept)
 }
 
+/// Whether a response has at most one subprotocol (RFC 6455 §11.3.4).
+fn chooses_at_most_one(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let subprotocols = lines.flat_map(|line| token::members(line.as_bytes()));
+    subprotocols.take(2).count() < 2
+}
+
 /// The backend has not switched.
 pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> Rejection {
     const LATE: &str = "the backend did not answer in time";
@@ -58,9 +69,17 @@ pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> R
             None => return bad_gateway("the backend refused"),
         },
         ErrorKind::Timeout => Rejection::new(StatusCode::GATEWAY_TIMEOUT, LATE),
-        ErrorKind::Protocol => bad_gateway("the backend switched to what it was not asked for"),
-        ErrorKind::Unsupported => bad_gateway("the backend cannot be asked for this"),
-        ErrorKind::Request | ErrorKind::Transport => bad_gateway("the backend cannot be reached"),
+        ErrorKind::Protocol => bad_gateway(format!(
+            "the backend's upgrade response is invalid: {error}"
+        )),
+        ErrorKind::Unsupported => bad_gateway("the backend does not support this upgrade"),
+        ErrorKind::Proxy => bad_gateway("a proxy refused the connection to the backend"),
+        ErrorKind::Tls => bad_gateway("TLS with the backend failed"),
+        ErrorKind::Connect => bad_gateway("the backend cannot be reached"),
+        ErrorKind::Request => bad_gateway("the request cannot be sent to the backend"),
+        ErrorKind::Transport => {
+            bad_gateway("the backend closed the connection, or sent something other than HTTP")
+        }
     };
     rejection.with_source(error)
 }
@@ -91,6 +110,6 @@ where
     Rejection::from(response).with_source("the backend refused")
 }
 
-fn bad_gateway(message: &'static str) -> Rejection {
+fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Rejection {
     Rejection::new(StatusCode::BAD_GATEWAY, message)
 }

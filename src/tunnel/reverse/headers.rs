@@ -50,7 +50,7 @@ pub(super) fn of_request(
     // The body is read to its end, and framed anew.
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::EXPECT);
-    join_cookies(&mut headers);
+    join_lines(&mut headers);
     Ok(headers)
 }
 
@@ -109,21 +109,28 @@ fn is_meant_for_the_end(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-forwarded-")
 }
 
-/// HTTP/2 may have cookies in lines of their own, HTTP/1.1 may not (RFC 9113 §8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let lines: Vec<_> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if lines.len() > 1 {
-        // One without a cookie adds none.
-        let lines: Vec<_> = lines.into_iter().filter(|line| !line.is_empty()).collect();
-        let joined = HeaderValue::from_bytes(&lines.join(&b"; "[..]));
-        headers.insert(
-            header::COOKIE,
-            joined.expect("field values, and what is between them, are one"),
-        );
+/// Joins field lines that many backends expect in one: HTTP/2 splits cookies where HTTP/1.1 may not (RFC 9113 §8.2.3), and
+/// many WebSocket servers read the first line of subprotocols and extensions only.
+fn join_lines(headers: &mut HeaderMap) {
+    for (name, separator) in [
+        (header::COOKIE, "; "),
+        (header::SEC_WEBSOCKET_PROTOCOL, ", "),
+        (header::SEC_WEBSOCKET_EXTENSIONS, ", "),
+    ] {
+        let lines: Vec<_> = headers
+            .get_all(&name)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        if lines.len() > 1 {
+            // An empty line adds no member.
+            let lines: Vec<_> = lines.into_iter().filter(|line| !line.is_empty()).collect();
+            let joined = HeaderValue::from_bytes(&lines.join(separator.as_bytes()));
+            headers.insert(
+                name,
+                joined.expect("field values and a separator are a field value"),
+            );
+        }
     }
 }
 
@@ -243,5 +250,14 @@ mod tests {
         let kept = of_request(UpgradeKind::Upgrade, &lines).expect("a fair request");
         let cookies: Vec<_> = kept.get_all(header::COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3"]);
+    }
+
+    #[test]
+    fn w8_subprotocols_are_one_line() {
+        let name = "sec-websocket-protocol";
+        let lines = headers(&[(name, "a"), (name, ""), (name, "b, c")]);
+        let kept = of_request(UpgradeKind::Upgrade, &lines).expect("a fair request");
+        let subprotocols: Vec<_> = kept.get_all(name).iter().collect();
+        assert_eq!(subprotocols, ["a, b, c"]);
     }
 }

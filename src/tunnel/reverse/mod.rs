@@ -97,10 +97,12 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// | | |
 /// |---|---|
-/// | the backend cannot be reached, or its connection breaks | 502 |
-/// | it switches to what it was not asked for, or its answer to the key is wrong | 502 |
-/// | it answers an extended CONNECT with success and no switch | 502 |
-/// | it is HTTP/2 and does not allow extended CONNECT, or is asked for what HTTP/2 has not | 502 |
+/// | the request has no `Host` (HTTP/1.1), more than one, or one that differs from `:authority` (RFC 9112 §3.2, RFC 9113 §8.3.1) | 400 |
+/// | the backend cannot be reached, TLS with it fails, or a proxy on the way refuses | 502 |
+/// | its connection breaks, or it does not send HTTP | 502 |
+/// | its upgrade response is invalid: no `Connection: upgrade`, a protocol that was not offered, a wrong answer to the key, more than one subprotocol | 502, with the field at fault |
+/// | it answers an extended CONNECT with success and no upgrade | 502 |
+/// | it is HTTP/2 and does not allow extended CONNECT, or the request has no counterpart in HTTP/2 | 502 |
 /// | it takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
 /// | it says 426 to an extended CONNECT | 501, or 400 if the version of WebSocket is what it wants |
 ///
@@ -265,6 +267,7 @@ impl ReverseProxy {
     ) -> Result<(Request, Option<HeaderValue>), Rejection> {
         let kind = request.kind;
         let offer = self.offer(request)?;
+        negotiate::check_host(request.parts()).map_err(bad_request)?;
         let authority = request.authority()?;
         let mut headers = headers::of_request(kind, request.headers()).map_err(bad_request)?;
         let host = (kind != UpgradeKind::Connect).then_some(&authority);

@@ -212,3 +212,10 @@ fn noise(length: usize) -> Vec<u8> {
     });
     next.flatten().take(length).collect()
 }
+
+/// The line that upcat prints when a proxy refuses the tunnel to the server of `url`.
+pub(crate) fn refused_by_proxy(url: &str, status: &str) -> String {
+    let uri: http::Uri = url.parse().expect("a URL");
+    let target = uri.authority().expect("a host and a port");
+    format!("upcat: the proxy refused the tunnel to {target} with {status}\n")
+}

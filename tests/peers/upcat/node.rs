@@ -1,7 +1,7 @@
 //! Node's built-in servers, which hand a socket over with HTTP/1.1, and a stream with HTTP/2: see
 //! `server.js`.
 
-use super::{Script, Upcat, noise, raw_echo, upcat};
+use super::{Script, Upcat, noise, raw_echo, refused_by_proxy, upcat};
 use crate::example::{Example, program};
 
 async fn node(kind: &str) -> Script {
@@ -197,7 +197,7 @@ async fn upcat_asks_for_an_upgrade_through_node() {
         let ended = upcat(&[&ECHO, &through[..]].concat(), "unheard").await;
         ended.assert_failed(
             4,
-            "upcat: the proxy refused with 407 Proxy Authentication Required\n",
+            &refused_by_proxy(&target, "407 Proxy Authentication Required"),
         );
 
         let args = [&ECHO, &through[..], &["--proxy-auth", ANN]].concat();

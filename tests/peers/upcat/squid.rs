@@ -3,7 +3,7 @@
 //! When a client shuts its side down Squid ends the whole tunnel, with what is on its way back. So here
 //! upcat's input stays open until it has seen all.
 
-use super::{Upcat, noise, raw_echo, upcat};
+use super::{Upcat, noise, raw_echo, refused_by_proxy, upcat};
 use crate::{
     example::{Example, program},
     support::soon,
@@ -195,15 +195,18 @@ async fn upcat_shows_why_squid_refuses() {
         ),
     ] {
         let server = format!("http://{target}/");
-        for (who, args) in [
-            ("", &["--connect", &target, &squid.url][..]),
+        for (complaint, args) in [
             (
-                "the proxy ",
+                format!("upcat: refused with {status}\n"),
+                &["--connect", &target, &squid.url][..],
+            ),
+            (
+                refused_by_proxy(&server, status),
                 &["--proxy", &squid.url, "--protocol", "echo", &server],
             ),
         ] {
             let ended = upcat(args, "unheard").await;
-            ended.assert_failed(4, &format!("upcat: {who}refused with {status}\n"));
+            ended.assert_failed(4, &complaint);
             assert!(ended.complaints.contains(why), "{}", ended.complaints);
         }
     }
@@ -222,13 +225,22 @@ http_access allow known";
         let ended = upcat(&[&through, credentials].concat(), "unheard").await;
         ended.assert_failed(
             4,
-            "upcat: the proxy refused with 407 Proxy Authentication Required\n",
+            &refused_by_proxy(&server.url, "407 Proxy Authentication Required"),
         );
         let challenge = "\nproxy-authenticate: Basic realm=\"tunnels\"\n";
         assert!(ended.complaints.contains(challenge), "{}", ended.complaints);
     }
 
-    let mut upcat = Upcat::start(&[&through[..], &["--proxy-auth", ANN]].concat()).await;
+    // The password is in the URL, percent-encoded, or apart.
+    let url = squid.url.replace("http://", "http://ann:s%65cret@");
+    let in_url = ["--proxy", &url, "--protocol", "echo", &server.url];
+    let apart = [&through[..], &["--proxy-auth", ANN]].concat();
+    for args in [&in_url[..], &apart] {
+        let mut upcat = Upcat::start(args).await;
+        upcat.expect_echo("hello").await;
+        drop(upcat);
+    }
+    let mut upcat = Upcat::start(&apart).await;
     upcat.expect_echo("hello").await;
     server.stop("TERM").await;
     upcat.ended().await.assert_printed("");
