@@ -308,11 +308,11 @@ impl Args {
                 other => return Err(other.unexpected().into()),
             }
         }
-        let url = url.ok_or("the URL is missing")?;
+        let url = url.ok_or("a URL is missing")?;
         let mut request = match target {
             Some(_) if !protocols.is_empty() => {
                 return Err(
-                    "--connect does not take a --protocol; to connect through a proxy use --proxy".into(),
+                    "--connect names no protocol; to connect through a proxy use --proxy".into(),
                 );
             }
             Some(target) => Request::connect(target),
@@ -347,7 +347,7 @@ fn parse_url(text: &str) -> Result<Uri, BoxError> {
     let url: Uri = text.parse()?;
     match url.scheme_str() {
         Some("http" | "https") => Ok(url),
-        _ => Err(format!("{text} is not an http: or https: URL").into()),
+        _ => Err(format!("{text} is no URL with http: or https:").into()),
     }
 }
 
