@@ -9,8 +9,8 @@
 //!
 //! A service that upgrades with hyper alone builds a 101 and spawns a task that awaits the connection. The task does not
 //! learn whether the 101 was sent, and hyper hands over the connection
-//! [whatever the response](super::stack_below#hyper-hands-over-the-connection-whatever-the-response). If a layer around
-//! the service replaces the 101 with a 403, the handler runs nevertheless: its bytes reach a client that was refused, and
+//! [even after a refusal](super::stack_below#hyper-hands-over-the-connection-even-after-a-refusal). If a layer around the
+//! service replaces the 101 with a 403, the handler runs nevertheless: its bytes reach a client that was refused, and
 //! the client can answer.
 //!
 //! # How it works
@@ -18,8 +18,8 @@
 //! 1. The outermost `UpgradeLayer` puts an empty slot into the request's extensions, where inner layers find it.
 //! 2. The layer that has a handler for the request moves the pending upgrade from the request into the slot. Other code
 //!    can no longer take the connection.
-//! 3. The handler accepts. The prepared session travels outwards in the response's extensions. It has no connection and
-//!    does not run yet.
+//! 3. The handler accepts. The prepared session travels outwards in the response's extensions. It neither runs nor
+//!    has a connection yet.
 //! 4. The outermost layer checks the response that it returns. The session's task starts if the response is an upgrade
 //!    response (a 101, or a 2xx to a CONNECT) and carries the session that was prepared for this request. Otherwise the
 //!    layer drops the session with everything that the handler prepared, releases its permit, and removes the handshake
@@ -27,8 +27,8 @@
 //! 5. The task waits for the server to hand over the connection, for at most the
 //!    [`handshake_timeout`](crate::UpgradeLayer::handshake_timeout), and then runs the session.
 //!
-//! The check also works the other way round: the outermost layer does not return an upgrade response whose session is
-//! gone. It replaces a 101 with a 500, and a 2xx to a CONNECT with a 501, and emits an event.
+//! The check also works the other way round: the outermost layer does not return an upgrade response without its
+//! session. It replaces a 101 with a 500, and a 2xx to a CONNECT with a 501, and emits an event.
 //!
 //! # Nested layers
 //!
@@ -46,7 +46,7 @@
 //! | middleware outside the outermost layer replaces the upgrade response | the session starts, as it would without this crate | an `UpgradeLayer::new()` around that middleware: [Where to put the layer](super::placement) |
 //! | middleware outside clones the request with its extensions and sends both copies | both wait for one connection, and one session never starts | retry and mirror inside the outermost layer |
 //! | the client disconnects after the server has taken the 101 | the session starts, and reads EOF or an error | none needed |
-//! | a handler spawns a task in `accept` that does not wait for the session | the task runs whatever response is sent | put side effects into the session |
+//! | a handler spawns a task in `accept` that does not wait for the session | the task runs even if the upgrade is refused | put side effects into the session |
 //!
 //! Cases that the commit does handle: a request cloned inside the outermost layer yields one session, a clone of a
 //! response carries no session, and an upgrade response made for a different request starts no session.

@@ -95,7 +95,7 @@
 //! |---|---|
 //! | the code above compares one value of `Upgrade` and ignores `Connection` | parses both headers: lists over several lines, versions, the client's order |
 //! | HTTP/1.1 only | the same handler on HTTP/2, and for CONNECT with [`connect`](crate::UpgradeLayer::connect) |
-//! | the task runs [whatever response is sent](super::stack_below#hyper-hands-over-the-connection-whatever-the-response) | the session runs only if the upgrade response leaves the outermost layer |
+//! | the task runs [even after a refusal](super::stack_below#hyper-hands-over-the-connection-even-after-a-refusal) | the session runs only if the upgrade response leaves the outermost layer |
 //! | [an unread request body](super::stack_below#a-body-that-was-not-read-becomes-the-new-protocol) is read as the new protocol | the layer reads the body before it sends the 101 |
 //! | errors and panics stay in the task | reported with the [close reason](crate::CloseReason) |
 //! | the socket is dropped when the task ends | flushed, shut down, and read until EOF |

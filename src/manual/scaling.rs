@@ -1,6 +1,6 @@
 //! # Scaling out
 //!
-//! How to run several servers behind a load balancer: how to configure the balancer, what has to stay on one server,
+//! How to run several servers behind a load balancer: how to configure the balancer, which state ties a client to a server,
 //! and how to replace a server without cutting sessions.
 //!
 //! | balancer | tested with this crate | settings |
@@ -12,7 +12,7 @@
 //!
 //! The tests connect nginx and HAProxy to the server over HTTP/1.1. Both relay an upgraded connection as plain bytes.
 //!
-//! # Behind any of them
+//! # Behind any balancer
 //!
 //! - **Client address.** The server sees the balancer's address. If only the balancer can reach the server, take the
 //!   client's address from the header that the balancer adds:
@@ -23,7 +23,7 @@
 //!
 //!   let by_client = |request: &http::request::Parts| -> Option<IpAddr> {
 //!       let header = request.headers.get_all("x-forwarded-for").iter().next_back()?;
-//!       // The balancer appends its entry, so the last one is trustworthy.
+//!       // The balancer's entry is the last one.
 //!       header.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 //!   };
 //!   let sessions = Sessions::builder().max(10_000).max_per_key(20, by_client).build();
@@ -132,7 +132,7 @@
 //! stream_idle_timeout: 3600s # by default 300s
 //! ```
 //!
-//! Over HTTP/2, to clients or to servers, Envoy sends an upgrade as an extended CONNECT, which
+//! Over HTTP/2, from clients or to servers, Envoy uses extended CONNECT for upgrades, which
 //! `http2_protocol_options: { allow_connect: true }` enables. The original method is lost, so only upgrades of GET
 //! requests survive unchanged.
 //!
@@ -172,7 +172,7 @@
 //! - **`terminationGracePeriodSeconds`** has to exceed `preStop`, the timeout of the [drain](crate::Sessions::drain) and
 //!   two seconds for the last connections, taken together. Otherwise sessions are cut.
 //! - **The readiness probe** reports [`is_draining`](crate::Sessions::is_draining). Kubernetes takes a deleted pod for
-//!   not ready whatever the probe answers; the probe serves drains that you start yourself, and balancers with their own
+//!   not ready regardless of the probe. The probe serves drains that you start yourself, and balancers with their own
 //!   health checks.
 //! - **The liveness probe** is a separate one. A draining server is alive, so do not point the liveness probe at
 //!   `/ready`.
@@ -233,8 +233,9 @@
 //! 3. Close the listener and shut connections down gracefully while sessions end.
 //! 4. At the deadline, abort the remaining sessions and exit.
 //!
-//! All clients of a stopped server reconnect at once. Have them wait for a random time first: the 503 has a
-//! `Retry-After`, a closed session does not.
+//! All clients of a stopped server reconnect at once. [`DrainOptions::spread`](crate::DrainOptions::spread) spreads the end
+//! of their sessions over a time. Also have clients wait for a random time: the 503 has a `Retry-After`, a closed session
+//! does not.
 //!
 //! The example `graceful` follows all four steps; `chat` does so as part of a complete service. Without step 2 the
 //! balancer has to retry requests, as the rolling restart without notice in `tests/peers/haproxy.rs` shows.

@@ -1,7 +1,7 @@
 //! # Behaviour of the stack below
 //!
 //! hyper, h2 and hyper-util behave in some ways that surprise users of upgrades. Each section describes one such
-//! behaviour, how this crate deals with it, and what you have to do.
+//! behaviour, how this crate deals with it, and how your code should.
 //!
 //! Everything here was measured with hyper 1.12, hyper-util 0.1.21 and h2 0.4.20. A test in `tests/stack/` of the
 //! repository pins each behaviour, and fails if a new version changes it.
@@ -9,7 +9,7 @@
 //! | behaviour | what to do |
 //! |---|---|
 //! | **[HTTP/1.1](#http11)** | |
-//! | [hyper hands over the connection whatever the response](#hyper-hands-over-the-connection-whatever-the-response) | put an `UpgradeLayer` outermost |
+//! | [hyper hands over the connection even after a refusal](#hyper-hands-over-the-connection-even-after-a-refusal) | put an `UpgradeLayer` outermost |
 //! | [hyper offers an upgrade without `Connection: upgrade`](#hyper-offers-an-upgrade-without-connection-upgrade) | nothing |
 //! | [A 101 goes out to HTTP/1.0 clients](#a-101-goes-out-to-http10-clients) | nothing |
 //! | [A body that was not read becomes the new protocol](#a-body-that-was-not-read-becomes-the-new-protocol) | nothing |
@@ -38,14 +38,14 @@
 //! | [A client is handed the connection for any 101](#a-client-is-handed-the-connection-for-any-101) | nothing |
 //! | [A client's body that was not sent yet is lost at a switch](#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) | send short bodies |
 //! | [A client is handed a tunnel for a 200](#a-client-is-handed-a-tunnel-for-a-200) | expect an error for another 2xx |
-//! | [A client sends an extended CONNECT whatever the server allows](#a-client-sends-an-extended-connect-whatever-the-server-allows) | `client::Http2`, or `client::Dial` |
+//! | [A client sends an extended CONNECT to any server](#a-client-sends-an-extended-connect-to-any-server) | `client::Http2`, or `client::Dial` |
 //! | [A pool may send an `Upgrade` over HTTP/2](#a-pool-may-send-an-upgrade-over-http2) | do not negotiate HTTP/2 in the pool |
 //! | [A client ignores a 101 over HTTP/2](#a-client-ignores-a-101-over-http2) | nothing |
 //! | [hyper-util's tunnel loses early data](#hyper-utils-tunnel-loses-early-data) | `client::Tunnel` |
 //!
 //! # HTTP/1.1
 //!
-//! ## hyper hands over the connection whatever the response
+//! ## hyper hands over the connection even after a refusal
 //!
 //! hyper creates an `OnUpgrade` for each request that asks for an upgrade, and resolves it when the connection ends,
 //! even if the response was a 403. A task that awaits `hyper::upgrade::on` then runs with a client that was refused.
@@ -378,7 +378,7 @@
 //!
 //! *What to do:* nothing. Proxies answer 200.
 //!
-//! ## A client sends an extended CONNECT whatever the server allows
+//! ## A client sends an extended CONNECT to any server
 //!
 //! A client may send an extended CONNECT only if the server's settings allow it (RFC 8441 §3). Neither h2 nor hyper
 //! checks them, and the connection's `is_extended_connect_protocol_enabled` is `false` until the settings have arrived.
