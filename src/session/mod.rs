@@ -19,6 +19,8 @@ pub use self::{
 };
 
 use self::state::State;
+#[cfg(feature = "websocket")]
+pub(crate) use self::watch::after;
 use crate::{Protocol, Upgraded, request::UpgradeKind};
 use http::{Extensions, request::Parts};
 use std::{fmt, net::SocketAddr, sync::Arc};

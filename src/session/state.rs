@@ -76,6 +76,8 @@ pub(crate) struct State {
     has_failed: AtomicBool,
     /// The peer's end was read.
     has_ended: AtomicBool,
+    /// The session ends because its peer was silent.
+    is_idle: AtomicBool,
     /// The peer, or another connection that the session passes on, is the reason why the session failed.
     is_peers_failure: AtomicBool,
     /// Of whoever reads, and of whoever writes: it may be another task.
@@ -132,6 +134,7 @@ impl State {
             is_over: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            is_idle: AtomicBool::new(false),
             is_peers_failure: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
@@ -239,6 +242,16 @@ impl State {
         self.has_failed.load(Ordering::Relaxed)
             || is_end && self.has_ended.load(Ordering::Relaxed)
             || matches!(*self.home(), Home::Taken)
+    }
+
+    /// Notes that the session ends because its peer was silent, whatever its handler ends with.
+    #[allow(dead_code, reason = "for the feature `websocket`")]
+    pub(crate) fn set_idle(&self) {
+        self.is_idle.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_idle.load(Ordering::Relaxed)
     }
 
     /// Notes that the session fails because of its peer, whatever error its handler ends with.

@@ -156,11 +156,10 @@ impl End {
 
     fn reason(&mut self, ended: Ended, watch: &Watch) -> CloseReason {
         match ended {
+            Ok(Ok(_)) if self.state.is_idle() => CloseReason::Idle,
             Ok(Ok(Ok(()))) if watch.is_too_old() => CloseReason::Lifetime,
             Ok(Ok(Ok(()))) if self.state.is_stopping() => CloseReason::Drained,
             Ok(Ok(Ok(()))) => CloseReason::Finished,
-            #[cfg(feature = "websocket")]
-            Ok(Ok(Err(error))) if crate::websocket::is_idle(&error) => CloseReason::Idle,
             Ok(Ok(Err(error))) => CloseReason::Failed(error.into()),
             Ok(Err(panic)) => CloseReason::Panicked(trace::panic_message(&*panic)),
             Err(overdue) => self.overdue(overdue, watch),

@@ -208,10 +208,3 @@ pub use self::{
     server::{Handshake, WebSocketUpgrade, websocket},
     socket::WebSocket,
 };
-
-/// Whether a handler has ended because its peer did not answer a ping.
-pub(crate) fn is_idle(error: &crate::BoxError) -> bool {
-    error
-        .downcast_ref::<Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::Idle)
-}

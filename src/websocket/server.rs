@@ -5,17 +5,28 @@ use super::{
     caught::Caught,
     codec::Codec,
     handshake,
+    keep_alive::{KeepAlive, Silent},
     origin::{Origin, Policy, Refused},
     reader::Limits,
-    socket::Home,
+    socket::Shared,
 };
 use crate::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest,
     config::not_implemented,
     negotiate::{self, websocket_key},
+    session::{after, state::State},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
-use std::{fmt, panic, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    panic,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep_until};
 use tungstenite::protocol::Role;
 
 /// A handler for `websocket`, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441): register it with
@@ -368,10 +379,18 @@ where
 {
     let state = Arc::clone(session.state());
     let codec = Codec::new(session.take_io(), Role::Server, options.limits);
-    let home = Arc::new(Home::new(codec, session.shutdown_timeout()));
-    let socket =
-        WebSocket::of_session(&session, Arc::clone(&home), options.keep_alive, subprotocol);
-    let ended = Caught::new(|| speak(socket, session)).await;
+    let shared = Arc::new(Shared::new(codec, session.shutdown_timeout()));
+    let socket = WebSocket::of_session(&session, Arc::clone(&shared), subprotocol);
+    let mut watch = options.keep_alive.map(|interval| {
+        shared.watch();
+        Box::new(Watch::new(interval, session.shutdown_timeout()))
+    });
+    let mut speaking = pin!(Caught::new(|| speak(socket, session)));
+    let ended = poll_fn(|cx| match (speaking.as_mut().poll(cx), &mut watch) {
+        (Poll::Pending, Some(watch)) => watch.poll(cx, &shared, &state).map(|error| Ok(Err(error))),
+        (polled, _) => polled,
+    })
+    .await;
     let code = match &ended {
         Err(_) => 1011,
         _ if state.is_stopping() => 1001,
@@ -379,16 +398,49 @@ where
         Ok(Err(_)) => 1011,
     };
     let is_peers = |error: &BoxError| error.downcast_ref().is_some_and(Error::is_peers);
-    if matches!(&ended, Ok(Err(error)) if is_peers(error)) && home.has_failed() {
+    if matches!(&ended, Ok(Err(error)) if is_peers(error)) && shared.has_failed() {
         state.blame_peer();
     }
     // Bounded in time already. As a silence it would take the handler's own reason away.
     state.ignore_idleness();
-    home.close(&state, code).await;
+    shared.close(&state, code).await;
     match ended {
         Err(panic) => panic::resume_unwind(panic),
         Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
         Ok(ended) => ended,
+    }
+}
+
+/// Ends a session whose peer is silent.
+struct Watch {
+    keep_alive: KeepAlive,
+    /// How long the handler has to end then.
+    grace: Duration,
+    aborts: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch {
+    fn new(interval: Duration, grace: Duration) -> Self {
+        Self {
+            keep_alive: KeepAlive::new(interval),
+            grace,
+            aborts: None,
+        }
+    }
+
+    /// Completes when the handler, which was told that the peer is silent, has not ended in time.
+    fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared, state: &State) -> Poll<BoxError> {
+        if self.aborts.is_none() {
+            let Silent = ready!(self.keep_alive.poll(cx, shared));
+            state.set_idle();
+            shared.end_idle();
+            // The handler is woken by it, if it sends or receives.
+            self.aborts = Some(Box::pin(sleep_until(after(self.grace))));
+        }
+        match &mut self.aborts {
+            Some(aborts) => aborts.as_mut().poll(cx).map(|()| Error::idle().into()),
+            None => Poll::Pending,
+        }
     }
 }
 

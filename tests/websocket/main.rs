@@ -101,7 +101,12 @@ impl Opened {
         let caller = std::panic::Location::caller();
         async move {
             let read = Frame::read(&mut self.peer).await;
-            assert_eq!(read, frame, "at {caller}");
+            assert!(
+                read == frame,
+                "{:?} and not {:?} at {caller}",
+                read.brief(),
+                frame.brief()
+            );
         }
     }
 
