@@ -36,6 +36,10 @@ use axum_core::extract::{FromRequest, Request};
 /// let app: Router = Router::new().route("/start", post(start)).layer(UpgradeLayer::new());
 /// ```
 ///
+/// A client may offer only protocols that the route does not know: some offer `h2c` with the first request on each
+/// connection. Compare [`offered`](crate::UpgradeRequest::offered) before the route takes an effect, and answer as if
+/// there were no offer (RFC 9110 §7.8 allows that for `Upgrade`), or with 426.
+///
 /// # Rejections
 ///
 /// Those of `U`.
