@@ -81,7 +81,7 @@
 //! | tower-http's `TimeoutLayer`, tower's `TimeoutLayer` | inside | It bounds the decision, and never the session. For handlers [`accept_timeout`](crate::UpgradeLayer::accept_timeout) does it by default; a route that decides with an extractor of the module `extract` needs this |
 //! | authentication: `ValidateRequestHeaderLayer`, `AsyncRequireAuthorizationLayer` | inside | A 401 comes before a handler is asked, and what it puts into the extensions [the session has](crate::Session::extensions). After a 407 to a CONNECT the outermost layer ends the connection (RFC 9931) |
 //! | `TraceLayer` | anywhere, around the one that decides | It changes nothing. A session's span follows from the span that is current when its handler is chosen. Outermost it sees the status that is sent |
-//! | `CompressionLayer` | inside | It leaves a 101 alone, but answers 406 to `Accept-Encoding: identity;q=0` |
+//! | `CompressionLayer` | inside | It leaves a 101 alone, but since tower-http 0.7 answers 406 to `Accept-Encoding: identity;q=0` |
 //! | `CorsLayer` | anywhere | It answers preflights, and else only adds fields. Browsers do not ask it about WebSocket: there [the origins](super::threats#cross-site-websocket-hijacking) are what counts |
 //! | `RateLimitLayer`, `ConcurrencyLimitLayer`, `GlobalConcurrencyLimitLayer` | inside | They count handshakes: a permit is given back with the response. Sessions are limited by [`Sessions`](crate::SessionsBuilder::max) |
 //! | `LoadShedLayer`, `BufferLayer` | inside, with something around that makes a response of the error | An error of the inner service starts nothing, and hyper answers nothing to it. `BufferLayer` makes of a service one that can be cloned |
