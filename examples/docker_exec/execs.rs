@@ -1,4 +1,4 @@
-//! The execs: which there are, and their processes.
+//! The registry of execs, and their processes.
 
 use axum::{
     Json,
@@ -130,12 +130,12 @@ pub(crate) fn find<'a>(
 }
 
 /// A response that is an error, as Docker reports it.
-pub(crate) struct Failure(Response);
+pub(crate) struct Failure(Box<Response>);
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, message: impl ToString) -> Self {
         let message = Json(json!({ "message": message.to_string() }));
-        Self((status, message).into_response())
+        Self(Box::new((status, message).into_response()))
     }
 
     pub(crate) fn bad_request(error: impl ToString) -> Self {
@@ -145,13 +145,13 @@ impl Failure {
 
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
-        Self(IntoResponse::into_response(rejection))
+        Self(Box::new(IntoResponse::into_response(rejection)))
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        self.0
+        *self.0
     }
 }
 
@@ -212,7 +212,7 @@ impl Process {
         let process = Self {
             engine: engine.clone(),
             id: id.to_owned(),
-            group: child.id().and_then(|id| Pid::from_raw(id.cast_signed())),
+            group: child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)),
             child,
             code: 128 + Signal::KILL.as_raw(),
             is_terminal,
@@ -267,7 +267,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for the exit, and ends what the command has left in its process group: that may hold the outputs open.
+    /// Waits for the exit, and kills the rest of the process group: a background job may hold the outputs open.
     pub(crate) async fn wait(&mut self) -> io::Result<()> {
         let status = self.child.wait().await?;
         self.code = status
@@ -278,7 +278,7 @@ impl Process {
     }
 
     fn kill_group(&mut self) {
-        // Once: its number can be another's later. A group that has ended already is no error.
+        // Once: a later group can have the same number. An error means that the group has ended already.
         if let Some(group) = self.group.take() {
             let _ = kill_process_group(group, Signal::KILL);
         }

@@ -44,6 +44,10 @@ use axum_core::extract::{FromRequest, Request};
 ///
 /// Those of `U`.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a handler takes it apart at once; a box would cost every plain request an allocation"
+)]
 pub enum MaybeUpgrade<U = UpgradeRequest> {
     /// The request asks for an upgrade.
     Upgrade(U),
