@@ -36,10 +36,18 @@ use axum_core::extract::{FromRequest, Request};
 /// let app: Router = Router::new().route("/start", post(start)).layer(UpgradeLayer::new());
 /// ```
 ///
+/// A client may offer only protocols that the route does not know: some offer `h2c` with the first request on each
+/// connection. Compare [`offered`](crate::UpgradeRequest::offered) before the route takes an effect, and answer as if
+/// there were no offer (RFC 9110 §7.8 allows that for `Upgrade`), or with 426.
+///
 /// # Rejections
 ///
 /// Those of `U`.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a handler takes it apart at once; a box would cost every plain request an allocation"
+)]
 pub enum MaybeUpgrade<U = UpgradeRequest> {
     /// The request asks for an upgrade.
     Upgrade(U),

@@ -150,6 +150,10 @@
 //! that is the same on every route can be registered with the layer instead:
 //! `UpgradeLayer::new().protocol("websocket", websocket(chat))`.
 //!
+//! A route that serves requests with and without an upgrade, such as `POST /exec/ID/start` of Docker's API, takes
+//! `extract::MaybeUpgrade`. The example `docker_exec` of the repository implements that API: a JSON body, half-close, and
+//! a response of 200 or 101 on one route.
+//!
 //! # warp's `ws`
 //!
 //! ```ignore
@@ -168,6 +172,7 @@
 //! The path that the warp filter matches becomes a condition of the handler, or a route of a router:
 //!
 //! ```no_run
+//! use axum::serve::ListenerExt as _;
 //! use futures_util::{SinkExt as _, StreamExt as _};
 //! use tower_upgrade::{ProtocolHandler as _, UpgradeLayer, websocket::{Message, WebSocket, websocket}};
 //!
@@ -186,6 +191,8 @@
 //!     .fallback(|| async { "nothing here" })
 //!     .layer(UpgradeLayer::new().protocol("websocket", at_chat));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //! axum::serve(listener, app).await
 //! # }
 //! ```
@@ -286,6 +293,7 @@
 //! }
 //!
 //! mod after {
+//!     use axum::serve::ListenerExt as _;
 //!     use tokio::net::TcpListener;
 //!     use tower_upgrade::{UpgradeLayer, websocket::{Message, WebSocket, websocket}};
 //!
@@ -299,6 +307,8 @@
 //!             Ok(())
 //!         });
 //!         let app = UpgradeLayer::new().protocol("websocket", echo).into_service();
+//!         // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+//!         let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //!         axum::serve(listener, axum::Router::new().fallback_service(app)).await
 //!     }
 //! }

@@ -19,7 +19,7 @@
 //! With axum:
 //!
 //! ```no_run
-//! use axum::{Router, routing::get};
+//! use axum::{Router, routing::get, serve::ListenerExt as _};
 //! use std::time::Duration;
 //! use tokio::io::AsyncWriteExt as _;
 //! use tower_upgrade::{Session, Sessions, UpgradeLayer, copy, handler_fn};
@@ -50,6 +50,8 @@
 //!     }
 //! };
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //! axum::serve(listener, app).with_graceful_shutdown(stop).await?;
 //! println!("{}", sessions.drain(limit).await);
 //! # Ok(())

@@ -41,6 +41,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// tunnel's. No more than 16 are tried. The connection has `TCP_NODELAY`.
 ///
 /// ```no_run
+/// use axum::serve::ListenerExt as _;
 /// use std::time::Duration;
 /// use tower_upgrade::{Sessions, UpgradeLayer, tunnel::{ConnectProxy, Policy}};
 ///
@@ -54,6 +55,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///     .into_service();
 ///
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3128").await?;
+/// // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+/// let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 /// axum::serve(listener, axum::Router::new().fallback_service(app)).await?;
 /// # Ok(())
 /// # }

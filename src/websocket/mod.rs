@@ -4,7 +4,7 @@
 //! anything is answered, and what is wrong with it is refused with words: see [`WebSocketUpgrade`].
 //!
 //! ```no_run
-//! use axum::{Router, routing::get};
+//! use axum::{Router, routing::get, serve::ListenerExt as _};
 //! use std::time::Duration;
 //! use tower_upgrade::{
 //!     Session, UpgradeLayer,
@@ -34,6 +34,8 @@
 //!     .route("/", get(|| async { "index" }))
 //!     .layer(UpgradeLayer::new().protocol("websocket", chat));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //! axum::serve(listener, app).await?;
 //! # Ok(())
 //! # }

@@ -6,10 +6,11 @@ mod support;
 use axum::{
     Router,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, Version},
     response::{IntoResponse as _, Response},
     routing::{any, post},
 };
+use hyper_util::rt::TokioIo;
 use std::{
     sync::{
         Arc,
@@ -498,6 +499,36 @@ async fn route_for_both_ignores_an_upgrade_to_another_protocol() {
     let request = h2::extended_connect("chess").uri("http://test/").body(());
     let answer = client.ask(request.expect("a request")).await;
     assert_eq!(answer.head.status(), 501);
+}
+
+#[tokio::test]
+async fn plain_request_of_a_route_for_both_can_still_be_upgraded_by_others() {
+    async fn both(upgrade: MaybeUpgrade<WebSocketUpgrade>) -> Response {
+        let MaybeUpgrade::Plain(mut request) = upgrade else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        assert_eq!(request.version(), Version::HTTP_11);
+        assert_eq!(request.headers()["upgrade"], "chess");
+        let upgrade = hyper::upgrade::on(&mut request);
+        let body = axum::body::to_bytes(request.into_body(), 100).await;
+        assert_eq!(body.expect("a short body"), "body");
+        tokio::spawn(async move {
+            let io = upgrade.await.expect("an upgrade");
+            let (mut reader, mut writer) = tokio::io::split(TokioIo::new(io));
+            tokio::io::copy(&mut reader, &mut writer).await
+        });
+        let headers = [("connection", "upgrade"), ("upgrade", "chess")];
+        (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    }
+    let app = Router::new()
+        .route("/", any(both))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let request = offer("chess", &["Content-Length: 4"]) + "bodyearly";
+    let (head, mut peer) = ask(&server, request).await;
+    head.assert_switched("chess");
+    assert_eq!(peer.exactly(5).await, b"early");
+    peer.expect_echo(b"hello").await;
 }
 
 /// One at a time: a permit that is lost would refuse all that come later.

@@ -4,6 +4,7 @@
 mod support;
 
 mod curl;
+mod docker;
 mod example;
 mod graceful;
 mod haproxy;

@@ -37,7 +37,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// use tower_upgrade::{UpgradeLayer, client, tunnel::ReverseProxy};
 ///
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let backend = client::Dial::new(HttpConnector::new()).to("http://127.0.0.1:4000".parse()?);
+/// let mut tcp = HttpConnector::new();
+/// tcp.set_nodelay(true); // or each small write may wait 40 ms for an acknowledgement
+/// let backend = client::Dial::new(tcp).to("http://127.0.0.1:4000".parse()?);
 /// let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
 /// let layer = UpgradeLayer::new().any_protocol(proxy);
 /// # Ok(())
