@@ -214,7 +214,7 @@ impl BoxIo {
     {
         let read_buf = self.take_read_buf();
         if TypeId::of::<T>() == TypeId::of::<Self>() {
-            // A server's own `BoxIo` may have been taken out of hyper's type before, so it is not looked for.
+            // An earlier downcast may have taken a served `BoxIo` out of hyper's type, so do not search for one.
             let mut io = Some(self);
             return match take(&mut io) {
                 Some(io) => Ok(Parts { io, read_buf }),
@@ -304,7 +304,7 @@ fn join(first: Bytes, second: Bytes) -> Bytes {
     }
 }
 
-/// Takes `io` out, if a `T` is a `U`.
+/// Takes the IO out, if `T` and `U` are the same type.
 fn take<T: 'static, U: 'static>(io: &mut Option<T>) -> Option<U> {
     (io as &mut dyn Any)
         .downcast_mut::<Option<U>>()

@@ -83,7 +83,7 @@ async fn it_asks_in_the_version_that_was_negotiated() {
     }
 }
 
-/// The version is the connector's to tell, whatever a connection is mapped to.
+/// A `BoxIo` does not tell the version, so `Dial` asks the connector's connection before it maps it.
 #[tokio::test]
 async fn mapped_connection_keeps_the_negotiated_version() {
     let boxed = |io| BoxIo::new(TokioIo::new(io));

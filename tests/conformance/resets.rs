@@ -1,4 +1,4 @@
-//! S10: a reset on one side of a proxy is a reset on the other, whatever wraps the sockets.
+//! S10: a reset on one side of a proxy is a reset on the other, with a boxed TCP or TLS connection on either.
 
 use crate::{
     connect::connect_to,

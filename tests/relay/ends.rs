@@ -183,7 +183,7 @@ async fn reset_behind_unsent_early_bytes_is_passed_on() {
     for _ in 0..200 {
         tokio::task::yield_now().await;
     }
-    // Bytes that nobody has read make the close of a socket a reset.
+    // The kernel resets a socket that is closed with unread bytes.
     drop(second);
     let error = soon(first.read(&mut [0])).await;
     let error = error.expect_err("it has not ended, it broke off");
