@@ -324,7 +324,8 @@ mod tests {
 
     #[test]
     fn password_is_not_in_debug_output() {
-        let dial = Dial::new(HttpConnector::new()).to("http://ann:secret@proxy".parse().expect("a URI"));
+        let dial =
+            Dial::new(HttpConnector::new()).to("http://ann:secret@proxy".parse().expect("a URI"));
         let shown = format!("{dial:?}");
         assert!(
             !shown.contains("ann") && !shown.contains("secret"),
