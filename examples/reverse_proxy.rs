@@ -28,7 +28,7 @@ use http::{
 };
 use http_body_util::Either as EitherBody;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -44,12 +44,11 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer},
-    server::TlsStream,
 };
-use tokio_util::{either::Either, sync::CancellationToken};
+use tokio_util::sync::CancellationToken;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    BoxError, Protocol, Rejection, Sessions, UpgradeLayer, client,
+    BoxError, BoxIo, Protocol, Rejection, Sessions, UpgradeLayer, client,
     tunnel::{Forwarding, ReverseProxy},
 };
 
@@ -162,7 +161,9 @@ impl Backend {
                 false => https.enable_all_versions().wrap_connector(tcp),
             })
         };
-        let mut dial = client::Dial::new(https(false)?).to(args.backend.clone());
+        let mut dial = client::Dial::new(https(false)?)
+            .to(args.backend.clone())
+            .map_io(box_io);
         dial = match args.http2 {
             true => dial.http2_only(),
             // Where its HTTP/2 does not allow extended CONNECT.
@@ -221,6 +222,16 @@ impl Backend {
     }
 }
 
+/// Shows the relay the socket, as [`handshake`] does for clients.
+fn box_io(io: MaybeHttpsStream<TokioIo<TcpStream>>) -> BoxIo {
+    match io {
+        MaybeHttpsStream::Http(tcp) => BoxIo::new(tcp.into_inner()),
+        MaybeHttpsStream::Https(tls) => {
+            BoxIo::over(tls.into_inner(), |tls| tls.get_ref().0.inner().inner())
+        }
+    }
+}
+
 type Body = EitherBody<Incoming, String>;
 
 fn refuse(rejection: Rejection) -> Response<Body> {
@@ -271,15 +282,14 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-type Io = Either<TlsStream<TcpStream>, TcpStream>;
-
-async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<Io> {
+/// In the box the relay finds the socket: without TLS it can splice, and with TLS it can still reset.
+async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<BoxIo> {
     match tls {
         Some(tls) => {
             let handshake = tokio::time::timeout(Duration::from_secs(10), tls.accept(io));
-            Ok(Either::Left(handshake.await??))
+            Ok(BoxIo::over(handshake.await??, |tls| tls.get_ref().0))
         }
-        None => Ok(Either::Right(io)),
+        None => Ok(BoxIo::new(io)),
     }
 }
 

@@ -1,15 +1,19 @@
 //! A connection for each request.
 
 use super::{Error, Http1, Http2, request::has_no_user};
-use crate::{BoxError, handler::BoxFuture};
+use crate::{BoxError, BoxIo, handler::BoxFuture};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::Connection;
+use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
 use percent_encoding::percent_decode_str;
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
 use tower_service::Service;
 
 /// Makes a connection for each request, with a connector of hyper-util's kind: a service of HTTP, for
@@ -38,8 +42,7 @@ use tower_service::Service;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
-pub struct Dial<C> {
+pub struct Dial<C: Service<Uri>> {
     connector: C,
     fallback: Option<C>,
     /// Without its user.
@@ -47,9 +50,12 @@ pub struct Dial<C> {
     /// The user of the destination, as `Basic` credentials.
     credentials: Option<HeaderValue>,
     is_http2: bool,
+    map_io: Option<Arc<MapIo<C::Response>>>,
 }
 
-impl<C> Dial<C> {
+type MapIo<T> = dyn Fn(T) -> BoxIo + Send + Sync;
+
+impl<C: Service<Uri>> Dial<C> {
     /// Dials with `connector` what a request is for.
     ///
     /// A request whose URI is a path alone, and a [CONNECT](super::Request::connect), need a
@@ -62,6 +68,7 @@ impl<C> Dial<C> {
             destination: None,
             credentials: None,
             is_http2: false,
+            map_io: None,
         }
     }
 
@@ -96,6 +103,60 @@ impl<C> Dial<C> {
         self.fallback = Some(connector);
         self
     }
+
+    /// Maps each connection, also one of the [fallback](Self::fallback), to a [`BoxIo`], after the connector has told
+    /// the version of HTTP.
+    ///
+    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) needs to know the socket of a connection to reset it
+    /// and to `splice`. It knows that of `HttpConnector`. A connector for TLS returns a type of its own, which
+    /// `map_io` takes apart:
+    ///
+    #[cfg_attr(feature = "tunnel", doc = "```")]
+    #[cfg_attr(not(feature = "tunnel"), doc = "```ignore")]
+    /// use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+    /// use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+    /// use tokio::net::TcpStream;
+    /// use tower_upgrade::{BoxIo, client::Dial};
+    ///
+    /// fn dial(https: HttpsConnector<HttpConnector>) -> Dial<HttpsConnector<HttpConnector>> {
+    ///     Dial::new(https).map_io(|io: MaybeHttpsStream<TokioIo<TcpStream>>| match io {
+    ///         MaybeHttpsStream::Http(tcp) => BoxIo::new(tcp.into_inner()),
+    ///         MaybeHttpsStream::Https(tls) => {
+    ///             BoxIo::over(tls.into_inner(), |tls| tls.get_ref().0.inner().inner())
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    #[must_use]
+    pub fn map_io(mut self, map_io: impl Fn(C::Response) -> BoxIo + Send + Sync + 'static) -> Self {
+        self.map_io = Some(Arc::new(map_io));
+        self
+    }
+}
+
+impl<C: Service<Uri> + Clone> Clone for Dial<C> {
+    fn clone(&self) -> Self {
+        Self {
+            connector: self.connector.clone(),
+            fallback: self.fallback.clone(),
+            destination: self.destination.clone(),
+            credentials: self.credentials.clone(),
+            is_http2: self.is_http2,
+            map_io: self.map_io.clone(),
+        }
+    }
+}
+
+impl<C: Service<Uri> + fmt::Debug> fmt::Debug for Dial<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dial")
+            .field("connector", &self.connector)
+            .field("fallback", &self.fallback)
+            .field("destination", &self.destination)
+            .field("credentials", &self.credentials)
+            .field("is_http2", &self.is_http2)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<C> Service<Request<Full<Bytes>>> for Dial<C>
@@ -126,25 +187,39 @@ where
         let io = self.connector.call(destination.clone());
         let fallback = self.fallback.clone();
         let is_http2 = self.is_http2;
+        let map_io = self.map_io.clone();
         Box::pin(async move {
             let io = io.await.map_err(Error::connect)?;
             let mut http1 = if is_http2 || io.connected().is_negotiated_h2() {
-                let mut http2 = Http2::on(io).await?;
+                let mut http2 = match &map_io {
+                    Some(map_io) => Http2::on(TokioIo::new(map_io(io))).await?,
+                    None => Http2::on(io).await?,
+                };
                 match (http2.supports(&request), fallback) {
                     (Err(_), Some(mut fallback)) => {
                         drop(http2);
                         super::ready(&mut fallback).await.map_err(Error::connect)?;
                         let io = fallback.call(destination).await;
-                        Http1::on(io.map_err(Error::connect)?).await?
+                        http1(io.map_err(Error::connect)?, map_io.as_deref()).await?
                     }
                     _ => return http2.call(request).await,
                 }
             } else {
-                Http1::on(io).await?
+                http1(io, map_io.as_deref()).await?
             };
             super::ready(&mut http1).await?;
             http1.call(request).await
         })
+    }
+}
+
+async fn http1<T>(io: T, map_io: Option<&MapIo<T>>) -> Result<Http1, Error>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+{
+    match map_io {
+        Some(map_io) => Http1::on(TokioIo::new(map_io(io))).await,
+        None => Http1::on(io).await,
     }
 }
 
@@ -214,6 +289,7 @@ fn authorize<B>(request: &mut Request<B>, credentials: &Option<HeaderValue>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper_util::client::legacy::connect::HttpConnector;
 
     #[test]
     fn user_of_uri_becomes_credentials() {
@@ -248,7 +324,8 @@ mod tests {
 
     #[test]
     fn password_is_not_in_debug_output() {
-        let dial = Dial::new(()).to("http://ann:secret@proxy".parse().expect("a URI"));
+        let dial =
+            Dial::new(HttpConnector::new()).to("http://ann:secret@proxy".parse().expect("a URI"));
         let shown = format!("{dial:?}");
         assert!(
             !shown.contains("ann") && !shown.contains("secret"),

@@ -234,9 +234,9 @@
 //! tunnel that ends both directions with the first one cuts the other off. A TLS connection that ends without a
 //! close_notify looks like an attack, or makes an attack look like an end.
 //!
-//! - *Here:* S6; each direction of a relay has its own end; a broken connection is passed on as a reset, and as
-//!   an end without close_notify on TLS.
-//! - *Shown by:* `s6_` in `conformance/closing.rs`, `relay/ends.rs`, `over_tls_a_break_has_no_close_notify`,
+//! - *Here:* S6; each direction of a relay has its own end; a broken connection is passed on as a reset, also beneath
+//!   TLS, where [the socket is known](crate::tunnel::Relay#the-socket-of-a-connection).
+//! - *Shown by:* `s6_` in `conformance/closing.rs`, `relay/ends.rs`, `s10_` in `conformance/resets.rs`,
 //!   `reverse/ends.rs`; a rolling restart behind HAProxy in `peers/haproxy.rs`.
 //! - *Yours:* [the order in which a server stops](super::stopping). On HTTP/2 hyper sends an end for a break: let
 //!   protocols say when a message is whole.

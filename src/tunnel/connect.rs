@@ -62,6 +62,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 ///
+/// A server that accepts clients with and without TLS should serve a [`BoxIo`](crate::BoxIo) instead of an enum: only
+/// then does the [`Relay`](super::Relay#the-socket-of-a-connection) of a tunnel pass resets on and `splice`.
+///
 /// # Who may use it
 ///
 /// That is for a layer between this one and an outermost `UpgradeLayer`, which closes the connections of

@@ -16,6 +16,7 @@ mod kinds;
 mod proxy;
 mod refused_connect;
 mod request_body;
+mod resets;
 mod safety;
 mod server;
 mod upgrade;

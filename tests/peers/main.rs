@@ -12,5 +12,7 @@ mod node;
 mod proxy;
 mod reverse;
 mod reverse_proxy;
+#[cfg(target_os = "linux")]
+mod splice;
 mod upcat;
 mod websocket;

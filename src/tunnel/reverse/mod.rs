@@ -51,6 +51,10 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// expects. A request names no address for the client to dial: [`Dial`](crate::client::Dial) without a
 /// [destination](crate::client::Dial::to) fails, and goes to no host that somebody wrote into a request.
 ///
+/// The two connections are joined by a [`Relay`](super::Relay#the-socket-of-a-connection), which passes resets on and
+/// uses `splice` if it knows the sockets: serve a [`BoxIo`](crate::BoxIo) to clients instead of an enum of TLS and TCP,
+/// and set [`Dial::map_io`](crate::client::Dial::map_io) with a connector for TLS.
+///
 /// # What is passed on
 ///
 /// | registered with | is passed on |
