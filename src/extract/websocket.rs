@@ -3,7 +3,7 @@
 use super::{UpgradeRequest, upgrade::kind};
 use crate::{
     BoxError, Protocol, Rejection, Session, UpgradeKind, negotiate, trace,
-    websocket::{WebSocket, WebSocketUpgrade as Handler, handshake},
+    websocket::{RateLimit, WebSocket, WebSocketUpgrade as Handler, handshake},
 };
 use axum_core::{
     extract::{FromRequest, Request},
@@ -68,6 +68,13 @@ impl WebSocketUpgrade {
     /// [`max_message_size`](crate::websocket::WebSocketUpgrade::max_message_size).
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.handler = self.handler.max_message_size(bytes);
+        self
+    }
+
+    /// Limits the rate at which the client may send messages: see
+    /// [`RateLimit`](crate::websocket::RateLimit). By default there is no limit.
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.handler = self.handler.rate_limit(limit);
         self
     }
 

@@ -104,12 +104,15 @@ impl WebSocketRequest {
         self
     }
 
-    /// Pings a server that was silent for this long, and gives it up if it is silent for as long again: then
-    /// [`recv`](WebSocket::recv) fails. By default there are no pings.
+    /// Pings a server that has been silent for `interval`, and gives it up if it stays silent for as long again: then
+    /// [`recv`](WebSocket::recv) and [`send`](WebSocket::send) fail with kind [`Idle`](super::ErrorKind::Idle). A blocked
+    /// `send` of which the server takes nothing counts as silence. By default there are no pings.
+    ///
+    /// On the client this works while the WebSocket is received from or sent to.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `interval` is zero.
     #[must_use]
     #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {

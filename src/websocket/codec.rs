@@ -188,6 +188,23 @@ impl Codec {
         self.poll_read(cx, written)
     }
 
+    /// Receives nothing, but for the end of a peer that is silent, and writes what is queued.
+    pub(super) fn poll_waiting(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        if self.is_idle() || self.phase == Phase::Ended {
+            return self.poll_next(cx);
+        }
+        if self.is_watched {
+            self.wakers.receiver.register(cx.waker());
+        }
+        match self.poll_write_all(cx, |wakers| &wakers.receiver) {
+            Poll::Ready(Err(error)) => Poll::Ready(self.fail(cx, error.into())),
+            _ => Poll::Pending,
+        }
+    }
+
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -256,6 +273,16 @@ impl Codec {
     /// Whether the connection or the peer failed.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed
+    }
+
+    /// Ends it: the peer sent too much, and is told.
+    pub(super) fn end_rate_limited(&mut self, cx: &mut Context<'_>) -> Error {
+        self.has_failed = true;
+        let _ = self.start_close(CloseFrame::new(1008, ""));
+        // What cannot be written now is when the session ends.
+        let _ = self.poll_write_all(cx, |wakers| &wakers.receiver);
+        self.phase = Phase::Ended;
+        Error::rate_limited()
     }
 
     /// Ends it: the peer is silent. The tasks that send and receive are told.

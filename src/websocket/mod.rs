@@ -198,6 +198,7 @@ mod keep_alive;
 mod message;
 mod origin;
 mod out;
+mod rate_limit;
 mod reader;
 mod server;
 mod socket;
@@ -207,6 +208,7 @@ pub use self::client::WebSocketRequest;
 pub use self::{
     error::{Error, ErrorKind},
     message::{CloseFrame, Message, Utf8Bytes},
+    rate_limit::RateLimit,
     server::{Handshake, WebSocketUpgrade, websocket},
     socket::WebSocket,
 };

@@ -7,6 +7,7 @@ use super::{
     handshake,
     keep_alive::{KeepAlive, Silent},
     origin::{Origin, Policy, Refused},
+    rate_limit::RateLimit,
     reader::Limits,
     socket::Shared,
 };
@@ -113,6 +114,7 @@ pub(super) struct Options {
     origins: Policy,
     pub(super) limits: Limits,
     pub(super) keep_alive: Option<Duration>,
+    rate_limit: Option<RateLimit>,
 }
 
 impl WebSocketUpgrade {
@@ -203,14 +205,33 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// Pings a peer that was silent for this long, and gives it up if it is silent for as long again: the
-    /// session ends as [`Idle`](crate::CloseReason::Idle). By default there are no pings.
+    /// Limits the rate at which a client may send messages: see [`RateLimit`]. By default there is no limit.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.options.rate_limit = Some(limit);
+        self
+    }
+
+    /// Pings a client that has been silent for `interval`, and ends the session if it stays silent for as long again: with
+    /// the close reason [`Idle`](crate::CloseReason::Idle). By default there are no pings.
     ///
-    /// It may take twice as long until a silence is noticed.
+    /// The session looks after this, whatever its handler waits for. A client is silent if
+    ///
+    /// - it was pinged, and nothing arrived for an interval; or
+    /// - a [`send`](WebSocket::send) is blocked, and the client took nothing of it for an interval. A client that reads
+    ///   slowly, but reads, stays.
+    ///
+    /// Then sending and receiving fail with kind [`Idle`](super::ErrorKind::Idle), wherever the handler does it, and the
+    /// handler is aborted if it has not ended after [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout). It takes
+    /// up to three intervals from the last sign of the client until it is noticed.
+    ///
+    /// For a handler that does not receive, the session reads on its behalf: it answers pings, and keeps one message for
+    /// the next [`recv`](WebSocket::recv). While that message waits, nothing more is read, and the client does not count
+    /// as silent unless a write is blocked.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `interval` is zero.
     #[must_use]
     #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {
@@ -380,7 +401,12 @@ where
     let state = Arc::clone(session.state());
     let codec = Codec::new(session.take_io(), Role::Server, options.limits);
     let shared = Arc::new(Shared::new(codec, session.shutdown_timeout()));
-    let socket = WebSocket::of_session(&session, Arc::clone(&shared), subprotocol);
+    let socket = WebSocket::of_session(
+        &session,
+        Arc::clone(&shared),
+        options.rate_limit,
+        subprotocol,
+    );
     let mut watch = options.keep_alive.map(|interval| {
         shared.watch();
         Box::new(Watch::new(interval, session.shutdown_timeout()))

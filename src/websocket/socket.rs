@@ -4,6 +4,7 @@ use super::{
     CloseFrame, Error, Message,
     codec::Codec,
     keep_alive::{KeepAlive, Signs},
+    rate_limit::{Meter, RateLimit},
 };
 use crate::{Session, session::state::State, time::within};
 use futures_util::{Sink, Stream};
@@ -36,6 +37,8 @@ use tokio::time::{Sleep, sleep};
 pub struct WebSocket {
     shared: Arc<Shared>,
     subprotocol: Option<HeaderValue>,
+    /// None without a limit.
+    meter: Option<Box<Meter>>,
     /// On the client, where no session looks after it.
     keep_alive: Option<Box<KeepAlive>>,
     /// Until the session is to stop.
@@ -85,6 +88,7 @@ impl WebSocket {
     pub(super) fn of_session(
         session: &Session,
         shared: Arc<Shared>,
+        rate_limit: Option<RateLimit>,
         subprotocol: Option<HeaderValue>,
     ) -> Self {
         let stop = Stop {
@@ -94,6 +98,7 @@ impl WebSocket {
         };
         Self {
             stop: Some(stop),
+            meter: rate_limit.map(|limit| Box::new(Meter::new(limit))),
             ..Self::new(shared, subprotocol)
         }
     }
@@ -103,6 +108,7 @@ impl WebSocket {
             shared,
             subprotocol,
             keep_alive: None,
+            meter: None,
             stop: None,
             closing: None,
         }
@@ -290,7 +296,17 @@ impl WebSocket {
             let Some(codec) = &mut *shared else {
                 return Poll::Ready(None);
             };
-            let next = codec.poll_next(cx);
+            // Once a close frame was sent the answer is waited for, whatever is in front of it.
+            let meter = self.meter.as_mut().filter(|_| self.closing.is_none());
+            let next = match meter.map(|meter| meter.poll_ready(cx)) {
+                None | Some(Poll::Ready(())) => codec.poll_next(cx),
+                Some(Poll::Pending) => codec.poll_waiting(cx),
+            };
+            if let (Some(meter), Poll::Ready(Some(Ok(message)))) = (&mut self.meter, &next) {
+                if meter.count(message.size()).is_err() {
+                    return Poll::Ready(Some(Err(codec.end_rate_limited(cx))));
+                }
+            }
             match &next {
                 Poll::Ready(None | Some(Err(_))) => return next,
                 Poll::Ready(Some(Ok(Message::Close(_)))) => {

@@ -30,7 +30,7 @@ use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
     Accept, Rejection, Sessions, UpgradeLayer,
     extract::{MaybeUpgrade, UpgradeRequest, WebSocketUpgrade},
-    websocket::{Message, WebSocket},
+    websocket::{Message, RateLimit, WebSocket},
 };
 
 async fn echo(upgrade: UpgradeRequest) -> Response {
@@ -629,9 +629,14 @@ async fn a_websocket_has_the_policies_of_its_route() {
             .keep_alive(Duration::from_millis(1))
             .on_upgrade(speak)
     }
+    async fn limited(upgrade: WebSocketUpgrade) -> Response {
+        let limit = RateLimit::new(1).burst(Duration::ZERO).close();
+        upgrade.rate_limit(limit).on_upgrade(speak)
+    }
     let app = Router::new()
         .route("/", any(any_page))
         .route("/pinged", any(pinged))
+        .route("/limited", any(limited))
         .layer(UpgradeLayer::new());
     let server = Server::start(app).await;
     let (head, mut peer) = ask(&server, opening(&["Origin: null"])).await;
@@ -641,6 +646,10 @@ async fn a_websocket_has_the_policies_of_its_route() {
     let request = opening(&[]).replace("GET / ", "GET /pinged ");
     let (_, mut peer) = ask(&server, request).await;
     assert_eq!(Frame::read(&mut peer).await, Frame::new(9, ""));
+    let request = opening(&[]).replace("GET / ", "GET /limited ");
+    let (_, mut peer) = ask(&server, request).await;
+    peer.send(Frame::new(TEXT, "hello").masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::close(1008, ""));
 }
 
 #[tokio::test]

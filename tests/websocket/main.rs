@@ -12,6 +12,7 @@ mod memory;
 mod messages;
 mod other_frames;
 mod panics;
+mod rate_limit;
 mod strictness;
 
 use std::{pin::Pin, sync::Arc};
