@@ -11,6 +11,7 @@ use crate::{
     body::ResponseBody,
     box_io::BoxIo,
     decision::Decided,
+    detach::detach,
     handler::{Accept, BoxFuture, Speak},
     linger,
     negotiate::switch::{self, Switch},
@@ -262,7 +263,8 @@ impl Accepted {
         );
         let state = Arc::new(state.with_identity(identity));
         let permit = admitted.map(|admitted| admitted.permit.enter(&state));
-        let extensions = std::mem::take(&mut request.parts.extensions);
+        let mut extensions = std::mem::take(&mut request.parts.extensions);
+        detach(&mut extensions);
         Box::new(Self {
             speak: accept.speak,
             span: SessionSpan::new(&state),

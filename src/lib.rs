@@ -213,6 +213,7 @@ mod commit;
 mod config;
 mod copy;
 mod decision;
+mod detach;
 #[cfg(any(feature = "client", feature = "tracing"))]
 mod error;
 #[cfg(feature = "axum")]

@@ -155,7 +155,7 @@ pub use self::websocket::WebSocketUpgrade;
 pub use self::{maybe::MaybeUpgrade, upgrade::UpgradeRequest};
 
 use crate::{Rejection, body::ErasedBody};
-use axum_core::{
+use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };

@@ -10,7 +10,7 @@ use crate::{
     session::guard::Admitted,
     trace,
 };
-use axum_core::{
+use axum::{
     extract::{self, FromRequest},
     response::Response,
 };

@@ -5,7 +5,7 @@ use crate::{
     BoxError, Protocol, Rejection, Session, UpgradeKind, negotiate, trace,
     websocket::{RateLimit, WebSocket, WebSocketUpgrade as Handler, handshake},
 };
-use axum_core::{
+use axum::{
     extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };

@@ -101,6 +101,12 @@ impl Session {
 
     /// The request's extensions: what the layers around the handler, and the handler itself in
     /// [`accept`](crate::ProtocolHandler::accept), left there.
+    ///
+    /// An extension that shares the buffer of the request's head keeps that buffer, of at least 8 KiB with hyper, as long as
+    /// the session has it. Where this crate knows one it has put a copy in its place: `hyper::ext::Protocol`, and with the
+    /// feature `axum` axum's `OriginalUri`. Without that feature, a session of a layer on the routes of an axum `Router` costs
+    /// less if its handler drops the session, or removes `OriginalUri`. So does one with an extension of your own that has a
+    /// header value or a URI: copy the text instead.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
@@ -132,9 +138,7 @@ impl Session {
 
     /// The connection, beside the rest.
     ///
-    /// The rest stays alive with it. Under axum the extensions have the request's URI, which holds on
-    /// to the buffer that the head was read into, measured at 10 KiB: a session that idles does
-    /// better with [`into_io`](Self::into_io).
+    /// The rest stays alive with it, and so do the [extensions](Self::extensions).
     #[must_use]
     pub fn io_mut(&mut self) -> &mut Upgraded {
         &mut self.io

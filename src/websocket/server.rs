@@ -2,7 +2,7 @@
 
 use super::{
     Error, ErrorKind, WebSocket,
-    caught::Caught,
+    caught::{Caught, Panic},
     codec::Codec,
     handshake,
     keep_alive::{KeepAlive, Silent},
@@ -14,15 +14,15 @@ use super::{
 use crate::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest,
     config::not_implemented,
+    handler::BoxFuture,
     negotiate::{self, websocket_key},
     session::{after, state::State},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use pin_project_lite::pin_project;
 use std::{
-    fmt,
-    future::poll_fn,
-    panic,
-    pin::{Pin, pin},
+    fmt, panic,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -51,8 +51,8 @@ use tungstenite::protocol::Role;
 /// let layer = UpgradeLayer::new().protocol("websocket", echo.subprotocols(["echo"]));
 /// ```
 ///
-/// The session that comes with the socket has everything but the IO. It costs what is in its extensions: take
-/// what you need, and drop it.
+/// The session that comes with the socket has everything but the IO. It keeps the
+/// [extensions](Session::extensions) of the request, which cost what middleware put into them.
 pub fn websocket<F, Fut>(speak: F) -> WebSocketUpgrade<F>
 where
     F: Fn(WebSocket, Session) -> Fut + Send + Sync + 'static,
@@ -369,7 +369,7 @@ impl Handshake {
             subprotocol,
             options,
         } = self;
-        let mut accept = Accept::new(move |session| run(session, subprotocol, options, speak));
+        let mut accept = Accept::new(move |session| run(session, subprotocol, &options, speak));
         accept.headers = headers;
         accept
     }
@@ -388,12 +388,15 @@ impl Handshake {
 }
 
 /// Runs a session, and closes its WebSocket in the end.
-async fn run<F, Fut>(
+///
+/// Not an `async fn`: that would keep its arguments, the session among them, beside the handler's future for as long as the
+/// session lives.
+fn run<F, Fut>(
     mut session: Session,
     subprotocol: Option<HeaderValue>,
-    options: Options,
+    options: &Options,
     speak: F,
-) -> Result<(), BoxError>
+) -> Running<Fut>
 where
     F: FnOnce(WebSocket, Session) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
@@ -407,33 +410,85 @@ where
         options.rate_limit,
         subprotocol,
     );
-    let mut watch = options.keep_alive.map(|interval| {
+    let watch = options.keep_alive.map(|interval| {
         shared.watch();
         Box::new(Watch::new(interval, session.shutdown_timeout()))
     });
-    let mut speaking = pin!(Caught::new(|| speak(socket, session)));
-    let ended = poll_fn(|cx| match (speaking.as_mut().poll(cx), &mut watch) {
-        (Poll::Pending, Some(watch)) => watch.poll(cx, &shared, &state).map(|error| Ok(Err(error))),
-        (polled, _) => polled,
-    })
-    .await;
-    let code = match &ended {
-        Err(_) => 1011,
-        _ if state.is_stopping() => 1001,
-        Ok(Ok(())) => 1000,
-        Ok(Err(_)) => 1011,
-    };
-    let is_peers = |error: &BoxError| error.downcast_ref().is_some_and(Error::is_peers);
-    if matches!(&ended, Ok(Err(error)) if is_peers(error)) && shared.has_failed() {
-        state.blame_peer();
+    Running {
+        handler: Caught::new(|| speak(socket, session)),
+        watch,
+        end: Some(End { state, shared }),
+        closing: None,
     }
-    // Bounded in time already. As a silence it would take the handler's own reason away.
-    state.ignore_idleness();
-    shared.close(&state, code).await;
-    match ended {
-        Err(panic) => panic::resume_unwind(panic),
-        Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
-        Ok(ended) => ended,
+}
+
+pin_project! {
+    /// The handler of a session beside the keep-alive of its WebSocket, and then the end.
+    struct Running<Fut> {
+        #[pin]
+        handler: Caught<Fut>,
+        watch: Option<Box<Watch>>,
+        end: Option<End>,
+        closing: Option<BoxFuture<Result<(), BoxError>>>,
+    }
+}
+
+impl<Fut> Future for Running<Fut>
+where
+    Fut: Future<Output = Result<(), BoxError>>,
+{
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(end) = this.end {
+            let ended = match (this.handler.poll(cx), &mut *this.watch) {
+                (Poll::Pending, Some(watch)) => {
+                    let error = ready!(watch.poll(cx, &end.shared, &end.state));
+                    Ok(Err(error))
+                }
+                (polled, _) => ready!(polled),
+            };
+            *this.watch = None;
+            *this.closing = this
+                .end
+                .take()
+                .map(|end| -> BoxFuture<_> { Box::pin(end.close(ended)) });
+        }
+        match this.closing {
+            Some(closing) => closing.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// What the end of a WebSocket needs.
+struct End {
+    state: Arc<State>,
+    shared: Arc<Shared>,
+}
+
+impl End {
+    async fn close(self, ended: Result<Result<(), BoxError>, Panic>) -> Result<(), BoxError> {
+        let Self { state, shared } = self;
+        let code = match &ended {
+            Err(_) => 1011,
+            _ if state.is_stopping() => 1001,
+            Ok(Ok(())) => 1000,
+            Ok(Err(_)) => 1011,
+        };
+        let is_peers = |error: &BoxError| error.downcast_ref().is_some_and(Error::is_peers);
+        if matches!(&ended, Ok(Err(error)) if is_peers(error)) && shared.has_failed() {
+            state.blame_peer();
+        }
+        // Bounded in time already. As a silence it would take the handler's own reason away.
+        state.ignore_idleness();
+        shared.close(&state, code).await;
+        match ended {
+            Err(panic) => panic::resume_unwind(panic),
+            Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
+            Ok(ended) => ended,
+        }
     }
 }
 
