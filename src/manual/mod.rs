@@ -16,12 +16,14 @@
 //! |---|---|
 //! | [Stopping a server](stopping) | in which order to stop, and how sessions notice |
 //! | [What is logged and counted](observing) | the span of a session, events with their levels, metrics worth watching |
+//! | [Performance](performance) | memory, handshakes, round trips and throughput, beside other crates and proxies |
 //! | [Scaling out](scaling) | behind nginx, HAProxy, Envoy and Kubernetes; sticky sessions |
 
 pub mod commit;
 pub mod limits;
 pub mod migration;
 pub mod observing;
+pub mod performance;
 pub mod placement;
 pub mod scaling;
 pub mod stack_below;
