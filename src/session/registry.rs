@@ -132,6 +132,10 @@ impl Sessions {
     /// A request that passed authentication before, and whose handler is still deciding, is not among them: revoke the
     /// credentials first, and limit the time of a decision with
     /// [`accept_timeout`](crate::UpgradeLayer::accept_timeout).
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "it closes, whether the count is used or not"
+    )]
     pub fn close_of(&self, identity: &Identity, grace: Duration) -> usize {
         let list = self.list_of(identity);
         let deadline = after(grace);

@@ -177,11 +177,13 @@ async fn handler_that_does_not_receive_loses_a_peer_that_does_not_answer() {
     // It is not told, and aborted 10 seconds later.
     for (is_waiting, grace) in [(true, Duration::from_secs(10)), (false, INTERVAL / 3)] {
         let handler = handler(move |mut socket: WebSocket| async move {
-            while !is_waiting {
+            if is_waiting {
+                return pending().await;
+            }
+            loop {
                 socket.send("tick").await?;
                 sleep(INTERVAL / 3).await;
             }
-            pending().await
         });
         let start = Instant::now();
         let mut opened = open(handler.keep_alive(INTERVAL)).await;

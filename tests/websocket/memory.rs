@@ -268,9 +268,7 @@ fn session_that_is_kept_under_an_axum_router_does_not_hold_the_head_of_the_reque
 #[test]
 fn session_of_the_extractor_does_not_hold_the_head_of_the_request() {
     use tower_upgrade::extract::WebSocketUpgrade;
-    let route = |upgrade: WebSocketUpgrade| async {
-        upgrade.on_session(|socket, session| echo_with_session(socket, session))
-    };
+    let route = |upgrade: WebSocketUpgrade| async { upgrade.on_session(echo_with_session) };
     let router = axum::Router::new()
         .route("/chat", axum::routing::any(route))
         .layer(UpgradeLayer::new());
