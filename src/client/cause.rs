@@ -1,4 +1,4 @@
-//! Which part failed, of what is beneath a client: the connector, TLS, or the connection.
+//! Finds the part that failed beneath a client: the connector, TLS, or the connection.
 
 use super::{Error, ErrorKind};
 use hyper_util::client::legacy;
@@ -60,8 +60,7 @@ pub(super) fn of(error: &(dyn StdError + 'static), mut is_connector: bool) -> Ca
     Cause::Kind(kind, message)
 }
 
-/// The error and its sources. An `io::Error` names the source of the error inside it as its own, and leaves that error
-/// out: `get_ref` has it.
+/// The error and its sources. `io::Error::source` skips the error inside the `io::Error`, so take that from `get_ref`.
 fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -217,7 +217,7 @@ pub fn connect(target: &str) -> http::request::Builder {
 /// its own, which ends with the session.
 ///
 /// Over HTTP/2 a request with no authority in its URI is for that of `Host`, or else for `localhost`. Over
-/// HTTP/1.1 it has the `Host` that it is given, or else the authority of its URI, if there is one.
+/// HTTP/1.1 it has the `Host` that it is given, or else the authority of its URI, if any.
 ///
 /// # Errors
 ///

@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// | | status |
 /// |---|---|
-/// | the request is HTTP/1.1 without `Host`, has two, or one that is not valid or, over HTTP/2, not its `:authority` | 400 |
+/// | the request is HTTP/1.1 without `Host`, has two, or an invalid one or, over HTTP/2, not its `:authority` | 400 |
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
 /// | the host cannot be resolved, refuses, or cannot be reached | 502 |
 /// | it takes longer than the [`connect_timeout`](Self::connect_timeout) | 504 |
