@@ -55,7 +55,8 @@ pub(super) fn switch(
     Ok(accept)
 }
 
-/// The backend has not switched. The client is told what failed; addresses and the like are in the source, for the log.
+/// Rejects a request after an error of the client that asked the backend. The message names the failed part for the
+/// client; addresses stay in the source, for the log.
 pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> Rejection {
     let error = Error::transport(error);
     let rejection = match error.kind() {

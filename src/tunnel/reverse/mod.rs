@@ -106,7 +106,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// | | |
 /// |---|---|
-/// | the request is HTTP/1.1 without `Host` (RFC 9112 §3.2), has two, or one that is not valid or, over HTTP/2, not its `:authority` (RFC 9113 §8.3.1) | 400 |
+/// | the request is HTTP/1.1 without `Host` (RFC 9112 §3.2), has two, or an invalid one or, over HTTP/2, not its `:authority` (RFC 9113 §8.3.1) | 400 |
 /// | the backend cannot be reached, or TLS with it fails | 502 |
 /// | its connection breaks, or carries something other than HTTP | 502 |
 /// | a proxy on the way to it refuses | 502 |
