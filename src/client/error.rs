@@ -4,7 +4,7 @@ use super::{
     Body,
     cause::{self, Cause, TIMED_OUT},
 };
-use crate::BoxError;
+use crate::error::BoxError;
 use http::Response;
 #[cfg(doc)]
 use std::io;

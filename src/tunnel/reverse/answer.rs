@@ -2,9 +2,11 @@
 
 use super::{forwarded, headers, is_websocket};
 use crate::{
-    Accept, BoxError, Rejection, UpgradeKind,
     client::{Error, ErrorKind, Session},
-    negotiate::{join, switch, token, websocket_key},
+    error::BoxError,
+    handler::Accept,
+    message::rejection::Rejection,
+    negotiate::{join, kind::UpgradeKind, switch, token, websocket_key},
     tunnel::relay,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, response::Parts};

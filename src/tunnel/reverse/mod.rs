@@ -8,11 +8,16 @@ pub use self::forwarded::Forwarding;
 
 use self::forwarded::Client;
 use crate::{
-    Accept, BoxError, Protocol, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
     client::{Request, Session},
-    handler::BoxFuture,
-    negotiate::{self, websocket_key},
-    protocol::Member,
+    error::{BoxError, BoxFuture},
+    handler::{Accept, ProtocolHandler, request::UpgradeRequest},
+    message::rejection::Rejection,
+    negotiate::{
+        self,
+        kind::UpgradeKind,
+        protocol::{Member, Protocol},
+        websocket_key,
+    },
 };
 use bytes::Bytes;
 use http::{
