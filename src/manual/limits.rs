@@ -52,7 +52,7 @@
 //! | answers to pings that a peer does not take | 16 KiB | nothing more is read of it | |
 //! | what a thread keeps of buffers for the next message | 1 MiB to read into, and 1 MiB to write from | they are freed | |
 //! | `keep_alive`: an interval of silence, then a ping, and an interval without an answer; or a blocked write of which the peer takes nothing for an interval | none | the session ends as idle, within three intervals | |
-//! | [`rate_limit`](crate::websocket::RateLimit): messages and bytes per second, with a burst | none | the reader waits, or, as configured, the session is closed with 1008 | |
+//! | `rate_limit`, a `RateLimit`: messages and bytes per second, with a burst | none | the reader waits, or, as configured, the session is closed with 1008 | |
 //! | answer to a close frame | `shutdown_timeout` on the server, 10 s on the client | the connection is dropped | RFC 6455 §7.1.1 |
 //!
 //! ## The client

@@ -30,7 +30,7 @@
 //! | event | level | fields |
 //! |---|---|---|
 //! | `session started` | `DEBUG` | |
-//! | `session failed` because of its connection or its peer: the handler ended with an [`io::Error`](std::io::Error), or an error made of one, after an operation on the session's own IO had failed (`UnexpectedEof`: after the end was read); with an error of its own WebSocket that the peer caused; or [`relay`](crate::tunnel::relay) failed, by either of its connections | `DEBUG` | `error` |
+//! | `session failed` because of its connection or its peer: the handler ended with an [`io::Error`](std::io::Error), or an error made of one, after an operation on the session's own IO had failed (`UnexpectedEof`: after the end was read); with an error of its own WebSocket that the peer caused; or `tunnel::relay` failed, by either of its connections | `DEBUG` | `error` |
 //! | `session failed` with any other error of its handler, such as the `io::Error` of a file or of a process that could not be spawned | `WARN` | `error` |
 //! | `session aborted`: its handler was dropped at the deadline | `WARN` | |
 //! | `session panicked` | `ERROR` | `panic` |

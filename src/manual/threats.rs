@@ -187,7 +187,7 @@
 //! - *Shown by:* `websocket/strictness.rs`, `websocket/rate_limit.rs`, `w6_no_extension_is_accepted`,
 //!   `a_peer_that_does_not_read_answers_is_read_no_more`.
 //! - *Yours:* the limits may be too large for many sessions: a client can make the server hold one message for each.
-//!   The number of messages has no limit by default: set a [`RateLimit`](crate::websocket::RateLimit). Empty fragments
+//!   The number of messages has no limit by default: set a `websocket::RateLimit`. Empty fragments
 //!   of one message do not count: a `lifetime` bounds them.
 //!
 //! ## Frames that are not masked
@@ -236,7 +236,7 @@
 //! close_notify looks like an attack, or makes an attack look like an end.
 //!
 //! - *Here:* S6; each direction of a relay has its own end; a broken connection is passed on as a reset, also beneath
-//!   TLS, where [the socket is known](crate::tunnel::Relay#the-socket-of-a-connection).
+//!   TLS, where the socket is known: see `tunnel::Relay`.
 //! - *Shown by:* `s6_` in `conformance/closing.rs`, `relay/ends.rs`, `s10_` in `conformance/resets.rs`,
 //!   `reverse/ends.rs`; a rolling restart behind HAProxy in `peers/haproxy.rs`.
 //! - *Yours:* [the order in which a server stops](super::stopping). On HTTP/2 hyper sends an end for a break: let
