@@ -1,4 +1,4 @@
-//! The folders of `src/` are the way of a request: a module imports from those below it, and from none above.
+//! The folders of `src/` follow the way of a request: a module imports only from modules below it.
 
 use std::{
     collections::BTreeSet,
@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From the top floor to the ground. Modules on one line may not import from each other.
-const FLOORS: &[&[&str]] = &[
+/// From the top to the bottom. Modules on one line do not import from each other.
+const LEVELS: &[&[&str]] = &[
     &["lib", "manual", "fuzzing", "testing"],
     &["extract", "tunnel"],
     &["websocket"],
@@ -25,29 +25,29 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 #[test]
-fn modules_import_from_lower_floors_only() {
+fn modules_import_only_from_modules_below() {
     let mut wrong = Vec::new();
     for file in files(Path::new("src")) {
         let from = module(&file);
         let source = fs::read_to_string(&file).expect("a source file");
         for to in imports(&source) {
-            if from != to && from != "lib" && floor(&to) <= floor(&from) {
+            if from != to && from != "lib" && level(&to) <= level(&from) {
                 wrong.push(format!("{}: {to}", file.display()));
             }
         }
     }
     assert!(
         wrong.is_empty(),
-        "imports from a floor that is not below:\n{}",
+        "imports from a module that is not below:\n{}",
         wrong.join("\n")
     );
 }
 
 /// Counted from the top.
-fn floor(module: &str) -> usize {
-    let floor = FLOORS.iter().position(|modules| modules.contains(&module));
-    floor.unwrap_or_else(|| {
-        panic!("`{module}` is on no floor: import from modules, not from the crate's root")
+fn level(module: &str) -> usize {
+    let level = LEVELS.iter().position(|modules| modules.contains(&module));
+    level.unwrap_or_else(|| {
+        panic!("`{module}` is not in `LEVELS`: import from modules, not from the crate's root")
     })
 }
 

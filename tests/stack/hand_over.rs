@@ -15,7 +15,7 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
 /// Manual: "hyper hands over the connection even after a refusal". Were it gone, so were the reason
-/// for the gate: `src/lib.rs`, the README and `src/commit.rs` say so, too.
+/// for the gate: `src/lib.rs`, the README and `src/commit/mod.rs` say so, too.
 #[tokio::test]
 async fn hyper_hands_the_connection_over_after_a_refusal() {
     let (service, mut offered) = answering(StatusCode::FORBIDDEN);
@@ -143,7 +143,7 @@ async fn a_connect_on_http_1_0_with_an_upgrade_header_is_not_implemented() {
 }
 
 /// Manual: "A body that was not read becomes the new protocol". If hyper reads the body first, the
-/// reading in `src/decision.rs` is doubled.
+/// reading in `src/decide/mod.rs` is doubled.
 #[tokio::test]
 async fn what_comes_of_an_unread_body_after_a_101_are_bytes_of_the_new_protocol() {
     let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
@@ -192,7 +192,7 @@ async fn a_content_length_on_a_2xx_to_connect_drops_the_connection_unanswered() 
 }
 
 /// Manual: "Only one clone of `OnUpgrade` works". If it yields an error instead, the
-/// `catch_unwind` in `src/commit.rs` can go.
+/// `catch_unwind` in `src/session/held.rs` can go.
 #[tokio::test]
 async fn a_clone_of_an_upgrade_that_was_used_panics() {
     let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
@@ -208,7 +208,7 @@ async fn a_clone_of_an_upgrade_that_was_used_panics() {
 }
 
 /// Manual: "After a refusal hyper ends the connection without a shutdown". If hyper shuts it down,
-/// `HeldUpgrade`'s `Drop` in `src/commit.rs` has no work left.
+/// `HeldUpgrade`'s `Drop` in `src/session/held.rs` has no work left.
 #[tokio::test]
 async fn after_a_refused_upgrade_hyper_sends_no_close_notify() {
     for (request, has_close_notify) in [
