@@ -133,10 +133,12 @@ impl Codec {
         let cx = &mut Context::from_waker(&waker);
         // A peer that floods is not read on and on.
         for _ in 0..MOST_CONTROL_FRAMES {
+            // A message whose `send` was dropped half-way is written on.
+            let written = self.poll_write_some(cx);
             if self.waiting.is_some() || self.phase != Phase::Open {
+                self.has_failed |= matches!(written, Poll::Ready(Err(_)));
                 break;
             }
-            let written = self.poll_write_some(cx);
             match self.poll_read(cx, written) {
                 Poll::Ready(Some(Ok(Message::Ping(_)))) => {}
                 Poll::Ready(Some(Ok(Message::Pong(payload)))) if payload.is_empty() => {}
@@ -149,7 +151,11 @@ impl Codec {
         }
         Signs {
             has_read: self.io.has_read(),
-            is_behind: self.waiting.is_some() || self.phase != Phase::Open,
+            // A handler that has not received the end waits elsewhere, perhaps for ever.
+            is_behind: match self.waiting.as_deref() {
+                Some(received) => matches!(received, Ok(Message::Text(_) | Message::Binary(_))),
+                None => self.phase != Phase::Open,
+            },
             has_unblocked: self.io.has_unblocked(),
             is_blocked: self.io.is_blocked() && self.out.is_pending(),
         }

@@ -21,7 +21,7 @@ pub(super) struct KeepAlive {
 pub(super) struct Signs {
     /// Bytes were read.
     pub(super) has_read: bool,
-    /// A message waits to be received, and nothing is read behind it.
+    /// A message waits to be received and nothing is read behind it, or the handler has received the end.
     pub(super) is_behind: bool,
     /// A write that was blocked went on: the peer reads.
     pub(super) has_unblocked: bool,

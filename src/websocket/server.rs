@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use pin_project_lite::pin_project;
 use std::{
     fmt, panic,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -519,7 +519,11 @@ impl Watch {
             self.aborts = Some(Box::pin(sleep_until(after(self.grace))));
         }
         match &mut self.aborts {
-            Some(aborts) => aborts.as_mut().poll(cx).map(|()| Error::idle().into()),
+            // Not bound by the budget of the task either.
+            Some(aborts) => {
+                let timer = pin!(tokio::task::unconstrained(aborts.as_mut()));
+                timer.poll(cx).map(|()| Error::idle().into())
+            }
             None => Poll::Pending,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     echo, handler, notes, open,
-    support::websocket::{Frame, PING, PONG, TEXT},
+    support::websocket::{BINARY, Frame, PING, PONG, TEXT},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use std::{future::pending, time::Duration};
@@ -217,6 +217,53 @@ async fn message_that_comes_while_nothing_receives_is_received_later() {
             break;
         }
     }
+}
+
+/// The close frame and the end of the connection are there, and the handler does not receive them.
+#[tokio::test(start_paused = true)]
+async fn s11_handler_that_does_not_receive_ends_when_its_peer_has_closed() {
+    for sends_close_frame in [true, false] {
+        let handler = handler(|_socket: WebSocket| pending());
+        let mut opened = open(handler.keep_alive(INTERVAL)).await;
+        if sends_close_frame {
+            opened.send(Frame::close(1000, "")).await;
+        } else {
+            opened.peer.finish().await;
+        }
+        let closed = tokio::time::timeout(100 * INTERVAL, opened.closed.recv()).await;
+        assert_eq!(closed.expect("it ends").as_deref(), Some("idle"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handler_that_cleans_up_after_the_end_is_not_aborted() {
+    let handler = handler(|mut socket: WebSocket| async move {
+        while let Some(message) = socket.recv().await {
+            message?;
+        }
+        sleep(100 * INTERVAL).await;
+        Ok(())
+    });
+    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    opened.send(Frame::close(1000, "")).await;
+    opened.expect(Frame::close(1000, "")).await;
+    let closed = tokio::time::timeout(101 * INTERVAL, opened.closed.recv()).await;
+    assert_eq!(closed.expect("it ends").as_deref(), Some("finished"));
+}
+
+/// Nothing else writes the rest: the handler waits elsewhere, and a message waits to be received.
+#[tokio::test(start_paused = true)]
+async fn rest_of_a_message_whose_send_was_dropped_is_written() {
+    let handler = handler(|mut socket: WebSocket| async move {
+        let sent = tokio::time::timeout(INTERVAL / 2, socket.send(long())).await;
+        assert!(sent.is_err(), "it does not fit");
+        pending().await
+    });
+    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    opened.send(Frame::new(TEXT, "hello")).await;
+    sleep(INTERVAL * 3 / 4).await;
+    assert_eq!(Frame::read(&mut opened.peer).await.opcode(), BINARY);
+    assert!(opened.closed.try_recv().is_err());
 }
 
 /// The reader waits in a task that the session's does not wake.
