@@ -1,27 +1,27 @@
-//! What a whole handshake allocates, against a service that does it with hyper alone.
+//! Allocations of a whole handshake, compared with a service that uses hyper alone.
 //!
-//! It is the handshake of `handshake.rs`, and what is counted is the server's. It is a benchmark of
-//! its own since the allocator that counts would be in the way of a clock.
+//! The handshake is the one of `handshake.rs`; only the server's allocations count. This is a separate benchmark
+//! because the counting allocator would distort time measurements.
 //!
 //! ```text
 //! cargo bench --bench allocations
 //! cargo bench --bench allocations -- [--handshakes 1000]
 //! ```
 //!
-//! Beside those of hyper, and one of the echo that splits its connection, hyper alone has one for the buffer of 8 KiB
-//! that `tokio::io::copy` owns. The layer has none for that, as its `copy` borrows one, and seven of its own:
+//! Besides hyper's own allocations, and one of the echo that splits its connection, hyper alone allocates the 8 KiB
+//! buffer of `tokio::io::copy`. The layer's `copy` borrows a buffer instead, and the layer adds seven allocations:
 //!
 //! | what | why |
 //! |---|---|
 //! | the slot that holds the upgrade | all layers around a request share it |
 //! | the decision's future | handlers are of any type |
-//! | what a handler accepts with | it is a function of any type |
-//! | what was accepted | it goes through layers, and then to a task, and is large |
+//! | the acceptance's session handler | a function of any type |
+//! | the accepted session | large; passes through layers and then to a task |
 //! | the session's state | its task, its IO and the registry share it |
-//! | the handler's future | of any type as well, and it is dropped before the session ends |
-//! | the end | it is large, and an idle session does not have it yet |
+//! | the handler's future | of any type; dropped before the session ends |
+//! | the close report | large; an idle session does not hold one yet |
 //!
-//! Timeouts, a lifetime and `on_close` add one: the timer of a session.
+//! Timeouts, a maximum lifetime and `on_close` add one: the session's timer.
 
 use handshakes::handshakes;
 use support::{Arguments, ServerProcess, Side, run_server};
@@ -41,7 +41,7 @@ fn main() -> Result<(), BoxError> {
     let count = arguments.count("--handshakes", 1000, 2)?;
     println!("the server's allocations per handshake");
     for side in Side::ALL {
-        // What `count` handshakes more add, so that the start of the server does not count.
+        // Measures `count` additional handshakes, so that the server's startup does not count.
         let (once, twice) = (allocated(side, count)?, allocated(side, 2 * count)?);
         let [number, bytes] = [0, 1].map(|i| (twice[i] - once[i]) / count as f64);
         println!("    {:8}  {number:.1} of {bytes:.0} bytes", side.name());
@@ -49,7 +49,7 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The server has one thread, and that is the one in which allocations are counted.
+/// The server has a single thread, the one in which allocations are counted.
 fn serve_and_count(side: Side) -> Result<(), BoxError> {
     let mut served = Ok(());
     let info = allocation_counter::measure(|| served = run_server(|listener| side.serve(listener)));
@@ -58,7 +58,7 @@ fn serve_and_count(side: Side) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// How many allocations a server makes for so many handshakes, and of how many bytes.
+/// Returns the number of allocations, and of allocated bytes, of a server that serves this many handshakes.
 fn allocated(side: Side, count: usize) -> Result<[f64; 2], BoxError> {
     let server = ServerProcess::start(side.name())?;
     Runtime::new()?.block_on(handshakes(server.address(), count))?;

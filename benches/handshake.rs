@@ -1,4 +1,4 @@
-//! What a whole handshake costs, against a service that does it with hyper alone.
+//! The cost of a whole handshake, compared with a service that uses hyper alone.
 //!
 //! A handshake is: a new connection over loopback, a request, a 101, four bytes there and back, and
 //! the end of the connection, seen from both sides. The servers are in `support`.
@@ -9,11 +9,11 @@
 //! cargo bench --bench handshake -- --instructions [--handshakes 500]
 //! ```
 //!
-//! The first two print rates, and the processor time that the server took. Most of that is the
-//! kernel's: it is what a user would notice. The last one prints instructions outside of the kernel,
-//! and needs valgrind. It says more where rates differ by less than the noise, but an instruction is
-//! no measure of time: one that fills or copies a block counts once for each byte, so that zeroing
-//! the 8 KiB buffer of `tokio::io::copy` is 8,192 of them on the side that does it.
+//! The first two print rates and the server's processor time. Most of that time is spent in the kernel; these are the
+//! numbers a user would notice. The last one prints user-space instructions and needs valgrind. Instructions tell more
+//! where rates differ by less than the noise, but they do not measure time: an instruction that fills or copies a block
+//! counts once per byte, so zeroing the 8 KiB buffer of `tokio::io::copy` adds 8,192 instructions to the side that does
+//! so.
 
 use handshakes::handshakes;
 use rates::{Series, Unit, compare, compare_instructions};
@@ -49,7 +49,7 @@ fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Both sides by turns, so that what else the machine does meets both.
+/// Alternates between both sides, so that other load on the machine affects both.
 fn compare_rates(rounds: usize, handshakes: usize, connections: usize) -> Result<(), BoxError> {
     let runtime = Runtime::new()?;
     println!("{rounds} rounds of {handshakes} handshakes on each side: median (least to most)");
@@ -84,7 +84,7 @@ fn start(side: Side) -> Result<(Series, ServerProcess), BoxError> {
     Ok((Series::new(side.name(), server.id()), server))
 }
 
-/// Shares the handshakes between so many connections, and returns how many that were.
+/// Spreads the handshakes over this many connections and returns the number of handshakes made.
 async fn at_a_time(
     server: SocketAddr,
     count: usize,
@@ -101,8 +101,8 @@ async fn at_a_time(
     Ok(share * connections)
 }
 
-/// Client and server take turns in one thread: who waits for whom, and how often, is the same in
-/// every run, as it would not be between processes.
+/// Client and server take turns in one thread, so the order and number of waits are the same in every run, which
+/// they would not be between processes.
 fn in_one_thread(side: Side, count: usize) -> io::Result<()> {
     single_thread()?.block_on(async {
         let listener = listen().await?;

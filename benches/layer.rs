@@ -1,8 +1,8 @@
-//! What the layer costs a request that it passes to the inner service.
+//! The layer's overhead for a request that it passes to the inner service.
 //!
-//! Services are called and polled by hand, with no runtime and no socket. The inner service answers
-//! at once and drops the request, so that the time under `bare` is that of dropping a request and
-//! of making an empty response; the layer's share is what is more than that.
+//! Services are called and polled by hand, without a runtime or a socket. The inner service answers at once and drops
+//! the request, so `bare` is the time to drop a request and build an empty response. The layer's overhead is the
+//! difference to `bare`.
 //!
 //! ```text
 //! cargo bench --bench layer
@@ -26,7 +26,7 @@ use tower_upgrade::{PendingUpgrade, Upgrade, UpgradeLayer, handler_fn};
 
 type Body = Empty<Bytes>;
 
-/// The smallest head, and one as a browser sends it: the layer looks for `Upgrade` among its fields.
+/// The smallest head, and a head as a browser sends it: the layer searches its fields for `Upgrade`.
 fn passthrough(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("passthrough");
     for (name, request) in [("plain", plain()), ("browser", browser())] {
@@ -35,12 +35,12 @@ fn passthrough(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An upgrade request, of which nothing is supported, on its way to the inner service.
+/// An upgrade request for unsupported protocols, which the layer passes to the inner service.
 ///
-/// `layer` is all of it: the head is checked and its offers are parsed, twice; the request is taken
-/// apart and put together again; and a slot is allocated for inner layers, and put into the
-/// request's extensions. `layer, head only` is the same head where the server offers no upgrade: it
-/// is checked and parsed once, and the request is passed on whole.
+/// `layer` includes everything: the layer checks the head and parses its offers, twice; takes the request apart and
+/// reassembles it; and allocates a slot for inner layers and stores the slot in the request's extensions.
+/// `layer, head only` has the same head on a server that offers no upgrade: the layer checks and parses the head once
+/// and passes the request on whole.
 fn negotiation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("negotiation");
     for offers in [1, 16] {
@@ -63,7 +63,7 @@ fn compare(group: &mut BenchmarkGroup<WallTime>, name: &str, request: impl Fn() 
     measure(group, "layer", name, layer(), &request);
 }
 
-/// Requests are made, and responses dropped, outside of what is measured.
+/// Builds requests and drops responses outside of the measured time.
 fn measure<S, B>(
     group: &mut BenchmarkGroup<WallTime>,
     service_name: &str,

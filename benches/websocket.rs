@@ -1,8 +1,7 @@
-//! What a WebSocket costs: resident bytes of an idle session, and echoes, against a service that echoes the same
-//! bytes with hyper alone, and beside axum's `WebSocketUpgrade` with its defaults. Linux only.
+//! The cost of a WebSocket session: resident bytes while idle, and echoes. Compared with a service that echoes the
+//! same bytes with hyper alone, and with axum's `WebSocketUpgrade` with its defaults. Linux only.
 //!
-//! A session is idle when what it was sent has come back, and no more comes: a message of 64 bytes, and
-//! then one of 64 KiB.
+//! A session is idle after its messages have come back: a message of 64 bytes, and then one of 64 KiB.
 //!
 //! ```text
 //! cargo bench --features websocket --bench websocket
@@ -10,8 +9,8 @@
 //! cargo bench --features websocket --bench websocket -- --instructions [--messages 5000]
 //! ```
 //!
-//! What rates and instructions are worth is in `handshake`. The server with hyper alone reads and writes a long
-//! message in parts of 8 KiB, and the others do not: so it is slower there.
+//! See `handshake` for the significance of rates and instructions. The server with hyper alone reads and writes a long
+//! message in parts of 8 KiB and the others do not, so hyper alone is slower there.
 
 use rates::{Series, Unit, compare, compare_instructions};
 use resident::{WARM_UP, allow_open, resident_bytes, settle};
@@ -73,12 +72,12 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What is compared.
+/// The servers to compare.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
-    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo without knowing what.
+    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo bytes without parsing frames.
     Raw,
-    /// The handler of this crate.
+    /// This crate's WebSocket handler.
     WebSocket,
     Axum,
 }
@@ -94,7 +93,7 @@ impl Side {
         }
     }
 
-    /// Serves for ever.
+    /// Serves forever.
     async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Raw => support::Side::Raw.serve(listener).await,
@@ -155,7 +154,7 @@ fn bytes_per_session(side: Side, sessions: usize) -> Result<[f64; 2], BoxError> 
     Ok(resident)
 }
 
-/// All sides by turns, so that what else the machine does meets all of them.
+/// Alternates between all sides, so that other load on the machine affects all of them.
 fn compare_rates(
     rounds: usize,
     messages: usize,
@@ -195,8 +194,8 @@ fn compare_rates(
     Ok(())
 }
 
-/// Client and server take turns in one thread: who waits for whom, and how often, is the same in
-/// every run, as it would not be between processes.
+/// Client and server take turns in one thread, so the order and number of waits are the same in every run, which
+/// they would not be between processes.
 fn in_one_thread(side: Side, messages: usize, bytes: usize) -> io::Result<()> {
     single_thread()?.block_on(async {
         let listener = listen().await?;

@@ -1,13 +1,13 @@
-//! A forward proxy: CONNECT over HTTP/1.1 and HTTP/2, to port 443 of whatever is on the internet, or to
-//! what it is told to allow.
+//! A forward proxy: CONNECT over HTTP/1.1 and HTTP/2, to port 443 of any internet host, or to the targets that
+//! `--allow` lists.
 //!
 //! ```sh
 //! cargo run --features tunnel --example connect_proxy
 //! curl --proxy http://127.0.0.1:3128 https://example.com/
 //! ```
 //!
-//! With `--tls` clients speak TLS with the proxy itself, with a certificate that it makes for itself, and
-//! ALPN chooses between HTTP/2 and HTTP/1.1. With `--basic-auth` they say who they are:
+//! With `--tls`, clients use TLS to the proxy itself, with a self-signed certificate that the proxy generates, and
+//! ALPN chooses between HTTP/2 and HTTP/1.1. With `--basic-auth`, clients must authenticate:
 //!
 //! ```sh
 //! cargo run --features tunnel --example connect_proxy -- --tls --basic-auth ann:secret
@@ -15,10 +15,10 @@
 //! chromium --proxy-server=https://127.0.0.1:3128 --ignore-certificate-errors
 //! ```
 //!
-//! Nothing of this machine and its own network is reached, whatever a name resolves to, unless it is
-//! allowed: `--allow git.internal:22 --allow 10.1.0.0/16`. `connect_proxy --help` explains.
+//! The proxy refuses targets on this machine and its local network, whatever their names resolve to, unless `--allow`
+//! permits them: `--allow git.internal:22 --allow 10.1.0.0/16`. `connect_proxy --help` explains.
 //!
-//! On SIGINT and SIGTERM it takes no more connections, gives tunnels some time to end, and exits.
+//! On SIGINT and SIGTERM the proxy stops accepting connections, gives tunnels some time to end, and exits.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -67,7 +67,7 @@ loopback, private or other address that is not globally reachable.
 
 Exit codes: 0 it was told to stop, 1 it broke, 2 wrong usage";
 
-/// How long tunnels may go on when the proxy is told to stop.
+/// How long tunnels may continue after the proxy's stop signal.
 const DRAIN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: Args) -> Result<(), BoxError> {
-    // Each tunnel is two open files. If there may be no more of them, it does with what it has.
+    // Each tunnel uses two open files. If the limit cannot be raised, the proxy runs with the present limit.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let listener = TcpListener::bind(args.listen)
         .await
@@ -108,10 +108,10 @@ async fn run(args: Args) -> Result<(), BoxError> {
         .sessions(sessions.clone())
         .idle_timeout(args.idle)
         .connect(ConnectProxy::new(args.policy))
-        // All but CONNECT is answered with 405.
+        // Requests other than CONNECT get 405.
         .into_service();
     let app = ServiceBuilder::new()
-        // Sees the 407 as well: after it a connection of HTTP/1.1 ends.
+        // Also sees the 407, after which an HTTP/1.1 connection ends.
         .layer(UpgradeLayer::new())
         .layer(ValidateRequestHeaderLayer::custom(authenticate(
             args.credentials,
@@ -146,7 +146,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
 
     drop(listener);
     handshakes.cancel();
-    // The connections of HTTP/2 end after the tunnels in them, which take a moment more at the deadline.
+    // HTTP/2 connections end after their tunnels, which take a moment longer at the deadline.
     let limit = DRAIN + Duration::from_secs(2);
     let (report, closed) = tokio::join!(
         sessions.drain(DRAIN),
@@ -159,14 +159,14 @@ async fn run(args: Args) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Serves those who send these credentials, and everybody if there are none.
+/// Serves clients that send these credentials, or every client if no credentials are configured.
 fn authenticate<B, R: Default>(
     credentials: Option<HeaderValue>,
 ) -> impl FnMut(&mut Request<B>) -> Result<(), Response<R>> + Clone {
     move |request| {
         let sent = request.headers().get(header::PROXY_AUTHORIZATION);
         let is_right = match (&credentials, sent) {
-            // In a time that does not tell how much of it was right.
+            // Compares in constant time, so that the time does not tell how much of the value was right.
             (Some(expected), Some(sent)) => expected.as_bytes().ct_eq(sent.as_bytes()).into(),
             (Some(_), None) => false,
             (None, _) => true,
@@ -183,30 +183,30 @@ fn authenticate<B, R: Default>(
     }
 }
 
-/// HTTP/1.1 and HTTP/2, whichever the client begins with.
+/// Serves HTTP/1.1 and HTTP/2, as the client's first bytes select.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // Without a timer a head need never come to its end.
+    // Without a timer, hyper would wait forever for the rest of a head.
     server.http1().timer(TokioTimer::new());
-    // Without `half_close`: for a client that hangs up before it is answered nobody is dialed any more.
+    // Without `half_close`: when a client hangs up before its response, the proxy stops dialing for it.
     server
         .http2()
-        // By default the windows of a stream and of its connection are equal, so one tunnel that
-        // reads no more takes all of the connection's, and the others stall with it. Here there is
-        // room for each of the 200 streams that a connection may have at a time.
+        // By default the windows of a stream and of its connection are equal, so one tunnel that stops reading uses up
+        // the connection's window, and the others stall too. This window has room for each of the 200 streams that a
+        // connection may have at a time.
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024);
     server
 }
 
-/// The next connection. A failure is that connection's, or passes when others end: of too many open
-/// files, for example.
+/// Accepts the next connection. A failure concerns only that connection, or passes when other connections end, as with
+/// too many open files.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((io, peer)) => {
-                // Small writes leave at once: without it each message, and each HTTP/2 frame, may wait
-                // 40 ms for the acknowledgement of the one before.
+                // Sends small writes at once: otherwise each message, and each HTTP/2 frame, may wait 40 ms for the
+                // acknowledgement of the previous one.
                 match io.set_nodelay(true) {
                     Ok(()) => return (io, peer),
                     Err(error) => eprintln!("cannot set up the connection of {peer}: {error}"),
@@ -220,7 +220,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// In the box the relay finds the socket: without TLS it can splice, and with TLS it can still reset.
+/// Boxed so that the relay finds the socket: without TLS the relay can splice, and with TLS it can still reset.
 async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<BoxIo> {
     match tls {
         Some(tls) => {
@@ -231,7 +231,7 @@ async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<BoxIo>
     }
 }
 
-/// TLS with a certificate that is made here, and that nobody else has reason to trust.
+/// Configures TLS with a newly generated certificate that no client has reason to trust.
 fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
     let address = address.ip().to_string();
     let names = ["localhost", "127.0.0.1", "::1", &address].map(String::from);
@@ -273,7 +273,7 @@ struct Args {
 }
 
 impl Args {
-    /// `None`: help is wanted.
+    /// `None` requests the help text.
     fn parse() -> Result<Option<Self>, BoxError> {
         let mut found = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3128)),
@@ -319,7 +319,7 @@ fn network(text: &str) -> Result<IpNet, BoxError> {
     network.map_err(|_| format!("{text:?} is no network such as 10.1.0.0/16").into())
 }
 
-/// What a client sends that is this user (RFC 7617).
+/// Returns the credentials that a client sends for this user (RFC 7617).
 fn credentials(user: &str) -> Result<HeaderValue, BoxError> {
     if !user.contains(':') {
         return Err("--basic-auth takes USER:PASSWORD".into());

@@ -1,5 +1,5 @@
-//! A server that ends without cutting anybody off: two echoes on every path, `Upgrade: echo`, which
-//! ends its session when it is told to stop, and `Upgrade: stubborn`, which does not listen.
+//! A server that shuts down without cutting off clients: two echoes on every path, `Upgrade: echo`, which ends its
+//! session on the stop signal, and `Upgrade: stubborn`, which ignores that signal.
 //!
 //! ```sh
 //! cargo run --example graceful -- --listen 127.0.0.1:3000 --notice 1 --spread 5 --deadline 10
@@ -10,20 +10,18 @@
 //!
 //! On SIGTERM and SIGINT:
 //!
-//! 1. It says that it is about to stop. `GET /ready` is answered with 503, and so is whoever asks for a
-//!    session. Those that are open are told to stop, evenly over the time of `--spread`, so that their
-//!    clients do not all come back in the same second.
-//! 2. It accepts connections for the time of `--notice` all the same. Until a load balancer has looked
-//!    at `/ready` it sends requests, and one that is answered with 503 it can try elsewhere, whatever
-//!    the request is. If the listener were closed at once, connections that wait to be accepted would
-//!    be reset, and those that have not sent a request yet are closed by the graceful shutdown: who has
-//!    just sent one cannot know what became of it, and may not repeat it. HAProxy says 502 then, unless
-//!    it is told to `retry-on empty-response`.
-//! 3. It closes the listener, so that a successor can have the port, and the connections, in order.
-//!    Sessions go on.
-//! 4. When the last session has ended, or at the `--deadline`, it says what became of them, and exits.
+//! 1. The server announces its shutdown. `GET /ready` and new upgrade requests get 503. Open sessions receive their
+//!    stop signals evenly over the time of `--spread`, so that their clients do not all reconnect in the same second.
+//! 2. The server continues to accept connections for the time of `--notice`. A load balancer sends requests until it
+//!    has checked `/ready`, and can retry any request that got 503 on another server. If the listener closed at once,
+//!    connections waiting to be accepted would be reset, and the graceful shutdown would close connections that have
+//!    not sent a request yet: a client that has just sent one cannot know whether the server processed the request,
+//!    and may not repeat it. HAProxy then answers 502, unless `retry-on empty-response` is configured.
+//! 3. The server closes the listener, so that a successor can bind the port, and gracefully closes the connections.
+//!    Sessions continue.
+//! 4. When the last session has ended, or at the `--deadline`, the server prints the sessions' outcome and exits.
 //!
-//! `tests/peers/haproxy.rs` restarts it behind HAProxy, and no client notices.
+//! `tests/peers/haproxy.rs` restarts this server behind HAProxy without an error at any client.
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -42,13 +40,13 @@ use tokio::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{BoxError, DrainOptions, Session, Sessions, UpgradeLayer, copy, handler_fn};
 
-/// How long connections may take to end after the deadline. `Sessions::drain` gives them as much.
+/// How long connections may take to end after the deadline. `Sessions::drain` gives sessions the same time.
 const LAST_STEPS: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let args = Args::parse()?;
-    // Each session is an open file. If there may be no more of them, it does with what it has.
+    // Each session uses an open file. If the limit cannot be raised, the server runs with the present limit.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let listener = TcpListener::bind(args.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -100,14 +98,14 @@ async fn main() -> Result<(), BoxError> {
         never = serve() => match never {},
     }
 
-    // 1. `is_draining` from here on.
+    // 1. `is_draining` returns true from here on.
     let deadline = Instant::now() + args.deadline;
     let draining = sessions.drain(DrainOptions::new(args.deadline).spread(args.spread));
     // 2.
     let noticed = deadline.min(Instant::now() + args.notice);
     let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
-    // 3. A session on HTTP/1.1 is none of its connection's business any more, so this does not wait
-    // for it. One on HTTP/2 is: at the deadline its end still has to be sent.
+    // 3. An HTTP/1.1 session is independent of its connection, so this does not wait for the session. An HTTP/2 session
+    // depends on its connection: at the deadline its end must still be sent.
     drop(listener);
     let _ = timeout_at(deadline + LAST_STEPS, connections.shutdown()).await;
     // 4.
@@ -128,30 +126,30 @@ fn answer<B>(request: &Request<B>, sessions: &Sessions) -> Response<String> {
     response
 }
 
-/// HTTP/1.1 and HTTP/2, whichever the client begins with.
+/// Serves HTTP/1.1 and HTTP/2, as the client's first bytes select.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // Without a timer a head need never come to its end.
+    // Without a timer, hyper would wait forever for the rest of a head.
     server.http1().half_close(true).timer(TokioTimer::new());
     server
         .http2()
         .enable_connect_protocol()
-        // By default the windows of a stream and of its connection are equal, so one session that
-        // reads no more takes all of the connection's, and the others stall with it. Here there is
-        // room for each of the 200 streams that a connection may have at a time.
+        // By default the windows of a stream and of its connection are equal, so one session that stops reading uses up
+        // the connection's window, and the others stall too. This window has room for each of the 200 streams that a
+        // connection may have at a time.
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024);
     server
 }
 
-/// The next connection. A failure is that connection's, or passes when others end: of too many open
-/// files, for example.
+/// Accepts the next connection. A failure concerns only that connection, or passes when other connections end, as with
+/// too many open files.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((io, peer)) => {
-                // Small writes leave at once: without it each message, and each HTTP/2 frame, may wait
-                // 40 ms for the acknowledgement of the one before.
+                // Sends small writes at once: otherwise each message, and each HTTP/2 frame, may wait 40 ms for the
+                // acknowledgement of the previous one.
                 match io.set_nodelay(true) {
                     Ok(()) => return (io, peer),
                     Err(error) => eprintln!("cannot set up the connection of {peer}: {error}"),

@@ -1,4 +1,4 @@
-//! `copy`: it does what `tokio::io::copy` does.
+//! `copy` behaves like `tokio::io::copy`.
 
 use std::{
     io,
@@ -56,7 +56,7 @@ async fn a_write_is_flushed_before_it_waits_for_more() {
     }
 }
 
-/// Takes one byte of each write, and says so only when it is asked again.
+/// Accepts one byte of each write, and reports the write only on the second poll.
 #[derive(Default)]
 struct Reluctant {
     taken: Vec<u8>,
@@ -119,7 +119,7 @@ async fn a_writer_that_takes_nothing_is_an_error() {
     );
 }
 
-/// Never waits, and gives up on whoever never lets others run.
+/// Never returns `Pending`, and fails if the copy never yields to other tasks.
 struct Endless {
     reads: u32,
 }
@@ -142,7 +142,7 @@ impl AsyncRead for Endless {
 async fn what_never_waits_lets_others_run() {
     let other = tokio::spawn(async {});
     let mut endless = Endless { reads: 0 };
-    // tokio's own sink would let others run, whatever the copy does.
+    // tokio's own sink yields to other tasks, which would hide a copy that does not.
     let mut sink = Counts::default();
     tokio::select! {
         biased;
@@ -151,7 +151,7 @@ async fn what_never_waits_lets_others_run() {
     }
 }
 
-/// Ends, and must not be read from again.
+/// Reports the end once, and must not be read afterwards.
 #[derive(Default)]
 struct EndsOnce {
     has_ended: bool,
@@ -169,7 +169,7 @@ impl AsyncRead for EndsOnce {
     }
 }
 
-/// Is flushed only when it is asked twice.
+/// Completes a flush only on the second poll.
 #[derive(Default)]
 struct SlowFlush {
     was_asked: bool,
@@ -205,7 +205,7 @@ async fn a_reader_that_has_ended_is_left_alone() {
     assert!(writer.was_asked, "the end is flushed");
 }
 
-/// Takes everything, and counts how often it is flushed.
+/// Accepts every write, and counts flushes.
 #[derive(Default)]
 struct Counts {
     flushes: usize,
@@ -245,7 +245,7 @@ async fn what_was_written_is_flushed_once() {
 
 #[tokio::test]
 async fn the_end_is_flushed() {
-    // Nothing is waited for between the last byte and the end.
+    // The source does not return `Pending` between its last byte and its end.
     let (writer, mut sink) = tokio::io::duplex(64);
     let mut writer = tokio::io::BufWriter::new(writer);
     let copied = copy(&mut &b"hello"[..], &mut writer).await;
@@ -255,7 +255,7 @@ async fn the_end_is_flushed() {
     assert!(read.is_ready(), "it is still in the writer");
 }
 
-/// Fails when it is read from.
+/// Fails when read.
 struct Broken;
 
 impl AsyncRead for Broken {
@@ -285,7 +285,7 @@ fn a_waiting_copy_holds_no_buffer() {
         assert!(copying.as_mut().poll(&mut cx).is_pending());
         (source, copying)
     };
-    // The first one makes the buffer that all others borrow.
+    // The first copy allocates the buffer that all later copies borrow.
     let _first = wait();
     let mut waiting = Vec::with_capacity(10);
     let info = allocation_counter::measure(|| waiting.extend((0..10).map(|_| wait())));
@@ -295,7 +295,7 @@ fn a_waiting_copy_holds_no_buffer() {
 
 const BUFFER: u64 = 64 * 1024;
 
-/// A copy in which one byte was read, that `writer` is asked to take.
+/// A copy that has read one byte and asks `writer` to accept it.
 fn polled_once(mut writer: impl AsyncWrite + Unpin) -> impl Sized {
     let (mut source, mut reader) = tokio::io::duplex(64);
     let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -306,7 +306,7 @@ fn polled_once(mut writer: impl AsyncWrite + Unpin) -> impl Sized {
     (source, copying)
 }
 
-/// Takes nothing.
+/// Accepts no bytes.
 struct Full;
 
 impl AsyncWrite for Full {
@@ -331,7 +331,7 @@ impl AsyncWrite for Full {
 fn a_buffer_goes_from_copy_to_copy() {
     let _first = polled_once(tokio::io::sink());
     let again = || {
-        // It is given back where all was written and more is waited for, and where it was in use.
+        // Both return the buffer: a copy that has written everything and waits for more, and a copy that still uses it.
         let _waits = polled_once(tokio::io::sink());
         drop(polled_once(Full));
     };

@@ -1,4 +1,4 @@
-//! What an idle session holds: no buffer, no request, little else.
+//! An idle session's memory: no buffer, no request, little else.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -14,11 +14,11 @@ use tokio::runtime::Builder;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{Sessions, UpgradeLayer, handler_fn};
 
-/// What is resident is this and what the allocator and the pages add, measured at some 930 bytes: see
-/// `benches/memory.rs`. Together it is to stay below 2 KiB.
+/// Resident memory also includes the overhead of the allocator and of pages, and is measured at some 930 bytes: see
+/// `benches/memory.rs`. The total must stay below 2 KiB.
 const LIMIT: i64 = 1100;
 
-/// Opens a session whose head fills the server's buffer, and hears one echo.
+/// Opens a session whose head fills the server's buffer, and receives one echo.
 fn open(server: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(server).expect("loopback");
     let padding = "x".repeat(4000);
@@ -35,14 +35,14 @@ fn open(server: SocketAddr) -> TcpStream {
     client
 }
 
-/// Heap bytes that a server with one thread holds with so many idle sessions.
+/// Returns the heap bytes of a single-threaded server with this many idle sessions.
 fn held(layer: &UpgradeLayer, sessions: usize) -> i64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
     listener.set_nonblocking(true).expect("a socket");
     let clients = std::thread::spawn(move || {
         let clients: Vec<_> = (0..sessions).map(|_| open(address)).collect();
-        // One more that comes and goes: when it has gone, all others are idle.
+        // Opens and closes one more session: after its end, all others are idle.
         let mut last = open(address);
         last.shutdown(std::net::Shutdown::Write).expect("a socket");
         assert_eq!(last.read(&mut [0]).expect("the end"), 0);
@@ -74,7 +74,7 @@ fn held(layer: &UpgradeLayer, sessions: usize) -> i64 {
     info.bytes_current
 }
 
-/// Heap bytes of one idle session.
+/// Returns the heap bytes of one idle session.
 fn held_by_one(layer: UpgradeLayer) -> i64 {
     let layer = layer.protocol("echo", handler_fn(speak_echo));
     let (few, many) = (held(&layer, 10), held(&layer, 110));

@@ -1,4 +1,4 @@
-//! What is counted, scraped as Prometheus does it.
+//! The metrics, scraped as Prometheus does.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -19,7 +19,7 @@ use tower_upgrade::{
     extract, handler_fn,
 };
 
-/// Ends as it is told to.
+/// Ends the session as the client's byte instructs.
 async fn obey(mut session: Session) -> Result<(), BoxError> {
     match session.io_mut().read_u8().await? {
         b'f' => Ok(()),
@@ -36,7 +36,7 @@ impl ProtocolHandler for Refuse {
     }
 }
 
-/// The exporter's page.
+/// Returns the exporter's page.
 async fn scrape(exporter: &PrometheusHandle) -> String {
     let exporter = exporter.clone();
     let page = Router::new().route("/metrics", get(move || async move { exporter.render() }));
@@ -84,7 +84,7 @@ async fn a_scrape_tells_what_became_of_sessions() {
         .connect(handler_fn(obey));
     let server = Server::start(layer.layer(service_fn(plain))).await;
 
-    // What the client calls it is not what is counted.
+    // The label is the registered protocol name, not the client's spelling.
     let mut finished = open(&server, "OBEY/my-own-version", "f").await;
     finished.expect_end().await;
     open(&server, "obey", "p").await.expect_end().await;
@@ -206,7 +206,7 @@ async fn what_a_client_calls_any_protocol_is_not_counted_under_its_name() {
     assert!(!page.contains("two"), "{page}");
 }
 
-/// Has no room for what it is told.
+/// A recorder that panics when a counter is registered.
 struct Full;
 
 impl Recorder for Full {

@@ -1,4 +1,4 @@
-//! The pipes of a relay's second gear. They are counted, so this is a process of its own.
+//! The pipes of a splicing relay. The test counts all pipes of its process, so it needs a separate process.
 
 #![cfg(target_os = "linux")]
 
@@ -19,16 +19,16 @@ use tower_upgrade::{
     tunnel::{Relay, Relayed, ReverseProxy},
 };
 
-/// More than the kernel takes by itself.
+/// More than the kernel buffers for a connection.
 const MUCH: usize = 12 * 1024 * 1024;
 
-/// As many as a process has at most.
+/// The maximum number of pipes in a process.
 const MOST: usize = 32;
 
-/// As many as a thread keeps for later.
+/// The number of idle pipes that a thread keeps.
 const POOLED: usize = 1;
 
-/// How many pipes are open: each has two ends.
+/// Returns the number of open pipes. Each pipe has two file descriptors.
 fn pipes() -> usize {
     let open = std::fs::read_dir("/proc/self/fd").expect("Linux has it");
     let targets = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
@@ -45,7 +45,7 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    /// Sends much to who takes nothing.
+    /// Sends `MUCH` bytes to a receiver that does not read.
     async fn open() -> Self {
         let ((ours, mut sender), (other, receiver)) = (tcp::pair().await, tcp::pair().await);
         Self {
@@ -61,7 +61,7 @@ impl Tunnel {
         }
     }
 
-    /// Takes all there is.
+    /// Receives all bytes.
     async fn finish(mut self) {
         let mut received = vec![0; MUCH];
         soon(self.receiver.read_exact(&mut received))
@@ -73,7 +73,7 @@ impl Tunnel {
         assert_eq!(relayed.a_to_b(), MUCH as u64);
     }
 
-    /// Drops the relay, with what is in its pipe.
+    /// Drops the relay while bytes are in its pipe.
     async fn drop(self) {
         self.sending.abort();
         self.relay.abort();
@@ -86,19 +86,19 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
     let before = pipes();
     let open = || pipes() - before;
 
-    // A session of a server and one of a client are joined: there are sockets beneath.
+    // The relay joins a server session and a client session, both of which are based on sockets.
     through_a_reverse_proxy(open).await;
 
-    // Who never takes anything again gets nothing more, and may still speak.
+    // A peer that stops reading for good receives no more bytes, and may still send.
     to_who_has_become_deaf(open).await;
 
-    // One that is held up keeps what is in its pipe.
+    // A stalled relay keeps the bytes in its pipe.
     let tunnel = Tunnel::open().await;
     until(|| open() == 1).await;
     tunnel.finish().await;
     assert_eq!(open(), 1, "kept for later");
 
-    // What is dropped with something in its pipe does not leave it to others.
+    // A relay dropped with bytes in its pipe does not pass the pipe to other relays.
     let mut tunnels = Vec::new();
     for _ in 0..5 {
         tunnels.push(Tunnel::open().await);
@@ -107,10 +107,10 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
     for tunnel in tunnels.drain(..) {
         tunnel.drop().await;
     }
-    // The last one may not have had anything in it yet.
+    // The last relay's pipe may still have been empty.
     assert!(open() <= 1, "{}", open());
 
-    // There are so many of them. The other tunnels copy.
+    // The number of pipes is limited. The remaining tunnels copy.
     for _ in 0..MOST + 8 {
         tunnels.push(Tunnel::open().await);
     }
@@ -120,7 +120,7 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
     }
     assert_eq!(open(), POOLED);
 
-    // Those that were dropped count no longer.
+    // Dropped relays no longer count towards the limit.
     for _ in 0..MOST + 8 {
         tunnels.push(Tunnel::open().await);
     }
@@ -135,7 +135,7 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
         tunnel.finish().await;
     }
 
-    // A thread of its own has no pipes yet, and here it cannot have any.
+    // A new thread has no idle pipes, and the file limit prevents it from opening one.
     let limit = rlimit::Resource::NOFILE.get().expect("a limit");
     let copied = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread();
@@ -162,7 +162,7 @@ async fn to_who_has_become_deaf(open: impl Fn() -> usize) {
     let relay = tokio::spawn(Relay::new(ours, other));
     let (mut first_reads, mut first_writes) = first.into_split();
     let sending = tokio::spawn(async move {
-        // Until it is held up for good.
+        // Sends until the relay stalls for good.
         let _ = first_writes.write_all(&vec![7; 64 * MUCH]).await;
     });
     while open() == 0 {
@@ -175,7 +175,7 @@ async fn to_who_has_become_deaf(open: impl Fn() -> usize) {
     let second = second.into_std().expect("a socket");
     second.shutdown(Shutdown::Read).expect("a socket");
     let mut second = UnixStream::from_std(second).expect("a socket");
-    // The relay's write side wakes when there is room again.
+    // The relay's write side wakes when the socket has room again.
     soon(second.read_to_end(&mut Vec::new()))
         .await
         .expect("an end");
@@ -206,7 +206,7 @@ async fn through_a_reverse_proxy(open: impl Fn() -> usize) {
         peer.head().await.assert_switched("swallow");
         let mut io = peer.io;
         let sending = tokio::spawn(async move {
-            // Until it is held up for good.
+            // Sends until the relay stalls for good.
             let _ = io.write_all(&vec![7; 64 * MUCH]).await;
         });
         until(|| open() == 1).await;
@@ -216,7 +216,7 @@ async fn through_a_reverse_proxy(open: impl Fn() -> usize) {
     }
 }
 
-/// Takes nothing.
+/// Accepts no bytes.
 async fn swallow(session: Session) -> Result<(), BoxError> {
     let _io = session.into_io();
     std::future::pending().await

@@ -1,4 +1,4 @@
-//! Messages there and back, in sessions that are open.
+//! Message round trips in open sessions.
 
 use crate::{
     rates::{Unit, compare},
@@ -32,7 +32,7 @@ impl Message {
         }
     }
 
-    /// So many messages in each round, shared between so many sessions.
+    /// Sends this many messages in each round, spread over this many sessions.
     pub(crate) fn compare(
         self,
         rounds: usize,

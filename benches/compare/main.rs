@@ -1,4 +1,4 @@
-//! What an upgrade costs, side by side: hyper alone, this crate, and the usual servers of WebSocket. Linux only.
+//! The cost of an upgrade, side by side: hyper alone, this crate, and the usual WebSocket servers. Linux only.
 //!
 //! - `hyper`: `upgrade::on`, a task, `tokio::io::copy`; `ours`: `UpgradeLayer`, a handler, `copy`. Both echo bytes.
 //! - `axum`, `hyper-tungstenite`, `fastwebsockets`, and `ours-websocket`, the handler `websocket`: these echo
@@ -11,19 +11,19 @@
 //!     [--round-trips 8000] [--sessions 64] [--large 2000] [--idle 10000]
 //! ```
 //!
-//! Each server is a process of its own with one thread, and so are the clients. All sides take turns, and every
-//! few rounds all servers are new ones. What comes of it is a table of medians, and of the medians of ratios to
-//! the first side in the same round, and a picture of them.
+//! Each server is a separate single-threaded process, and so are the clients. All sides take turns, and all servers
+//! are restarted every few rounds. The output is a table of medians, with the medians of the ratios to the first side
+//! in the same round, and a picture of these ratios.
 //!
-//! - A handshake is a new connection, the switch, 4 bytes there and back, and the end, so many at a time. Its
+//! - A handshake is a new connection, the upgrade, 4 bytes there and back, and the close; several run at a time. Its
 //!   latency is the time from before the connection is made to the end of the head of the 101.
 //! - A round trip is a message of 16 bytes, or of 64 KiB, there and back.
-//! - A session is idle when a message of 64 bytes has come back, and no more comes. Its heap is what the server
-//!   has asked its allocator for. What is resident is that with what the allocator adds, and without pages that
-//!   nothing was ever written to.
+//! - A session is idle after a 64-byte message has come back. Its heap is the memory that the server has requested
+//!   from its allocator. Its resident memory includes the allocator's overhead and excludes pages that were never
+//!   written to.
 //!
-//! The allocator counts in all measures: one atomic addition for each allocation, and one for its end. That is less
-//! than what rounds differ by.
+//! The allocator counts in all measures: one atomic addition for each allocation and one for each deallocation. This
+//! overhead is smaller than the difference between rounds.
 
 use echoes::Message;
 use handshakes::compare_handshakes;
@@ -66,7 +66,7 @@ fn main() -> Result<(), BoxError> {
         return Ok(());
     }
     if let Some(side) = arguments.server::<Side>()? {
-        // While it is dropped all sessions are still there.
+        // All sessions still exist while this is dropped.
         return Ok(run_server(async |listener| {
             let _heap = idle::PrintHeap;
             side.serve(listener).await
@@ -88,7 +88,7 @@ fn main() -> Result<(), BoxError> {
     }
     measures.extend(Message::Large.compare(rounds, large, sessions)?);
     measures.extend(compare_idle(idle)?);
-    // Not every kernel says what time it gave to a process.
+    // Not every kernel reports the processor time of a process.
     measures.retain(|measure| !measure.sides.is_empty());
 
     print_table(&measures);

@@ -1,8 +1,8 @@
-//! What the measures come to.
+//! The results of the measures.
 
 use crate::{rates::Medians, sides::Side};
 
-/// Whether more of it is better.
+/// Whether a higher value is better.
 #[derive(Clone, Copy)]
 pub(crate) enum Better {
     More,
@@ -12,7 +12,7 @@ pub(crate) enum Better {
 pub(crate) struct Measure {
     pub(crate) name: String,
     pub(crate) better: Better,
-    /// Not all that is in the table is in the picture as well.
+    /// The picture omits some rows of the table.
     pub(crate) is_drawn: bool,
     /// In the order of `Side::ALL`.
     pub(crate) sides: Medians,
@@ -29,7 +29,7 @@ impl Measure {
     }
 }
 
-/// In Markdown.
+/// Formats the report as Markdown.
 pub(crate) fn print_table(measures: &[Measure]) {
     println!(
         "\nmedians, and medians of ratios to {}\n",
@@ -48,7 +48,7 @@ pub(crate) fn print_table(measures: &[Measure]) {
     }
 }
 
-/// A whole number with its thousands apart.
+/// Formats a whole number with separated thousands.
 pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut grouped = String::new();

@@ -1,4 +1,4 @@
-//! The servers, and how their clients talk to them.
+//! The servers, and the protocol their clients use.
 
 use crate::{
     support::{self, Client, not_found, serve},
@@ -15,10 +15,10 @@ use tokio::net::TcpListener;
 use tower::service_fn;
 use tower_upgrade::BoxError;
 
-/// What is compared. All of them are served by hyper.
+/// The servers to compare, all of them on hyper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo without knowing what.
+    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo bytes without parsing frames.
     Hyper,
     /// `UpgradeLayer`, and a handler that copies with `tower_upgrade::copy`.
     Ours,
@@ -26,12 +26,12 @@ pub(crate) enum Side {
     Axum,
     HyperTungstenite,
     FastWebSockets,
-    /// The handler `websocket` of this crate.
+    /// This crate's `websocket` handler.
     OursWebSocket,
 }
 
 impl Side {
-    /// The first is what the others are compared with.
+    /// The first is the baseline of the others.
     pub(crate) const ALL: [Self; 6] = [
         Self::Hyper,
         Self::Ours,
@@ -52,7 +52,7 @@ impl Side {
         }
     }
 
-    /// What it is called where nobody knows whose it is.
+    /// The name to print where `ours` would be unclear.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Hyper => "hyper alone",
@@ -70,7 +70,7 @@ impl Side {
         !matches!(self, Self::Hyper | Self::Ours)
     }
 
-    /// Serves for ever.
+    /// Serves forever.
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Hyper => support::Side::Raw.serve(listener).await,
@@ -90,8 +90,7 @@ impl Side {
         }
     }
 
-    /// What a client sends. It is the same bytes to all; they come back without their mask from those who
-    /// know what they are.
+    /// The bytes that a client sends, the same to all servers. Servers that parse frames return them unmasked.
     pub(crate) fn frame(self, bytes: usize) -> Arc<Frame> {
         Frame::new(!self.is_websocket(), bytes)
     }
@@ -129,7 +128,7 @@ async fn hyper_tungstenite(
     Ok(response)
 }
 
-/// As in its example of an echo, but for `unconstrained`, which no other side has.
+/// As in its echo example, except for `unconstrained`, which no other side uses.
 async fn fastwebsockets(
     mut request: Request<Incoming>,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {

@@ -1,4 +1,4 @@
-//! A picture of the ratios: for each measure, a bar for each side.
+//! Draws the ratios: for each measure, a bar for each side.
 
 use crate::{
     report::{Better, Measure, grouped},
@@ -9,16 +9,16 @@ use std::fmt::Write as _;
 const WIDTH: usize = 760;
 const BARS_AT: usize = 200;
 const LONGEST: f64 = 410.0;
-/// Where these end.
+/// The right edges of the ratio and median columns.
 const RATIOS_AT: usize = 674;
 const MEDIANS_AT: usize = WIDTH - 4;
 const BAR: usize = 14;
 const LINE: usize = 18;
-/// Of a measure, above its bars, and below them.
+/// Heights of a measure's space above and below its bars.
 const HEAD: usize = 26;
 const FOOT: usize = 14;
 
-/// It has no background, and colours that are as far from white as they are from black.
+/// The picture has a transparent background, and colours with equal contrast to white and to black.
 const STYLE: &str = "\
 text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#737b84}\
 .m{font-size:13px;font-weight:600}.e{text-anchor:end}.o{font-weight:600}\
@@ -43,7 +43,7 @@ pub(crate) fn draw(measures: &[Measure]) -> String {
     svg
 }
 
-/// What the picture says, for those who do not see it.
+/// The text alternative of the picture.
 fn description(measures: &[Measure]) -> String {
     let mut text = String::new();
     for measure in measures {
@@ -59,7 +59,7 @@ fn description(measures: &[Measure]) -> String {
     text
 }
 
-/// A scale for each measure, from 0 to what is most of it: ratios of rates are near 1, and those of memory are not.
+/// Each measure has its own scale, from 0 to its highest value: ratios of rates are near 1, ratios of memory are not.
 fn draw_measure(svg: &mut String, top: usize, measure: &Measure) {
     let most = measure.sides.iter().map(|[_, ratio]| *ratio);
     let unit = LONGEST / most.fold(1.0, f64::max);
@@ -70,7 +70,7 @@ fn draw_measure(svg: &mut String, top: usize, measure: &Measure) {
         format_args!("<text class=\"m\" x=\"0\" y=\"{title}\">{name} ({better})</text>\n"),
     );
     let bars = top + HEAD;
-    // Beneath the bars that reach over it.
+    // Drawn beneath the bars that reach over this line.
     let (one, bottom) = (BARS_AT as f64 + unit, bars + LINE * Side::ALL.len());
     push(
         svg,
@@ -103,6 +103,6 @@ fn better(measure: &Measure) -> &'static str {
 }
 
 fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
-    // A string takes whatever it is given.
+    // Writing to a `String` cannot fail.
     let _ = text.write_fmt(more);
 }

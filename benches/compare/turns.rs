@@ -1,4 +1,4 @@
-//! All servers at once, and rounds by turns.
+//! Runs all servers at once, and alternates between them in each round.
 
 use crate::{
     rates::Series,
@@ -8,17 +8,17 @@ use crate::{
 use tokio::runtime::Runtime;
 use tower_upgrade::BoxError;
 
-/// How many rounds a server is there for. Where it has its heap, and when its allocator gives some of that back,
-/// is by chance, and stays so for as long as it runs: where one allocates for each long message, that can make it take
-/// half as long again.
+/// The number of rounds before a server is restarted. The heap's address, and the moment at which the allocator
+/// returns memory, vary by chance between processes and persist while a process runs: a server that allocates for each
+/// long message can take half as long again for that reason.
 const ROUNDS_OF_A_PROCESS: usize = 3;
 
-/// A server, and the clients that it has for as long as it runs.
+/// A server, and the clients connected to it during its lifetime.
 pub(crate) struct Contestant {
     pub(crate) side: Side,
     pub(crate) server: ServerProcess,
     pub(crate) clients: Vec<Client>,
-    /// The first round warms up, and does not count.
+    /// The first round warms up and does not count.
     pub(crate) is_warm: bool,
 }
 
@@ -35,9 +35,9 @@ impl Contestant {
     }
 }
 
-/// Each side once in each round, with so many clients.
+/// Runs each side once per round, with this many clients.
 ///
-/// None is always first, or always after the same other one, whose connections are still cleaned up.
+/// The order changes: no side is always first, or always follows the same side, whose connections are still closing.
 pub(crate) fn take_turns(
     rounds: usize,
     clients: usize,

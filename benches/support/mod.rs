@@ -1,8 +1,8 @@
-//! What the benchmarks over a socket share: the servers that are compared, the process that
-//! each of them runs in, and the client.
+//! Shared by the benchmarks over a socket: the servers to compare, the process that each of them runs in, and the
+//! client.
 //!
-//! A server is a process of its own, with one thread, so that what is measured is the server and not
-//! the client beside it, and so that the servers do not share an allocator.
+//! A server is a separate single-threaded process, so that measurements cover the server without the client, and
+//! servers do not share an allocator.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -27,10 +27,10 @@ use tokio::{
 use tower::{Layer as _, Service, service_fn};
 use tower_upgrade::{BoxError, Session, Sessions, UpgradeLayer, handler_fn};
 
-/// The argument that makes a benchmark one of the servers.
+/// The argument that turns this benchmark into one of the servers.
 pub(crate) const SERVER: &str = "--server";
 
-/// The arguments of a benchmark: flags, and numbers behind names.
+/// The arguments of a benchmark: flags, and named numbers.
 pub(crate) struct Arguments(Vec<String>);
 
 impl Arguments {
@@ -42,13 +42,13 @@ impl Arguments {
         self.0.iter().any(|argument| argument == flag)
     }
 
-    /// Whether to measure. `cargo bench` says `--bench`; `cargo test --benches` says nothing, and
-    /// `cargo bench -- --test` says both: then everything runs once, to see that it does.
+    /// Whether to measure. `cargo bench` passes `--bench`; `cargo test --benches` passes nothing, and
+    /// `cargo bench -- --test` passes both: without measuring, everything runs once as a smoke test.
     pub(crate) fn measure(&self) -> bool {
         self.has("--bench") && !self.has("--test")
     }
 
-    /// The number behind `name`. If there is none: `default`, or `smoke` where nothing is measured.
+    /// Returns the number after `name`. Without one: `default`, or `smoke` if the benchmark does not measure.
     pub(crate) fn count(
         &self,
         name: &str,
@@ -63,7 +63,7 @@ impl Arguments {
         }
     }
 
-    /// The server to be, if this process is to be one.
+    /// Returns the server to run, if this process was started as one.
     pub(crate) fn server<T>(&self) -> Result<Option<T>, BoxError>
     where
         T: FromStr,
@@ -72,7 +72,7 @@ impl Arguments {
         self.value(SERVER)
     }
 
-    /// What is behind `name`.
+    /// Returns the argument after `name`.
     pub(crate) fn value<T>(&self, name: &str) -> Result<Option<T>, BoxError>
     where
         T: FromStr,
@@ -89,7 +89,7 @@ impl Arguments {
     }
 }
 
-/// What is compared.
+/// The servers to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// hyper's `upgrade::on` and a task that copies with `tokio::io::copy`.
@@ -98,7 +98,7 @@ pub(crate) enum Side {
     Layer,
     /// The same, with a registry.
     Registry,
-    /// The same, with a registry and all that a session can have beside it.
+    /// The same, with a registry and all optional session settings.
     Limits,
 }
 
@@ -114,7 +114,7 @@ impl Side {
         }
     }
 
-    /// Serves for ever.
+    /// Serves forever.
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Raw => serve(listener, service_fn(upgrade_with_hyper)).await,
@@ -150,7 +150,7 @@ impl FromStr for Side {
     }
 }
 
-/// A server, until the process that started it closes this one's standard input.
+/// Runs a server until the parent process closes this process's standard input.
 pub(crate) fn run_server(serve: impl AsyncFnOnce(TcpListener) -> io::Result<()>) -> io::Result<()> {
     single_thread()?.block_on(async {
         let listener = listen().await?;
@@ -168,7 +168,7 @@ pub(crate) async fn listen() -> io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
 }
 
-/// A runtime without a second thread.
+/// Builds a single-threaded runtime.
 pub(crate) fn single_thread() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
@@ -193,10 +193,10 @@ where
     }
 }
 
-/// The least that a service with hyper alone can do: look at two headers, start a task, answer.
+/// The minimal service with hyper alone: checks two headers, spawns a task, answers.
 ///
-/// It is quick at the cost of what the layer is for: the task runs on whatever becomes of the 101,
-/// waits for ever, keeps a panic to itself, and drops the connection where it should shut it down.
+/// This service is fast because it omits the layer's guarantees: its task runs even if the 101 is never sent, waits
+/// forever, hides a panic, and drops the connection without shutting it down.
 async fn upgrade_with_hyper(
     mut request: Request<Incoming>,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
@@ -207,7 +207,7 @@ async fn upgrade_with_hyper(
     if !has(header::CONNECTION, b"upgrade".as_slice()) || !has(header::UPGRADE, b"echo") {
         return Ok(not_found());
     }
-    // Outside of the task, so that the task does not hold the request.
+    // Created outside of the task, so that the task does not hold the request.
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let upgraded = upgrade.await?;
@@ -229,7 +229,7 @@ pub(crate) fn not_found() -> Response<Empty<Bytes>> {
     response
 }
 
-/// A server in a process of its own.
+/// A server in a separate process.
 pub(crate) struct ServerProcess {
     process: Child,
     stdout: BufReader<ChildStdout>,
@@ -265,7 +265,7 @@ impl ServerProcess {
         self.process.id()
     }
 
-    /// Stops the server, and returns what it has printed.
+    /// Stops the server and returns its output.
     pub(crate) fn stop(mut self) -> Result<String, BoxError> {
         drop(self.process.stdin.take());
         let mut printed = String::new();
@@ -280,7 +280,7 @@ impl ServerProcess {
     }
 }
 
-/// A client that has switched: raw bytes over TCP, so that it costs little beside the server.
+/// An upgraded client: raw bytes over TCP, so that it costs little compared with the server.
 pub(crate) struct Client(TcpStream);
 
 impl Client {
@@ -288,7 +288,7 @@ impl Client {
         Self::switch(server, "Upgrade: echo\r\n").await
     }
 
-    /// Asks with these headers.
+    /// Sends an upgrade request with these headers.
     pub(crate) async fn switch(server: SocketAddr, headers: &str) -> io::Result<Self> {
         let mut stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
@@ -297,7 +297,7 @@ impl Client {
         stream.write_all(request.as_bytes()).await?;
         let mut head = [0; 512];
         let mut end = 0;
-        // Nothing can follow the head: the server speaks when it is spoken to.
+        // No bytes can follow the head: the server sends only in response to the client.
         while !head[..end].ends_with(b"\r\n\r\n") {
             let read = stream.read(&mut head[end..]).await?;
             if read == 0 {
@@ -312,7 +312,7 @@ impl Client {
         }
     }
 
-    /// Sends a message and waits until what is expected has come, for which `answer` has the room.
+    /// Sends a message and waits for the expected reply, which must fit in `answer`.
     pub(crate) async fn exchange(
         &mut self,
         message: &[u8],
@@ -323,7 +323,7 @@ impl Client {
             self.0.write_all(message).await?;
             self.0.read_exact(answer).await?;
         } else {
-            // A server that answers before it has read all waits for this side to read.
+            // A server that replies before it has read everything waits for this side to read.
             let (mut reader, mut writer) = self.0.split();
             tokio::try_join!(writer.write_all(message), reader.read_exact(answer))?;
         }
@@ -334,7 +334,7 @@ impl Client {
         }
     }
 
-    /// Ends the session, and waits until the server has ended it as well.
+    /// Closes the session and waits until the server has closed it too.
     pub(crate) async fn close(mut self) -> io::Result<()> {
         self.0.shutdown().await?;
         match self.0.read(&mut [0]).await? {

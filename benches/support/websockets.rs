@@ -1,4 +1,4 @@
-//! WebSockets that echo: two servers, and clients that send frames as raw bytes.
+//! WebSocket echoes: two servers, and clients that send frames as raw bytes.
 
 use crate::support::{Client, not_found, serve};
 use axum::{extract::ws, routing::get};
@@ -10,7 +10,7 @@ use tower_upgrade::{
     websocket::{Message, WebSocket, websocket},
 };
 
-/// The handler of this crate.
+/// This crate's WebSocket handler.
 pub(crate) async fn serve_websocket(listener: TcpListener) -> io::Result<()> {
     let layer = UpgradeLayer::new().protocol("websocket", websocket(echo));
     serve(listener, layer.layer(service_fn(async |_| Ok(not_found())))).await
@@ -42,21 +42,21 @@ async fn echo_axum(mut socket: ws::WebSocket) {
     }
 }
 
-/// A client that has switched to WebSocket.
+/// A client of an open WebSocket session.
 pub(crate) async fn connect(server: SocketAddr) -> io::Result<Client> {
     let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     Client::switch(server, headers).await
 }
 
-/// A masked binary frame, and what comes back for it.
+/// A masked binary frame and its expected reply.
 pub(crate) struct Frame {
     sent: Vec<u8>,
     expected: Vec<u8>,
 }
 
 impl Frame {
-    /// For a server that copies bytes and knows of no frames, or for one of WebSocket.
+    /// Builds the frame for a server that copies bytes without parsing frames, or for a WebSocket server.
     pub(crate) fn new(copied: bool, bytes: usize) -> Arc<Self> {
         const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
         let payload: Vec<_> = (0..bytes).map(|at| at as u8).collect();
@@ -77,7 +77,7 @@ impl Frame {
         Arc::new(Self { sent, expected })
     }
 
-    /// Sends it so many times, and waits for each answer.
+    /// Sends the frame this many times, and waits for each reply.
     pub(crate) async fn echo(&self, client: &mut Client, times: usize) -> io::Result<()> {
         let mut answer = vec![0; self.expected.len()];
         for _ in 0..times {
@@ -89,7 +89,7 @@ impl Frame {
     }
 }
 
-/// So many echoes in each session, all at a time, and how many that were.
+/// Makes this many echoes in each session, all sessions concurrently, and returns the total.
 pub(crate) async fn echoes(
     clients: &mut Vec<Client>,
     frame: &Arc<Frame>,

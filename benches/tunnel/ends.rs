@@ -1,4 +1,4 @@
-//! Both ends of the tunnels. They are in the benchmark's own process, beside what is measured.
+//! The client and the server of each tunnel. Both run in the benchmark's own process, outside of the measured proxy.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,10 +12,10 @@ use tokio::{
 };
 use tower_upgrade::BoxError;
 
-/// What one call writes or reads, in bulk. Large, so that the ends take little beside what is between them.
+/// The size of one bulk read or write. Large, so that client and server cost little compared with the proxy.
 const CHUNK: usize = 1024 * 1024;
 
-/// Says back what it hears, on each connection.
+/// Echoes each connection.
 pub(crate) async fn echo(listener: TcpListener) -> io::Result<()> {
     loop {
         let (mut io, _) = listener.accept().await?;
@@ -32,8 +32,8 @@ pub(crate) async fn echo(listener: TcpListener) -> io::Result<()> {
     }
 }
 
-/// Swallows what it hears, and says one byte for each `share` of it. Each connection has a thread that
-/// waits in its system calls: that is the least that an end can cost.
+/// Discards its input, and replies one byte for each `share` of input. Each connection has a thread that blocks in
+/// its system calls, the cheapest possible endpoint.
 pub(crate) fn sink(share: usize) -> io::Result<SocketAddr> {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
@@ -60,7 +60,7 @@ pub(crate) fn sink(share: usize) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// The client of a sink, in a thread that waits until it is told to send.
+/// The client of a sink, in a thread that waits for the command to send.
 pub(crate) struct Sender {
     go: mpsc::Sender<()>,
     done: mpsc::Receiver<io::Result<()>>,
@@ -84,7 +84,7 @@ impl Sender {
     }
 }
 
-/// Sends a share, and waits until the sink has it.
+/// Sends a share, and waits until the sink has received it.
 fn send(mut tunnel: &StdStream, bytes: &[u8], share: usize) -> io::Result<()> {
     let mut left = share;
     while left > 0 {
@@ -95,7 +95,7 @@ fn send(mut tunnel: &StdStream, bytes: &[u8], share: usize) -> io::Result<()> {
     tunnel.read_exact(&mut [0])
 }
 
-/// Lets each send its share, all at a time, and waits until that has arrived.
+/// Makes each client send its share, all concurrently, and waits until every share has arrived.
 pub(crate) fn send_all(senders: &[Sender]) -> Result<(), BoxError> {
     for sender in senders {
         sender.go.send(())?;
@@ -106,7 +106,7 @@ pub(crate) fn send_all(senders: &[Sender]) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The client of an echo. `answer` has the room for what comes back.
+/// The client of an echo. `answer` must have room for the reply.
 pub(crate) async fn exchange(
     tunnel: &mut TcpStream,
     message: &[u8],
@@ -116,7 +116,7 @@ pub(crate) async fn exchange(
         tunnel.write_all(message).await?;
         tunnel.read_exact(answer).await?;
     } else {
-        // An echo that answers before it has read all waits for this end to read.
+        // An echo that replies before it has read everything waits for this client to read.
         let (mut reader, mut writer) = tunnel.split();
         tokio::try_join!(writer.write_all(message), reader.read_exact(answer))?;
     }
@@ -127,7 +127,7 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Ends a tunnel, and waits until it has ended.
+/// Closes a tunnel and waits until it has ended.
 pub(crate) async fn close(mut tunnel: TcpStream) -> io::Result<()> {
     tunnel.shutdown().await?;
     match tunnel.read(&mut [0]).await? {
@@ -136,10 +136,10 @@ pub(crate) async fn close(mut tunnel: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Takes as much as the buffer could hold.
+/// Reads up to the buffer's capacity and discards the bytes.
 #[cfg(target_os = "linux")]
 fn swallow(from: &StdStream, buffer: &mut [u8]) -> io::Result<usize> {
-    // TCP does not write it there: with two cores this end would else be much of what is measured.
+    // TCP skips the copy: on two cores, this endpoint would otherwise be a large part of the measurement.
     let (_, taken) = rustix::net::recv(from, buffer, rustix::net::RecvFlags::TRUNC)?;
     Ok(taken)
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::net::TcpSocket;
 use tower_upgrade::BoxError;
 
-/// A proxy that is stopped, and leaves nothing behind, when it is dropped.
+/// A running proxy, which is stopped and whose files are removed on drop.
 pub(crate) struct Foreign {
     process: Child,
     address: SocketAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// `None` if it is not installed, or does not take its configuration, for want of a module.
+    /// Returns `None` if the proxy is not installed, or rejects its configuration because a module is missing.
     pub(crate) fn start(
         side: Side,
         upstream: SocketAddr,
@@ -30,7 +30,7 @@ impl Foreign {
         let Some(program) = find(if is_haproxy { "haproxy" } else { "nginx" }) else {
             return Ok(None);
         };
-        // Nobody else is given the port meanwhile, and what does not listen is given no connection.
+        // Keeps the port from other processes meanwhile. A socket that does not listen gets no connection.
         let reserved = TcpSocket::new_v4()?;
         reserved.set_reuseport(true)?;
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -90,13 +90,13 @@ impl Foreign {
 
 impl Drop for Foreign {
     fn drop(&mut self) {
-        // If it has ended by itself there is nothing to stop.
+        // If the process has already exited, the kill fails harmlessly.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// For a configuration.
+/// The directory of a configuration, removed on drop.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -109,12 +109,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // It is cargo's to clean up.
+        // cargo cleans up this directory.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Where a program is. Where Debian puts servers is not on everybody's path.
+/// Finds a program. Debian installs servers in a directory that not every user has in `PATH`.
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -149,7 +149,7 @@ fn nginx(side: Side, address: SocketAddr, upstream: SocketAddr, tunnels: usize) 
         Side::Nginx64 => "proxy_buffer_size 64k;",
         _ => "",
     };
-    // As Debian has it. Elsewhere it may be built in.
+    // Debian's path. Other systems may have the module built in.
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     let module = match Path::new(module).is_file() {
         true => format!("load_module {module};"),

@@ -1,4 +1,4 @@
-//! What is between the ends: the crate's tunnels, and what they are compared with.
+//! The proxies: the crate's tunnels, and the alternatives to compare them with.
 
 use crate::support::{not_found, serve};
 use http::StatusCode;
@@ -19,12 +19,12 @@ use tower_upgrade::{
     tunnel::{self, Relay},
 };
 
-/// What is compared.
+/// The proxies to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// `tokio::io::copy_bidirectional`.
     Copy,
-    /// The crate's relay, between connections that it cannot see the sockets of.
+    /// The crate's relay, between connections whose sockets are hidden from it.
     Pooled,
     /// The crate's relay, between sockets.
     Splice,
@@ -36,12 +36,12 @@ pub(crate) enum Side {
     Nginx,
     /// With `proxy_buffer_size 64k`.
     Nginx64,
-    /// Nothing at all. The processor's time is that of both ends.
+    /// No proxy. The processor time is that of client and server together.
     Direct,
 }
 
 impl Side {
-    /// The first is what the others are compared with.
+    /// The first is the baseline of the others.
     pub(crate) const ALL: [Self; 9] = [
         Self::Copy,
         Self::Pooled,
@@ -72,12 +72,12 @@ impl Side {
 /// A server of one of the sides, as an argument: `splice@127.0.0.1:4321`.
 pub(crate) struct Served {
     pub(crate) side: Side,
-    /// Where tunnels lead.
+    /// The upstream address of the tunnels.
     pub(crate) upstream: SocketAddr,
 }
 
 impl Served {
-    /// Serves for ever.
+    /// Serves forever.
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         let upstream = self.upstream;
         match self.side {
@@ -111,7 +111,7 @@ impl FromStr for Served {
     }
 }
 
-/// Joins each connection with one of its own to the upstream.
+/// Joins each accepted connection with a new connection to the upstream.
 async fn tunnels<F, Fut>(listener: TcpListener, upstream: SocketAddr, join: F) -> io::Result<()>
 where
     F: Fn(TcpStream, TcpStream) -> Fut + Copy + Send + 'static,
@@ -133,7 +133,7 @@ async fn copy_bidirectional(mut a: TcpStream, mut b: TcpStream) -> Result<(), Bo
     Ok(())
 }
 
-/// A proxy with nothing around it but what a tunnel takes.
+/// A proxy that does only the work a tunnel needs.
 struct Dial;
 
 impl ProtocolHandler for Dial {
@@ -152,7 +152,7 @@ impl ProtocolHandler for Dial {
     }
 }
 
-/// A connection whose type says nothing of a socket.
+/// A connection whose type hides its socket.
 struct Opaque(TcpStream);
 
 impl AsyncRead for Opaque {
@@ -195,7 +195,7 @@ impl AsyncWrite for Opaque {
     }
 }
 
-/// The crate's relay, between any two connections.
+/// Runs the crate's relay between any two connections.
 async fn relay<A, B>(a: A, b: B) -> Result<(), BoxError>
 where
     A: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -1,7 +1,7 @@
-//! Where a proxy for CONNECT lets its clients go: S5.
+//! The addresses that a CONNECT proxy permits its clients to reach: S5.
 //!
-//! The first byte of the input says what the rest is: an address and a network that is allowed, of which versions, or
-//! lines with the hosts that are listed, and a target.
+//! The first byte of the input selects the format of the rest: an address and an allowed network, with their IP
+//! versions, or lines with the listed hosts, and a target.
 
 use crate::reference;
 use http::uri::Authority;
@@ -19,8 +19,8 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What is not to be reached, of both registries of special purposes and of multicast, and what IANA has not given
-/// out as global unicast.
+/// The unreachable networks: both special-purpose registries, multicast, and the ranges that IANA has not allocated as
+/// global unicast.
 const SPECIAL: [&str; 24] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -48,7 +48,7 @@ const SPECIAL: [&str; 24] = [
     "f800::/5",
 ];
 
-/// Where the octets of IPv4 begin in an address of IPv6 that has these in front.
+/// The offset of the IPv4 octets in an IPv6 address with these leading octets.
 const EMBEDDED: [(&str, usize); 3] = [
     ("::ffff:0:0/96", 12),
     ("64:ff9b::/96", 12),
@@ -62,7 +62,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// Bit by bit.
+/// Compares bit by bit.
 fn is_in(address: &[u8], network: &[u8], length: usize) -> bool {
     let bit = |octets: &[u8], at: usize| octets[at / 8] >> (7 - at % 8) & 1;
     address.len() == network.len() && (0..length).all(|at| bit(address, at) == bit(network, at))
@@ -76,7 +76,7 @@ fn is_in_any(address: &[u8], networks: &[&str]) -> bool {
     })
 }
 
-/// The IPv4 address within, or the address.
+/// Returns the embedded IPv4 address, or the address itself.
 fn meant(address: &[u8]) -> &[u8] {
     let is_within = |(network, _): &&(&str, usize)| is_in_any(address, &[network]);
     match EMBEDDED.iter().find(is_within) {
@@ -85,7 +85,7 @@ fn meant(address: &[u8]) -> &[u8] {
     }
 }
 
-/// Takes the octets of one from the front.
+/// Takes the octets of one address from the front.
 fn address(data: &[u8], is_v6: bool) -> Option<(IpAddr, &[u8])> {
     match is_v6 {
         true => {
@@ -99,7 +99,7 @@ fn address(data: &[u8], is_v6: bool) -> Option<(IpAddr, &[u8])> {
     }
 }
 
-/// An address in all ways to write it.
+/// Returns every spelling of an address.
 fn spellings(address: IpAddr) -> Vec<IpAddr> {
     let mut spellings = vec![address];
     if address.is_ipv4() {
@@ -114,7 +114,7 @@ fn spellings(address: IpAddr) -> Vec<IpAddr> {
     spellings
 }
 
-/// The length of the network comes first.
+/// Checks an address and a network. The input begins with the network's prefix length.
 fn check_address(how: u8, data: &[u8]) {
     let Some((length, data)) = data.split_first() else {
         return;
@@ -141,17 +141,17 @@ fn check_address(how: u8, data: &[u8]) {
     }
 }
 
-/// A member of a list of hosts: its host, whether it is those below it that are meant, and its port.
+/// A member of a host list: its host, whether it matches the subdomains of that host, and its port.
 struct Listed {
     host: String,
     is_below: bool,
     port: Option<u16>,
 }
 
-/// The host in one spelling, and whether it is an address. `None`: the last of its labels is a number, and it is no
-/// address of IPv4 (WHATWG URL, "ends in a number").
+/// Returns the canonical spelling of a host, and whether the host is an address. Returns `None` if the last label is a
+/// number and the host is not an IPv4 address (WHATWG URL, "ends in a number").
 ///
-/// A mapped address is the same as the IPv4 address in it; a dot at the end makes no difference.
+/// An IPv4-mapped address equals its IPv4 address; a trailing dot makes no difference.
 fn host(text: String) -> Option<(String, bool)> {
     if let Some(v6) = text.strip_prefix('[') {
         let address: Ipv6Addr = v6.trim_end_matches(']').parse().expect("an address");
@@ -167,7 +167,7 @@ fn host(text: String) -> Option<(String, bool)> {
     if !is_number {
         return Some((text.to_owned(), false));
     }
-    // Four numbers up to 255, without a sign or a zero in front.
+    // Four numbers up to 255, without a sign or a leading zero.
     let is_octet = |label: &&str| label.parse::<u8>().is_ok_and(|octet| octet.to_string() == **label);
     let is_address = labels.len() == 4 && labels.iter().all(is_octet);
     is_address.then(|| (text.to_owned(), true))

@@ -1,7 +1,8 @@
-//! What a client makes of a server's answer: K2, K3, K5, K7, S7.
+//! A client's interpretation of a server's response: K2, K3, K5, K7, S7.
 //!
-//! The first byte of the input says whether a tunnel is asked for (its lowest bit), and whether the rest is what the
-//! server sends as it is, or what an answer is made from. The second says in which steps it is sent.
+//! The lowest bit of the first input byte says whether the client requests a tunnel. The byte also says whether the
+//! server sends the rest of the input verbatim, or builds a response from it. The second byte sets the size of the
+//! segments in which the server sends the response.
 
 use crate::{
     reference::{self, Offer},
@@ -29,7 +30,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// An answer that hyper takes, as far as the pieces go: those that decide are common.
+/// Builds a response that hyper mostly accepts; the pieces that decide the outcome are common.
 fn answer(mut u: Unstructured) -> Result<Vec<u8>> {
     const STATUS: [&str; 12] = [
         "101 Switching Protocols",
@@ -77,12 +78,12 @@ fn answer(mut u: Unstructured) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// What is due to an answer.
+/// The expected outcome of a response.
 #[derive(Debug, PartialEq)]
 enum Due {
-    /// The protocol, none for a tunnel, and the bytes behind the head.
+    /// The protocol (`None` for a tunnel), and the bytes after the head.
     Session(Option<String>, Vec<u8>),
-    /// The status. `None`: it may as well be that hyper does not take the head, for how it frames the body.
+    /// The status. `None`: hyper may also reject the head, because of its body framing.
     Refused(Option<u16>),
     Failed(ErrorKind),
 }
@@ -123,7 +124,7 @@ fn due(is_connect: bool, mut answer: &[u8]) -> Due {
                     _ => Due::Failed(ErrorKind::Protocol),
                 }
             }
-            // hyper keeps a connection with nothing in it.
+            // hyper keeps a connection open that has no pending bytes.
             204 if is_connect => Due::Failed(ErrorKind::Unsupported),
             200..300 if is_connect => Due::Session(None, rest.to_vec()),
             _ if is_framed => Due::Refused(None),
@@ -141,7 +142,7 @@ fn check(is_connect: bool, answer: &[u8], step: usize) {
         (got.expect("the client hangs"), is_dropped)
     });
     match (&due, &got) {
-        // How a body is framed is hyper's to say.
+        // hyper decides the body framing.
         (Due::Refused(None), Due::Refused(_) | Due::Failed(ErrorKind::Transport)) => {}
         _ => assert_eq!(got, due),
     }
@@ -150,7 +151,7 @@ fn check(is_connect: bool, answer: &[u8], step: usize) {
     }
 }
 
-/// What comes of a request, and all that can be read of it.
+/// The outcome of a request, and all bytes that can be read from it.
 async fn ask(is_connect: bool, io: DuplexStream) -> Due {
     let connection = Http1::handshake(io).await.expect("memory");
     let client = UpgradeLayer::new().layer(connection);
@@ -172,7 +173,7 @@ async fn ask(is_connect: bool, io: DuplexStream) -> Due {
         Err(error) if error.kind() == ErrorKind::Refused => {
             let response = error.into_response().expect("what refused");
             let status = response.status().as_u16();
-            // It may be cut short.
+            // The body may be truncated.
             let _ = http_body_util::BodyExt::collect(response.into_body()).await;
             Due::Refused(Some(status))
         }
@@ -180,14 +181,14 @@ async fn ask(is_connect: bool, io: DuplexStream) -> Due {
     }
 }
 
-/// Answers, and says whether the client has dropped the connection before it was ended here.
+/// Sends the response, and returns whether the client dropped the connection before this side closed it.
 async fn serve(mut io: DuplexStream, answer: &[u8], step: usize) -> bool {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         request.push(io.read_u8().await.expect("a request"));
     }
     for segment in answer.chunks(step) {
-        // The client may have had enough.
+        // The client may already have closed the connection.
         if io.write_all(segment).await.is_err() {
             break;
         }

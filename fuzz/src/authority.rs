@@ -4,7 +4,7 @@ use crate::reference;
 use http::Uri;
 use tower_upgrade::fuzzing;
 
-/// What the parser of `http` takes at most.
+/// The maximum length that the parser of `http` accepts.
 const MAX_BYTES: usize = u16::MAX as usize - 1;
 
 pub fn run(data: &[u8]) {
@@ -12,7 +12,7 @@ pub fn run(data: &[u8]) {
         .ok()
         .filter(|text| text.len() <= MAX_BYTES)
         .and_then(reference::connect_port);
-    // What is no URI at all does not get past hyper.
+    // hyper rejects a target that is not a URI.
     let uri = Uri::try_from(data).ok();
     let target = uri.as_ref().and_then(|uri| fuzzing::target(uri).ok());
     match (target, expected) {

@@ -1,4 +1,4 @@
-//! Bytes behind a request head, in segments that end anywhere: U9, and the same through a relay.
+//! Bytes after a request head, in segments of any length: U9, and the same through a relay.
 
 use crate::wire;
 use arbitrary::{Result, Unstructured};
@@ -12,25 +12,25 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Who sends back what comes.
+/// The echo implementation.
 #[derive(Clone, Copy)]
 enum Echo {
-    /// With a buffer of this size.
+    /// Copies with a buffer of this size.
     ByHand(usize),
     Copy,
     Relay,
-    /// At the other end of a relay, over a pipe of this size.
+    /// Echoes behind a relay, over a pipe of this size.
     BehindRelay(usize),
 }
 
 struct Case {
     echo: Echo,
-    /// The session's IO is taken apart first, and put together again.
+    /// Takes the session's IO apart first, and reassembles it.
     is_taken_apart: bool,
     is_connect: bool,
     head: Vec<u8>,
     early: Vec<u8>,
-    /// Where segments end, in order.
+    /// The positions where segments end, in ascending order.
     cuts: Vec<usize>,
 }
 
@@ -48,10 +48,10 @@ impl Case {
             true => "CONNECT host:80 HTTP/1.1\r\nHost: host\r\n\r\n",
             false => "GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
         };
-        // More than one read has room for, and no two places look alike.
+        // Larger than one read, and without repeating content.
         let more = usize::from(u.arbitrary::<u16>()?) * 2;
         let more = match echo {
-            // In small steps many bytes take long.
+            // Many bytes take long in small steps.
             Echo::ByHand(size) | Echo::BehindRelay(size) => more.min(64 * size),
             Echo::Copy | Echo::Relay => more,
         };

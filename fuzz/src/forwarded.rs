@@ -1,8 +1,8 @@
-//! Which fields of a head a reverse proxy passes on, and what it says of the client.
+//! The fields of a head that a reverse proxy forwards, and its `Forwarded` and `X-Forwarded-*` fields.
 //!
-//! The first line of the input says how the proxy is set up: with `r` or `a` it replaces `Forwarded` or appends to
-//! it, with `R` or `A` the same of `X-Forwarded-*`, with `s` clients come with `https`, and `4`, `6` and `m` are
-//! addresses of theirs. Up to an empty line the others are fields of a request, and then of the backend's answer,
+//! The first line of the input configures the proxy: with `r` or `a` it replaces `Forwarded` or appends to it, with `R`
+//! or `A` it does the same to `X-Forwarded-*`, with `s` clients use `https`, and `4`, `6` and `m` select the client's
+//! address. The lines up to an empty line are fields of the request; the rest are fields of the backend's response,
 //! which with `f` is a refusal.
 
 use crate::{
@@ -27,7 +27,7 @@ use tower_upgrade::{
 pub fn run(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
     let setup = Setup::new(lines.next().unwrap_or_default());
-    // hyper takes a hundred.
+    // hyper accepts a hundred fields.
     let fields = lines.by_ref().take_while(|line| !line.is_empty()).take(90);
     let mut request = b"GET /path HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: chat\r\n".to_vec();
     let mut has_host = false;
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
         true => b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n".to_vec(),
         false => b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: chat\r\n".to_vec(),
     };
-    // Another protocol would be no answer.
+    // A second `Upgrade` protocol would make the response invalid.
     let fields = lines.take(90).filter(|line| is_field(line));
     for line in fields.filter(|line| !is_named(line, b"upgrade")) {
         answer.extend_from_slice(line);
@@ -55,7 +55,7 @@ pub fn run(data: &[u8]) {
     setup.check(&request, &answer);
 }
 
-/// Whether this is a field, and none of those that frame a body.
+/// Whether this is a field that does not frame a body.
 fn is_field(line: &[u8]) -> bool {
     let Some(colon) = line.iter().position(|byte| *byte == b':') else {
         return false;
@@ -72,7 +72,7 @@ fn is_named(line: &[u8], name: &[u8]) -> bool {
         && line[name.len()] == b':'
 }
 
-/// The values of each field, in order.
+/// The values of each field, in their order.
 type Fields = BTreeMap<String, Vec<Vec<u8>>>;
 
 fn fields(head: &Head) -> Fields {
@@ -83,7 +83,7 @@ fn fields(head: &Head) -> Fields {
     fields
 }
 
-/// What is between two neighbours in any case, and between a client and a proxy.
+/// The hop-by-hop fields, including those between a client and a proxy.
 const HOPS: [&str; 10] = [
     "connection",
     "http2-settings",
@@ -97,7 +97,7 @@ const HOPS: [&str; 10] = [
     "upgrade",
 ];
 
-/// The fields that `Connection` names, in lower case. What is no name names nothing.
+/// Returns the field names in `Connection`, in lower case. Invalid names are skipped.
 fn named(fields: &Fields) -> Vec<String> {
     let lines = fields.get("connection").map_or(&[][..], |lines| lines);
     let lines: Vec<_> = lines.iter().map(|line| &**line).collect();
@@ -152,7 +152,7 @@ impl Setup {
         let asks_for_websocket =
             |offers: Vec<reference::Offer>| offers.iter().any(|offer| offer.name == "websocket");
         if sent.upgrade().is_some_and(asks_for_websocket) {
-            // It needs a key: see `websocket_handshake`.
+            // WebSocket needs a key: see `websocket_handshake`.
             return;
         }
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -197,7 +197,7 @@ impl Setup {
         UpgradeLayer::new().any_protocol(proxy)
     }
 
-    /// The address, the host and the scheme of the client that there are to say.
+    /// Returns the known address, host and scheme of the client.
     fn known(&self, host: &[u8]) -> Vec<(&str, String)> {
         let address = self.peer.map(|address| address.to_canonical());
         let address = match address {
@@ -213,7 +213,7 @@ impl Setup {
         known
     }
 
-    /// The fields that the backend is due to see. `None`: it is not asked.
+    /// Returns the fields that the backend must receive. `None`: the proxy does not send the request.
     fn due(&self, sent: &Head) -> Option<Fields> {
         let offers = sent.upgrade()?.into_iter();
         let offers: Vec<_> = offers
@@ -277,7 +277,7 @@ impl Setup {
         Some(fields)
     }
 
-    /// `Forwarded` is what came, if that is passed on, and one element behind it.
+    /// Checks that `Forwarded` has the received elements, if the proxy forwards them, followed by one new element.
     fn check_element(&self, seen: Option<&Vec<Vec<u8>>>, came: Option<&Vec<Vec<u8>>>, sent: &Head) {
         if self.forwarded == Forwarding::Remove {
             assert_eq!(seen, None);
@@ -295,7 +295,7 @@ impl Setup {
         assert_eq!(element(added), self.known(sent.get("host")[0]), "{added}");
     }
 
-    /// What the client gets has nothing of the connection to the backend.
+    /// Checks the response's status, and that the client receives no connection-specific field of the backend.
     fn check_response(&self, response: &wire::Head, answer: &[u8]) {
         let answer = [
             b"GET / HTTP/1.1",
@@ -307,7 +307,7 @@ impl Setup {
             true => assert_eq!(response.status, 403),
             false => response.assert_switch(Some("chat")),
         }
-        // hyper says these two by itself.
+        // hyper, the layer and the proxy set these fields themselves.
         let own: &[&str] = match self.is_refused {
             true => &["connection", "content-length", "date", "via"],
             false => &["connection", "upgrade", "date", "via"],
@@ -321,7 +321,7 @@ impl Setup {
     }
 }
 
-/// In one line, without those that say nothing.
+/// Joins the values in one line, without the empty ones.
 fn joined(lines: &[Vec<u8>], between: &[u8]) -> Vec<u8> {
     let lines: Vec<_> = lines
         .iter()
@@ -331,14 +331,14 @@ fn joined(lines: &[Vec<u8>], between: &[u8]) -> Vec<u8> {
     lines.join(between)
 }
 
-/// Adds a member to a list, which is one line then.
+/// Adds a member to a list, which becomes one line.
 fn add(fields: &mut Fields, name: &str, member: &str) {
     let lines = fields.entry(name.to_owned()).or_default();
     lines.push(member.into());
     *lines = vec![joined(lines, b", ")];
 }
 
-/// The pairs of one element of `Forwarded` (RFC 7239 §4).
+/// Returns the pairs of one `Forwarded` element (RFC 7239 §4).
 fn element(text: &str) -> Vec<(&str, String)> {
     let mut pairs = Vec::new();
     let mut rest = text;
@@ -377,7 +377,7 @@ fn element(text: &str) -> Vec<(&str, String)> {
     pairs
 }
 
-/// Writes down what it is asked, answers, and sends nothing more.
+/// Records the request, answers, and sends nothing more.
 async fn backend(mut io: DuplexStream, seen: Arc<Mutex<Vec<u8>>>, answer: Vec<u8>) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {

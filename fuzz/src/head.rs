@@ -1,7 +1,6 @@
 //! Whole request heads, through hyper's connection and the layer: U1 to U5, U9, U12, U13, C1 to C3, S7.
 //!
-//! The first byte of the input says whether the rest is what is sent as it is (even), or what a request is made
-//! from (odd).
+//! If the first byte of the input is even, the rest is sent verbatim; if it is odd, a request is built from the rest.
 
 use crate::{
     reference::{self, Head, Offer},
@@ -24,7 +23,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A request that hyper takes, as far as the pieces go: those that decide are common.
+/// Builds a request that hyper mostly accepts; the pieces that decide the outcome are common.
 fn request(mut u: Unstructured) -> Result<Vec<u8>> {
     const METHODS: [&str; 5] = ["GET", "POST", "CONNECT", "HEAD", "X-ANY"];
     const TARGETS: [&str; 6] = ["/", "*", "host:80", "host", "[::1]:443", "ann@host:80"];
@@ -84,7 +83,7 @@ fn request(mut u: Unstructured) -> Result<Vec<u8>> {
     Ok(request)
 }
 
-/// `is_valid`: hyper takes the first head, so that what is due is seen.
+/// `is_valid`: hyper accepts the first head, so that the expected outcome is observable.
 fn check(sent: &[u8], is_valid: bool) {
     let echo = handler_fn(|session: Session| async move {
         let (mut reader, mut writer) = tokio::io::split(session.into_io());
@@ -135,7 +134,7 @@ fn check(sent: &[u8], is_valid: bool) {
                     assert!(read.is_empty(), "an answer behind a refused CONNECT");
                 }
                 if !request.has_no_body() {
-                    // Where the next request begins is hyper's to say.
+                    // hyper decides where the next request begins.
                     return;
                 }
                 sent = rest;
@@ -148,16 +147,16 @@ fn check(sent: &[u8], is_valid: bool) {
         }
         return;
     }
-    // A malformed length hyper may leave without an answer: if there is a preface of HTTP/2 behind the head.
+    // hyper may not answer a head with a malformed length that an HTTP/2 preface follows.
     let has_answer =
         !is_first || !is_valid || Head::parse(sent).is_none_or(|head| !head.has_no_body());
     let sent = String::from_utf8_lossy(sent);
     assert!(has_answer, "no answer to {sent:?}");
 }
 
-/// How a request is to be switched.
+/// The expected protocol switch of a request.
 enum Due {
-    /// With this `Upgrade`.
+    /// With this `Upgrade` field.
     Upgrade(String),
     Connect,
 }

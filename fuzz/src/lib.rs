@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets: each a `run(data)` that panics where a rule is broken. A target is run by
-//! libFuzzer (`fuzz_targets/`), and over what is in `corpus/` by an ordinary test (`tests/replay.rs`).
+//! The bodies of the fuzz targets: each is a `run(data)` that panics when a rule is broken. libFuzzer runs the targets
+//! (`fuzz_targets/`), and an ordinary test (`tests/replay.rs`) runs them over the inputs in `corpus/`.
 
 pub mod address;
 pub mod answer;

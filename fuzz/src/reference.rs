@@ -1,4 +1,4 @@
-//! What the grammars say, as plainly as the RFCs do. It shares no code with the crate.
+//! The RFC grammars, implemented as literally as possible. This module shares no code with the crate.
 
 /// A request head, as hyper's parser sees it.
 pub(crate) struct Head {
@@ -6,7 +6,7 @@ pub(crate) struct Head {
     pub(crate) target: String,
     pub(crate) is_http11: bool,
     lines: Vec<(String, Vec<u8>)>,
-    /// How many bytes it has.
+    /// The length in bytes.
     pub(crate) length: usize,
 }
 
@@ -33,18 +33,18 @@ impl Head {
         &self.lines
     }
 
-    /// The lines of a field. Its name is in lower case.
+    /// Returns the lines of a field. The name must be in lower case.
     pub(crate) fn get(&self, name: &str) -> Vec<&[u8]> {
         let lines = self.lines.iter().filter(|line| line.0 == name);
         lines.map(|line| &*line.1).collect()
     }
 
-    /// Whether nothing but the next request, or bytes of the next protocol, is behind it.
+    /// Whether only the next request, or bytes of the next protocol, follow the head.
     pub(crate) fn has_no_body(&self) -> bool {
         self.get("content-length").is_empty() && self.get("transfer-encoding").is_empty()
     }
 
-    /// What it offers, if it asks for an upgrade: U1, U2, U12, U13.
+    /// Returns the offered protocols if the head requests an upgrade: U1, U2, U12, U13.
     pub(crate) fn upgrade(&self) -> Option<Vec<Offer>> {
         let is_asked_for = self.is_http11
             && self.method != "CONNECT"
@@ -76,18 +76,18 @@ impl Offer {
         })
     }
 
-    /// Whether a handler that is registered for this takes an offer of `other`.
+    /// Whether a handler registered for this protocol accepts an offer of `other`.
     pub(crate) fn takes(&self, other: &Self) -> bool {
         self.name == other.name && (self.version.is_none() || self.version == other.version)
     }
 
-    /// Whether it is this one that was chosen of what was offered.
+    /// Whether the server chose this offer.
     pub(crate) fn is_same(&self, chosen: &Self) -> bool {
         self.name == chosen.name && self.version == chosen.version
     }
 }
 
-/// The members of a list over several lines: a recipient may join them with commas (RFC 9110 §5.3).
+/// Returns the members of a list over several lines: a recipient may join lines with commas (RFC 9110 §5.3).
 pub(crate) fn list(lines: &[&[u8]]) -> Vec<Vec<u8>> {
     let joined = lines.join(&b","[..]);
     let is_space = |byte: &u8| [b' ', b'\t'].contains(byte);
@@ -118,14 +118,14 @@ pub(crate) fn has_upgrade_option(connection: &[&[u8]]) -> bool {
         .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// `None` if nothing is offered, or what is no list of protocols.
+/// Returns `None` if the field offers no protocol or is not a list of protocols.
 pub(crate) fn offers(upgrade: &[&[u8]]) -> Option<Vec<Offer>> {
     let offers: Option<Vec<_>> = list(upgrade).iter().map(|one| Offer::parse(one)).collect();
     offers.filter(|offers| !offers.is_empty())
 }
 
-/// A host and what is behind it: nothing, or a colon and the digits of a port (RFC 3986 §3.2.2, §3.2.3).
-/// IPv6 addresses are as Rust writes them.
+/// Returns the host, and the digits after a colon if the text has a port (RFC 3986 §3.2.2, §3.2.3).
+/// IPv6 addresses are spelled as Rust formats them.
 pub(crate) fn host_and_port(text: &str) -> Option<(String, Option<&str>)> {
     let (host, rest) = if text.starts_with('[') {
         let end = text.find(']')?;
@@ -146,7 +146,7 @@ pub(crate) fn host_and_port(text: &str) -> Option<(String, Option<&str>)> {
     }
 }
 
-/// The port of a target of a CONNECT: C1.
+/// Returns the port of a CONNECT target: C1.
 pub(crate) fn connect_port(target: &str) -> Option<u16> {
     let (_, port) = host_and_port(target)?;
     port?.parse().ok().filter(|port| *port > 0)

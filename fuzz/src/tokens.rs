@@ -1,7 +1,7 @@
-//! The lists in `Connection` and `Upgrade`, and the choice among what is offered: U1 to U4 and U12.
+//! The lists in `Connection` and `Upgrade`, and the choice among the offered protocols: U1 to U4 and U12.
 //!
-//! Of the lines of the input those with a `c` in front are lines of `Connection`, those with a `u` of `Upgrade`,
-//! and those with a `p` are protocols that the server supports.
+//! Input lines that begin with `c` are `Connection` lines, lines that begin with `u` are `Upgrade` lines, and lines
+//! that begin with `p` are protocols that the server supports.
 
 use crate::reference::{self, Offer};
 use http::{HeaderMap, HeaderValue, Version, header};
@@ -67,7 +67,7 @@ fn protocol(text: &[u8]) -> Option<(Protocol, Offer)> {
     Some((parsed, expected))
 }
 
-/// The first pair that fits, in the order of one side and then of the other.
+/// Returns the first matching pair, in the order of one side and then of the other.
 fn choice(
     offers: &[Offer],
     supported: &[Offer],

@@ -1,7 +1,7 @@
-//! The opening handshake of WebSocket on HTTP/1.1, the server's side: W1 to W6.
+//! The server's side of the WebSocket opening handshake on HTTP/1.1: W1 to W6.
 //!
-//! Each line of the input is a field of the request, or its method: the first character says which one. With an
-//! `a` in front the server takes pages of any origin.
+//! Each line of the input is a field of the request, or its method: the first character selects which. With a leading
+//! `a`, the server accepts pages of any origin.
 
 use crate::{
     reference::{self, Head},
@@ -89,7 +89,7 @@ fn check(request: &[u8], head: &Head, is_any_origin: bool) {
     }
 }
 
-/// The status, and of a 101 what it switches to.
+/// The status, and for a 101 the chosen protocol.
 fn expected(head: &Head, is_any_origin: bool) -> (u16, String) {
     let offers = head.upgrade().unwrap_or_default();
     let offer = offers.into_iter().find(|offer| offer.name == "websocket");
@@ -110,7 +110,7 @@ fn expected(head: &Head, is_any_origin: bool) -> (u16, String) {
     (status, offer.text)
 }
 
-/// One line that is the base64 of 16 bytes: 21 digits of six bits, one of two and four that are zero, two `=`.
+/// Whether one line is the base64 of 16 bytes: 21 digits of six bits, one of two and four that are zero, two `=`.
 fn is_key(lines: &[&[u8]]) -> bool {
     let [key] = lines else { return false };
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
@@ -120,7 +120,7 @@ fn is_key(lines: &[&[u8]]) -> bool {
         && &key[22..] == b"=="
 }
 
-/// Whether there is no `Origin`, or one that has the host and the port of `Host`.
+/// Whether `Origin` is absent, or has the host and the port of `Host`.
 fn is_same_origin(head: &Head) -> bool {
     let origins = head.get("origin");
     let [origin] = *origins else {
@@ -135,7 +135,7 @@ fn is_same_origin(head: &Head) -> bool {
     let Some((scheme, origin)) = origin.split_once("://") else {
         return false;
     };
-    // Pages of the web only (rule W5).
+    // Only web pages are accepted (rule W5).
     let default = match scheme {
         "http" | "ws" => 80,
         "https" | "wss" => 443,

@@ -1,4 +1,4 @@
-//! A client and a server of one connection in memory, and what a client reads.
+//! A client and a server on one in-memory connection, and the client's parser of responses.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -16,20 +16,20 @@ use tokio::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{CloseReason, Sessions, UpgradeLayer};
 
-/// Long enough for every timer of a server, and for none of these to be waited for: time is paused.
+/// Exceeds every timer of the server. Time is paused, so the test does not wait for these timers.
 pub(crate) const HANG: Duration = Duration::from_secs(60 * 60);
 
-/// After all was sent, and before the client says that it was all.
+/// The pause between the client's last segment and the shutdown of its side.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// All that a client gets that sends these segments, each of which is read before the next one is sent, and
-/// shuts its side down a minute later.
+/// Returns all bytes that a client receives when it sends these segments. The server reads each segment before the
+/// client sends the next one, and the client shuts its side down a minute later.
 ///
-/// Behind the layer is a service that answers 204 to everything: that it was asked can be told from a handler's 200.
+/// The inner service answers every request with 204, which differs from a handler's 200.
 ///
 /// # Panics
 ///
-/// If something hangs or panics, or if a session is left.
+/// If something hangs or panics, or if a session remains.
 pub(crate) fn exchange(layer: UpgradeLayer, segments: &[&[u8]]) -> Vec<u8> {
     paused(async {
         let (client, server) = tokio::io::duplex(64 * 1024);
@@ -53,11 +53,11 @@ pub(crate) fn exchange(layer: UpgradeLayer, segments: &[&[u8]]) -> Vec<u8> {
         let (mut reader, mut writer) = tokio::io::split(client);
         let send = async {
             for segment in segments {
-                // The server may have had enough.
+                // The server may already have closed the connection.
                 if writer.write_all(segment).await.is_err() {
                     break;
                 }
-                // Fires when nobody has anything to do any more.
+                // Fires when all tasks are idle.
                 sleep(Duration::from_millis(1)).await;
             }
             sleep(PAUSE).await;
@@ -68,7 +68,7 @@ pub(crate) fn exchange(layer: UpgradeLayer, segments: &[&[u8]]) -> Vec<u8> {
         timeout(HANG, async { tokio::join!(send, receive) })
             .await
             .expect("the connection hangs");
-        // How it ended is what the client sees.
+        // Ignores the connection's result: the client sees how the connection ended.
         let _ = timeout(HANG, connection)
             .await
             .expect("the server hangs")
@@ -84,7 +84,7 @@ pub(crate) fn exchange(layer: UpgradeLayer, segments: &[&[u8]]) -> Vec<u8> {
     })
 }
 
-/// Runs something while time is paused.
+/// Runs a future while time is paused.
 pub(crate) fn paused<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -99,18 +99,18 @@ async fn plain(_: Request<Incoming>) -> Result<Response<String>, Infallible> {
     Ok(response)
 }
 
-/// A response head as it came.
+/// A received response head.
 pub(crate) struct Head {
     pub(crate) status: u16,
     lines: Vec<(String, Vec<u8>)>,
 }
 
 impl Head {
-    /// Takes the next one off what was read. `None`: there is nothing more.
+    /// Takes the next head off the received bytes. `None`: no bytes are left.
     ///
     /// # Panics
     ///
-    /// If it is not HTTP, or not whole.
+    /// If the bytes are not HTTP, or are incomplete.
     pub(crate) fn take(read: &mut Bytes) -> Option<Self> {
         if read.is_empty() {
             return None;
@@ -131,7 +131,7 @@ impl Head {
         Some(head)
     }
 
-    /// A field that is there once at most. Its name is in lower case.
+    /// Returns a field that occurs at most once. The name must be in lower case.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let mut lines = self.lines.iter().filter(|line| line.0 == name);
         let line = lines.next()?;
@@ -139,12 +139,12 @@ impl Head {
         Some(std::str::from_utf8(&line.1).expect("text"))
     }
 
-    /// Whether a field is there. Its name is in lower case.
+    /// Whether the head has a field. The name must be in lower case.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.lines.iter().any(|line| line.0 == name)
     }
 
-    /// The length of its body.
+    /// Returns the length of the body.
     pub(crate) fn body_length(&self) -> usize {
         assert_eq!(self.get("transfer-encoding"), None);
         match (self.status, self.get("content-length")) {
@@ -154,11 +154,11 @@ impl Head {
         }
     }
 
-    /// Checks what the head of every switch is like, and this one of a switch to `protocol`: U5, C2.
+    /// Checks the head of an upgrade response to `protocol`: U5, C2.
     pub(crate) fn assert_switch(&self, protocol: Option<&str>) {
         assert_eq!(self.status, if protocol.is_some() { 101 } else { 200 });
         assert_eq!(self.get("upgrade"), protocol);
-        // To a client that wants to close hyper says so as well.
+        // hyper adds this option for a client that wants to close.
         let connection = self
             .get("connection")
             .map(|line| line.trim_end_matches("close"));

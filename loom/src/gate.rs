@@ -25,7 +25,7 @@ type Upgrade = Arc<Connection>;
 #[derive(Default)]
 struct Exchange {
     slot: Slot<Upgrade, &'static str>,
-    /// The session in the response, once there is one.
+    /// The session in the response, after its creation.
     response: Mutex<Option<()>>,
 }
 
@@ -48,7 +48,7 @@ impl Exchange {
         }
     }
 
-    /// As `Outermost` does: with the response that there is it commits, and is dropped then.
+    /// Commits with the response and is then dropped, like `Outermost`.
     fn commit(&self) {
         let session = self.response.lock().expect("no panic").take();
         let (upgrade, switch) = self.slot.close();

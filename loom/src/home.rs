@@ -26,7 +26,7 @@ use tokio::{
     time::Instant,
 };
 
-/// A connection whose peer is silent, and reads nothing: who waits for it is woken by the session, or never.
+/// A connection whose peer neither sends nor reads: only the session wakes its waiters.
 struct Silent {
     dropped: Arc<AtomicUsize>,
 }
@@ -80,7 +80,7 @@ fn is_silent(io: BoxIo) -> bool {
     io.downcast::<Silent>().is_ok()
 }
 
-/// As the end of a session's task: what has not come home when the handler has ended is revoked.
+/// The end of a session's task: it revokes the IO that was not returned before the handler ended.
 fn close(state: &State) -> Option<BoxIo> {
     match state.poll_home(&Context::from_waker(Waker::noop())) {
         Poll::Ready(io) => io,
@@ -124,7 +124,7 @@ fn the_task_sees_that_the_io_was_taken_for_good() {
     });
 }
 
-/// Red where `bring_home` does not look whether somebody waits.
+/// Red if `bring_home` does not check for a waiter.
 #[test]
 fn an_io_that_nobody_waits_for_any_more_is_dropped() {
     loom::model(|| {

@@ -1,13 +1,13 @@
-//! What threads share in tower-upgrade, in each order in which they can go on.
+//! Models of the code of tower-upgrade that threads share, in every interleaving.
 //!
-//! The files are the crate's own, as they are. Instead of [`crate::sync`](sync) they find one of loom's types here:
-//! with these [loom](https://docs.rs/loom) runs a test once for each order, and for each value that a load may see by
-//! the rules of memory. A thread that waits for what never comes, a count that is wrong, and an IO that is left over
-//! in any of them make the test fail.
+//! The models include the crate's source files unchanged. These files take their locks, atomics and wakers from
+//! [`crate::sync`](sync), which has loom's types here: [loom](https://docs.rs/loom) runs a test once for each
+//! interleaving, and for each value that a load may return by the rules of the memory model. A test fails if a thread
+//! waits for ever, a count is wrong, or an IO is left over in any of them.
 //!
-//! Not modelled are the types within, which their own crates model: tokio's `Notify`, of which there is a stand-in, and
-//! the `AtomicWaker` of futures-util, for which there is loom's. An `Arc` is std's, and hyper, timers and tasks are
-//! not here: a test does by hand what a task does in `session/task.rs`, and what a layer does in `commit/`.
+//! The models do not include the types that other crates model: tokio's `Notify`, which has a stand-in, and the
+//! `AtomicWaker` of futures-util, which loom provides. `Arc` is std's. hyper, timers and tasks are absent: a test calls
+//! the functions that a task calls in `session/task.rs`, and a layer in `commit/`.
 
 #![cfg(test)]
 #![allow(dead_code)] // a model asks for less than the crate

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Has the clock stand still: a timer has fired when it is asked, or never does.
+/// Stops the clock: a timer has expired when it is polled, or never expires.
 fn with_no_time<R>(models: impl FnOnce() -> R) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -66,7 +66,7 @@ fn one_at_a_time(sessions: Sessions, others: usize) {
     assert!(admit(&sessions).is_some(), "there is room again");
 }
 
-/// Red where `admit` lets go of the lock between the look and the count.
+/// Red if `admit` releases the lock between the check and the count.
 #[test]
 fn no_more_are_let_in_than_there_may_be() {
     model(|| one_at_a_time(Sessions::builder().max(1).build(), 2));

@@ -19,7 +19,7 @@ mod spread {
     use super::{Sessions, state::State};
     use std::{sync::Arc, time::Duration};
 
-    /// A timer tells them in the crate: here nobody waits for one.
+    /// The crate uses a timer. The models have none, and signal at once.
     pub(super) fn spawn(registry: Sessions, sessions: Vec<Arc<State>>, _spread: Duration) {
         for state in sessions {
             state.stop_by(registry.drain_deadline());

@@ -1,4 +1,4 @@
-//! The body of a response.
+//! The body of the response of a refusal.
 
 use crate::{error::BoxError, message::body::ErasedBody};
 use bytes::Bytes;
@@ -9,10 +9,10 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The body of a response that refused, whatever the client beneath has for one.
+/// The body of a response that refused the upgrade, of any body type of the inner client.
 ///
-/// `http_body_util::BodyExt::collect` reads it. It is as long, and takes as long, as the server likes: where that is
-/// not trusted put a `Limited` of the same crate around it, and a timeout. Only the head of the response is within
+/// Read the body with `http_body_util::BodyExt::collect`. The server controls its length and its speed: for an
+/// untrusted server, wrap the body in `http_body_util::Limited` and a timeout. Only the head of the response is within
 /// [`handshake_timeout`](super::UpgradeLayer::handshake_timeout).
 pub struct Body(ErasedBody);
 

@@ -1,4 +1,4 @@
-//! Which part failed, of what is beneath a client: the connector, TLS, or the connection.
+//! Finds the failed part of an inner client: the connector, TLS, or the connection.
 
 use super::{Error, ErrorKind};
 use crate::error::causes;
@@ -7,9 +7,9 @@ use std::{error::Error as StdError, io};
 
 pub(super) const TIMED_OUT: &str = "the handshake took too long";
 
-/// The cause of another type's error.
+/// The cause of an error of another type.
 pub(super) enum Cause {
-    /// One of ours, and whether a connector returned it.
+    /// Our own `Error`, and whether a connector returned it.
     Own(Error, bool),
     Kind(ErrorKind, &'static str),
 }
@@ -40,12 +40,12 @@ pub(super) fn of(error: &(dyn StdError + 'static), mut is_connector: bool) -> Ca
         }
         match error.downcast_ref().map(io::Error::kind) {
             Some(io::ErrorKind::TimedOut) => return Cause::Kind(ErrorKind::Timeout, TIMED_OUT),
-            // rustls has one error for a certificate that is not trusted and for an alert of the server. The latter
-            // may come after the handshake: in TLS 1.3 a client's certificate is checked then.
+            // rustls has one error for an untrusted certificate and for an alert of the server. The alert may arrive
+            // after the handshake: in TLS 1.3 the server checks the client's certificate then.
             Some(io::ErrorKind::InvalidData) if is_connector || is_hyper => {
                 return Cause::Kind(ErrorKind::Tls, "TLS failed");
             }
-            // A connector's own words, or a wrapper around another error.
+            // A custom error of the connector, or a wrapper around another error.
             Some(
                 io::ErrorKind::Other | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported,
             )
@@ -89,7 +89,7 @@ mod tests {
             (io::ErrorKind::Other, ErrorKind::Connector),
         ] {
             assert_eq!(kind(io(error), true), expected, "{error}");
-            // As hyper-rustls wraps the error of a handshake.
+            // hyper-rustls wraps the error of a handshake like this.
             assert_eq!(kind(io::Error::other(io(error)), true), expected, "{error}");
         }
         assert_eq!(kind("unsupported scheme", true), ErrorKind::Connector);

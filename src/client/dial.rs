@@ -1,4 +1,4 @@
-//! A connection for each request.
+//! A client that makes a connection for each request.
 
 use super::{Error, Http1, Http2, request::has_no_user};
 use crate::{
@@ -19,13 +19,13 @@ use std::{
 };
 use tower_service::Service;
 
-/// Makes a connection for each request, with a connector of hyper-util's kind: a service of HTTP, for
-/// [`UpgradeLayer`](super::UpgradeLayer) to be put around.
+/// Makes a connection for each request, with a hyper-util connector: an HTTP service to wrap in
+/// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// A connection that leaves HTTP is of no use to a pool, and a pool does not tell whether an HTTP/2 server
-/// allows extended CONNECT. So this has none. Where the connector says that HTTP/2 was negotiated, as one for
-/// TLS does with ALPN, the request is sent over HTTP/2, else over HTTP/1.1. To have many sessions on one
-/// connection of HTTP/2 make an [`Http2`].
+/// `Dial` has no connection pool: a pool cannot reuse an upgraded connection, and does not expose whether an HTTP/2
+/// server allows extended CONNECT. If the connector reports that HTTP/2 was negotiated, as a TLS connector does with
+/// ALPN, `Dial` sends the request over HTTP/2, else over HTTP/1.1. For many sessions on one HTTP/2 connection, use
+/// [`Http2`].
 ///
 /// ```no_run
 /// use hyper_rustls::HttpsConnectorBuilder;
@@ -48,7 +48,7 @@ use tower_service::Service;
 pub struct Dial<C: Service<Uri>> {
     connector: C,
     fallback: Option<C>,
-    /// Without its user.
+    /// The destination, without its user.
     destination: Option<Uri>,
     /// The user of the destination, as `Basic` credentials.
     credentials: Option<HeaderValue>,
@@ -59,11 +59,11 @@ pub struct Dial<C: Service<Uri>> {
 type MapIo<T> = dyn Fn(T) -> BoxIo + Send + Sync;
 
 impl<C: Service<Uri>> Dial<C> {
-    /// Dials with `connector` what a request is for.
+    /// Creates a client that dials the URI of each request with `connector`.
     ///
-    /// A request whose URI is a path alone, and a [CONNECT](super::Request::connect), need a
-    /// [destination](Self::to). Without one the connector is asked for a URI that has no scheme, and fails: an error
-    /// of kind [`Connector`](super::ErrorKind::Connector).
+    /// A request whose URI is only a path, and a [CONNECT](super::Request::connect), need a [destination](Self::to).
+    /// Without a destination the connector gets a URI without a scheme, and fails with an error of kind
+    /// [`Connector`](super::ErrorKind::Connector).
     pub fn new(connector: C) -> Self {
         Self {
             connector,
@@ -75,13 +75,13 @@ impl<C: Service<Uri>> Dial<C> {
         }
     }
 
-    /// Dials `destination` whatever a request is for: a proxy, that is to be asked with
-    /// [CONNECT](super::Request::connect), or a backend. A request whose URI is a path alone is for the
-    /// destination, unless its `Host` says for whom.
+    /// Dials `destination` for every request: a proxy, for requests with [CONNECT](super::Request::connect), or a
+    /// backend. A request whose URI is only a path is for the destination's host, unless its `Host` names another.
     ///
-    /// A user in the URI of a proxy, as in `http://user:password@proxy:3128`, is sent to it: percent-decoded, in the
-    /// `Proxy-Authorization: Basic` of each CONNECT that has no such field yet (RFC 7617). Any other request to a
-    /// destination with a user is an error of kind [`Request`](super::ErrorKind::Request): send `Authorization`.
+    /// A user in the URI of a proxy, as in `http://user:password@proxy:3128`, is percent-decoded and sent to the proxy
+    /// in the `Proxy-Authorization: Basic` of each CONNECT that does not have this field yet (RFC 7617). Any other
+    /// request to a destination with a user is an error of kind [`Request`](super::ErrorKind::Request): send
+    /// `Authorization` instead.
     #[must_use]
     pub fn to(mut self, destination: Uri) -> Self {
         let (destination, credentials) = without_user(destination);
@@ -90,16 +90,18 @@ impl<C: Service<Uri>> Dial<C> {
         self
     }
 
-    /// Speaks HTTP/2 whatever the connector says: with a server that is known to, without TLS.
+    /// Uses HTTP/2 on every connection, without negotiation: for a server known to support HTTP/2 without TLS.
     #[must_use]
     pub fn http2_only(mut self) -> Self {
         self.is_http2 = true;
         self
     }
 
-    /// Dials a second time, with a connector for HTTP/1.1 only, where the first connection is HTTP/2 and
-    /// cannot ask for the upgrade: the server does not allow extended CONNECT, or the request is not a GET
-    /// without a body. Without it such a request is an error of kind
+    /// Sets a connector for HTTP/1.1 only, to dial again if the first connection is HTTP/2 and cannot carry the
+    /// upgrade.
+    ///
+    /// An HTTP/2 connection cannot carry the upgrade if the server does not allow extended CONNECT, or if the request
+    /// is not a GET without a body. Without a fallback such a request fails with kind
     /// [`Unsupported`](super::ErrorKind::Unsupported).
     #[must_use]
     pub fn fallback(mut self, connector: C) -> Self {
@@ -107,12 +109,12 @@ impl<C: Service<Uri>> Dial<C> {
         self
     }
 
-    /// Maps each connection, also one of the [fallback](Self::fallback), to a [`BoxIo`], after the connector has told
-    /// the version of HTTP.
+    /// Maps each connection, including those of the [fallback](Self::fallback), to a [`BoxIo`], after the connector has
+    /// reported the HTTP version.
     ///
-    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) needs to know the socket of a connection to reset it
-    /// and to `splice`. It knows that of `HttpConnector`. A connector for TLS returns a type of its own, which
-    /// `map_io` takes apart:
+    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) needs the socket of a connection to reset it and to
+    /// `splice`. The relay finds the socket in a connection of `HttpConnector`. A TLS connector returns another type;
+    /// use `map_io` to expose the socket in it:
     ///
     #[cfg_attr(feature = "tunnel", doc = "```")]
     #[cfg_attr(not(feature = "tunnel"), doc = "```ignore")]
@@ -226,20 +228,21 @@ where
     }
 }
 
-/// Adds to a path alone where it is. HTTP/2 has to say that, and the scheme is said nowhere else.
+/// Completes a URI that is only a path with the destination's scheme and authority. HTTP/2 has to send both, and the
+/// scheme appears nowhere else.
 fn complete(uri: &mut Uri, destination: &Uri) {
     if uri.authority().is_some() {
         return;
     }
     let mut parts = destination.clone().into_parts();
     parts.path_and_query = uri.path_and_query().cloned();
-    // A destination without a scheme is not one that can be dialed.
+    // The connector fails for a destination without a scheme.
     if let Ok(complete) = Uri::from_parts(parts) {
         *uri = complete;
     }
 }
 
-/// Takes the user off a URI (RFC 3986 §3.2.1).
+/// Splits the user off a URI (RFC 3986 §3.2.1), and returns it as credentials.
 fn without_user(uri: Uri) -> (Uri, Option<HeaderValue>) {
     let user = uri
         .authority()
@@ -260,7 +263,7 @@ fn without_user(uri: Uri) -> (Uri, Option<HeaderValue>) {
     }
 }
 
-/// `user:password` of a URI as credentials (RFC 7617 §2).
+/// Encodes the `user:password` of a URI as `Basic` credentials (RFC 7617 §2).
 fn basic(user: &str) -> HeaderValue {
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
     let mut decoded: Vec<u8> = percent_decode_str(user).collect();
@@ -272,7 +275,7 @@ fn basic(user: &str) -> HeaderValue {
     basic
 }
 
-/// Sends the destination's user to a proxy. To a server it has no meaning: the request would be sent without it.
+/// Adds the destination's user to a CONNECT. Any other request is an error: it would be sent without the user.
 fn authorize<B>(request: &mut Request<B>, credentials: &Option<HeaderValue>) -> Result<(), Error> {
     let Some(credentials) = credentials else {
         return Ok(());

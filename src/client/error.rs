@@ -1,4 +1,4 @@
-//! Why there is no session.
+//! The error of a client and its kinds.
 
 use super::{
     Body,
@@ -10,7 +10,7 @@ use http::Response;
 use std::io;
 use std::{borrow::Cow, error::Error as _, fmt, sync::Arc};
 
-/// Why a request for an upgrade came to no session.
+/// The reason why a request for an upgrade failed.
 ///
 /// ```
 /// use tower_upgrade::client::{Error, ErrorKind};
@@ -58,7 +58,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request is invalid: it offers no protocol, names no host, or its URI has a user that would be lost.
+    /// The request is invalid: it offers no protocol, has no host, or its URI has a user that would be lost.
     /// Nothing was sent.
     Request,
     /// The connection cannot carry the request: an HTTP/2 server has not allowed extended CONNECT, or the inner
@@ -71,19 +71,19 @@ pub enum ErrorKind {
     /// the two sides have no version in common, or the server requires a client certificate.
     ///
     /// The sign is an [`io::Error`] of kind [`InvalidData`](io::ErrorKind::InvalidData) from the connector or the
-    /// connection, as tokio-rustls and hyper-rustls return it. An error type of another TLS library, such as native-tls, is a
-    /// [`Connector`](Self::Connector) error unless the connector maps it to such an `io::Error`.
+    /// connection, as tokio-rustls and hyper-rustls return it. An error type of another TLS library, such as
+    /// native-tls, is a [`Connector`](Self::Connector) error unless the connector maps it to such an `io::Error`.
     Tls,
-    /// The connector failed with a custom error, which says neither that the network failed nor that TLS did:
-    /// the connector does not take the URI, for example. A connector without TLS says `invalid URL, scheme is not http` to
-    /// `https`, and to a URI without a scheme. The error is the [source](std::error::Error::source). Nothing was
-    /// sent.
+    /// The connector failed with a custom error, which identifies neither a network failure nor a TLS failure: the
+    /// connector does not support the URI, for example. A connector without TLS returns
+    /// `invalid URL, scheme is not http` for `https` and for a URI without a scheme. The error is the
+    /// [source](std::error::Error::source). Nothing was sent.
     Connector,
     /// A proxy on the way answered the CONNECT of a [`Tunnel`](super::Tunnel) with a status other than 2xx. Its
     /// response is in [`Error::response`]. The server has not seen the request: the response is not the server's,
     /// and anyone on the way to the proxy may have written it.
     ProxyRefused,
-    /// The server answered with a response other than an upgrade response. It is in [`Error::response`].
+    /// The server answered with a response other than an upgrade response. [`Error::response`] returns the response.
     Refused,
     /// The server, or a proxy on the way, answered with an invalid upgrade response, such as a 101 without
     /// `Connection: upgrade`, or to a protocol that was not offered (RFC 9110 §7.8). The connection was dropped.
@@ -174,16 +174,16 @@ impl Error {
         Self::new(ErrorKind::Timeout, TIMED_OUT)
     }
 
-    /// An error of the inner service.
+    /// Converts an error of the inner service.
     pub(crate) fn transport(error: impl Into<BoxError>) -> Self {
-        // It may be one of ours, from a service further in.
+        // The inner service may return our own `Error`.
         match error.into().downcast::<Self>() {
             Ok(error) => *error,
             Err(error) => Self::wrap(error, false),
         }
     }
 
-    /// An error of a connector. A refusal among these is a proxy's: the server has not seen the request.
+    /// Converts an error of a connector. A refusal here comes from a proxy: the server has not seen the request.
     pub(super) fn connect(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Self>() {
             Ok(error) => error.of_proxy(),
@@ -191,7 +191,7 @@ impl Error {
         }
     }
 
-    /// An error of the client that asks a proxy for a tunnel.
+    /// Converts an error of the client that sends the CONNECT to a proxy.
     pub(super) fn tunnel(error: impl Into<BoxError>) -> Self {
         let error = Self::transport(error);
         match error.kind() {
@@ -214,7 +214,7 @@ impl Error {
         }
     }
 
-    /// The same error, of a proxy on the way.
+    /// Changes a refusal to [`ErrorKind::ProxyRefused`]; other errors stay the same.
     fn of_proxy(self) -> Self {
         let status = match (self.kind(), self.response()) {
             (ErrorKind::Refused, Some(response)) => response.status(),
@@ -247,14 +247,14 @@ impl Error {
     /// Returns the response, if any: the server's if the kind is [`Refused`](ErrorKind::Refused), the proxy's
     /// if it is [`ProxyRefused`](ErrorKind::ProxyRefused).
     ///
-    /// Look at the [kind](Self::kind) before you act on a status: a 401 from a proxy is no reason to send the server's
-    /// credentials.
+    /// Look at the [kind](Self::kind) before you act on a status: do not send the server's credentials after
+    /// a 401 from a proxy.
     #[must_use]
     pub fn response(&self) -> Option<&Response<Body>> {
         self.inner.response.as_ref()
     }
 
-    /// Returns the response, with a body that can be read. Once it was read, the connection may be used for the next
+    /// Returns the response with its readable body. Once the body has been read, the connection may carry the next
     /// request.
     #[must_use]
     pub fn into_response(self) -> Option<Response<Body>> {

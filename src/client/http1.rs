@@ -1,4 +1,4 @@
-//! A connection of HTTP/1.1.
+//! A client connection of HTTP/1.1.
 
 use super::{Error, request::has_no_user};
 use crate::error::BoxFuture;
@@ -17,12 +17,12 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
-/// A connection of HTTP/1.1 of one's own, for one upgrade: a service of HTTP, for
-/// [`UpgradeLayer`](super::UpgradeLayer) to be put around.
+/// An HTTP/1.1 connection that the caller opened, for one upgrade: an HTTP service to wrap in
+/// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// The target of a request is written as servers want it, and `Host` is set where it is missing. After
-/// a refusal the connection may serve the next request; after a switch it is gone, and
-/// [`poll_ready`](Service::poll_ready) fails.
+/// The service sends the request target in the form that servers require (RFC 9112 §3.2), and sets `Host` if it is
+/// missing. After a refusal the connection may carry the next request. After an upgrade the session owns the
+/// connection, and [`poll_ready`](Service::poll_ready) fails.
 ///
 /// ```no_run
 /// use tokio::net::TcpStream;
@@ -45,15 +45,15 @@ pub struct Http1 {
 }
 
 impl Http1 {
-    /// Begins to speak HTTP/1.1 on a connection. It runs in a task of its own.
+    /// Creates an HTTP/1.1 client on a connection, and spawns a task that runs the connection.
     ///
     /// # Errors
     ///
-    /// Of kind [`Transport`](super::ErrorKind::Transport). Nothing is sent yet.
+    /// Returns an error of kind [`Transport`](super::ErrorKind::Transport). Nothing is sent yet.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub async fn handshake<T>(io: T) -> Result<Self, Error>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -72,7 +72,7 @@ impl Http1 {
 }
 
 impl From<http1::SendRequest<Full<Bytes>>> for Http1 {
-    /// A connection of hyper's that was set up in another way. It has to be run `with_upgrades`.
+    /// Converts the request sender of a hyper connection. The caller must run the connection `with_upgrades`.
     fn from(sender: http1::SendRequest<Full<Bytes>>) -> Self {
         Self { sender }
     }
@@ -96,7 +96,7 @@ impl Service<Request<Full<Bytes>>> for Http1 {
     }
 }
 
-/// Says whom the request is for as HTTP/1.1 does (RFC 9112 §3.2).
+/// Sets the request target and `Host` as HTTP/1.1 requires (RFC 9112 §3.2).
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     has_no_user(request.uri())?;
     let uri = std::mem::take(request.uri_mut());

@@ -1,4 +1,4 @@
-//! A connection of HTTP/2.
+//! A client connection of HTTP/2.
 
 use super::{
     Error,
@@ -30,18 +30,17 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// How much of all streams may be under way unread: as much as there can be. With hyper's 5 MiB three
-/// sessions that are not read stop all others of their connection.
+/// The flow-control window of the connection, at its maximum. With hyper's default of 5 MiB, three sessions that are
+/// not read stop all other sessions of their connection.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// A connection of HTTP/2 of one's own, for many sessions: a service of HTTP, for
-/// [`UpgradeLayer`](super::UpgradeLayer) to be put around.
+/// An HTTP/2 connection that the caller opened, for many sessions: an HTTP service to wrap in
+/// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// An `Upgrade` is asked for with extended CONNECT (RFC 8441), if the server allows it. Each clone
-/// uses the same connection. A session that is not read holds up to 2 MiB, and does not stop the others. The
-/// connection ends with its last session when all clones were dropped. What a session has written and the
-/// server does not take [keeps its stream](crate::manual::stack_below#a-stream-outlives-its-session) beyond its
-/// end.
+/// The service sends an `Upgrade` as an extended CONNECT (RFC 8441), if the server allows it. All clones use the same
+/// connection. A session that is not read buffers up to 2 MiB, and does not stop the others. When all clones have been
+/// dropped, the connection ends with its last session. Written data that the server does not read
+/// [keeps the stream open](crate::manual::stack_below#a-stream-outlives-its-session) after its session has ended.
 ///
 /// ```no_run
 /// use tokio::net::TcpStream;
@@ -67,26 +66,25 @@ pub struct Http2 {
 }
 
 impl Http2 {
-    /// Begins to speak HTTP/2 on a connection, and waits for what the server says of itself (its
-    /// `SETTINGS`). The connection runs in tasks of its own.
+    /// Starts HTTP/2 on a connection, and waits for the server's `SETTINGS`. Spawned tasks run the connection.
     ///
-    /// A server that has no room for a stream yet (`SETTINGS_MAX_CONCURRENT_STREAMS` of 0) is waited for until
-    /// it has.
+    /// If the server does not allow streams yet (`SETTINGS_MAX_CONCURRENT_STREAMS` of 0), the handshake waits until it
+    /// allows one.
     ///
-    /// There is no time limit. Within a call of [`Dial`](super::Dial) that of the layer holds.
+    /// The handshake has no time limit. Within a call of [`Dial`](super::Dial), the layer's limit applies.
     ///
     /// # Errors
     ///
-    /// Of kind [`Transport`](super::ErrorKind::Transport): the connection broke, or the server does not
-    /// speak HTTP/2.
+    /// Returns an error of kind [`Transport`](super::ErrorKind::Transport) if the connection breaks, or if the server
+    /// does not speak HTTP/2.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the connection is closed.
+    /// Dropping the future closes the connection.
     pub async fn handshake<T>(io: T) -> Result<Self, Error>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -102,7 +100,7 @@ impl Http2 {
         let mut builder = http2::Builder::new(tasks.clone());
         builder
             .initial_connection_window_size(CONNECTION_WINDOW)
-            // So it is known that the settings have come: by then there is room for a stream.
+            // Start at 0: the server's settings have arrived once the limit is above 0.
             .initial_max_send_streams(0);
         let handshake = builder.handshake(io).await;
         let (sender, connection) = handshake.map_err(Error::transport)?;
@@ -124,17 +122,17 @@ impl Http2 {
         })
     }
 
-    /// Whether the server allows extended CONNECT (`SETTINGS_ENABLE_CONNECT_PROTOCOL`, RFC 8441 §3).
+    /// Returns whether the server allows extended CONNECT (`SETTINGS_ENABLE_CONNECT_PROTOCOL`, RFC 8441 §3).
     #[must_use]
     pub fn allows_extended_connect(&self) -> bool {
         self.allows_extended_connect
     }
 
-    /// Whether a request can be sent on this connection.
+    /// Checks that this connection can carry the request.
     ///
     /// # Errors
     ///
-    /// Why it cannot: an `Upgrade` of HTTP/1.1 has no counterpart, or the server does not allow it.
+    /// Returns an error if the `Upgrade` has no HTTP/2 equivalent, or if the server does not allow extended CONNECT.
     pub(super) fn supports(&self, request: &Request<Full<Bytes>>) -> Result<(), Error> {
         if !is_upgrade(request) {
             Ok(())
@@ -191,7 +189,7 @@ fn is_upgrade<B>(request: &Request<B>) -> bool {
     kind == Some(UpgradeKind::Upgrade)
 }
 
-/// Says whom the request is for as HTTP/2 does (RFC 9113 §8.3.1): what `Host` says is the `:authority`.
+/// Sets the request URI as HTTP/2 requires (RFC 9113 §8.3.1): the value of `Host` becomes the `:authority`.
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     has_no_user(request.uri())?;
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
@@ -212,8 +210,8 @@ fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes an `Upgrade` of HTTP/1.1 an extended CONNECT, for the first protocol that it offers. The fields
-/// that HTTP/2 does not have are taken off by hyper.
+/// Converts an HTTP/1.1 `Upgrade` to an extended CONNECT for its first offered protocol. hyper removes the header
+/// fields that HTTP/2 does not have.
 fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
     let asked = is_upgrade(request).then(|| {
         let protocol = {
@@ -225,7 +223,7 @@ fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
             request.extensions_mut().insert(protocol);
         }
         *request.method_mut() = Method::CONNECT;
-        // WebSocket has no use for it here (RFC 8441 §5).
+        // WebSocket over HTTP/2 does not use the key (RFC 8441 §5).
         request.headers_mut().remove(header::SEC_WEBSOCKET_KEY);
         Asked {
             kind: UpgradeKind::ExtendedConnect,
@@ -236,7 +234,7 @@ fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
     asked
 }
 
-/// Runs what hyper wants to be run, and tells when it has done something.
+/// Spawns hyper's tasks, and notifies `polled` after each poll of a task.
 #[derive(Clone, Default)]
 struct Tasks {
     polled: Arc<Notify>,

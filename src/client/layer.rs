@@ -1,4 +1,4 @@
-//! The layer.
+//! The upgrade layer of the client.
 
 use super::Upgrade;
 use crate::time;
@@ -7,16 +7,16 @@ use tower_layer::Layer;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes a client of HTTP one that asks for upgrades: see [the module](super).
+/// Wraps an HTTP client in a service that requests upgrades. See [the module](super).
 ///
-/// It is not the [`UpgradeLayer`](crate::UpgradeLayer) of servers: this one goes around a client.
+/// This layer is for clients; the [`UpgradeLayer`](crate::UpgradeLayer) in the crate root is for servers.
 #[derive(Clone, Debug)]
 pub struct UpgradeLayer {
     handshake_timeout: Duration,
 }
 
 impl UpgradeLayer {
-    /// A layer with the default timeout.
+    /// Creates a layer with the default timeout.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -24,8 +24,8 @@ impl UpgradeLayer {
         }
     }
 
-    /// How long it may take from the call to the session, a connection that is made for it included.
-    /// Defaults to 30 seconds; `None` is no limit.
+    /// Sets the time limit from the call to the session, including the time to connect.
+    /// The default is 30 seconds; `None` disables the limit.
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.handshake_timeout = time::limit(timeout.into());

@@ -1,8 +1,8 @@
-//! The other end: ask a server for an upgrade, with any client of HTTP.
+//! The client side: request an upgrade from a server, with any HTTP client.
 //!
-//! [`UpgradeLayer`] goes around a client, any service that takes an [`http::Request`]. What comes of it takes a
-//! [`Request`], and comes to a [`Session`], or to an [`Error`] that says why not: with the whole response, if the
-//! server refused.
+//! [`UpgradeLayer`] wraps an HTTP client: any service that takes an [`http::Request`]. The resulting service takes a
+//! [`Request`] and returns a [`Session`], or an [`Error`] with the reason. If the server refused the upgrade, the
+//! error holds the whole response.
 //!
 //! ```no_run
 //! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -23,34 +23,34 @@
 //! # }
 //! ```
 //!
-//! Connections are the client's matter that is beneath. `build_http` above has no TLS: for `https` take one with a
-//! connector for TLS, or [`Dial`], which has an example with hyper-rustls.
+//! The inner client makes the connections. `build_http` above does not support TLS: for `https`, use a client with a
+//! TLS connector, or [`Dial`], which has an example with hyper-rustls.
 //!
-//! No byte is sent of what was asked for before the server has agreed (RFC 9931). A server that agrees to
-//! something else is an error, and its connection is dropped (RFC 9110 §7.8).
+//! The client sends no byte of the new protocol before the server has accepted it (RFC 9931). If the server accepts
+//! a protocol that was not offered, the call fails and the connection is dropped (RFC 9110 §7.8).
 //!
-//! # What may be beneath
+//! # Inner clients
 //!
-//! | | asks over HTTP/1.1 | over HTTP/2 | for a tunnel, with CONNECT |
+//! | inner client | upgrade over HTTP/1.1 | over HTTP/2 | tunnel, with CONNECT |
 //! |---|---|---|---|
-//! | [`Dial`] over a connector: a connection for each session | yes | where TLS negotiates it, or [`http2_only`](Dial::http2_only) | yes: [`Dial::to`] the proxy |
-//! | [`Http1`]: a connection of one's own | yes | | yes |
-//! | [`Http2`]: a connection of one's own, for many sessions | | yes | yes |
+//! | [`Dial`] over a connector: a new connection for each session | yes | where TLS negotiates it, or [`http2_only`](Dial::http2_only) | yes: [`Dial::to`] the proxy |
+//! | [`Http1`]: a connection that the caller opened | yes | | yes |
+//! | [`Http2`]: a connection that the caller opened, for many sessions | | yes | yes |
 //! | hyper-util's `Client` | yes | no | if its connector goes to the proxy |
-//! | reqwest's, as below | yes | no | no |
-//! | any other that puts hyper's `OnUpgrade`, or a [`PendingUpgrade`](crate::PendingUpgrade), into the extensions of its response | yes | | yes |
+//! | reqwest's client, as below | yes | no | no |
+//! | any other client that puts hyper's `OnUpgrade`, or a [`PendingUpgrade`](crate::PendingUpgrade), into the extensions of its response | yes | | yes |
 //!
 //! Over HTTP/2 an upgrade is an extended CONNECT (RFC 8441), which a client may send only if the server's settings
-//! allow it. A client with a pool does not tell, so it has to be kept from negotiating HTTP/2 for
-//! this: an `Upgrade` that it sends there is an error of kind [`Unsupported`](ErrorKind::Unsupported).
+//! allow it. A pooled client does not expose these settings, so disable HTTP/2 in its TLS connector: an `Upgrade`
+//! that a pooled client sends over HTTP/2 fails with kind [`Unsupported`](ErrorKind::Unsupported).
 //!
-//! hyper hands a tunnel over for a 200, and on HTTP/1 for any other 2xx but 204. Another 2xx is an error of kind
-//! [`Unsupported`](ErrorKind::Unsupported). Over HTTP/2 it takes a 101 for one of the responses that come before the
-//! answer.
+//! hyper hands over a tunnel after a 200, and on HTTP/1 after any 2xx except 204. Any other 2xx is an error of kind
+//! [`Unsupported`](ErrorKind::Unsupported). Over HTTP/2, hyper treats a 101 as an interim response.
 //!
 //! ## reqwest
 //!
-//! Its client takes requests of its own. It follows redirects by itself, unless it is told not to:
+//! reqwest's client has its own request type, so the example converts requests and responses. By default
+//! reqwest follows redirects:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -75,13 +75,13 @@
 //!
 //! # With other layers
 //!
-//! A session begins where the call ends. What layers around do to a call is done to the handshake: a limit
-//! of concurrency limits handshakes, and a timeout bounds them.
+//! A session begins when the call returns, so outer layers apply to the handshake only: a concurrency limit counts
+//! handshakes, and a timeout bounds them.
 //!
 //! ## Timeout
 //!
-//! There is one of 30 seconds, [`UpgradeLayer::handshake_timeout`], which has a kind of its own:
-//! [`Timeout`](ErrorKind::Timeout). Tower's, around, is an error of its own:
+//! [`UpgradeLayer::handshake_timeout`] is 30 seconds by default, and its error has kind
+//! [`Timeout`](ErrorKind::Timeout). An outer tower `Timeout` returns tower's `Elapsed` instead:
 //!
 //! ```
 //! use std::time::Duration;
@@ -106,9 +106,9 @@
 //!
 //! ## Retry
 //!
-//! A [`Request`] can be cloned, and a refusal is a response to act on: this policy sends credentials to a server that
-//! asks for them, and waits for a server that is busy. The table of [`ErrorKind`] says which errors are worth another
-//! attempt. A policy that acts on a response looks at the kind first: the response may be a proxy's.
+//! A [`Request`] can be cloned, and a policy can act on the response of a refusal: this policy sends credentials
+//! after a 401, and waits after a 503 with `Retry-After`. The table of [`ErrorKind`] lists the errors that are worth
+//! another attempt. A policy that acts on a response checks the kind first: the response may come from a proxy.
 //!
 //! ```
 //! use http::{HeaderValue, StatusCode, header};
@@ -176,8 +176,8 @@
 //!
 //! ## Limits
 //!
-//! `ConcurrencyLimitLayer` bounds how many handshakes are under way. To bound sessions, let each hold a permit
-//! as long as it lives:
+//! `ConcurrencyLimitLayer` limits concurrent handshakes. To limit sessions, hold a permit for the lifetime of each
+//! session:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -200,7 +200,7 @@
 //!
 //! ## Redirects
 //!
-//! They are followed beneath, where requests are still those of HTTP:
+//! Put `FollowRedirectLayer` inside the [`UpgradeLayer`], where requests are plain [`http::Request`]s:
 //!
 //! ```
 //! use tower::{ServiceBuilder, ServiceExt as _};
@@ -256,7 +256,7 @@ pub use self::{
 use std::future::poll_fn;
 use tower_service::Service;
 
-/// Waits until a service takes a request.
+/// Waits until the service is ready for a request.
 pub(crate) async fn ready<S: Service<R>, R>(service: &mut S) -> Result<(), S::Error> {
     poll_fn(|cx| service.poll_ready(cx)).await
 }

@@ -1,4 +1,4 @@
-//! What a client asks for.
+//! The request for an upgrade.
 
 use super::Error;
 use crate::negotiate::{
@@ -14,10 +14,10 @@ use http::{
 };
 use http_body_util::Full;
 
-/// A request to leave HTTP: for one of some protocols, or for a tunnel.
+/// A request to switch protocols: for one of the offered protocols, or for a tunnel.
 ///
-/// It is owned, and can be cloned to be sent again. What it says is what is asked for; how it is asked
-/// for is the connection's matter: with `Upgrade` on HTTP/1.1, with extended CONNECT on [HTTP/2](super::Http2).
+/// A request is owned, and can be cloned for another attempt. The request does not depend on the HTTP version: an
+/// HTTP/1.1 connection sends `Upgrade`, an [HTTP/2](super::Http2) connection sends extended CONNECT.
 ///
 /// ```
 /// use http::HeaderValue;
@@ -32,7 +32,7 @@ use http_body_util::Full;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Whatever else a request can be, make it with `http`:
+/// For other methods, or a request with a body, build an `http::Request` and convert it:
 ///
 /// ```
 /// use tower_upgrade::client::Request;
@@ -51,15 +51,18 @@ pub struct Request<B = Full<Bytes>> {
 }
 
 impl Request {
-    /// Asks for an upgrade with a GET. The scheme is `http` or `https`, or `ws` or `wss` for the same, in any case of
-    /// letters. A URI with a user is [refused](super::ErrorKind::Request): send `Authorization`.
+    /// Creates a GET request for an upgrade.
+    ///
+    /// The scheme is `http` or `https`, or the equivalent `ws` or `wss`, in any letter case. A URI with a user is
+    /// [refused](super::ErrorKind::Request): send `Authorization` instead.
     #[must_use]
     pub fn get(uri: Uri) -> Self {
         Self::new(Method::GET, uri)
     }
 
-    /// Asks for a tunnel to a host and a port, with CONNECT (RFC 9110 §9.3.6). Which proxy is asked is the
-    /// service's matter that sends it. It has no body.
+    /// Creates a CONNECT request for a tunnel to a host and a port (RFC 9110 §9.3.6).
+    ///
+    /// The service that sends the request chooses the proxy. The request has no body.
     #[must_use]
     pub fn connect(target: Authority) -> Self {
         Self::new(Method::CONNECT, target.into())
@@ -74,14 +77,14 @@ impl Request {
 }
 
 impl<B> Request<B> {
-    /// Offers a protocol, `name` or `name/version`, after those that were offered before: the most wanted
+    /// Offers a protocol, `name` or `name/version`, after the protocols offered before. Offer the preferred protocol
     /// first.
     ///
-    /// Over HTTP/2 there is room for one, and the first is asked for (RFC 8441 §4).
+    /// An HTTP/2 request carries one protocol, so only the first is offered (RFC 8441 §4).
     ///
     /// # Panics
     ///
-    /// If `protocol` is no protocol. See [`try_protocol`](Self::try_protocol).
+    /// If `protocol` is not `name` or `name/version` of tokens. See [`try_protocol`](Self::try_protocol).
     #[must_use]
     #[track_caller]
     pub fn protocol(self, protocol: &str) -> Self {
@@ -91,7 +94,7 @@ impl<B> Request<B> {
         }
     }
 
-    /// Offers a protocol, as [`protocol`](Self::protocol) does.
+    /// Offers a protocol, like [`protocol`](Self::protocol), but returns an error if the name is invalid.
     ///
     /// # Errors
     ///
@@ -101,7 +104,7 @@ impl<B> Request<B> {
         Ok(self)
     }
 
-    /// Offers these, after those before.
+    /// Offers `protocols`, after the protocols offered before.
     #[cfg(feature = "tunnel")]
     pub(crate) fn offering(mut self, protocols: Vec<Protocol>) -> Self {
         self.protocols.extend(protocols);
@@ -119,12 +122,11 @@ impl<B> Request<B> {
         self
     }
 
-    /// Replaces the body, which is empty unless it was set: for a client of HTTP that has another type for
-    /// bodies.
+    /// Replaces the body, for an HTTP client with another body type. The default body is empty.
     ///
-    /// Of a long one [a part may be
+    /// [Part of a long body may be
     /// lost](crate::manual::stack_below#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) if the server
-    /// switches before it has read it.
+    /// switches protocols before it has read the whole body.
     #[must_use]
     pub fn body<T>(self, body: T) -> Request<T> {
         Request {
@@ -133,25 +135,25 @@ impl<B> Request<B> {
         }
     }
 
-    /// The request as it was made, without the fields that ask for the upgrade.
+    /// Returns the HTTP request, without the header fields that request the upgrade.
     #[must_use]
     pub fn http(&self) -> &http::Request<B> {
         &self.http
     }
 
-    /// The same, to change it: to add credentials before it is sent again, for example.
+    /// Returns the HTTP request mutably, for example to add credentials before another attempt.
     #[must_use]
     pub fn http_mut(&mut self) -> &mut http::Request<B> {
         &mut self.http
     }
 
-    /// The protocols that are offered, the most wanted first.
+    /// Returns the offered protocols, the preferred one first.
     #[must_use]
     pub fn protocols(&self) -> &[Protocol] {
         &self.protocols
     }
 
-    /// The request as HTTP/1.1 has it, and what it asks for.
+    /// Returns the request in its HTTP/1.1 form, and the kind of upgrade and the protocols that it requests.
     pub(super) fn into_http(self) -> Result<(http::Request<B>, Asked), Error>
     where
         B: http_body::Body,
@@ -173,7 +175,7 @@ impl<B> Request<B> {
             }
             UpgradeKind::Upgrade => {
                 let headers = http.headers_mut();
-                // It may say so already, and servers that look at one line only want one.
+                // The caller may have set `Connection: upgrade`, and some servers read only one `Connection` line.
                 if !http1::connection_has_upgrade(headers) {
                     headers.append(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 }
@@ -183,8 +185,8 @@ impl<B> Request<B> {
             }
             UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
                 connect::target(http.uri()).map_err(Error::request)?;
-                // It would be sent before the answer, and a proxy may take it for what the tunnel is
-                // to carry (RFC 9110 §9.3.6, RFC 9931).
+                // hyper would send the body before the response, and a proxy may take it for tunnel data
+                // (RFC 9110 §9.3.6, RFC 9931).
                 if connect::has_content(http.headers()) || !http.body().is_end_stream() {
                     return Err(Error::request("a CONNECT has no body"));
                 }
@@ -192,17 +194,17 @@ impl<B> Request<B> {
             }
         }
         has_no_user(http.uri())?;
-        // A CONNECT as well: hyper has none in other versions.
+        // This includes CONNECT: hyper does not support it in other versions.
         *http.version_mut() = Version::HTTP_11;
-        // It would ask over HTTP/2 for what the server may not allow.
+        // The extension would send an extended CONNECT over HTTP/2, which the server may not allow.
         http.extensions_mut().remove::<hyper::ext::Protocol>();
         Ok((http, Asked { kind, protocols }))
     }
 }
 
-/// `ws` is asked for as `http` is, and `wss` as `https` (RFC 6455 §3, RFC 8441 §5).
+/// Replaces the scheme `ws` with `http`, and `wss` with `https` (RFC 6455 §3, RFC 8441 §5).
 fn http_uri(uri: Uri) -> Result<Uri, Error> {
-    // Schemes compare without case (RFC 3986 §3.1), and http keeps the letters of those that it does not know.
+    // Schemes are case-insensitive (RFC 3986 §3.1), and http keeps the case of unknown schemes.
     let is = |scheme: &str| uri.scheme().is_some_and(|own| *own == *scheme);
     let scheme = match (is("ws"), is("wss")) {
         (true, _) => Scheme::HTTP,
@@ -214,9 +216,9 @@ fn http_uri(uri: Uri) -> Result<Uri, Error> {
     Uri::from_parts(parts).map_err(|_| Error::no_host())
 }
 
-/// A user may not be sent (RFC 9110 §4.2.4), and leaving it out would lose a password.
+/// Rejects a URI with a user: a client must not send the user (RFC 9110 §4.2.4), and removing it would lose a password.
 ///
-/// Connections ask once more: behind a redirect the URI is another.
+/// Connections repeat the check, because a redirect changes the URI.
 pub(super) fn has_no_user(uri: &Uri) -> Result<(), Error> {
     match uri.authority() {
         Some(authority) if authority.as_str().contains('@') => {
@@ -232,9 +234,9 @@ fn list(protocols: &[Protocol]) -> HeaderValue {
 }
 
 impl<B> From<http::Request<B>> for Request<B> {
-    /// A request that offers nothing yet. A CONNECT is one for a tunnel, which has nothing to offer.
+    /// Converts an HTTP request to a request that offers no protocol yet. A CONNECT requests a tunnel, and offers none.
     ///
-    /// The `Upgrade` that it may have is replaced.
+    /// An existing `Upgrade` field is replaced, or removed from a CONNECT.
     fn from(http: http::Request<B>) -> Self {
         Self {
             http,
@@ -243,10 +245,10 @@ impl<B> From<http::Request<B>> for Request<B> {
     }
 }
 
-/// What was asked for: the answer is read in its light.
+/// The requested kind of upgrade and the offered protocols, which decide whether the response is valid.
 ///
-/// Where [`Http2`](super::Http2) asks in another way it says so with one of these in the extensions of the
-/// response.
+/// When [`Http2`](super::Http2) sends an extended CONNECT in place of an `Upgrade`, it puts an `Asked` into the
+/// extensions of the response.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) kind: UpgradeKind,

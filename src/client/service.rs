@@ -1,4 +1,4 @@
-//! The service.
+//! The upgrade service of the client.
 
 use super::{Body, Error, Request, Session, request::Asked};
 use crate::{
@@ -19,18 +19,18 @@ use std::{
 use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
-/// A client of HTTP that asks for upgrades: made by [`UpgradeLayer`](super::UpgradeLayer).
+/// A service that requests upgrades with an inner HTTP client, created by [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// A call takes a [`Request`] and comes to a [`Session`].
+/// A call takes a [`Request`] and returns a [`Session`].
 ///
 /// # Errors
 ///
-/// [`Error`]: see [`ErrorKind`](super::ErrorKind) for what can go wrong.
+/// Returns an [`Error`]. See [`ErrorKind`](super::ErrorKind) for the kinds.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped the request is cancelled: a connection of HTTP/1.1 on which it was sent is
-/// closed, once the server has taken all of a body that was under way, and a stream of HTTP/2 is reset.
+/// Dropping the future cancels the request. Over HTTP/1.1, the connection is closed once the server has received the
+/// rest of a body that was being sent. Over HTTP/2, the stream is reset.
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,
@@ -83,7 +83,7 @@ where
     }
 }
 
-/// What the response comes to. If it breaks the rules it is dropped, and the connection with it.
+/// Converts the response to a session or an error. Dropping an invalid upgrade response drops the connection.
 async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Session, Error> {
     match response.extensions_mut().remove::<Asked>() {
         Some(otherwise) => asked = otherwise,
@@ -109,7 +109,7 @@ async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Sess
     }
 }
 
-/// The connection that the client beneath hands over with its response.
+/// Waits for the connection that the inner client hands over with its response.
 async fn handed_over(response: &mut Response<Body>) -> Result<Upgraded, Error> {
     let extensions = response.extensions_mut();
     let other = extensions
@@ -128,7 +128,7 @@ async fn handed_over(response: &mut Response<Body>) -> Result<Upgraded, Error> {
     }
 }
 
-/// The session on its way.
+/// The future returned by [`Upgrade`].
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture {
     session: SyncWrapper<BoxFuture<Result<Session, Error>>>,

@@ -1,4 +1,4 @@
-//! What an upgrade comes to.
+//! The session that a successful upgrade returns.
 
 use crate::{
     negotiate::{kind::UpgradeKind, protocol::Protocol},
@@ -7,11 +7,11 @@ use crate::{
 use http::response::Parts;
 use std::fmt;
 
-/// A connection that has left HTTP, from the client's end.
+/// An upgraded connection on the client side.
 ///
-/// It is the caller's alone: nothing watches over it. To end it in order, shut the connection down and read to
-/// its end. If it is dropped before that, the connection is dropped: what was not flushed is lost, and on TLS
-/// there is no close_notify.
+/// The caller owns the session: no registry or timeout applies to it. For an orderly shutdown, shut the connection
+/// down and read to its end. Dropping the session before that drops the connection: unflushed data is lost, and TLS
+/// sends no `close_notify`.
 ///
 /// ```no_run
 /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -48,32 +48,32 @@ impl Session {
         }
     }
 
-    /// How the connection was asked to leave HTTP.
+    /// Returns the kind of the upgrade: `Upgrade`, extended CONNECT or CONNECT.
     #[must_use]
     pub fn kind(&self) -> UpgradeKind {
         self.kind
     }
 
-    /// The protocol that the server chose, as it wrote it: one of those that were offered. A
-    /// [CONNECT](UpgradeKind::Connect) names none.
+    /// Returns the protocol that the server chose among the offered protocols, as the server spelled it, or `None`
+    /// for a [CONNECT](UpgradeKind::Connect).
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
         self.protocol.as_ref()
     }
 
-    /// The head of the response: of the 101, or of the 2xx that answered a CONNECT.
+    /// Returns the head of the upgrade response: the 101, or the 2xx to a CONNECT.
     #[must_use]
     pub fn response(&self) -> &Parts {
         &self.response
     }
 
-    /// The connection. The head of the response is dropped.
+    /// Returns the connection, and drops the head of the response.
     #[must_use]
     pub fn into_io(self) -> Upgraded {
         self.io
     }
 
-    /// The connection, beside the rest.
+    /// Returns the connection mutably, and keeps the head of the response.
     #[must_use]
     pub fn io_mut(&mut self) -> &mut Upgraded {
         &mut self.io

@@ -14,16 +14,18 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// Connects through a proxy, with CONNECT: a connector for hyper-util's `Client`, and for whatever takes
-/// one, such as hyper-rustls, or [`Dial`](super::Dial).
+/// Connects through a proxy with CONNECT: a connector for hyper-util's `Client`, hyper-rustls,
+/// [`Dial`](super::Dial), or any other user of such connectors.
 ///
-/// `S` is what asks the proxy: an [`Upgrade`](super::Upgrade) service around a connection to it, of any version
-/// of HTTP. Nothing is sent through the tunnel before the proxy has said that there is one, and what has
-/// arrived behind that is read first.
+/// `S` sends the CONNECT to the proxy: an [`Upgrade`](super::Upgrade) service around a connection to the proxy, of any
+/// HTTP version. No data is sent through the tunnel before the proxy's 2xx, and bytes that arrived with that response
+/// are read first.
 ///
-/// It fails with an [`Error`]: of kind [`ProxyRefused`](super::ErrorKind::ProxyRefused) and with the proxy's response if
-/// the proxy refuses. An [`Upgrade`](super::Upgrade) service whose client connects through it fails with the same; other
-/// clients have the error among the [sources](std::error::Error::source) of theirs.
+/// # Errors
+///
+/// Returns an [`Error`]. If the proxy refuses, its kind is [`ProxyRefused`](super::ErrorKind::ProxyRefused), and it
+/// holds the proxy's response. An [`Upgrade`](super::Upgrade) service whose client connects through the tunnel returns
+/// the same error; other clients return it among the [sources](std::error::Error::source) of their error.
 ///
 /// ```no_run
 /// use bytes::Bytes;
@@ -59,7 +61,7 @@ pub struct Tunnel<S> {
 }
 
 impl<S> Tunnel<S> {
-    /// Asks for tunnels with `client`.
+    /// Creates a connector that requests tunnels with `client`.
     pub fn new(client: S) -> Self {
         Self {
             client,
@@ -67,8 +69,7 @@ impl<S> Tunnel<S> {
         }
     }
 
-    /// Appends a header to each CONNECT, such as `Proxy-Authorization`, whose value is treated as
-    /// sensitive.
+    /// Appends a header to each CONNECT. The value of `Proxy-Authorization` is marked as sensitive.
     ///
     /// # Panics
     ///
@@ -115,7 +116,7 @@ where
     }
 }
 
-/// The host and the port that a URI is at.
+/// Returns the host and the port of a URI; the default port is 443 for `https` and `wss`, else 80.
 fn target(uri: &Uri) -> Option<Authority> {
     let port = match uri.port_u16() {
         Some(port) => port,

@@ -6,10 +6,10 @@ use super::{WebSocketUpgrade, websocket::asks_for_websocket};
 use crate::message::rejection::Rejection;
 use axum::extract::{FromRequest, Request};
 
-/// An upgrade, or the request as it is if it does not ask for one: for a route that serves both.
+/// Extracts an upgrade, or the unchanged request if the client does not ask for an upgrade.
 ///
-/// `U` is [`UpgradeRequest`] or, for WebSocket, `WebSocketUpgrade`. With the latter a request whose `Upgrade` offers
-/// other protocols only is [`Plain`](Self::Plain) as well.
+/// `U` is [`UpgradeRequest`] or, for WebSocket, `WebSocketUpgrade`. With `WebSocketUpgrade`, a request whose `Upgrade`
+/// offers only other protocols is also [`Plain`](Self::Plain).
 ///
 /// ```
 /// use axum::{Router, body::to_bytes, http::StatusCode, response::{IntoResponse, Response}, routing::post};
@@ -36,13 +36,13 @@ use axum::extract::{FromRequest, Request};
 /// let app: Router = Router::new().route("/start", post(start)).layer(UpgradeLayer::new());
 /// ```
 ///
-/// A client may offer only protocols that the route does not know: some offer `h2c` with the first request on each
-/// connection. Compare [`offered`](crate::UpgradeRequest::offered) before the route takes an effect, and answer as if
-/// there were no offer (RFC 9110 §7.8 allows that for `Upgrade`), or with 426.
+/// A client may offer only protocols that the route does not support: some clients offer `h2c` with the first request
+/// on each connection. Check [`offered`](crate::UpgradeRequest::offered) before the route has side effects, and either
+/// ignore the offer (RFC 9110 §7.8 allows this for `Upgrade`) or respond with 426.
 ///
 /// # Rejections
 ///
-/// Those of `U`.
+/// The rejections of `U`.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
@@ -51,7 +51,7 @@ use axum::extract::{FromRequest, Request};
 pub enum MaybeUpgrade<U = UpgradeRequest> {
     /// The request asks for an upgrade.
     Upgrade(U),
-    /// The request does not: it is as the layers around left it, with its body and its extensions.
+    /// The request does not ask for an upgrade. It has its body and extensions as the outer layers passed them on.
     Plain(Request),
 }
 

@@ -1,8 +1,7 @@
-//! Extractors for axum: for routes that decide for themselves.
+//! axum extractors for routes that accept or reject upgrades themselves.
 //!
-//! What they extract goes through the gate of an [`UpgradeLayer`](crate::UpgradeLayer), which has to be around the
-//! router, with no handler of its own if it needs none. Without one they answer 500, and an event of the level `ERROR`
-//! says so.
+//! The extractors require an [`UpgradeLayer`](crate::UpgradeLayer) around the router; the layer needs no handlers.
+//! Without the layer, the extractors reject requests with 500 and emit a `tracing` event at level `ERROR`.
 //!
 #![cfg_attr(feature = "websocket", doc = "```")]
 #![cfg_attr(not(feature = "websocket"), doc = "```ignore")]
@@ -36,15 +35,15 @@
 //!     .layer(UpgradeLayer::new());
 //! ```
 //!
-//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which gives back the whole request
-//! if it does not ask for one. (An `Option` of an extractor would lose the body.) A layer that has protocols of its own refuses
-//! an extended CONNECT for others before any route sees it: see
+//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which returns the whole request
+//! if the client does not ask for an upgrade. (An `Option` of an extractor would lose the body.) A layer with
+//! protocol handlers rejects an extended CONNECT for other protocols before the request reaches a route: see
 //! [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
 //!
 //! # From `axum::extract::ws`
 //!
-//! Put an `UpgradeLayer::new()` around the router, as its last `.layer(..)`, and let the callback
-//! end with a `Result`. The rest is much the same:
+//! Add `UpgradeLayer::new()` to the router as its last `.layer(..)`, and return a `Result` from the callback.
+//! The other methods correspond as follows:
 //!
 //! | `axum::extract::ws` | here |
 //! |---|---|
@@ -53,16 +52,16 @@
 //! | `.requested_protocols()` | [`requested_protocols`](WebSocketUpgrade::requested_protocols) |
 //! | `.selected_protocol()` | [`selected_protocol`](WebSocketUpgrade::selected_protocol), and [`WebSocket::subprotocol`](crate::websocket::WebSocket::subprotocol) |
 //! | `.max_message_size(..)`, 64 MiB | [`max_message_size`](WebSocketUpgrade::max_message_size), 1 MiB |
-//! | `.max_frame_size(..)`, 16 MiB | not needed: a frame may be as long as a message |
-//! | `.read_buffer_size(..)`, `.write_buffer_size(..)`, `.max_write_buffer_size(..)` | there are no buffers while nothing comes |
-//! | `.accept_unmasked_frames(..)` | not to be had (RFC 6455 §5.1) |
-//! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); with its reason, unless a layer made something else of the switch, [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) |
+//! | `.max_frame_size(..)`, 16 MiB | not needed: `max_message_size` also limits frames |
+//! | `.read_buffer_size(..)`, `.write_buffer_size(..)`, `.max_write_buffer_size(..)` | not needed: an idle session holds no buffers |
+//! | `.accept_unmasked_frames(..)` | not supported (RFC 6455 §5.1) |
+//! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) also gets the reason, but is not called if middleware replaced the upgrade response |
 //! | `.on_upgrade(\|socket\| async { .. })` | [`on_upgrade`](WebSocketUpgrade::on_upgrade)`(\|socket\| async { .. Ok(()) })` |
-//! | pages of any origin | pages of the same origin; [`any_origin`](WebSocketUpgrade::any_origin), [`origins`](WebSocketUpgrade::origins) |
+//! | accepts pages of any origin | accepts pages of the same origin by default; [`any_origin`](WebSocketUpgrade::any_origin), [`origins`](WebSocketUpgrade::origins) |
 //! | `WebSocket`, `Message`, `CloseFrame`, `Utf8Bytes` | the same in [`websocket`](crate::websocket), where `message.to_text()` is [`as_text`](crate::websocket::Message::as_text) |
 //! | `socket.recv()`, `socket.send(..)`, `StreamExt`, `SinkExt` | the same |
 //!
-//! Row by row, before and after:
+//! The same code before and after the migration:
 //!
 #![cfg_attr(feature = "websocket", doc = "```")]
 #![cfg_attr(not(feature = "websocket"), doc = "```ignore")]

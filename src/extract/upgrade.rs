@@ -1,4 +1,4 @@
-//! Any upgrade.
+//! The extractor for upgrades to any protocol.
 
 use super::response;
 use crate::{
@@ -22,22 +22,23 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// A request that asks for an upgrade, for a route that decides on it.
+/// Extracts an upgrade request, which the route accepts or rejects.
 ///
-/// It is an [`UpgradeRequest`](crate::UpgradeRequest) whose [`protocol`](crate::UpgradeRequest::protocol) is
-/// not chosen yet. The session counts from here on: if there is no room for it, or the server is to stop, the
-/// extractor refuses with 503.
+/// The extractor dereferences to an [`UpgradeRequest`](crate::UpgradeRequest) whose
+/// [`protocol`](crate::UpgradeRequest::protocol) is not chosen yet. The request counts as a session from extraction on:
+/// if the session limit is reached or the server is shutting down, the extractor rejects the request with 503.
 ///
-/// The accept timeout of the layer does not hold for it; put tower-http's `TimeoutLayer` inside.
+/// The layer's accept timeout does not apply to the route; to limit its time, put tower-http's `TimeoutLayer` inside
+/// the `UpgradeLayer`.
 ///
 /// # Rejections
 ///
 /// | | |
 /// |---|---|
-/// | the request asks for no upgrade | 400 |
-/// | there is no room for another session, or the server is to stop | 503 |
-/// | there is no `UpgradeLayer` around | 500 |
-/// | the server does not hand over its connections | 501 |
+/// | the request does not ask for an upgrade | 400 |
+/// | the session limit is reached, or the server is shutting down | 503 |
+/// | the router has no `UpgradeLayer` | 500 |
+/// | the server does not hand over the connection | 501 |
 pub struct UpgradeRequest {
     request: Request,
     admitted: Option<Admitted>,
@@ -46,21 +47,22 @@ pub struct UpgradeRequest {
 }
 
 impl UpgradeRequest {
-    /// Switches to a protocol, `name` or `name/version`, and lets what was accepted run the session. If that
-    /// says [which protocol](Accept::protocol) it is, that one counts.
+    /// Accepts the upgrade to `protocol`, given as `name` or `name/version`, and runs the session handler in `accept`.
     ///
-    /// The rest of the request's body is read first, and dropped.
+    /// If `accept` [sets a protocol](Accept::protocol), the upgrade response uses that protocol.
     ///
-    /// If the client did not offer the protocol the response is a refusal: 426 with what is spoken here, and 501 over
-    /// HTTP/2.
+    /// The rest of the request body is read and discarded first.
+    ///
+    /// If the client did not offer `protocol`, the request is rejected with 426 and the supported protocol, or
+    /// with 501 over HTTP/2.
     ///
     /// # Panics
     ///
-    /// If `protocol` is no protocol.
+    /// If `protocol` is not a valid protocol.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped there is no session.
+    /// If the future is dropped, the session does not start.
     pub async fn accept(mut self, protocol: &str, accept: Accept) -> Response {
         let spoken: Protocol = match protocol.parse() {
             Ok(protocol) => protocol,
@@ -74,13 +76,13 @@ impl UpgradeRequest {
         self.conclude(decision).await
     }
 
-    /// Answers a CONNECT, and lets what was accepted run the session.
+    /// Accepts a CONNECT request and runs the session handler in `accept`.
     ///
-    /// To any other request the response is a refusal with 501.
+    /// Any other request is rejected with 501.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped there is no session.
+    /// If the future is dropped, the session does not start.
     pub async fn connect(self, accept: Accept) -> Response {
         let decision = match self.request.kind {
             UpgradeKind::Connect => Ok(accept),
@@ -91,13 +93,15 @@ impl UpgradeRequest {
         self.conclude(decision).await
     }
 
-    /// Refuses. A [`Rejection`] can be returned as it is, too; then an HTTP/1 connection whose request was not
-    /// read to its end is closed.
+    /// Rejects the upgrade and returns the response.
+    ///
+    /// A route can also return the [`Rejection`] directly. Then the server closes an HTTP/1 connection whose request
+    /// was not read to its end.
     pub async fn reject(self, rejection: Rejection) -> Response {
         self.conclude(Err(rejection)).await
     }
 
-    /// Chooses a protocol, if it is offered.
+    /// Chooses the protocol if the client offers it.
     fn choose(&mut self, spoken: &Protocol) {
         let Request { kind, parts, .. } = &self.request;
         let member = negotiate::offered(*kind, parts).find(|member| spoken.takes(*member));
@@ -129,16 +133,16 @@ impl UpgradeRequest {
         response(decided.into_response())
     }
 
-    /// Reads the rest of the body, and drops it.
+    /// Reads and discards the rest of the request body.
     #[cfg(feature = "websocket")]
     pub(super) async fn discard_body(&mut self) -> Result<(), Rejection> {
         let limit = self.gate.settings().body_limit();
         let discarded = self.request.body.discard(limit).await;
-        // What is left of it must not be taken for the next request.
+        // Close the connection: the unread rest of the body must not be parsed as the next request.
         discarded.map_err(|unread| rejection::close(unread.into(), self.request.parts.version))
     }
 
-    /// Switches to the only protocol that is spoken here, once the body was read.
+    /// Accepts the upgrade to the only protocol of this extractor. The request body has been read.
     #[cfg(feature = "websocket")]
     pub(super) fn switch(mut self, protocol: &Protocol, accept: Accept) -> Response {
         self.choose(protocol);
@@ -162,7 +166,7 @@ impl DerefMut for UpgradeRequest {
     }
 }
 
-/// How a request asks to leave HTTP, if it does.
+/// Returns how a request asks to switch protocols, or `None` if it does not.
 pub(super) fn kind(request: &extract::Request) -> Option<UpgradeKind> {
     negotiate::kind(
         request.method(),

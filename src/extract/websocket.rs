@@ -1,4 +1,4 @@
-//! WebSocket, with what axum's own extractor has.
+//! The WebSocket extractor, with the features of axum's `WebSocketUpgrade`.
 
 use super::{UpgradeRequest, upgrade::kind};
 use crate::{
@@ -19,12 +19,13 @@ use std::{
     time::Duration,
 };
 
-/// An opening handshake of WebSocket, for a route that decides on it.
+/// Extracts a WebSocket opening handshake, which the route accepts or rejects.
 ///
-/// It is checked as by [`websocket::WebSocketUpgrade`](crate::websocket::WebSocketUpgrade), which has the list of
-/// what it refuses, and with which status. `Origin` is looked at in the end: see [`origins`](Self::origins).
+/// The extractor performs the same checks as [`websocket::WebSocketUpgrade`](crate::websocket::WebSocketUpgrade), which
+/// lists the rejected requests and their status codes. `Origin` is checked later, by [`on_upgrade`](Self::on_upgrade):
+/// see [`origins`](Self::origins).
 ///
-/// A handshake has no body: if there is one it was read and dropped.
+/// A handshake has no body: the extractor reads and discards a body that the client sent anyway.
 #[must_use = "the connection switches only if the response of `on_upgrade` is returned"]
 pub struct WebSocketUpgrade {
     request: UpgradeRequest,
@@ -33,12 +34,14 @@ pub struct WebSocketUpgrade {
 }
 
 impl WebSocketUpgrade {
-    /// The subprotocols that are spoken, the most wanted first. Of those that a client offers, the
-    /// first in the client's order is chosen.
+    /// Sets the supported subprotocols, in order of preference.
+    ///
+    /// The first supported subprotocol in the client's order is chosen, unless
+    /// [`prefer_own_protocols`](Self::prefer_own_protocols) is set.
     ///
     /// # Panics
     ///
-    /// If one is no token.
+    /// If a subprotocol is not a token.
     #[track_caller]
     pub fn protocols<I>(mut self, protocols: I) -> Self
     where
@@ -49,57 +52,57 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// Lets the server's order of the subprotocols decide, as axum's own extractor does, and not the client's.
+    /// Chooses the subprotocol by the server's order instead of the client's, as axum's `WebSocketUpgrade` does.
     pub fn prefer_own_protocols(mut self) -> Self {
         self.handler = self.handler.prefer_own_subprotocols();
         self
     }
 
-    /// The subprotocols that the client offers, in its order.
+    /// Returns the subprotocols that the client offers, in the client's order.
     pub fn requested_protocols(&self) -> impl Iterator<Item = &str> {
         handshake::subprotocols(self.request.headers())
             .into_iter()
             .flatten()
     }
 
-    /// The subprotocol that is chosen of those that are [spoken](Self::protocols), if one is.
+    /// Returns the chosen subprotocol, or `None` if the client offers none of the [supported](Self::protocols) ones.
     #[must_use]
     pub fn selected_protocol(&self) -> Option<&str> {
         self.handler.choose(self.request.headers())
     }
 
-    /// Sets the longest message that a client may send, in bytes. The default is 1 MiB: see
+    /// Sets the maximum size of a received message, in bytes. The default is 1 MiB: see
     /// [`max_message_size`](crate::websocket::WebSocketUpgrade::max_message_size).
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.handler = self.handler.max_message_size(bytes);
         self
     }
 
-    /// Limits the rate at which the client may send messages: see
-    /// [`RateLimit`](crate::websocket::RateLimit). By default there is no limit.
+    /// Limits the rate at which the client may send messages. The default is no limit: see
+    /// [`RateLimit`](crate::websocket::RateLimit).
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.handler = self.handler.rate_limit(limit);
         self
     }
 
-    /// Pings a peer that is silent: see
-    /// [`keep_alive`](crate::websocket::WebSocketUpgrade::keep_alive). By default there are no pings.
+    /// Pings a client that has been silent for `interval`. The default is no pings: see
+    /// [`keep_alive`](crate::websocket::WebSocketUpgrade::keep_alive).
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `interval` is zero.
     #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.handler = self.handler.keep_alive(interval);
         self
     }
 
-    /// The pages that may open a WebSocket, by their origins. By default it is those of the same host
-    /// and port: see [`origins`](crate::websocket::WebSocketUpgrade::origins).
+    /// Sets the origins of the pages that may open a WebSocket. The default is pages of the same host and port: see
+    /// [`origins`](crate::websocket::WebSocketUpgrade::origins).
     ///
     /// # Panics
     ///
-    /// If one is no origin.
+    /// If an element is not an origin.
     #[track_caller]
     pub fn origins<I>(mut self, origins: I) -> Self
     where
@@ -110,15 +113,17 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// Lets any page open a WebSocket: see
+    /// Allows pages of any origin to open a WebSocket: see
     /// [`any_origin`](crate::websocket::WebSocketUpgrade::any_origin).
     pub fn any_origin(mut self) -> Self {
         self.handler = self.handler.any_origin();
         self
     }
 
-    /// What is called if the session never starts: the client has left, or a layer around has made something
-    /// else of the response. A refusal of [`on_upgrade`](Self::on_upgrade) is none of that.
+    /// Sets a callback that runs if the session does not start: the client has disconnected, or middleware has replaced
+    /// the upgrade response.
+    ///
+    /// The callback does not run if [`on_upgrade`](Self::on_upgrade) rejects the request.
     pub fn on_failed_upgrade<C>(mut self, callback: C) -> Self
     where
         C: FnOnce() + Send + 'static,
@@ -127,7 +132,8 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// Switches, and lets `callback` have the WebSocket. Or refuses, with 403, if the page may not open one.
+    /// Accepts the upgrade and runs `callback` with the WebSocket, or rejects the request with 403 if the origin is not
+    /// allowed.
     pub fn on_upgrade<C, Fut>(self, callback: C) -> Response
     where
         C: FnOnce(WebSocket) -> Fut + Send + 'static,
@@ -136,7 +142,7 @@ impl WebSocketUpgrade {
         self.on_session(move |socket, _session| callback(socket))
     }
 
-    /// The same, for a callback that wants the [session](Session) as well, without its IO.
+    /// Like [`on_upgrade`](Self::on_upgrade), for a callback that also takes the [session](Session), without its IO.
     pub fn on_session<C, Fut>(mut self, callback: C) -> Response
     where
         C: FnOnce(WebSocket, Session) -> Fut + Send + 'static,
@@ -159,10 +165,11 @@ fn websocket() -> Protocol {
     "websocket".parse().expect("a token")
 }
 
-/// Whether a request asks for a WebSocket.
+/// Returns whether a request asks for a WebSocket.
 ///
-/// An `Upgrade` to other protocols does not: it may be ignored (RFC 9110 §7.8), and some clients offer HTTP/2 with each
-/// first request. A CONNECT may not be ignored: any answer of success would be the upgrade response.
+/// An `Upgrade` to other protocols does not count: a server may ignore `Upgrade` (RFC 9110 §7.8), and some clients
+/// offer HTTP/2 with each first request. A CONNECT must not be ignored: any successful response would be the upgrade
+/// response.
 pub(super) fn asks_for_websocket(request: &Request) -> bool {
     let websocket = websocket();
     match kind(request) {
@@ -174,7 +181,7 @@ pub(super) fn asks_for_websocket(request: &Request) -> bool {
     }
 }
 
-/// Calls back if it is dropped before the session has started.
+/// Runs the `on_failed_upgrade` callback if dropped before the session has started.
 struct Failing(Option<Box<dyn FnOnce() + Send>>);
 
 impl Failing {
@@ -186,7 +193,7 @@ impl Failing {
 impl Drop for Failing {
     fn drop(&mut self) {
         if let Some(callback) = self.0.take() {
-            // A user's function, and this may be dropped in a panic's unwinding, where another one aborts.
+            // The user's callback may panic, and a second panic during unwinding would abort the process.
             let called = panic::catch_unwind(AssertUnwindSafe(callback));
             if let Err(panic) = called {
                 trace::on_failed_upgrade_panicked(&trace::panic_message(&*panic));
@@ -203,7 +210,7 @@ impl<S: Send + Sync> FromRequest<S> for WebSocketUpgrade {
         if !request.offered().any(|protocol| protocol == "websocket") {
             return Err(request.unsupported(&websocket()));
         }
-        // All but the origin, of which the handler has a say.
+        // Checks everything but the origin: the route configures the allowed origins.
         let _in_order = Handler::new().any_origin().check(&mut request)?;
         request.discard_body().await?;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! The IO beneath an [`Upgraded`](crate::Upgraded), whatever its type.
+//! The type-erased IO of an [`Upgraded`](crate::Upgraded).
 
 use crate::io::parts::Parts;
 #[cfg(feature = "tunnel")]
@@ -40,17 +40,17 @@ use tokio::net::TcpStream;
 /// ```
 pub struct BoxIo {
     kind: SyncWrapper<Kind>,
-    /// Read before everything else. In a box, since most sessions have none.
+    /// Bytes to read before the IO. Boxed, since most sessions have no such bytes.
     read_buf: Option<Box<Bytes>>,
     is_write_vectored: bool,
     is_read_to_end: bool,
 }
 
 enum Kind {
-    /// hyper's, with early bytes of its own. It is a box already, so it is not boxed again.
+    /// hyper's `Upgraded`, with its own buffered bytes. Already a box, so not boxed again.
     Hyper(TokioIo<hyper::upgrade::Upgraded>),
     Other(Box<dyn OtherIo>),
-    /// It was taken out of its `Upgraded`, which nobody can see any more.
+    /// The IO was taken out; the containing `Upgraded` is no longer accessible.
     Gone,
 }
 
@@ -60,16 +60,16 @@ trait OtherIo: AsyncRead + AsyncWrite + Send + Unpin {
     /// Moves the IO into `slot`, an `Option` of its type.
     fn move_into(self: Box<Self>, slot: &mut dyn Any);
 
-    /// The socket that the IO is.
+    /// Returns the socket if the IO is one.
     #[cfg(feature = "tunnel")]
     fn as_socket(&self) -> Option<SocketRef<'_>>;
 
-    /// The socket that carries the IO, which may be the IO itself.
+    /// Returns the socket that carries the IO, which may be the IO itself.
     #[cfg(feature = "tunnel")]
     fn carrier(&self) -> Option<SocketRef<'_>>;
 }
 
-/// An IO, and how to find its socket.
+/// An IO, with a function that finds its socket.
 struct Located<T, L> {
     io: T,
     #[cfg_attr(not(feature = "tunnel"), allow(dead_code))]
@@ -199,7 +199,7 @@ impl BoxIo {
             .unwrap_or_default()
     }
 
-    /// Whether the peer's end has been read.
+    /// Returns whether the end of the peer's stream has been read.
     pub(crate) fn is_read_to_end(&self) -> bool {
         self.is_read_to_end
     }
@@ -243,10 +243,10 @@ impl BoxIo {
     }
 }
 
-/// For a relay, which knows how to make use of sockets.
+/// Socket access for the relays.
 #[cfg(feature = "tunnel")]
 impl BoxIo {
-    /// Takes off the wrappers of hyper, if the socket in them is known.
+    /// Removes hyper's wrappers if the socket in them is known.
     pub(crate) fn uncover(self) -> Self {
         let io = match self.downcast::<TcpStream>() {
             Ok(parts) => return parts.into(),
@@ -260,7 +260,7 @@ impl BoxIo {
         io
     }
 
-    /// The socket that this is: all bytes that are read from it, and written to it, are those of the socket.
+    /// Returns the socket if the IO is one: all bytes read and written are those of the socket.
     pub(crate) fn as_socket(&mut self) -> Option<SocketRef<'_>> {
         match (self.kind.get_mut(), &self.read_buf) {
             (Kind::Other(io), None) => io.as_socket(),
@@ -276,7 +276,7 @@ impl BoxIo {
         }
     }
 
-    /// Notes that the peer's end has been read from the socket.
+    /// Records that the end of the peer's stream has been read from the socket.
     #[cfg(target_os = "linux")]
     pub(crate) fn set_read_to_end(&mut self) {
         self.is_read_to_end = true;
@@ -284,7 +284,7 @@ impl BoxIo {
 }
 
 impl<T> Parts<T> {
-    /// Puts bytes in front that were read before.
+    /// Puts bytes that were already read in front of the IO.
     fn behind(self, first: Bytes) -> Self {
         Self {
             read_buf: join(first, self.read_buf),
@@ -293,7 +293,7 @@ impl<T> Parts<T> {
     }
 }
 
-/// What is read first, and what is read then.
+/// Joins two sequences of buffered bytes, in reading order.
 fn join(first: Bytes, second: Bytes) -> Bytes {
     if first.is_empty() {
         second
@@ -311,7 +311,7 @@ fn take<T: 'static, U: 'static>(io: &mut Option<T>) -> Option<U> {
         .and_then(Option::take)
 }
 
-/// Takes off what stands between hyper's `Upgraded` and the IO that the server accepted.
+/// Removes the wrappers between hyper's `Upgraded` and the IO that the server accepted.
 fn downcast_hyper<T>(io: hyper::upgrade::Upgraded) -> Result<Parts<T>, hyper::upgrade::Upgraded>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -342,7 +342,7 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     fn from(Parts { io, read_buf }: Parts<T>) -> Self {
-        // What `into_parts` took out is not wrapped once more.
+        // Do not box a `BoxIo` that `into_parts` returned.
         let mut io = Some(io);
         match take::<_, Self>(&mut io) {
             Some(mut io) => {

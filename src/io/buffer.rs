@@ -1,4 +1,4 @@
-//! Large buffers, borrowed from a pool of the thread.
+//! Large buffers, borrowed from a per-thread pool.
 
 use crate::io::pool::{self, Pool};
 use std::{
@@ -9,7 +9,7 @@ use std::{
 /// The size of a buffer, and thus the limit of one read.
 ///
 /// Large buffers need few system calls, and cost nothing while a session is idle. Many programs send 64 KiB at
-/// a time, behind the header of a frame: one read takes both.
+/// a time after a frame header: one read receives both.
 pub(crate) const BYTES: usize = 72 * 1024;
 
 /// The number of unused buffers that a thread keeps.

@@ -1,4 +1,4 @@
-//! A copy that holds no buffer while it waits.
+//! Copying that holds no buffer while waiting for the reader.
 
 use crate::io::buffer::Buffer;
 use std::{
@@ -111,7 +111,7 @@ impl From<Broken> for io::Error {
 }
 
 impl Copy {
-    /// Whether bytes were read but not yet written.
+    /// Returns whether bytes were read but not yet written.
     #[cfg(feature = "tunnel")]
     pub(crate) fn has_unwritten(&self) -> bool {
         self.unwritten.is_some()

@@ -1,4 +1,4 @@
-//! Bytes: connections without their types, copying, pooled buffers, sockets. No HTTP here.
+//! Byte streams, independent of HTTP: type-erased connections, copying, pooled buffers, sockets.
 
 pub(crate) mod box_io;
 pub(crate) mod buffer;

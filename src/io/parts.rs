@@ -1,13 +1,13 @@
-//! A connection in its parts.
+//! The parts of a connection.
 
 use bytes::Bytes;
 
-/// An IO, and what was read from it already.
+/// An IO, and the bytes that were already read from it.
 #[derive(Debug)]
 pub struct Parts<T> {
     /// The IO itself.
     pub io: T,
-    /// What arrived behind the head of the request and was read with it: the first bytes of the
-    /// new protocol.
+    /// Buffered bytes that were read together with the head of the request: the first bytes of the new
+    /// protocol.
     pub read_buf: Bytes,
 }

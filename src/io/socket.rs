@@ -72,11 +72,11 @@ impl<'a> SocketRef<'a> {
         }
     }
 
-    /// Lets the peer see a reset when the socket is dropped, in place of an end.
+    /// Makes dropping the socket send a reset to the peer instead of an orderly end.
     pub(crate) fn reset_on_drop(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.set_zero_linger(),
-            // A Unix socket has no reset.
+            // Unix sockets do not support resets.
             #[cfg(unix)]
             Self::Unix(_) => Ok(()),
         }
@@ -85,15 +85,17 @@ impl<'a> SocketRef<'a> {
 
 #[cfg(target_os = "linux")]
 impl SocketRef<'_> {
-    /// Waits until the socket may have something, and reads it with `read`, which does not block. `None`: that
-    /// saw nothing. It may still be there for another way of reading, so nobody is woken for it.
+    /// Waits until the socket may be readable, and calls `read`, which must not block.
+    ///
+    /// Returns `None` if `read` would block. Another kind of read may still find data, so the socket stays marked as
+    /// readable and the task is not woken.
     pub(crate) fn poll_read_with(
         &self,
         cx: &mut Context<'_>,
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<Option<usize>>> {
         let mut read = |socket: BorrowedFd<'_>| match read(socket) {
-            // If tokio knew of this it would wait for what comes next.
+            // On `WouldBlock`, tokio would clear the readiness and wait for new data.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             result => result.map(Some),
         };
@@ -114,7 +116,7 @@ impl SocketRef<'_> {
         }
     }
 
-    /// Waits until `write` writes, on a socket that does not block.
+    /// Waits until `write`, which must not block, has written to the socket.
     pub(crate) fn poll_write_with(
         &self,
         cx: &mut Context<'_>,
@@ -138,7 +140,7 @@ impl SocketRef<'_> {
     }
 }
 
-/// The result, unless the socket was not ready after all.
+/// Returns the result, or `None` if the call must be retried: the socket was not ready, or the call was interrupted.
 #[cfg(target_os = "linux")]
 fn settled<T>(result: io::Result<T>) -> Option<io::Result<T>> {
     match &result {

@@ -11,19 +11,19 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// What a pipe is to hold. It is as much as Linux lets everybody have (`pipe-max-size`).
+/// The requested capacity of a pipe, in bytes: the default Linux limit for unprivileged users (`pipe-max-size`).
 const WANTED: usize = 1024 * 1024;
 
-/// What a pipe has to hold so that it is faster than a copy. A user who has more than
-/// `pipe-user-pages-soft` gets smaller ones.
+/// The minimum capacity at which a pipe is faster than a copy, in bytes. Linux gives smaller pipes to a user over
+/// `pipe-user-pages-soft`.
 const NEEDED: usize = 64 * 1024;
 
-/// How many pipes a process has at most: what a user may have (`pipe-user-pages-soft`) is 64 of them, and
-/// those whose receiver takes no more hold what is in them.
+/// The maximum number of pipes per process. A user's limit (`pipe-user-pages-soft`) is 64 pipes of this size, and a
+/// pipe whose receiver is blocked stays in use.
 const MAX: usize = 32;
 
-/// How many empty pipes a thread keeps for later. They count: more would leave none to the others where there are
-/// many threads.
+/// The maximum number of empty pipes that a thread pools. Pooled pipes count towards `MAX`: with many threads, a
+/// larger pool would leave no pipes to the other threads.
 const POOLED: usize = 1;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
@@ -32,9 +32,9 @@ thread_local! {
     static POOL: RefCell<Pool<Ends>> = const { RefCell::new(Pool::new(POOLED)) };
 }
 
-/// A pipe that goes back to the pool of its thread when it is dropped, if it is empty.
+/// A pipe. On drop, an empty pipe returns to the pool of the thread.
 pub(crate) struct Pipe {
-    /// None when it is being dropped.
+    /// `None` during drop.
     ends: Option<Ends>,
     filled: usize,
 }
@@ -47,7 +47,7 @@ struct Ends {
 }
 
 impl Pipe {
-    /// An empty pipe. `None`: there is none to be had, or only a small one.
+    /// Returns an empty pipe, or `None` if no pipe of at least `NEEDED` bytes is available.
     pub(crate) fn borrow() -> Option<Self> {
         let ends = pool::borrow(&POOL).or_else(Ends::open)?;
         Some(Self {
@@ -60,8 +60,8 @@ impl Pipe {
         self.filled == 0
     }
 
-    /// Takes what a socket has received. It is for an empty pipe: a full one would look like a socket that has
-    /// received nothing.
+    /// Moves received bytes from a socket into the pipe. Call this only on an empty pipe: with a full pipe, `splice`
+    /// fails as if the socket had received nothing.
     pub(crate) fn fill(&mut self, socket: impl AsFd) -> io::Result<usize> {
         let Some(ends) = &self.ends else {
             return Ok(0);
@@ -72,7 +72,7 @@ impl Pipe {
         Ok(filled)
     }
 
-    /// Sends what is in it.
+    /// Moves bytes from the pipe to a socket.
     pub(crate) fn drain(&mut self, socket: impl AsFd) -> io::Result<usize> {
         let Some(ends) = &self.ends else {
             return Ok(0);
@@ -86,7 +86,7 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        // What is still in it is nobody else's.
+        // Never reuse a pipe that still holds bytes of this connection.
         if let Some(ends) = self.ends.take().filter(|_| self.filled == 0) {
             pool::give_back(&POOL, ends, 1);
         }
@@ -108,7 +108,7 @@ impl Ends {
             write,
             capacity: 0,
         };
-        // If it may not be larger it is as large as it is.
+        // On failure the pipe keeps its size, which is checked below.
         let _ = fcntl_setpipe_size(&ends.write, WANTED);
         ends.capacity = fcntl_getpipe_size(&ends.write).ok()?;
         (ends.capacity >= NEEDED).then_some(ends)

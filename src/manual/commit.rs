@@ -7,11 +7,11 @@
 //!
 //! # What goes wrong without it
 //!
-//! A service that upgrades with hyper alone builds a 101 and spawns a task that awaits the connection. The task does not
-//! learn whether the 101 was sent, and hyper hands over the connection
-//! [even after a refusal](super::stack_below#hyper-hands-over-the-connection-even-after-a-refusal). If a layer around the
-//! service replaces the 101 with a 403, the handler runs nevertheless: its bytes reach a client that was refused, and
-//! the client can answer.
+//! A service that upgrades with hyper alone builds a 101 and spawns a task that awaits the connection. The task does
+//! not learn whether the 101 was sent, and hyper hands over the connection
+//! [even after a refusal](super::stack_below#hyper-hands-over-the-connection-even-after-a-refusal). If a layer around
+//! the service replaces the 101 with a 403, the handler runs nevertheless: its bytes reach a client that was refused,
+//! and the client can answer.
 //!
 //! # How it works
 //!
@@ -32,9 +32,9 @@
 //!
 //! # Nested layers
 //!
-//! Inner layers choose the handler, the outermost layer commits. No configuration is needed: a layer that finds a slot in
-//! the request knows that it is not the outermost. Any number of layers and routers may lie in between, as long as they
-//! keep the extensions of the request and of the response.
+//! Inner layers choose the handler, the outermost layer commits. No configuration is needed: a layer that finds a slot
+//! in the request knows that it is not the outermost. Any number of layers and routers may lie in between, as long as
+//! they keep the extensions of the request and of the response.
 //!
 //! Settings of the outermost layer (timeouts, [`Sessions`](crate::Sessions), `on_close`) apply to all sessions accepted
 //! inside it. A setting of an inner layer takes precedence.
@@ -53,10 +53,10 @@
 //!
 //! # Upgraders of other crates
 //!
-//! A service inside that does its own upgrade, such as axum's `WebSocketUpgrade`, works as it does without this crate. The
-//! commit does not cover it: the service spawns its own task, and the layer leaves hyper's `OnUpgrade` in the request
-//! until a handler of this crate is chosen. To have the session covered, use a handler of this crate: [Coming from
-//! elsewhere](super::migration).
+//! A service inside that does its own upgrade, such as axum's `WebSocketUpgrade`, works as it does without this crate.
+//! The commit does not cover it: the service spawns its own task, and the layer leaves hyper's `OnUpgrade` in the
+//! request until a handler of this crate is chosen. To have the session covered, use a handler of this crate: [Coming
+//! from elsewhere](super::migration).
 //!
 //! Two kinds of request do not reach such a service with a usable upgrade:
 //!
@@ -74,5 +74,5 @@
 //! | `slot.rs` | an upgrade response of a different request; requests and responses that outlive their exchange |
 //! | `connect.rs` | the same for CONNECT and for HTTP/2 |
 //!
-//! `tests/sessions/permits.rs` shows that every path releases the permit. `tests/conformance/safety.rs` covers clones of
-//! responses, and a 101 without a session.
+//! `tests/sessions/permits.rs` shows that every path releases the permit. `tests/conformance/safety.rs` covers clones
+//! of responses, and a 101 without a session.

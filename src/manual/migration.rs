@@ -151,8 +151,8 @@
 //! `UpgradeLayer::new().protocol("websocket", websocket(chat))`.
 //!
 //! A route that serves requests with and without an upgrade, such as `POST /exec/ID/start` of Docker's API, takes
-//! `extract::MaybeUpgrade`. The example `docker_exec` of the repository implements that API: a JSON body, half-close, and
-//! a response of 200 or 101 on one route.
+//! `extract::MaybeUpgrade`. The example `docker_exec` of the repository implements that API: a JSON body, half-close,
+//! and a response of 200 or 101 on one route.
 //!
 //! # warp's `ws`
 //!

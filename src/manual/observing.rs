@@ -1,14 +1,14 @@
 //! # What is logged and counted
 //!
-//! How each session ended is told three ways, with the same [reason](crate::CloseReason), bytes and duration: to the
-//! function of [`on_close`](crate::UpgradeLayer::on_close), to `tracing` (feature `tracing`, on by default), and to
-//! `metrics` (feature `metrics`). What an upgrade was refused for is a [`RejectionReason`](crate::RejectionReason) in
-//! the extensions of the response, for the layers around.
+//! The end of each session is reported in three ways, with the same [reason](crate::CloseReason), bytes and duration:
+//! to the function of [`on_close`](crate::UpgradeLayer::on_close), to `tracing` (feature `tracing`, on by default), and
+//! to `metrics` (feature `metrics`). A rejection carries its [`RejectionReason`](crate::RejectionReason) in the
+//! extensions of the response, for the layers outside.
 //!
 //! # The span of a session
 //!
-//! A session runs in a span named `session`, of the target `tower_upgrade` and the level `ERROR`, so that it is there
-//! whatever level is looked at. What the handler logs is in it. It has no parent, and follows from the span that was
+//! A session runs in a span named `session`, with the target `tower_upgrade` and the level `ERROR`, so that no level
+//! filter removes it. The span contains the events of the handler. It has no parent, and follows from the span that was
 //! current when the handler was chosen, such as that of a `TraceLayer`: a request's span ends with its response.
 //!
 //! | field | when | |
@@ -19,13 +19,13 @@
 //! | `peer` | | the client's address, [where the server left it](crate::SessionsBuilder::peer); without `Sessions` none |
 //! | `identity` | | the [`Identity`](crate::Identity), as its `Display` writes it, if the handler or a layer set one |
 //! | `reason` | at the end | such as `finished`: [all of them](crate::CloseReason::as_str) |
-//! | `bytes_read`, `bytes_written` | | what the handler read and wrote |
-//! | `duration` | | from the switch on |
+//! | `bytes_read`, `bytes_written` | | the bytes that the handler read and wrote |
+//! | `duration` | | from the upgrade response on |
 //!
 //! # Events
 //!
-//! All have the target `tower_upgrade`. A level says for whom it is: `ERROR` for whoever wrote the program, `WARN` for
-//! whoever runs it, `DEBUG` for whoever looks for something.
+//! All events have the target `tower_upgrade`. The level names the audience: `ERROR` is for the program's developers,
+//! `WARN` for its operators, `DEBUG` for troubleshooting.
 //!
 //! | event | level | fields |
 //! |---|---|---|
@@ -60,8 +60,8 @@
 //!
 //! # Metrics
 //!
-//! The module `metrics` has their names and labels. No label holds what a client can choose freely. Its `describe` tells
-//! the recorder what they are, for its output to say so.
+//! The module `metrics` has their names and labels. No label holds what a client can choose freely. Its `describe`
+//! tells the recorder what they are, for its output to say so.
 //!
 //! What to look at:
 //!

@@ -36,14 +36,14 @@
 //! | echoes of 64 KiB per second in 64 sessions, ratio | 1 | 2.4 | 2.1 |
 //! | the server's CPU time per echo, ratio | 1 | 0.37 | 0.43 |
 //!
-//! Hyper alone is slow with long messages because `tokio::io::copy` reads 8 KiB at a time. The picture in the README has
-//! 10,000 sessions, and servers that restart every three rounds; there, one of two processors runs the client, so the
-//! rates of long messages measure the client as much as the server, and spread further than CPU times.
+//! Hyper alone is slow with long messages because `tokio::io::copy` reads 8 KiB at a time. The picture in the README
+//! has 10,000 sessions, and servers that restart every three rounds; there, one of two processors runs the client, so
+//! the rates of long messages measure the client as much as the server, and spread further than CPU times.
 //!
 //! # Tunnels
 //!
-//! A tunnel of plain TCP, with one thread for the proxy, beside `tokio::io::copy_bidirectional` in the same role, HAProxy
-//! 2.6 and nginx 1.22 (`stream`):
+//! A tunnel of plain TCP, with one thread for the proxy, beside `tokio::io::copy_bidirectional` in the same role,
+//! HAProxy 2.6 and nginx 1.22 (`stream`):
 //!
 //! | | `copy_bidirectional` | `Relay`, sockets | `Relay`, other IO | CONNECT, `relay` | HAProxy | nginx |
 //! |---|---|---|---|---|---|---|
@@ -57,8 +57,8 @@
 //! | new tunnels per second, ratio | 1 | 0.97 | 1.03 | 0.82 | 1.06 | 1.20 |
 //!
 //! Medians of 5 to 7 alternating rounds, in two runs. With two processors for a client, a proxy and a server, the rates
-//! measure the client and the server as much as the proxy: without a proxy the ratios are 3.7 for one tunnel and 8.5 for
-//! four. The cost of a new tunnel with CONNECT includes the HTTP exchange.
+//! measure the client and the server as much as the proxy: without a proxy the ratios are 3.7 for one tunnel and 8.5
+//! for four. The cost of a new tunnel with CONNECT includes the HTTP exchange.
 //!
 //! # Repeating the measurements
 //!

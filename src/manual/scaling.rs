@@ -1,7 +1,7 @@
 //! # Scaling out
 //!
-//! How to run several servers behind a load balancer: how to configure the balancer, which state ties a client to a server,
-//! and how to replace a server without cutting sessions.
+//! How to run several servers behind a load balancer: how to configure the balancer, which state ties a client to a
+//! server, and how to replace a server without cutting sessions.
 //!
 //! | balancer | tested with this crate | settings |
 //! |---|---|---|
@@ -29,8 +29,8 @@
 //!   let sessions = Sessions::builder().max(10_000).max_per_key(20, by_client).build();
 //!   ```
 //!
-//! - **Origin.** Configure the balancer to forward the client's `Host`. If the balancer terminates TLS, list the origins
-//!   that the pages have:
+//! - **Origin.** Configure the balancer to forward the client's `Host`. If the balancer terminates TLS, list the
+//!   origins that the pages have:
 //!
 //!   ```
 //!   use tower_upgrade::websocket::websocket;
@@ -41,9 +41,9 @@
 //! - **`ReverseProxy` behind a balancer.** By default the proxy removes `X-Forwarded-*` headers. Use
 //!   `.x_forwarded(Forwarding::Append)` to keep them and append the balancer's address.
 //! - **Idle sessions.** Balancers cut them: see [Idle timeouts](#idle-timeouts).
-//! - **Half-closed connections.** When the server closes its direction, nginx and HAProxy close both. nginx also does so
-//!   when the client closes its direction. A protocol that goes on in one direction needs an end message instead of a
-//!   half-close (`tests/peers/reverse/ends.rs`).
+//! - **Half-closed connections.** When the server closes its direction, nginx and HAProxy close both. nginx also does
+//!   so when the client closes its direction. A protocol that goes on in one direction needs an end message instead of
+//!   a half-close (`tests/peers/reverse/ends.rs`).
 //! - **Request bodies.** HAProxy turns an upgrade request with a body, such as Docker's, into an ordinary request
 //!   (`tests/peers/reverse/smuggling.rs`).
 //!
@@ -169,8 +169,8 @@
 //!
 //! - **`preStop`** gives the balancers time to notice. The option `--notice` of the example `graceful` has the same
 //!   effect without a hook: the server keeps accepting for a while after SIGTERM. Use one of the two.
-//! - **`terminationGracePeriodSeconds`** has to exceed `preStop`, the timeout of the [drain](crate::Sessions::drain) and
-//!   two seconds for the last connections, taken together. Otherwise sessions are cut.
+//! - **`terminationGracePeriodSeconds`** has to exceed `preStop`, the timeout of the [drain](crate::Sessions::drain)
+//!   and two seconds for the last connections, taken together. Otherwise sessions are cut.
 //! - **The readiness probe** reports [`is_draining`](crate::Sessions::is_draining). Kubernetes takes a deleted pod for
 //!   not ready regardless of the probe. The probe serves drains that you start yourself, and balancers with their own
 //!   health checks.
@@ -233,9 +233,9 @@
 //! 3. Close the listener and shut connections down gracefully while sessions end.
 //! 4. At the deadline, abort the remaining sessions and exit.
 //!
-//! All clients of a stopped server reconnect at once. [`DrainOptions::spread`](crate::DrainOptions::spread) spreads the end
-//! of their sessions over a time. Also have clients wait for a random time: the 503 has a `Retry-After`, a closed session
-//! does not.
+//! All clients of a stopped server reconnect at once. [`DrainOptions::spread`](crate::DrainOptions::spread) spreads the
+//! end of their sessions over a time. Also have clients wait for a random time: the 503 has a `Retry-After`, a closed
+//! session does not.
 //!
 //! The example `graceful` follows all four steps; `chat` does so as part of a complete service. Without step 2 the
 //! balancer has to retry requests, as the rolling restart without notice in `tests/peers/haproxy.rs` shows.

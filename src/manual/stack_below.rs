@@ -72,18 +72,19 @@
 //! hyper serves an HTTP/1.1 request without `Host`, with two, or with an invalid one, where RFC 9112 §3.2 asks for
 //! 400. Over HTTP/2 it serves one whose `Host` is not its `:authority` (RFC 9113 §8.3.1).
 //!
-//! `ReverseProxy` and `ConnectProxy` refuse all of these with 400: another server on the way could read another host from
-//! them. [`UpgradeRequest::authority`](crate::UpgradeRequest::authority) returns the host of the target, or else of the
-//! only `Host`, and an error if neither is valid.
+//! `ReverseProxy` and `ConnectProxy` refuse all of these with 400: another server on the way could read another host
+//! from them. [`UpgradeRequest::authority`](crate::UpgradeRequest::authority) returns the host of the target, or else
+//! of the only `Host`, and an error if neither is valid.
 //!
 //! *What to do:* ask for the authority in a handler to which the host matters.
 //!
 //! ## A 101 goes out to HTTP/1.0 clients
 //!
-//! hyper creates no `OnUpgrade` for an HTTP/1.0 request with an `Upgrade` header, but sends a 101 if the service returns
-//! one. A CONNECT on HTTP/1.0 has an `OnUpgrade`, unless the request also has an `Upgrade` header.
+//! hyper creates no `OnUpgrade` for an HTTP/1.0 request with an `Upgrade` header, but sends a 101 if the service
+//! returns one. A CONNECT on HTTP/1.0 has an `OnUpgrade`, unless the request also has an `Upgrade` header.
 //!
-//! This crate ignores `Upgrade` on HTTP/1.0 and serves CONNECT. A CONNECT on HTTP/1.0 with an `Upgrade` header gets 501.
+//! This crate ignores `Upgrade` on HTTP/1.0 and serves CONNECT. A CONNECT on HTTP/1.0 with an `Upgrade` header gets
+//! 501.
 //!
 //! *What to do:* nothing.
 //!
@@ -114,18 +115,18 @@
 //! request body has been dropped and the response is in hyper's buffer. The part that the socket has not accepted by
 //! then is lost: of a 20 MB response 3.9 MB arrived.
 //!
-//! This crate keeps the unread request body alive behind its own long refusals. It cannot do so for responses of an inner
-//! service.
+//! This crate keeps the unread request body alive behind its own long refusals. It cannot do so for responses of an
+//! inner service.
 //!
 //! *What to do:* read the request body in services that return long responses.
 //!
 //! ## Only one clone of `OnUpgrade` works
 //!
-//! `OnUpgrade` is `Clone`, and a clone of a request contains a clone of it. Polling one clone after another has resolved
-//! panics.
+//! `OnUpgrade` is `Clone`, and a clone of a request contains a clone of it. Polling one clone after another has
+//! resolved panics.
 //!
-//! This crate takes the `OnUpgrade` out of the request as soon as the outermost layer has a handler for it. If middleware
-//! further out has used a clone by then, the layer catches the panic and the session never starts.
+//! This crate takes the `OnUpgrade` out of the request as soon as the outermost layer has a handler for it. If
+//! middleware further out has used a clone by then, the layer catches the panic and the session never starts.
 //!
 //! *What to do:* do not clone requests outside the outermost layer, for example to retry them.
 //!
@@ -188,11 +189,11 @@
 //! ## One session that does not read stops all the others
 //!
 //! By default hyper has a window of 1 MiB for each stream, and of 1 MiB for the connection. A peer can send 1 MiB to a
-//! session that does not read. The connection's window is then used up, and the other sessions of the connection receive
-//! nothing until the first one reads or ends.
+//! session that does not read. The connection's window is then used up, and the other sessions of the connection
+//! receive nothing until the first one reads or ends.
 //!
-//! With smaller stream windows a session blocks only itself, until the windows of the blocked sessions add up to that of
-//! the connection.
+//! With smaller stream windows a session blocks only itself, until the windows of the blocked sessions add up to that
+//! of the connection.
 //!
 //! This crate leaves the windows alone: they are settings of the server.
 //!
@@ -212,10 +213,10 @@
 //!
 //! ## Small messages that are not read end the connection
 //!
-//! An unread frame of less than 256 bytes costs more memory than its window accounts for. h2 adds up the difference. When
-//! the sum reaches half of the connection's window, h2 closes the *connection* with `ENHANCE_YOUR_CALM`, and all its
-//! sessions fail. With hyper's default of 1 MiB, a peer reaches that with 2,057 single bytes to a session that does not
-//! read.
+//! An unread frame of less than 256 bytes costs more memory than its window accounts for. h2 adds up the difference.
+//! When the sum reaches half of the connection's window, h2 closes the *connection* with `ENHANCE_YOUR_CALM`, and all
+//! its sessions fail. With hyper's default of 1 MiB, a peer reaches that with 2,057 single bytes to a session that does
+//! not read.
 //!
 //! h2 has this limit since 0.4.16. It depends on the window since 0.4.19; in earlier versions a larger window does not
 //! help.
@@ -238,8 +239,9 @@
 //!
 //! ## Frames wait for acknowledgements
 //!
-//! A write of a session can become several segments on the wire. Without `TCP_NODELAY` the system holds the last segment
-//! back until the earlier ones are acknowledged. Measured over loopback on Linux, 64 consecutive echoes of 32 KiB took:
+//! A write of a session can become several segments on the wire. Without `TCP_NODELAY` the system holds the last
+//! segment back until the earlier ones are acknowledged. Measured over loopback on Linux, 64 consecutive echoes of 32
+//! KiB took:
 //!
 //! | `TCP_NODELAY` | time |
 //! |---|---|
@@ -269,8 +271,8 @@
 //!
 //! - **Write:** hyper accepts a write of any length as a whole and copies it: 8 MiB at once for a peer that receives
 //!   nothing. The channel limits the number of writes, not of bytes.
-//! - **Flush:** completes when the channel has room for another write. With a peer that receives nothing, two writes can
-//!   be flushed. A third write is accepted; after it a flush, or a further write, waits.
+//! - **Flush:** completes when the channel has room for another write. With a peer that receives nothing, two writes
+//!   can be flushed. A third write is accepted; after it a flush, or a further write, waits.
 //! - **Shutdown:** waits until h2 has taken all writes. h2 takes the last one as soon as the peer receives one byte of
 //!   it.
 //!
@@ -289,8 +291,8 @@
 //!
 //! ## A reset can look like an end
 //!
-//! hyper turns a `RST_STREAM` with `CANCEL` or `NO_ERROR` into a clean EOF, after the data that came before it. Any other
-//! reset is a read error. Writes fail after any reset.
+//! hyper turns a `RST_STREAM` with `CANCEL` or `NO_ERROR` into a clean EOF, after the data that came before it. Any
+//! other reset is a read error. Writes fail after any reset.
 //!
 //! This crate passes the EOF on.
 //!
@@ -325,14 +327,14 @@
 //! ## A graceful shutdown does not wait for HTTP/1.1 sessions
 //!
 //! The future of an HTTP/1.1 connection completes when its session starts. A graceful shutdown that waits for
-//! connections therefore does not wait for sessions: not hyper's `graceful_shutdown()`, hyper-util's `GracefulShutdown`,
-//! nor `axum::serve` with `with_graceful_shutdown`. Sessions go on until the runtime ends.
+//! connections therefore does not wait for sessions: not hyper's `graceful_shutdown()`, hyper-util's
+//! `GracefulShutdown`, nor `axum::serve` with `with_graceful_shutdown`. Sessions go on until the runtime ends.
 //!
 //! If a handler is deciding when the shutdown begins, the upgrade continues: the 101 has
 //! `Connection: upgrade, close`, and the session starts.
 //!
-//! `GracefulShutdown` cannot watch hyper's own HTTP/1 connection after `with_upgrades()`. It can watch hyper-util's `auto`
-//! connection:
+//! `GracefulShutdown` cannot watch hyper's own HTTP/1 connection after `with_upgrades()`. It can watch hyper-util's
+//! `auto` connection:
 //!
 //! ```compile_fail,E0277
 //! # use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown, service::TowerToHyperService};
@@ -350,9 +352,9 @@
 //!
 //! A session on HTTP/2 is a stream of its connection. The connection's future completes after its last stream.
 //!
-//! At a graceful shutdown hyper sends a `GOAWAY` and a `PING`. After the client has answered the `PING`, a second `GOAWAY`
-//! names the last stream that the server accepts; h2 ignores later streams. Open sessions keep the connection alive
-//! without a time limit.
+//! At a graceful shutdown hyper sends a `GOAWAY` and a `PING`. After the client has answered the `PING`, a second
+//! `GOAWAY` names the last stream that the server accepts; h2 ignores later streams. Open sessions keep the connection
+//! alive without a time limit.
 //!
 //! *What to do for both:* give the layer [`Sessions`](crate::Sessions), and [drain](crate::Sessions::drain) them while
 //! the connections shut down, as in [Stopping a server](super::stopping).
@@ -374,12 +376,13 @@
 //!
 //! If a server sends a 101 before it has read the whole request, hyper's client hands over the connection and drops the
 //! unsent part of the request in its buffer. The server then takes the first bytes of the new protocol for the rest of
-//! the body: of a 64 MB body 3.9 MB arrived. A client must not switch protocols before it has sent its request (RFC 9110
-//! §7.8), but hyper does not report whether it has.
+//! the body: of a 64 MB body 3.9 MB arrived. A client must not switch protocols before it has sent its request (RFC
+//! 9110 §7.8), but hyper does not report whether it has.
 //!
 //! This crate cannot prevent it.
 //!
-//! *What to do:* if a server may not read the body first, keep the body smaller than the socket's send buffer: some KiB.
+//! *What to do:* if a server may not read the body first, keep the body smaller than the socket's send buffer: some
+//! KiB.
 //!
 //! ## A client is handed a tunnel for a 200
 //!

@@ -85,11 +85,11 @@
 //! - A handler that does not heed it goes on until the deadline. Then it is dropped, and its connection is
 //!   shut down: its session is closed as `aborted`. So is a WebSocket whose peer does not answer the close frame by
 //!   then: it may take as long as [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), 10 seconds by default.
-//! - A request that is being decided when the drain begins is a session as well. If its handler accepts in
-//!   time, the client gets its switch, and the session is told to stop at once. At the deadline it is
-//!   refused with 503.
+//! - A request that is undecided when the drain begins counts as a session. If its handler accepts in time, the
+//!   client receives the upgrade response, and the session's stop signal fires at once. At the deadline an undecided
+//!   request is rejected with 503.
 //!
 //! # What it does not see
 //!
-//! A session whose handler has [taken the connection for itself](crate::Upgraded::into_parts) and went on in
-//! a task of its own. Nobody counts it, and nobody tells it to stop.
+//! If a handler [takes the connection](crate::Upgraded::into_parts) and continues in a task that it spawned, the drain
+//! neither counts this task nor stops it.

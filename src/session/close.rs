@@ -1,4 +1,4 @@
-//! How a session ends, and what is said about it.
+//! Close reasons, and the report of an ended session.
 
 use crate::{
     negotiate::{kind::UpgradeKind, protocol::Protocol},
@@ -6,36 +6,36 @@ use crate::{
 };
 use std::{borrow::Cow, error::Error, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Its handler was done.
+    /// The handler completed without an error and before any stop signal.
     Finished,
-    /// Its handler ended with this error.
+    /// The handler returned this error.
     Failed(Arc<dyn Error + Send + Sync>),
-    /// Its handler panicked, or what the handler owned did when it was dropped, with this message.
+    /// The handler panicked with this message, or a value owned by the handler panicked when dropped.
     Panicked(Cow<'static, str>),
-    /// No byte went either way for as long as
-    /// [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout), or the peer of a WebSocket with
-    /// `keep_alive` did not answer a ping.
+    /// No bytes moved in either direction for the [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout), or
+    /// the peer of a WebSocket with `keep_alive` did not answer a ping.
     Idle,
-    /// It was open for as long as [`UpgradeLayer::lifetime`](crate::UpgradeLayer::lifetime).
+    /// The session reached its [`UpgradeLayer::lifetime`](crate::UpgradeLayer::lifetime).
     Lifetime,
-    /// It was told to stop, by [`Sessions::drain`](crate::Sessions::drain) or
-    /// [`Sessions::close`](crate::Sessions::close), and its handler was done in time.
+    /// The session received its stop signal from [`Sessions::drain`](crate::Sessions::drain),
+    /// [`Sessions::close`](crate::Sessions::close) or [`Sessions::close_of`](crate::Sessions::close_of), and the
+    /// handler completed without an error before the deadline.
     Drained,
-    /// It was told to stop, and its handler was not done in time: it was dropped. So it is when the
-    /// runtime shuts down.
+    /// The handler did not end before the deadline of the stop signal and was dropped, or the runtime shut down while
+    /// the session was open.
     Aborted,
-    /// The connection never switched, though the outermost layer had let the switch out: the client left, the
-    /// server does not hand its connections over, or it took longer than
-    /// [`UpgradeLayer::handshake_timeout`](crate::UpgradeLayer::handshake_timeout).
+    /// The session did not start although the outermost layer had returned the upgrade response: the client
+    /// disconnected, the server did not hand over the connection, or the
+    /// [`UpgradeLayer::handshake_timeout`](crate::UpgradeLayer::handshake_timeout) was exceeded.
     NeverSwitched(Arc<dyn Error + Send + Sync>),
 }
 
 impl CloseReason {
-    /// `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted` or
+    /// Returns the name of the reason: `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted` or
     /// `never-switched`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -51,7 +51,7 @@ impl CloseReason {
         }
     }
 
-    /// What the handler, or the switch, failed with.
+    /// Returns the error of the handler or of the upgrade, if the reason has one.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         match self {
@@ -62,7 +62,7 @@ impl CloseReason {
 }
 
 impl fmt::Display for CloseReason {
-    /// The name, and what is known beside it: `failed: connection reset`.
+    /// Writes the name, and the error or panic message if the reason has one: `failed: connection reset`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())?;
         match self {
@@ -73,7 +73,7 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// A session that has ended: see [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close).
+/// The report of an ended session, passed to [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close).
 #[derive(Clone, Debug)]
 pub struct Closed {
     pub(crate) id: SessionId,
@@ -88,26 +88,28 @@ pub struct Closed {
 }
 
 impl Closed {
-    /// The session's number.
+    /// Returns the id of the session.
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// How the request asked to leave HTTP.
+    /// Returns the kind of the upgrade request.
     #[must_use]
     pub fn kind(&self) -> UpgradeKind {
         self.kind
     }
 
-    /// The protocol that was chosen. A [CONNECT](UpgradeKind::Connect) names none.
+    /// Returns the chosen protocol, or `None` for a [CONNECT](UpgradeKind::Connect), which names no protocol.
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
         self.protocol.as_ref()
     }
 
-    /// The client's address, where the server left it: see [`SessionsBuilder::peer`](crate::SessionsBuilder::peer).
-    /// Without [`Sessions`](crate::Sessions) nobody looked for it.
+    /// Returns the client's address, if the server inserted it: see
+    /// [`SessionsBuilder::peer`](crate::SessionsBuilder::peer).
+    ///
+    /// Returns `None` if the layer has no [`Sessions`](crate::Sessions).
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
@@ -119,25 +121,25 @@ impl Closed {
         self.identity.as_ref()
     }
 
-    /// Why it ended.
+    /// Returns the reason why the session ended.
     #[must_use]
     pub fn reason(&self) -> &CloseReason {
         &self.reason
     }
 
-    /// How long it was open, from its switch on. Zero if it never switched.
+    /// Returns the time from the start of the session to its end, or zero if the session did not start.
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// How many bytes its handler read, as long as the connection was the session's.
+    /// Returns the number of bytes that the handler read while the connection belonged to the session.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read
     }
 
-    /// How many bytes its handler wrote, as long as the connection was the session's.
+    /// Returns the number of bytes that the handler wrote while the connection belonged to the session.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.bytes_written

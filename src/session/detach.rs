@@ -5,9 +5,10 @@ use http::Extensions;
 use http::Uri;
 use hyper::ext::Protocol;
 
-/// Replaces extensions that are slices of the buffer that the head of the request was read into with copies.
+/// Replaces extensions that share the read buffer of the request head with copies.
 ///
-/// Otherwise a session that keeps the extensions keeps that buffer. Extensions cannot be iterated, so this knows types.
+/// Otherwise a session that keeps the extensions keeps that buffer. `Extensions` has no iterator, so the types are
+/// listed here.
 pub(crate) fn detach(extensions: &mut Extensions) {
     if let Some(protocol) = extensions.get_mut::<Protocol>() {
         *protocol = Protocol::from(protocol.as_str());

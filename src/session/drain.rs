@@ -1,16 +1,16 @@
-//! The end of all sessions, and what it came to.
+//! The drain of a registry, its options and its report.
 
 use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
-/// A drain that was begun.
+/// A drain in progress.
 pub(super) struct Drain {
     deadline: Instant,
     report: DrainReport,
 }
 
 impl Drain {
-    /// How long connections may take to be shut down once their handlers were dropped.
+    /// The time limit for shutting down connections after their handlers were aborted.
     pub(super) const LAST_STEPS: Duration = Duration::from_secs(2);
 
     pub(super) fn new(deadline: Instant) -> Self {
@@ -24,7 +24,7 @@ impl Drain {
         self.deadline
     }
 
-    /// Brings the deadline forward, if `deadline` is earlier.
+    /// Moves the deadline forward if `deadline` is earlier, and returns the result.
     pub(super) fn no_later_than(&mut self, deadline: Instant) -> Instant {
         self.deadline = self.deadline.min(deadline);
         self.deadline
@@ -46,9 +46,9 @@ impl Drain {
     }
 }
 
-/// How [`Sessions::drain`](crate::Sessions::drain) ends sessions.
+/// Options of [`Sessions::drain`](crate::Sessions::drain).
 ///
-/// A [`Duration`] converts into the options with that deadline and no spread.
+/// A [`Duration`] converts into options with that timeout and no spread.
 ///
 /// ```
 /// use std::time::Duration;
@@ -67,7 +67,7 @@ pub struct DrainOptions {
 }
 
 impl DrainOptions {
-    /// Tells all sessions to stop at once, and aborts those that have not ended after `timeout`.
+    /// Creates options that send all stop signals at once and abort the handlers that have not ended after `timeout`.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self {
@@ -76,11 +76,11 @@ impl DrainOptions {
         }
     }
 
-    /// Tells the sessions to stop evenly over this time, the oldest first: their clients then reconnect elsewhere over
-    /// the same time. The default is zero, all at once.
+    /// Sets the time over which the stop signals are sent, evenly and to the oldest session first, so that clients
+    /// reconnect elsewhere over the same time. The default is zero: all at once.
     ///
-    /// It is not longer than the timeout, which holds for all of them: choose a spread that leaves the last session time
-    /// to end.
+    /// The timeout caps the spread and applies to all sessions: choose a spread that leaves the last session time to
+    /// end.
     #[must_use]
     pub fn spread(mut self, spread: Duration) -> Self {
         self.spread = spread;
@@ -94,19 +94,19 @@ impl From<Duration> for DrainOptions {
     }
 }
 
-/// What [`Sessions::drain`](crate::Sessions::drain) did.
+/// The result of [`Sessions::drain`](crate::Sessions::drain).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Sessions that ended by themselves, since it was begun.
+    /// The number of sessions that ended without being aborted since the drain began.
     pub ended: usize,
-    /// Sessions whose handler was dropped at the deadline.
+    /// The number of sessions with a handler that was aborted at the deadline.
     pub aborted: usize,
-    /// Sessions, and requests for one, that were still there when it returned: their connection was
-    /// not shut down in time.
+    /// The number of sessions and undecided requests that remained when the drain returned: their connections were not
+    /// shut down in time.
     pub left: usize,
-    /// The time over which sessions were told to stop: the longest [`spread`](DrainOptions::spread) of all drains, no
-    /// longer than its timeout.
+    /// The time over which the stop signals were sent: the longest [`spread`](DrainOptions::spread) of all drains, each
+    /// capped at its timeout.
     pub spread: Duration,
 }
 

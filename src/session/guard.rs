@@ -1,4 +1,4 @@
-//! The permit of a session, which comes back on every path.
+//! The permit of a session, released on every path.
 
 use super::{Sessions, state::SessionId, state::State};
 use crate::sync::Mutex;
@@ -11,27 +11,27 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-/// The right to one session. Dropped, it is given back.
+/// The permit for one session, released on drop.
 pub(crate) struct Permit {
-    /// Dropped first: who sees that the session has left finds room for another of its key.
+    /// Dropped first: `leave` wakes the drain, and a caller that sees the session leave finds its key released.
     _key: Option<KeyPermit>,
     place: Place,
 }
 
-/// A place among all sessions. It is given back even if a key panics when it is dropped.
+/// A place among all sessions, released even if a key panics on drop.
 struct Place {
     sessions: Sessions,
     state: Option<SessionId>,
 }
 
-/// A request that was let in.
+/// An admitted request.
 pub(crate) struct Admitted {
     pub(crate) permit: Permit,
-    /// The client's address, as far as the server left it.
+    /// The client's address, if the server inserted it.
     pub(crate) peer: Option<SocketAddr>,
 }
 
-/// The right to one session of its key.
+/// The permit for one session of its key.
 pub(super) type KeyPermit = Box<dyn Any + Send + Sync>;
 
 impl Permit {
@@ -49,14 +49,14 @@ impl Permit {
         &self.place.sessions
     }
 
-    /// The handler has accepted: the session gets its entry.
+    /// Adds the accepted session to the registry.
     pub(crate) fn enter(mut self, state: &Arc<State>) -> Self {
         self.place.state = Some(state.id);
         self.sessions().enter(Arc::clone(state));
         self
     }
 
-    /// The session's handler is done, or was dropped: a drain counts it.
+    /// Counts the end of the session's handler for the drain's report.
     pub(crate) fn count(&self, was_aborted: bool) {
         self.sessions().count(was_aborted);
     }
@@ -68,12 +68,12 @@ impl Drop for Place {
     }
 }
 
-/// How many sessions there may be with the same key, whatever keys are.
+/// The limit of sessions with the same key, for any type of key.
 pub(super) trait KeyLimit: Send + Sync {
     fn admit(self: Arc<Self>, request: &Parts) -> Result<Option<KeyPermit>, Full>;
 }
 
-/// There are as many sessions as there may be.
+/// The limit of the key is reached.
 pub(super) struct Full;
 
 pub(super) fn key_limit<K, F>(max: usize, key: F) -> Arc<dyn KeyLimit>
@@ -104,7 +104,7 @@ where
             return Ok(None);
         };
         {
-            // A key's own `Hash` and `Eq` could panic under the lock: what is counted stays right.
+            // The key's `Hash` and `Eq` may panic under the lock: the counts stay correct.
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             let open = counts.get(&key).copied().unwrap_or_default();
             if open >= self.max {

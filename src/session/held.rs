@@ -17,14 +17,14 @@ use std::{
 };
 use sync_wrapper::SyncWrapper;
 
-/// Whether the server that sent this request can hand its connection over.
+/// Returns `true` if the server of this request can hand over the connection.
 pub(crate) fn is_available(extensions: &Extensions) -> bool {
     extensions.get::<OnUpgrade>().is_some() || extensions.get::<PendingUpgrade>().is_some()
 }
 
-/// The right to an upgraded connection, and a future of it.
+/// The right to an upgraded connection, and a future that resolves to the connection.
 ///
-/// If it is dropped unused the connection still ends in order.
+/// Dropping an unused HTTP/1 upgrade still closes the connection with an orderly shutdown.
 pub(crate) struct HeldUpgrade {
     upgrade: Option<AnyUpgrade>,
     shutdown_timeout: Duration,
@@ -47,9 +47,9 @@ impl HeldUpgrade {
 }
 
 pub(crate) enum AnyUpgrade {
-    /// Of hyper's HTTP/1: all of the connection.
+    /// An HTTP/1 upgrade of hyper: the whole connection.
     Connection(OnUpgrade),
-    /// Of hyper's HTTP/2: one stream, which ends with its response if that is no switch.
+    /// An HTTP/2 upgrade of hyper: one stream, which ends with its response unless that is an upgrade response.
     Stream(OnUpgrade),
     Other(SyncWrapper<BoxFuture<Result<Upgraded, BoxError>>>),
 }
@@ -93,10 +93,11 @@ impl Future for HeldUpgrade {
 }
 
 impl Drop for HeldUpgrade {
-    /// After a refusal hyper drops the connection at its end, where without an upgrade it would shut
-    /// it down: the client can lose the response to a reset, and on TLS sees no close_notify. So
-    /// somebody has to wait for the connection and end it. hyper keeps one upgrade for a
-    /// connection, so there is one who waits: a later one replaces it.
+    /// Spawns a task that waits for the connection and shuts it down.
+    ///
+    /// After a rejection, hyper drops the connection at its end instead of shutting it down as without an upgrade: the
+    /// client can lose the response to a reset, and on TLS receives no `close_notify`. hyper keeps one upgrade per
+    /// connection, and a later one replaces it, so one task waits for each connection.
     fn drop(&mut self) {
         let Some(AnyUpgrade::Connection(upgrade)) = self.upgrade.take() else {
             return;
@@ -115,7 +116,7 @@ impl Drop for HeldUpgrade {
 }
 
 fn poll_hyper(upgrade: &mut OnUpgrade, cx: &mut Context<'_>) -> Poll<Result<BoxIo, BoxError>> {
-    // It panics if a clone of it was used before. Nobody inside has one, but a layer around the
+    // `OnUpgrade` panics if a clone has resolved before. No layer inside has a clone, but a layer around the
     // outermost one may have sent a clone of the request.
     let upgraded = panic::catch_unwind(AssertUnwindSafe(|| Pin::new(upgrade).poll(cx)));
     match upgraded {

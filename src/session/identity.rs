@@ -1,4 +1,4 @@
-//! Who a session belongs to.
+//! The identity of a session: its user, room or tenant.
 
 use std::{
     any::Any,
@@ -9,14 +9,14 @@ use std::{
 
 /// The party that a session belongs to, in the application's terms: a user, a room, a tenant.
 ///
-/// It holds a value of any type that compares, hashes and displays. Set it with
-/// [`Accept::identity`](crate::Accept::identity), or put it into the extensions of the request in a layer before the
-/// handler, such as the one for authentication. It is then known of the session everywhere:
+/// An `Identity` holds a value of any type that implements `Eq`, `Hash` and `Display`. Set the identity with
+/// [`Accept::identity`](crate::Accept::identity), or insert it into the extensions of the request in a layer before the
+/// handler, such as the authentication layer. The identity is then available from
 /// [`Session::identity`](crate::Session::identity), [`SessionInfo::identity`](crate::SessionInfo::identity) and
-/// [`Closed::identity`](crate::Closed::identity), and as the field `identity` of the session's span, in the form that
-/// `Display` gives it: leave out of that form what may not be logged.
+/// [`Closed::identity`](crate::Closed::identity). The session's span has the `Display` form as its field `identity`:
+/// leave out of that form any data that must not be logged.
 ///
-/// Two identities are equal if their types and their values are.
+/// Two identities are equal if both their types and their values are equal.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,7 +57,7 @@ impl Identity {
         }
     }
 
-    /// Returns the value, if it is of this type.
+    /// Returns the value, if its type is `T`.
     #[must_use]
     pub fn get<T: 'static>(&self) -> Option<&T> {
         self.value.as_any().downcast_ref()
@@ -85,13 +85,13 @@ impl fmt::Display for Identity {
 }
 
 impl fmt::Debug for Identity {
-    /// As `Display`: what may not be logged is in neither.
+    /// Writes the `Display` form: data that must not be logged is in neither form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identity({})", self.value)
     }
 }
 
-/// A value without its type.
+/// A type-erased value.
 trait Value: fmt::Display + Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn is(&self, other: &dyn Any) -> bool;
@@ -125,7 +125,7 @@ mod tests {
         let ann = Identity::new(String::from("ann"));
         assert_eq!(ann, Identity::new(String::from("ann")));
         assert_ne!(ann, Identity::new(String::from("bob")));
-        // Another type.
+        // A different type.
         assert_ne!(ann, Identity::new("ann"));
         assert_eq!(ann.get::<String>().map(String::as_str), Some("ann"));
         assert_eq!(ann.get::<&str>(), None);

@@ -1,4 +1,4 @@
-//! The conversation after the switch.
+//! Sessions: upgraded connections and the handlers that run on them.
 
 pub(crate) mod accepted;
 mod close;
@@ -37,10 +37,10 @@ use crate::{
 use http::{Extensions, request::Parts};
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-/// A session: the conversation after the switch, as its handler gets it.
+/// An upgraded connection and its request, as passed to the handler.
 ///
-/// It starts when the switch has been sent, in a task of its own. It ends when the handler's future
-/// does; then what was written is flushed and the connection is shut down in order.
+/// A session starts in a separate task once the server has sent the upgrade response. The session ends when the
+/// handler's future completes; then the written bytes are flushed, and an orderly shutdown closes the connection.
 pub struct Session {
     state: Arc<State>,
     extensions: Extensions,
@@ -51,42 +51,44 @@ pub struct Session {
 }
 
 impl Session {
-    /// Its number.
+    /// Returns the id of the session.
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.state.id
     }
 
-    /// How the request asked to leave HTTP.
+    /// Returns the kind of the upgrade request.
     #[must_use]
     pub fn kind(&self) -> UpgradeKind {
         self.state.kind
     }
 
-    /// The protocol that was chosen, as the client wrote it. A [CONNECT](UpgradeKind::Connect) names
-    /// none.
+    /// Returns the chosen protocol as the client wrote it, or `None` for a [CONNECT](UpgradeKind::Connect), which names
+    /// no protocol.
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
         self.state.protocol.as_ref()
     }
 
-    /// The client's address, where the server left it: see [`SessionsBuilder::peer`]. Without
-    /// [`Sessions`] nobody looked for it.
+    /// Returns the client's address, if the server inserted it: see [`SessionsBuilder::peer`].
+    ///
+    /// Returns `None` if the layer has no [`Sessions`].
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.state.peer
     }
 
-    /// Returns the identity that the handler set with [`Accept::identity`](crate::Accept::identity), or that a layer put
-    /// into the extensions of the request.
+    /// Returns the identity that the handler set with [`Accept::identity`](crate::Accept::identity), or that a layer
+    /// inserted into the extensions of the request.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.state.identity()
     }
 
-    /// Completes when the session is to stop: when [`Sessions::drain`] or [`Sessions::close`] say so, and
-    /// when it has reached its [lifetime](crate::UpgradeLayer::lifetime). A handler that does not end
-    /// then is dropped in the end.
+    /// Returns a future that completes when the session receives its stop signal: from [`Sessions::drain`],
+    /// [`Sessions::close`] or [`Sessions::close_of`], or at the end of its [lifetime](crate::UpgradeLayer::lifetime).
+    ///
+    /// A handler that has not ended by the deadline is aborted.
     ///
     /// ```
     /// use tokio::io::AsyncWriteExt as _;
@@ -105,52 +107,53 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, one that is made later completes just the same.
+    /// Dropping the future loses nothing: a future from a later call also completes.
     pub fn stop(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
         let state = Arc::clone(&self.state);
         async move { state.stopping().await }
     }
 
-    /// The request's extensions: what the layers around the handler, and the handler itself in
-    /// [`accept`](crate::ProtocolHandler::accept), left there.
+    /// Returns the request's extensions, as set by the layers around the handler and by the handler in
+    /// [`accept`](crate::ProtocolHandler::accept).
     ///
-    /// An extension that shares the buffer of the request's head keeps that buffer, of at least 8 KiB with hyper, as long as
-    /// the session has it. Where this crate knows one it has put a copy in its place: `hyper::ext::Protocol`, and with the
-    /// feature `axum` axum's `OriginalUri`. Without that feature, a session of a layer on the routes of an axum `Router` costs
-    /// less if its handler drops the session, or removes `OriginalUri`. So does one with an extension of your own that has a
-    /// header value or a URI: copy the text instead.
+    /// An extension that shares the buffer of the request's head keeps that buffer, of at least 8 KiB with hyper,
+    /// allocated while the session holds the extension. This crate replaces the extensions known to share the buffer
+    /// with copies: `hyper::ext::Protocol`, and with the feature `axum` axum's `OriginalUri`. Without that feature, a
+    /// session of a layer on the routes of an axum `Router` uses less memory if the handler drops the session or
+    /// removes `OriginalUri`. The same applies to your extensions that contain a header value or a URI: store a copy of
+    /// the text instead.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// The request's extensions, to take something out.
+    /// Returns the request's extensions, mutably: for example to remove one.
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
     }
 
-    /// The head of the request, if the handler kept it with
+    /// Returns the head of the request, if the handler kept it with
     /// [`Accept::keep_request`](crate::Accept::keep_request).
     ///
-    /// Its extensions are not in it: they are [`extensions`](Self::extensions).
+    /// The head has no extensions: [`extensions`](Self::extensions) returns them.
     #[must_use]
     pub fn request(&self) -> Option<&Parts> {
         self.request.as_deref()
     }
 
-    /// The connection. The rest is dropped at once, with what layers left in the extensions.
+    /// Returns the connection, and drops the rest of the session, including the extensions.
     ///
-    /// That of a session which comes with a WebSocket is in the WebSocket: here everything fails with
-    /// [`NotConnected`](std::io::ErrorKind::NotConnected).
+    /// In a session that comes with a WebSocket, the WebSocket has the connection: operations on the returned
+    /// `Upgraded` fail with [`NotConnected`](std::io::ErrorKind::NotConnected).
     #[must_use]
     pub fn into_io(self) -> Upgraded {
         self.io
     }
 
-    /// The connection, beside the rest.
+    /// Returns the connection, mutably.
     ///
-    /// The rest stays alive with it, and so do the [extensions](Self::extensions).
+    /// The rest of the session stays alive, including the [extensions](Self::extensions).
     #[must_use]
     pub fn io_mut(&mut self) -> &mut Upgraded {
         &mut self.io
@@ -164,10 +167,10 @@ impl Session {
     }
 }
 
-/// For what speaks on behalf of a handler.
+/// For the WebSocket session handler.
 #[cfg(feature = "websocket")]
 impl Session {
-    /// Leaves an IO behind on which everything fails.
+    /// Takes the connection, and replaces it with an `Upgraded` on which all operations fail.
     pub(crate) fn take_io(&mut self) -> Upgraded {
         let gone = Upgraded::from_box_io(crate::io::box_io::BoxIo::gone());
         std::mem::replace(&mut self.io, gone)

@@ -11,13 +11,13 @@ use std::{
 
 /// The upgrade of a request from a server other than hyper, or from a test.
 ///
-/// A `PendingUpgrade` wraps a future that resolves to the upgraded connection. The server inserts it into the
-/// extensions of the request, as hyper does with its `OnUpgrade`.
+/// A `PendingUpgrade` wraps a future that resolves to the upgraded connection. The server inserts the `PendingUpgrade`
+/// into the extensions of the request, as hyper does with its `OnUpgrade`.
 ///
 /// | the request is | use of the future |
 /// |---|---|
-/// | accepted | The session awaits it after the outermost layer has returned the upgrade response. The future should wait until the head of that response has been sent, and then resolve to the connection. |
-/// | rejected | The layer drops it, and the connection remains the server's. After the rejection of a CONNECT on HTTP/1, the server must close the connection (RFC 9931). |
+/// | accepted | The session awaits the future after the outermost layer has returned the upgrade response. The future should wait until the head of that response has been sent, and then resolve to the connection. |
+/// | rejected | The layer drops the future, and the connection remains the server's. After the rejection of a CONNECT on HTTP/1, the server must close the connection (RFC 9931). |
 ///
 /// The request determines the kind of the upgrade:
 ///

@@ -1,4 +1,4 @@
-//! The registry: how many sessions there are, which ones, and the end of all of them.
+//! The session registry: limits, listing, closing and draining.
 
 use super::{
     drain::{Drain, DrainOptions, DrainReport},
@@ -24,15 +24,15 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// When a client that was refused may try again, in seconds.
+/// The `Retry-After` of a rejected request, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-/// All sessions of one or more [`UpgradeLayer`](crate::UpgradeLayer)s: how many there may be, which
-/// ones there are, and their end.
+/// A registry of the sessions of one or more [`UpgradeLayer`](crate::UpgradeLayer)s: limits their number, lists them,
+/// and ends them.
 ///
-/// It is shared by cloning. A session counts from the moment at which its request is admitted, before
-/// its handler decides, until it has ended and its connection is shut down. Whatever becomes of it in
-/// between, it counts no longer than that.
+/// Clones share the registry. A session counts from the admission of its request, before the handler decides, until the
+/// session has ended and its connection is shut down. If the handler took the connection out, or left a part of it in
+/// another task, the session counts until the handler ends. Rejections, panics and aborts release the count too.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,9 +56,9 @@ struct Registry {
     key_limit: Option<Arc<dyn KeyLimit>>,
     peer: PeerOf,
     open: Mutex<Open>,
-    /// A drain has begun, or its deadline was brought forward.
+    /// Notified when a drain begins, and when its deadline moves forward.
     draining: Notify,
-    /// The last session has ended while a drain goes on.
+    /// Notified when the last session ends during a drain.
     emptied: Notify,
 }
 
@@ -69,17 +69,17 @@ struct Open {
     drain: Option<Drain>,
 }
 
-/// How a client's address is found.
+/// Finds the client's address in the extensions of a request.
 type PeerOf = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
 
 impl Sessions {
-    /// A registry with no limit.
+    /// Creates a registry without limits.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A registry with limits.
+    /// Returns a builder for a registry with limits.
     pub fn builder() -> SessionsBuilder {
         SessionsBuilder {
             max: usize::MAX,
@@ -88,19 +88,19 @@ impl Sessions {
         }
     }
 
-    /// How many sessions there are, those included whose handler still decides.
+    /// Returns the number of sessions, including requests that a handler is still deciding on.
     #[must_use]
     pub fn len(&self) -> usize {
         self.open().admitted
     }
 
-    /// Whether there is no session.
+    /// Returns `true` if the registry has no sessions: [`len`](Self::len) is zero.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The sessions whose handler has accepted, the oldest first.
+    /// Returns the accepted sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<SessionInfo> {
         let open = self.open();
@@ -112,7 +112,7 @@ impl Sessions {
             .collect()
     }
 
-    /// Returns the sessions with this identity whose handler has accepted, the oldest first.
+    /// Returns the accepted sessions with this identity, oldest first.
     #[must_use]
     pub fn list_of(&self, identity: &Identity) -> Vec<SessionInfo> {
         let mut list = self.list();
@@ -120,18 +120,19 @@ impl Sessions {
         list
     }
 
-    /// Returns the number of sessions with this identity whose handler has accepted.
+    /// Returns the number of accepted sessions with this identity.
     #[must_use]
     pub fn count_of(&self, identity: &Identity) -> usize {
         self.list_of(identity).len()
     }
 
-    /// Tells all sessions with this identity to stop, and aborts those that have not ended within `grace`: for a logout.
+    /// Sends all sessions with this identity their stop signal, and aborts the handlers that have not ended within
+    /// `grace`: for a logout.
     ///
-    /// Returns how many there are. It does not wait for their end.
+    /// Returns the number of these sessions, without waiting for them to end.
     ///
-    /// A request that passed authentication before, and whose handler is still deciding, is not among them: revoke the
-    /// credentials first, and limit the time of a decision with
+    /// A request that has passed authentication but whose handler is still deciding is not included: revoke the
+    /// credentials first, and limit the time of the decision with
     /// [`accept_timeout`](crate::UpgradeLayer::accept_timeout).
     #[expect(
         clippy::must_use_candidate,
@@ -146,9 +147,9 @@ impl Sessions {
         list.len()
     }
 
-    /// Tells a session to stop, and drops its handler if it has not ended within `grace`.
+    /// Sends a session its stop signal, and aborts its handler if the handler has not ended within `grace`.
     ///
-    /// Returns whether there is such a session. It does not wait for its end.
+    /// Returns `true` if the registry has an accepted session with this id, without waiting for the session to end.
     pub fn close(&self, id: SessionId, grace: Duration) -> bool {
         let state = self.open().accepted.get(&id).map(Arc::clone);
         match state {
@@ -172,11 +173,11 @@ impl Sessions {
     /// the session starts with its stop signal already set; after the deadline the request is rejected.
     ///
     /// A drained registry stays closed. With several calls the earliest deadline holds, and a call without a spread
-    /// tells at once those sessions that another call would have told later.
+    /// sends the stop signal at once to the sessions that an earlier call would have stopped later.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, if the options have a spread.
+    /// Panics outside of a tokio runtime if the options have a spread and a session is open.
     ///
     /// # Cancel safety
     ///
@@ -194,7 +195,7 @@ impl Sessions {
     async fn wait_for_all(&self, patience: Instant) -> DrainReport {
         let all_ended = async {
             loop {
-                // Before the look at it: a change in between is not missed.
+                // Created before the check, so that a notification in between is not lost.
                 let emptied = self.registry.emptied.notified();
                 if self.is_empty() {
                     return;
@@ -208,7 +209,7 @@ impl Sessions {
         report.unwrap_or_default().with_left(open.admitted)
     }
 
-    /// Whether [`drain`](Self::drain) was called.
+    /// Returns `true` once [`drain`](Self::drain) has been called.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.open().drain.is_some()
@@ -235,19 +236,19 @@ impl Sessions {
         deadline
     }
 
-    /// The deadline of the drain that has begun.
+    /// Returns the deadline of the drain, or the current time if no drain has begun.
     pub(super) fn drain_deadline(&self) -> Instant {
         let deadline = self.open().drain.as_ref().map(Drain::deadline);
         deadline.unwrap_or_else(Instant::now)
     }
 
-    /// Waits until a drain's deadline has passed.
+    /// Waits until the deadline of a drain has passed.
     pub(crate) async fn drained(&self) {
         loop {
             let changed = self.registry.draining.notified();
             let deadline = self.open().drain.as_ref().map(Drain::deadline);
             match deadline {
-                // Another call may bring it forward.
+                // Another `drain` call may move the deadline forward.
                 Some(deadline) => {
                     if tokio::time::timeout_at(deadline, changed).await.is_err() {
                         return;
@@ -258,7 +259,7 @@ impl Sessions {
         }
     }
 
-    /// Lets a request in, if there is room. Users' functions are asked about it, and they may panic.
+    /// Admits a request within the limits. Calls the user functions for the key and the peer, which may panic.
     pub(crate) fn admit(&self, request: &Parts) -> Result<Admitted, Rejection> {
         let peer = (self.registry.peer)(&request.extensions);
         let key = match &self.registry.key_limit {
@@ -280,12 +281,12 @@ impl Sessions {
         })
     }
 
-    /// The refusal of a server that is draining.
+    /// Returns the rejection of a draining server.
     pub(crate) fn stopping() -> Rejection {
         unavailable("the server is about to stop")
     }
 
-    /// The handler has accepted: the session can be listed, and told to stop.
+    /// Adds an accepted session, which from here on is listed and receives stop signals.
     pub(super) fn enter(&self, state: Arc<State>) {
         let mut open = self.open();
         let deadline = open.drain.as_ref().map(Drain::deadline);
@@ -296,27 +297,28 @@ impl Sessions {
         }
     }
 
-    /// The session has ended, or there never was one.
+    /// Removes a session that has ended, or the place of a request that started no session.
     pub(super) fn leave(&self, state: Option<SessionId>) {
         let mut open = self.open();
         open.admitted -= 1;
         let state = state.and_then(|id| open.accepted.remove(&id));
         let is_last = open.admitted == 0 && open.drain.is_some();
         drop(open);
-        drop(state);
         if is_last {
             self.registry.emptied.notify_waiters();
         }
+        // Last, because the `Drop` of a user's identity may panic.
+        drop(state);
     }
 
-    /// The handler of a session is done, or was dropped.
+    /// Counts the end of a session for the drain's report.
     pub(super) fn count(&self, was_aborted: bool) {
         if let Some(drain) = &mut self.open().drain {
             drain.count(was_aborted);
         }
     }
 
-    /// Whether a drain's deadline has passed.
+    /// Returns `true` if the deadline of a drain has passed.
     pub(crate) fn is_drained(&self) -> bool {
         let open = self.open();
         let deadline = open.drain.as_ref().map(Drain::deadline);
@@ -352,7 +354,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// Sets up [`Sessions`].
+/// A builder for [`Sessions`].
 #[must_use = "call `build`"]
 pub struct SessionsBuilder {
     max: usize,
@@ -361,22 +363,22 @@ pub struct SessionsBuilder {
 }
 
 impl SessionsBuilder {
-    /// Sets how many sessions there may be. By default there is no limit.
+    /// Sets the maximum number of sessions. The default is unlimited.
     ///
-    /// A request for one more is refused with 503 and `Retry-After` before its handler is asked.
+    /// Requests over the limit get 503 with `Retry-After` before the handler runs.
     pub fn max(mut self, max: usize) -> Self {
         self.max = max;
         self
     }
 
-    /// Sets how many sessions there may be with the same key, such as the client's address or the name
-    /// of a user. By default there is no limit. Called again it replaces the limit that was set before.
+    /// Sets the maximum number of sessions with the same key, such as the client's address or a user name. The default
+    /// is unlimited. A second call replaces the limit of the first.
     ///
-    /// A request for one more is refused with 503 and `Retry-After` before its handler is asked. One for which
-    /// there is no key is *not limited*: look for the key where your server leaves it, and let a test see the 503.
+    /// Requests over the limit get 503 with `Retry-After` before the handler runs. A request for which `key` returns
+    /// `None` is *not limited*: read the key from the extension that your server sets, and test for the 503.
     ///
-    /// The address is left there by whoever accepts connections. hyper leaves none; `axum::serve` leaves a
-    /// `ConnectInfo` if it is given `into_make_service_with_connect_info`:
+    /// The server inserts the client's address into the extensions of the request. hyper inserts no address;
+    /// `axum::serve` inserts a `ConnectInfo` when it serves `into_make_service_with_connect_info`:
     ///
     /// ```
     /// use axum::extract::ConnectInfo;
@@ -389,7 +391,7 @@ impl SessionsBuilder {
     /// let sessions = Sessions::builder().max(10_000).max_per_key(20, by_address).build();
     /// ```
     ///
-    /// With hyper-util, put it there for each connection, where [`peer`](Self::peer) looks for it too:
+    /// With hyper-util, insert the address for each connection. The default of [`peer`](Self::peer) reads it too:
     ///
     /// ```
     /// use http::Request;
@@ -416,10 +418,11 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets where the server leaves the client's address in the extensions of a request: for
+    /// Sets the function that reads the client's address from the extensions of a request.
+    ///
     /// [`Session::peer`](crate::Session::peer), [`SessionInfo::peer`], [`Closed::peer`](crate::Closed::peer) and the
-    /// span of a session. By default that is a [`SocketAddr`], which no server leaves by itself. Where there is none
-    /// the address is `None`.
+    /// span of a session have this address, or `None` if the function finds none. The default reads a [`SocketAddr`]
+    /// extension, which the application must insert: neither hyper nor `axum::serve` does.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;
@@ -438,7 +441,7 @@ impl SessionsBuilder {
         self
     }
 
-    /// The registry.
+    /// Builds the registry.
     #[must_use]
     pub fn build(self) -> Sessions {
         Sessions {
@@ -462,32 +465,32 @@ impl fmt::Debug for SessionsBuilder {
     }
 }
 
-/// A session in the [list](Sessions::list). What it says is what holds when it is asked.
+/// A session in the [list](Sessions::list). Its methods return the values at the time of the call.
 #[derive(Clone)]
 pub struct SessionInfo {
     state: Arc<State>,
 }
 
 impl SessionInfo {
-    /// Its number.
+    /// Returns the id of the session.
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.state.id
     }
 
-    /// How the request asked to leave HTTP.
+    /// Returns the kind of the upgrade request.
     #[must_use]
     pub fn kind(&self) -> UpgradeKind {
         self.state.kind
     }
 
-    /// The protocol that was chosen. A [CONNECT](UpgradeKind::Connect) names none.
+    /// Returns the chosen protocol, or `None` for a [CONNECT](UpgradeKind::Connect), which names no protocol.
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
         self.state.protocol.as_ref()
     }
 
-    /// The client's address, where the server left it: see [`SessionsBuilder::peer`].
+    /// Returns the client's address, if the server inserted it: see [`SessionsBuilder::peer`].
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.state.peer
@@ -499,19 +502,19 @@ impl SessionInfo {
         self.state.identity()
     }
 
-    /// How long ago its handler accepted.
+    /// Returns the time since the handler accepted.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.state.accepted().elapsed()
     }
 
-    /// How many bytes its handler has read.
+    /// Returns the number of bytes that the handler has read.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.state.bytes_read()
     }
 
-    /// How many bytes its handler has written.
+    /// Returns the number of bytes that the handler has written.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.state.bytes_written()

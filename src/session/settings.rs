@@ -11,7 +11,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_LIMIT: u64 = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What one layer sets. What it does not set is the outer layer's, or the default.
+/// The settings of one layer. An unset value is taken from the outer layer, or is the default.
 #[derive(Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) accept_timeout: Option<Duration>,
@@ -23,16 +23,16 @@ pub(crate) struct Settings {
     pub(crate) body_timeout: Option<Duration>,
     pub(crate) sessions: Option<Sessions>,
     pub(crate) on_close: Option<OnClose>,
-    /// No layer's, but the request's: the outermost layer puts it here.
+    /// Set by the outermost layer from the extensions of the request, not by the user.
     #[cfg(feature = "testing")]
     pub(crate) observer: Option<Observer>,
 }
 
-/// What is called with each session that has ended.
+/// The callback for ended sessions.
 pub(crate) type OnClose = Arc<dyn Fn(&Closed) + Send + Sync>;
 
 impl Settings {
-    /// These settings, and `outer` where they say nothing.
+    /// Returns these settings, with unset values from `outer`.
     pub(crate) fn or(&self, outer: &Self) -> Self {
         Self {
             accept_timeout: self.accept_timeout.or(outer.accept_timeout),
@@ -49,17 +49,17 @@ impl Settings {
         }
     }
 
-    /// None by default.
+    /// Returns the idle timeout. The default is `None`.
     pub(crate) fn idle_timeout(&self) -> Option<Duration> {
         self.idle_timeout.filter(|limit| *limit != Duration::MAX)
     }
 
-    /// None by default.
+    /// Returns the maximum lifetime. The default is `None`.
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         self.lifetime.filter(|limit| *limit != Duration::MAX)
     }
 
-    /// These settings for one session, which ends after `lifetime` at the latest.
+    /// Returns these settings for one session, with a lifetime of at most `lifetime`.
     pub(crate) fn with_lifetime(&self, lifetime: Duration) -> Self {
         let lifetime = self.lifetime().map_or(lifetime, |own| own.min(lifetime));
         Self {
@@ -68,7 +68,7 @@ impl Settings {
         }
     }
 
-    /// Whether a session may be as long and as idle as it likes.
+    /// Returns `true` if sessions have neither an idle timeout nor a maximum lifetime.
     pub(crate) fn is_unlimited(&self) -> bool {
         self.idle_timeout().is_none() && self.lifetime().is_none()
     }
@@ -109,10 +109,10 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Reports the end of one session to a test. It travels in the extensions of the request to the outermost layer, and
-/// from there in the settings that hold for the session.
+/// Reports the end of one session to a test. The extensions of the request carry the observer to the outermost layer,
+/// and from there the settings of the session carry it.
 ///
-/// It does not make a layer the outermost one, and a user's `on_close` does not replace it.
+/// An observer does not make a layer the outermost one, and a user's `on_close` does not replace the observer.
 #[cfg(feature = "testing")]
 #[derive(Clone)]
 pub(crate) struct Observer(Arc<dyn Fn(Closed) + Send + Sync>);

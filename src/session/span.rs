@@ -9,7 +9,7 @@ use crate::{
 #[cfg(feature = "tracing")]
 use std::error::Error;
 
-/// The span that a session runs in. Without the feature it is nothing.
+/// The span of a session. Empty without the feature `tracing`.
 #[derive(Clone)]
 pub(crate) struct SessionSpan {
     #[cfg(feature = "tracing")]
@@ -17,15 +17,14 @@ pub(crate) struct SessionSpan {
 }
 
 impl SessionSpan {
-    /// Made while the request's span is current. It follows from that, and is no child of it: a child
-    /// would hold it open for as long as the session lasts.
+    /// Creates the span while the request's span is current. The session's span follows from the request's span instead
+    /// of being its child: a child would keep the request's span open for the whole session.
     pub(crate) fn new(state: &State) -> Self {
         unused!(state);
         #[cfg(feature = "tracing")]
         let span = {
             use tracing::field::Empty;
-            // The level of the worst that is said in it: where nothing less is looked at, it is said of
-            // whom.
+            // The level of the worst event inside: with only ERROR enabled, such an event still has the session's span.
             let span = tracing::error_span!(
                 target: "tower_upgrade",
                 parent: None,
@@ -63,8 +62,8 @@ pub(crate) fn switched() {
     event!(DEBUG, "session started");
 }
 
-/// The span has the numbers. A connection that breaks, or what comes over it, is the peer's doing; any other
-/// error is the handler's.
+/// Records the numbers in the span and emits the closing event. Errors of the connection or its data are attributed to
+/// the peer (DEBUG), and any other error to the handler (WARN).
 pub(crate) fn closed(state: &State, closed: &Closed) {
     unused!(state, closed);
     #[cfg(feature = "tracing")]
@@ -86,8 +85,8 @@ pub(crate) fn closed(state: &State, closed: &Closed) {
     }
 }
 
-/// Whether a session failed because of its connection or its peer. An `io::Error` alone does not tell: the handler may have
-/// it of a file, or of a process that it could not spawn.
+/// Returns `true` if a session failed because of its connection or its peer. An `io::Error` alone does not decide: the
+/// handler may have received the error from a file, or from a process that failed to spawn.
 #[cfg(feature = "tracing")]
 fn is_peers(state: &State, error: &(dyn Error + 'static)) -> bool {
     let is_of_io = |cause: &(dyn Error + 'static)| {

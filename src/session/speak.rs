@@ -7,9 +7,9 @@ use crate::{
 };
 use std::panic::{self, AssertUnwindSafe};
 
-/// What runs a session, once it has one.
+/// The session handler of an accepted request.
 pub(crate) struct Speak {
-    /// None when it runs.
+    /// `None` once started.
     speak: Option<Box<dyn FnOnce(Session) -> Speaking + Send>>,
 }
 
@@ -20,7 +20,7 @@ impl Speak {
         }
     }
 
-    /// Starts to speak. It is the handler's code, which may panic on the spot.
+    /// Calls the session handler. User code runs here, and may panic before the future is returned.
     pub(crate) fn start(mut self, session: Session) -> Speaking {
         let speak = self.speak.take().expect("it is taken here alone");
         speak(session)
@@ -28,8 +28,8 @@ impl Speak {
 }
 
 impl Drop for Speak {
-    /// There is no session. What was prepared for it may panic, and this may be in the hands of any layer, on a
-    /// connection with other streams.
+    /// Drops an unused session handler and catches its panics: any layer may drop the handler, and the connection may
+    /// have other streams.
     fn drop(&mut self) {
         let unused = AssertUnwindSafe(|| drop(self.speak.take()));
         if let Err(panic) = panic::catch_unwind(unused) {
@@ -38,5 +38,5 @@ impl Drop for Speak {
     }
 }
 
-/// A handler's part of a session, on its way.
+/// The future of a running session handler.
 pub(crate) type Speaking = BoxFuture<Result<(), BoxError>>;

@@ -1,4 +1,4 @@
-//! What a session's task, its IO, its handler and the registry share.
+//! The state shared by a session's task, its IO, its handler and the registry.
 
 use super::identity::Identity;
 use crate::{
@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The number of a session, unique in its process.
+/// The id of a session, unique in its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
@@ -29,7 +29,7 @@ impl SessionId {
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// The number, from 1.
+    /// Returns the id as a number, starting at 1.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
@@ -37,7 +37,7 @@ impl SessionId {
 }
 
 impl From<u64> for SessionId {
-    /// A number as an administrator may have written it. It need not be a session's.
+    /// Converts any number, such as one entered by an administrator, even if no session has that id.
     fn from(id: u64) -> Self {
         Self(id)
     }
@@ -49,58 +49,58 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// One session, from its acceptance to its end.
+/// The state of one session, from acceptance to end.
 pub(crate) struct State {
     pub(crate) id: SessionId,
     pub(crate) kind: UpgradeKind,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) labels: Labels,
-    /// In a box, so that a session without one has a pointer more and nothing else.
+    /// Boxed, so that a session without an identity pays for one pointer only.
     identity: Option<Box<Identity>>,
     accepted: Instant,
-    /// When its IO came, in milliseconds from there.
+    /// When the server handed over the IO, in milliseconds since `accepted`.
     switched: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
-    /// When a byte last went either way, in milliseconds as well. Nobody looks at the clock for it unless
-    /// there is an idle timeout.
+    /// When a byte last moved in either direction, in milliseconds since `accepted`. `None` without an idle timeout,
+    /// which saves reading the clock.
     active: Option<AtomicU64>,
     stop: Stop,
-    /// Of the session's task, which waits for its IO to come home, and for the order to stop.
+    /// Wakes the session's task, which waits for the return of the IO and for the stop signal.
     task: AtomicWaker,
     home: Mutex<Home>,
     is_taken: AtomicBool,
     is_over: AtomicBool,
     /// An operation on the IO failed.
     has_failed: AtomicBool,
-    /// The peer's end was read.
+    /// A read returned the end of stream.
     has_ended: AtomicBool,
     /// The session ends because its peer was silent.
     is_idle: AtomicBool,
     /// The peer, or another connection that the session passes on, is the reason why the session failed.
     is_peers_failure: AtomicBool,
-    /// Of whoever reads, and of whoever writes: it may be another task.
+    /// Wake the reader and the writer of the IO, which may be in different tasks.
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
 
 struct Stop {
-    /// When the handler has to be done, in nanoseconds from its acceptance: the earliest of all orders.
+    /// When the handler must have ended, in nanoseconds since acceptance: the earliest deadline of all stop signals.
     deadline: AtomicU64,
     ordered: Notify,
 }
 
-/// No such time.
+/// The value of an unset time.
 const NEVER: u64 = u64::MAX;
 
-/// Where the IO of a session is.
+/// The IO slot of a session.
 enum Home {
-    /// With the handler.
+    /// The handler has the IO.
     Away,
-    /// Its `Upgraded` was dropped.
+    /// The `Upgraded` was dropped and returned the IO.
     Back(BoxIo),
-    /// The handler took it for itself.
+    /// The handler took ownership of the IO.
     Taken,
 }
 
@@ -154,7 +154,7 @@ impl State {
         self.accepted
     }
 
-    /// The IO has come: from here on its time counts.
+    /// Starts the clock of the session: the server has handed over the IO.
     pub(crate) fn switch(&self) {
         let now = self.now();
         self.switched.store(now, Ordering::Relaxed);
@@ -163,7 +163,7 @@ impl State {
         }
     }
 
-    /// When its IO came, if it has.
+    /// Returns when the server handed over the IO, if it has.
     pub(crate) fn switched(&self) -> Option<Instant> {
         match self.switched.load(Ordering::Relaxed) {
             NEVER => None,
@@ -171,7 +171,7 @@ impl State {
         }
     }
 
-    /// In milliseconds from its acceptance.
+    /// Returns the milliseconds since acceptance.
     fn now(&self) -> u64 {
         self.accepted.elapsed().as_millis() as u64
     }
@@ -186,12 +186,12 @@ impl State {
 
     // ---- The IO ---------------------------------------------------------------------------------
 
-    /// Counts what was read, or notes who waits to read. An error: the session is over.
+    /// Counts the bytes read, or registers the reader to be woken. Returns an error if the session has ended.
     pub(crate) fn has_read(&self, cx: &Context<'_>, read: Poll<usize>) -> Result<(), SessionOver> {
         self.has_moved(cx, read, &self.read, &self.reader)
     }
 
-    /// Counts what was written, or notes who waits to write. An error: the session is over.
+    /// Counts the bytes written, or registers the writer to be woken. Returns an error if the session has ended.
     pub(crate) fn has_written(
         &self,
         cx: &Context<'_>,
@@ -217,25 +217,25 @@ impl State {
             }
             Poll::Pending => {
                 waiting.register(cx.waker());
-                // It may have ended just before.
+                // The session may have ended before the registration.
                 return self.is_going_on();
             }
         }
         Ok(())
     }
 
-    /// Notes that an operation on the IO failed: an `io::Error` of the handler may be that one.
+    /// Records that an operation on the IO failed: an `io::Error` of the handler may come from the IO.
     pub(crate) fn fail(&self) {
         self.has_failed.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the peer's end was read: an `UnexpectedEof` of the handler may be that end.
+    /// Records that a read returned the end of stream: an `UnexpectedEof` of the handler may come from the IO.
     pub(crate) fn end(&self) {
         self.has_ended.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether an `io::Error` that the handler ended with can be one of the session's IO. So can any error of an IO
-    /// that the handler took for itself, which is not watched any more.
+    /// Returns `true` if an `io::Error` of the handler can come from the session's IO. Once the handler owns the IO,
+    /// failures are not recorded, and this returns `true` for any error.
     #[allow(dead_code, reason = "for the feature `tracing`")]
     pub(crate) fn may_be_of_io(&self, error: &std::io::Error) -> bool {
         let is_end = error.kind() == std::io::ErrorKind::UnexpectedEof;
@@ -244,7 +244,7 @@ impl State {
             || matches!(*self.home(), Home::Taken)
     }
 
-    /// Notes that the session ends because its peer was silent, whatever its handler ends with.
+    /// Records that the session ends because the peer was silent, regardless of the result of the handler.
     #[allow(dead_code, reason = "for the feature `websocket`")]
     pub(crate) fn set_idle(&self) {
         self.is_idle.store(true, Ordering::Relaxed);
@@ -254,7 +254,7 @@ impl State {
         self.is_idle.load(Ordering::Relaxed)
     }
 
-    /// Notes that the session fails because of its peer, whatever error its handler ends with.
+    /// Records that the session fails because of its peer, regardless of the error of the handler.
     #[allow(dead_code, reason = "for the features `tunnel` and `websocket`")]
     pub(crate) fn blame_peer(&self) {
         self.is_peers_failure.store(true, Ordering::Relaxed);
@@ -272,14 +272,15 @@ impl State {
         }
     }
 
-    /// When a byte last went either way, if anybody wants to know, and as long as it can be known.
+    /// Returns when a byte last moved in either direction. `None` without an idle timeout, and after the handler took
+    /// ownership of the IO.
     pub(crate) fn active(&self) -> Option<Instant> {
         let active = self.active.as_ref()?;
         let is_ours = !self.is_taken.load(Ordering::Relaxed);
         is_ours.then(|| self.accepted + Duration::from_millis(active.load(Ordering::Relaxed)))
     }
 
-    /// The IO comes back to be shut down in order. If nobody waits for it any more it is dropped.
+    /// Returns the IO to its slot for an orderly shutdown. Drops the IO if the slot is closed.
     pub(crate) fn bring_home(&self, io: BoxIo) {
         let mut home = self.home();
         let late = match *home {
@@ -294,7 +295,8 @@ impl State {
         self.task.wake();
     }
 
-    /// The IO is the handler's for good, or nobody's: what is done with it is not known from here on.
+    /// Closes the IO slot: the handler took ownership of the IO, or the session stopped waiting for the IO. The idle
+    /// timeout no longer applies.
     pub(crate) fn take_for_good(&self) {
         self.is_taken.store(true, Ordering::Relaxed);
         let late = std::mem::replace(&mut *self.home(), Home::Taken);
@@ -302,25 +304,25 @@ impl State {
         self.task.wake();
     }
 
-    /// The handler is done: from here on a silence is not its session's.
+    /// Disables the idle timeout once the handler has ended.
     #[cfg(feature = "websocket")]
     pub(crate) fn ignore_idleness(&self) {
         self.is_taken.store(true, Ordering::Relaxed);
     }
 
-    /// From here on what is left of the IO in other hands fails, and whoever waits for it wakes.
+    /// Fails all later operations on the parts of the IO in other tasks, and wakes pending ones.
     pub(crate) fn revoke(&self) {
         self.is_over.store(true, Ordering::Release);
         self.wake_io();
     }
 
-    /// Whoever waits for the IO looks again.
+    /// Wakes the reader and the writer of the IO.
     pub(crate) fn wake_io(&self) {
         self.reader.wake();
         self.writer.wake();
     }
 
-    /// Waits for the IO. `None`: the handler took it for itself.
+    /// Waits for the return of the IO. Resolves to `None` if the handler took ownership of the IO.
     pub(crate) fn poll_home(&self, cx: &Context<'_>) -> Poll<Option<BoxIo>> {
         self.task.register(cx.waker());
         let mut home = self.home();
@@ -339,10 +341,10 @@ impl State {
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // ---- The order to stop ----------------------------------------------------------------------
+    // ---- The stop signal -----------------------------------------------------------------------
 
-    /// Tells the handler to stop, and its task to drop it at the deadline. An earlier deadline
-    /// stands.
+    /// Sends the stop signal to the handler, and sets the deadline at which the task drops the handler. An earlier
+    /// deadline remains in effect.
     pub(crate) fn stop_by(&self, deadline: Instant) {
         let deadline = deadline.saturating_duration_since(self.accepted).as_nanos();
         let deadline = u64::try_from(deadline).unwrap_or(NEVER - 1);
@@ -355,7 +357,7 @@ impl State {
         self.stop.deadline.load(Ordering::Acquire) != NEVER
     }
 
-    /// When the handler has to be done, if it was told to stop.
+    /// Returns the deadline of the handler, if the stop signal was sent.
     pub(crate) fn stops_by(&self) -> Option<Instant> {
         match self.stop.deadline.load(Ordering::Acquire) {
             NEVER => None,
@@ -363,22 +365,22 @@ impl State {
         }
     }
 
-    /// Waits for the order to stop.
+    /// Waits for the stop signal.
     pub(crate) async fn stopping(&self) {
-        // Before the look at it: an order in between is not missed.
+        // Created before the check, so that a signal in between is not lost.
         let ordered = self.stop.ordered.notified();
         if !self.is_stopping() {
             ordered.await;
         }
     }
 
-    /// The session's task waits for the order as well.
+    /// Registers the session's task to be woken by the stop signal.
     pub(crate) fn register_task(&self, cx: &Context<'_>) {
         self.task.register(cx.waker());
     }
 }
 
-/// The session has ended, and with it the use of its IO.
+/// The error of an IO operation after the session has ended.
 #[derive(Debug)]
 pub(crate) struct SessionOver;
 

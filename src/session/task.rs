@@ -1,4 +1,4 @@
-//! The task that a session lives in.
+//! The task of a session.
 
 use super::span;
 use super::{
@@ -28,19 +28,20 @@ use std::{
     thread,
 };
 
-/// Starts a session whose switch is about to leave.
+/// Spawns the task of a session just before its upgrade response is sent.
 pub(crate) fn spawn(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     accepted.upgrade = upgrade;
     let span = accepted.span.clone();
-    // From here on its end is reported, also if its task never runs.
+    // From here on the end of the session is reported, even if its task never runs.
     let end = End::of(&mut accepted);
     contain(|| metrics::opened(&end.state.labels));
     tokio::spawn(span.instrument(run(accepted, end)));
 }
 
-/// What is alive here while the handler speaks is what an idle session costs, so it is little: the
-/// handler's future in its box, and what the end needs. The waits before and after have boxes of
-/// their own, which are there only while they last.
+/// Runs a session from the handover of its connection to its shutdown.
+///
+/// The state of this future while the handler runs is the memory of an idle session, so it is small: the boxed future
+/// of the handler, and `End`. The waits before and after are boxed separately and freed when they complete.
 #[expect(
     clippy::manual_async_fn,
     reason = "what a block takes in stays where it is; the arguments of an `async fn` would be there twice"
@@ -66,7 +67,7 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
                 let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
                 let ended = unless_overdue(&mut watch, &end, ended).await;
                 let reason = end.reason(ended, &watch);
-                // What the handler owns may panic as well.
+                // The values that the handler owns may panic when dropped.
                 match panic::catch_unwind(AssertUnwindSafe(|| drop(speaking))) {
                     Ok(()) => reason,
                     Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
@@ -79,13 +80,13 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
     }
 }
 
-/// Waits until the switch has been sent, no longer than it may take.
+/// Waits for the upgraded connection, for at most the handshake timeout.
 async fn switched(
     upgrade: &mut HeldUpgrade,
     watch: &mut Watch,
     end: &End,
 ) -> Result<Option<Result<BoxIo, BoxError>>, Overdue> {
-    // Most often that is so by now.
+    // Usually the connection is ready by now.
     match (&mut *upgrade).now_or_never() {
         Some(io) => Ok(Some(io)),
         None => {
@@ -95,7 +96,7 @@ async fn switched(
     }
 }
 
-/// Waits for a future, which is dropped when the session is overdue.
+/// Waits for a future, and drops the future when the session is overdue.
 async fn unless_overdue<F: Future>(
     watch: &mut Watch,
     end: &End,
@@ -109,9 +110,9 @@ async fn unless_overdue<F: Future>(
     .await
 }
 
-/// Starts what was accepted: the handler's part of the session, which may panic on the spot.
+/// Starts the session handler, and catches a panic of the call that creates its future.
 ///
-/// It takes the box, so that the box is gone while the session lives.
+/// Takes the box by value, so that the box is freed while the session is open.
 #[expect(
     clippy::boxed_local,
     reason = "the box is gone while the session lives"
@@ -129,18 +130,18 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
     panic::catch_unwind(AssertUnwindSafe(|| accepted.speak.start(session)))
 }
 
-/// What the end of a session needs.
+/// The data needed to report and to close a session.
 struct End {
     state: Arc<State>,
     permit: Option<Permit>,
     settings: Arc<Settings>,
-    /// Whether the handler was dropped because the time to stop was over.
+    /// Whether the handler was dropped at the deadline of its stop signal.
     was_dropped: bool,
     is_reported: bool,
 }
 
-/// Reports, to a user's function, subscriber or recorder, which also ask the handler's error what it says: any of
-/// them may panic. The session goes on, and its connection is to be shut down.
+/// Runs user callbacks (`on_close`, subscriber, recorder, the error's `Display`) and catches their panics, so that the
+/// session continues and its connection is shut down.
 fn contain(report: impl FnOnce()) {
     if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(report)) {
         trace::report_panicked(&trace::panic_message(&*panic));
@@ -186,7 +187,7 @@ impl End {
         self.report(reason);
     }
 
-    /// Says how the session ended.
+    /// Reports the end of the session.
     fn report(&mut self, reason: CloseReason) {
         self.is_reported = true;
         if let Some(permit) = &self.permit {
@@ -215,15 +216,15 @@ impl End {
         if let Some(on_close) = &self.settings.on_close {
             contain(|| on_close(&closed));
         }
-        // After it, so that a test which has the report sees what it did.
+        // Called after `on_close`, so that a test with the report sees the effects of `on_close`.
         #[cfg(feature = "testing")]
         if let Some(observer) = &self.settings.observer {
             observer.report(closed);
         }
     }
 
-    /// Says how the session ended, and shuts the connection down in order. The handler's future is gone
-    /// by now.
+    /// Reports the end of the session, and closes the connection with an orderly shutdown. The handler's future has
+    /// been dropped before.
     async fn close(mut self, reason: CloseReason) {
         let is_aborted = matches!(reason, CloseReason::Aborted);
         let timeout = self.settings.shutdown_timeout();
@@ -232,8 +233,8 @@ impl End {
         let io = match (&mut home).now_or_never() {
             Some(io) => io,
             None => {
-                // A part of it is in another task. The session is over all the same: that task is
-                // woken, and gets an error. What it does not let go of ends with it.
+                // A part of the IO is in another task. The session still ends: the other task is woken with an
+                // error. If the task keeps its part, the connection closes when the part is dropped.
                 self.state.revoke();
                 self.permit = None;
                 let io = within(timeout, home).await;
@@ -244,7 +245,7 @@ impl End {
             }
         };
         match io {
-            // Nobody waits any longer for what the peer still sends.
+            // An aborted session does not wait for further data from the peer.
             Some(mut io) if is_aborted => {
                 linger::shut_down(&mut io, timeout).await;
             }
@@ -255,7 +256,7 @@ impl End {
 }
 
 impl Drop for End {
-    /// The runtime shuts down while the session is open.
+    /// Reports `Aborted` if the runtime shuts down while the session is open.
     fn drop(&mut self) {
         if !self.is_reported {
             self.was_dropped = true;

@@ -22,33 +22,32 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection that has left HTTP.
+/// An upgraded connection.
 ///
-/// It has the read and write traits of tokio and of hyper, vectored writes included. What arrived
-/// behind the head of the request is read first.
+/// `Upgraded` implements the read and write traits of tokio and of hyper, including vectored writes. Bytes that the
+/// server buffered after the head of the request are read first.
 ///
-/// A [`Session`](crate::Session)'s `Upgraded` belongs to the session: when it is dropped, the
-/// connection goes back to be flushed and shut down in order, before the session ends. With
-/// [`downcast`](Self::downcast) and [`into_parts`](Self::into_parts) a handler takes the connection
-/// for itself: then it has to shut it down, and the session ends with the handler.
+/// The `Upgraded` of a [`Session`](crate::Session) belongs to the session: dropping the `Upgraded` returns the
+/// connection, and the session flushes the connection and closes it with an orderly shutdown. With
+/// [`downcast`](Self::downcast) and [`into_parts`](Self::into_parts) a handler takes ownership of the connection. The
+/// handler must then shut the connection down, and the session ends with the handler.
 ///
-/// On HTTP/2 it is one stream of its connection. There a flush
-/// [says less](crate::manual::stack_below#a-flush-does-not-say-that-anything-was-sent) than on HTTP/1.1, and
-/// a peer's reset [can look like its end](crate::manual::stack_below#a-reset-can-look-like-an-end).
+/// On HTTP/2 an `Upgraded` is one stream of the connection. A flush
+/// [guarantees less](crate::manual::stack_below#a-flush-does-not-say-that-anything-was-sent) than on HTTP/1.1, and
+/// a reset by the peer [can look like an end of stream](crate::manual::stack_below#a-reset-can-look-like-an-end).
 ///
-/// If a part of it, such as a half of `tokio::io::split`, is still alive in another task when the
-/// handler has ended, the session is over all the same: what that part does fails with
-/// [`NotConnected`](io::ErrorKind::NotConnected), and if it waits it is woken. What is to outlive the
-/// handler is taken out first: for example a connection on which hyper serves HTTP again, with upgrades
-/// of its own.
+/// The session also ends with the handler if a part of the `Upgraded`, such as a half of `tokio::io::split`, is still
+/// alive in another task: operations on that part fail with [`NotConnected`](io::ErrorKind::NotConnected), and pending
+/// ones are woken. Take the connection out first if it must outlive the handler: for example to serve HTTP again with
+/// hyper, including nested upgrades.
 pub struct Upgraded {
     io: BoxIo,
-    /// The session that it belongs to, and goes back to in the end.
+    /// The session that owns the IO, and to which `Drop` returns the IO.
     session: Option<Arc<State>>,
 }
 
 impl Upgraded {
-    /// The IO of a session. Once this is dropped, it has it back.
+    /// Wraps the IO of a session. Dropping the `Upgraded` returns the IO to the session.
     pub(crate) fn owned_by_session(io: BoxIo, session: Arc<State>) -> Self {
         Self {
             io,
@@ -56,7 +55,7 @@ impl Upgraded {
         }
     }
 
-    /// A connection that belongs to no session.
+    /// Wraps an IO without a session.
     pub(crate) fn from_box_io(io: BoxIo) -> Self {
         Self { io, session: None }
     }
@@ -68,7 +67,7 @@ impl Upgraded {
         std::mem::replace(&mut self.io, BoxIo::gone())
     }
 
-    /// From here on the IO is the handler's.
+    /// Gives the IO to the handler: the session no longer owns it.
     fn leave_session(&mut self) {
         if let Some(session) = self.session.take() {
             session.take_for_good();
@@ -81,7 +80,7 @@ impl Upgraded {
         }
     }
 
-    /// An error: the session has ended while this was in other hands.
+    /// Returns an error, and returns the IO to the session, if the session has ended.
     fn check(&mut self) -> io::Result<()> {
         match &self.session {
             Some(session) => {
@@ -99,7 +98,7 @@ impl Upgraded {
         Ok(is_going_on?)
     }
 
-    /// Lets the session know what an operation came to.
+    /// Reports the result of an operation to the session.
     fn moved<T>(
         &mut self,
         cx: &Context<'_>,
@@ -122,7 +121,7 @@ impl Upgraded {
         result
     }
 
-    /// Makes an upgraded connection of any IO: of a server that is not hyper, or of a test.
+    /// Creates an upgraded connection from any IO: for servers other than hyper, or for tests.
     ///
     /// `parts.read_buf` is read before `parts.io`.
     ///
@@ -148,11 +147,13 @@ impl Upgraded {
         Self::from_box_io(BoxIo::from(parts))
     }
 
-    /// Takes the connection out, away from its session. If that has ended there is nothing to take out:
-    /// what the IO does fails. From here on nobody counts its bytes, and there is no idle timeout.
+    /// Takes the connection out of the session.
     ///
-    /// Nobody but the caller shuts it down then. Early bytes of a connection of hyper's are read
-    /// from the IO; `read_buf` has what [`from_parts`](Self::from_parts) was given and nobody read.
+    /// The caller must shut the connection down. The session no longer counts its bytes, and the idle timeout no longer
+    /// applies. If the session has ended, operations on the returned IO fail.
+    ///
+    /// Early data of a hyper connection is read from the IO; `read_buf` has the unread rest of the `read_buf` passed to
+    /// [`from_parts`](Self::from_parts).
     #[must_use]
     pub fn into_parts(self) -> Parts<BoxIo> {
         let mut io = self.into_box_io();
@@ -160,17 +161,16 @@ impl Upgraded {
         Parts { io, read_buf }
     }
 
-    /// Takes the connection out as the type that it has beneath, away from its session.
+    /// Takes the connection out of the session as its underlying type.
     ///
-    /// `T` is the type of the connection that the server accepted, such as `tokio::net::TcpStream`: the [`TokioIo`]
-    /// around it is taken off, and so are a [`BoxIo`] and the wrapper of hyper-util's `auto` connections, which axum
-    /// uses.
-    /// Nobody but the caller shuts the connection down then. Process `read_buf` before reading from
-    /// `io`.
+    /// `T` is the type of the connection that the server accepted, such as `tokio::net::TcpStream`. The method unwraps
+    /// [`TokioIo`], [`BoxIo`] and the wrapper of hyper-util's `auto` connections, which axum uses.
+    ///
+    /// The caller must shut the connection down. Process `read_buf` before reading from `io`.
     ///
     /// # Errors
     ///
-    /// The `Upgraded` itself, unchanged, if it is not a `T` beneath, or if its session has ended.
+    /// Returns the `Upgraded` itself if the underlying type is not `T` or if the session has ended.
     ///
     /// ```
     /// use tokio::net::TcpStream;
@@ -208,10 +208,10 @@ impl Upgraded {
     }
 }
 
-/// For a relay.
+/// For tunnels.
 #[cfg(feature = "tunnel")]
 impl Upgraded {
-    /// Any IO as one, with the socket beneath uncovered. What is one already stays with its session.
+    /// Wraps any IO, and uncovers the socket beneath. An `Upgraded` stays with its session.
     pub(crate) fn uncovered<T>(io: T) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -231,38 +231,38 @@ impl Upgraded {
         upgraded
     }
 
-    /// One that is nobody's: what it does fails.
+    /// Returns an `Upgraded` without a connection: all operations fail.
     pub(crate) fn gone() -> Self {
         Self::from_box_io(BoxIo::gone())
     }
 
-    /// Lets go of the connection at once: it is not shut down, and reset where it can be.
+    /// Drops the connection without a shutdown, and resets it if the IO has a socket.
     pub(crate) fn break_off(&mut self) {
         let mut io = std::mem::replace(self, Self::gone()).into_box_io();
         if let Some(socket) = io.carrier() {
-            // It is dropped in any case.
+            // The socket is dropped even if this fails.
             let _ = socket.reset_on_drop();
         }
     }
 
-    /// Whether it goes back to its session when it is dropped.
+    /// Returns `true` if `Drop` returns the IO to a session.
     pub(crate) fn has_session(&self) -> bool {
         self.session.is_some()
     }
 
-    /// The socket that this is: all bytes that are read from it, and written to it, are those of the socket.
+    /// Returns the socket, if all bytes read and written are those of the socket: the IO adds no framing or encryption.
     #[cfg(target_os = "linux")]
     pub(crate) fn as_socket(&mut self) -> Option<SocketRef<'_>> {
         self.io.as_socket()
     }
 
-    /// The socket that carries this, which may be the IO itself.
+    /// Returns the socket that carries the IO, which may be the IO itself.
     pub(crate) fn carrier(&mut self) -> Option<SocketRef<'_>> {
         self.io.carrier()
     }
 
-    /// Moves bytes from the socket that this is into a pipe. `None`: none that a pipe can have. Whoever waits
-    /// for some has to read.
+    /// Moves bytes from the socket into a pipe. Resolves to `None` if the socket has no bytes for a pipe: the caller
+    /// must read to wait for more.
     #[cfg(target_os = "linux")]
     pub(crate) fn poll_fill(
         &mut self,
@@ -280,7 +280,7 @@ impl Upgraded {
         self.moved(cx, State::has_read, result, |read| read.unwrap_or(0))
     }
 
-    /// Moves bytes from a pipe into the socket that this is.
+    /// Moves bytes from a pipe into the socket.
     #[cfg(target_os = "linux")]
     pub(crate) fn poll_drain(
         &mut self,

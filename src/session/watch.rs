@@ -1,4 +1,4 @@
-//! The time limits of a session that is going on, behind one timer.
+//! The time limits of an open session, with a single timer.
 
 use super::state::State;
 use crate::session::settings::Settings;
@@ -9,15 +9,15 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Watches over a session: for the order to stop, its idleness and its age. It has no timer until
-/// there is something to wait for, and does not touch it when bytes go by.
+/// Watches the stop deadline, the idle timeout and the lifetime of a session. Creates the timer when the first limit
+/// applies, and does not reset it on every read or write.
 #[derive(Default)]
 pub(crate) struct Watch {
     timer: Option<Pin<Box<Sleep>>>,
     is_too_old: bool,
 }
 
-/// The session is over, though its handler is not done.
+/// The reason to drop a handler that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overdue {
     Idle,
@@ -25,7 +25,7 @@ pub(crate) enum Overdue {
 }
 
 impl Watch {
-    /// Whether the session was told to stop for its age.
+    /// Returns `true` if the session received its stop signal for reaching its lifetime.
     pub(crate) fn is_too_old(&self) -> bool {
         self.is_too_old
     }
@@ -37,7 +37,7 @@ impl Watch {
         settings: &Settings,
     ) -> Poll<Overdue> {
         state.register_task(cx);
-        // It is asked each time that the handler waits.
+        // Called each time the handler returns `Pending`, so the common case returns early.
         if settings.is_unlimited() && !state.is_stopping() {
             return Poll::Pending;
         }
@@ -46,12 +46,11 @@ impl Watch {
                 return Poll::Pending;
             };
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-            // When bytes go by the timer is early, and is set anew when it has fired.
+            // Traffic moves the idle deadline, so the timer fires early and is then reset.
             if timer.deadline() > at || timer.is_elapsed() {
                 timer.as_mut().reset(at);
             }
-            // Not bound by the budget of the task: a handler that always spends it would keep the timer
-            // from firing.
+            // Exempt from the coop budget: a handler that always exhausts the budget would keep the timer from firing.
             ready!(pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx));
             match next(state, settings) {
                 Some((at, event)) if at <= Instant::now() => match event {
@@ -67,13 +66,13 @@ impl Watch {
     }
 }
 
-/// What comes next, and when.
+/// Returns the next event and its time.
 fn next(state: &State, settings: &Settings) -> Option<(Instant, Event)> {
     let switched = state.switched();
     let idle = settings.idle_timeout().filter(|_| switched.is_some());
     let idle = idle.zip(state.active());
     let idle = idle.and_then(|(idle, active)| active.checked_add(idle));
-    // Who is told to stop already is not told twice.
+    // A session that already has its stop signal does not get another for its lifetime.
     let lifetime = settings.lifetime().filter(|_| !state.is_stopping());
     let too_old = lifetime.zip(switched);
     let too_old = too_old.and_then(|(lifetime, switched)| switched.checked_add(lifetime));
@@ -95,7 +94,7 @@ enum Event {
     TooOld,
 }
 
-/// When `timeout` is over, with room for more: what is as good as never could be too much for an `Instant`.
+/// Returns the time after `timeout`, capped at 30 years from now so that the `Instant` does not overflow.
 pub(crate) fn after(timeout: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(86400 * 365 * 30);
     Instant::now() + timeout.min(NEVER)

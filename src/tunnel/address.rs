@@ -1,10 +1,10 @@
-//! Which addresses belong to anybody, and which to this machine or its own network.
+//! Tells globally reachable addresses from the addresses of this machine and its local networks.
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Ranges that are not globally reachable, by IANA's special-purpose registry for IPv4 (RFC 6890), with
-/// multicast, which has a registry of its own.
+/// IPv4 ranges that are not globally reachable: IANA's special-purpose registry (RFC 6890), and multicast, which has a
+/// separate registry.
 const NOT_GLOBAL_V4: [Ipv4Net; 15] = [
     v4([0, 0, 0, 0], 8),       // this network, and the unspecified address
     v4([10, 0, 0, 0], 8),      // private use
@@ -23,21 +23,21 @@ const NOT_GLOBAL_V4: [Ipv4Net; 15] = [
     v4([240, 0, 0, 0], 4),     // reserved, and the broadcast address
 ];
 
-/// What IANA has given out of IPv6's address space as global unicast. Whatever is outside, unique local
-/// and link-local addresses for example, is not globally reachable.
+/// The part of the IPv6 address space that IANA assigned to global unicast. All other addresses, for example unique
+/// local and link-local, are not globally reachable.
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0], 3);
 
-/// Ranges within global unicast that are not globally reachable, by the registry for IPv6.
+/// Ranges within global unicast that are not globally reachable (IANA's special-purpose registry for IPv6).
 const NOT_GLOBAL_V6: [Ipv6Net; 3] = [
     v6([0x2001, 0, 0], 23),     // protocol assignments: Teredo, ORCHID and others
     v6([0x2001, 0xdb8, 0], 32), // documentation
     v6([0x3fff, 0, 0], 20),     // documentation
 ];
 
-/// IPv4 behind a translator (RFC 6052).
+/// The NAT64 prefix: IPv4 addresses behind a translator (RFC 6052).
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0], 96);
 
-/// IPv6 in IPv4 (RFC 3056).
+/// The 6to4 prefix: IPv6 over IPv4 (RFC 3056).
 const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0], 16);
 
 const fn v4(octets: [u8; 4], length: u8) -> Ipv4Net {
@@ -50,8 +50,8 @@ const fn v6(segments: [u16; 3], length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), length)
 }
 
-/// Where a packet for this address ends up: an IPv4 address that is embedded in one of IPv6, or the
-/// address itself.
+/// Returns the effective destination of packets to this address: the embedded IPv4 address of an IPv6 address, or the
+/// address unchanged.
 pub(super) fn destination(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -70,7 +70,7 @@ pub(super) fn destination(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether an address is somebody's on the internet at large. Expects a [`destination`].
+/// Returns whether an address is globally reachable. Expects a [`destination`].
 pub(super) fn is_globally_reachable(destination: IpAddr) -> bool {
     match destination {
         IpAddr::V4(v4) => !NOT_GLOBAL_V4.iter().any(|range| range.contains(&v4)),

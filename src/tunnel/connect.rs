@@ -1,4 +1,4 @@
-//! A forward proxy.
+//! The forward proxy for CONNECT.
 
 use super::{
     Policy,
@@ -21,27 +21,27 @@ use tower_service::Service;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A handler for CONNECT (RFC 9110 §9.3.6) that connects clients to the targets they ask for, where a
-/// [`Policy`] allows it: a forward proxy, over HTTP/1 and HTTP/2.
+/// A forward proxy: handles CONNECT (RFC 9110 §9.3.6) over HTTP/1 and HTTP/2, and connects clients to the targets
+/// that a [`Policy`] allows.
 ///
-/// It connects before it answers, so a client that is told 200 has its tunnel, and one that does not is told
-/// why:
+/// The proxy connects to the target before it answers. A client that receives 200 has its tunnel; otherwise the status
+/// gives the reason:
 ///
-/// | | status |
+/// | reason | status |
 /// |---|---|
-/// | the request is HTTP/1.1 without `Host`, has two, or one that is not valid or, over HTTP/2, not its `:authority` | 400 |
-/// | the host ends in a number and is not an IPv4 address in dotted-decimal notation, as `127.1`: see [`Policy::hosts`] | 400 |
+/// | the request is HTTP/1.1 without `Host`, has two, or has an invalid one; over HTTP/2, `Host` differs from `:authority` | 400 |
+/// | the host ends in a number and is not an IPv4 address in dotted-decimal notation, for example `127.1`: see [`Policy::hosts`] | 400 |
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
-/// | the host cannot be resolved, refuses, or cannot be reached | 502 |
-/// | it takes longer than the [`connect_timeout`](Self::connect_timeout) | 504 |
+/// | the host cannot be resolved, refuses the connection, or cannot be reached | 502 |
+/// | resolving and connecting exceed the [`connect_timeout`](Self::connect_timeout) | 504 |
 ///
-/// Addresses are told to nobody but the log, in the source of the
-/// [`RejectionReason`](crate::RejectionReason).
+/// Addresses appear only in the log, in the source of the [`RejectionReason`](crate::RejectionReason), and never in a
+/// response.
 ///
-/// A name is resolved once. Each address is checked, and those that the policy does not allow are not
-/// connected to. The others are tried as RFC 8305 has it, "happy eyeballs": IPv6 and IPv4 take turns, each
-/// next one 250 ms after the one before, or at once when one has failed; the first that connects is the
-/// tunnel's. No more than 16 are tried. The connection has `TCP_NODELAY`.
+/// The proxy resolves a name once, checks each address, and skips the addresses that the policy denies. The remaining
+/// addresses, at most 16, are tried with "happy eyeballs" (RFC 8305): IPv6 and IPv4 alternate, and each attempt starts
+/// 250 ms after the previous one, or at once after a failure. The tunnel uses the first connection that succeeds, with
+/// `TCP_NODELAY` set.
 ///
 /// ```no_run
 /// use axum::serve::ListenerExt as _;
@@ -66,12 +66,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// A server that accepts clients with and without TLS should serve a [`BoxIo`](crate::BoxIo) instead of an enum: only
-/// then does the [`Relay`](super::Relay#the-socket-of-a-connection) of a tunnel pass resets on and `splice`.
+/// then does the [`Relay`](super::Relay#the-socket-of-a-connection) of a tunnel forward resets and use `splice`.
 ///
-/// # Who may use it
+/// # Authentication
 ///
-/// That is for a layer between this one and an outermost `UpgradeLayer`, which closes the connections of
-/// HTTP/1 on which a CONNECT was refused (RFC 9931):
+/// Authenticate clients in a layer between this one and an outermost `UpgradeLayer`. The outermost layer closes the
+/// HTTP/1 connections on which a CONNECT was rejected (RFC 9931):
 ///
 #[cfg_attr(feature = "testing", doc = "```")]
 #[cfg_attr(not(feature = "testing"), doc = "```ignore")]
@@ -114,10 +114,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 ///
-/// # For anything but CONNECT
+/// # Requests other than CONNECT
 ///
-/// Registered for a [`protocol`](crate::UpgradeLayer::protocol) it refuses with 501: such a request names no
-/// target.
+/// A proxy registered for a [`protocol`](crate::UpgradeLayer::protocol) rejects every request with 501, because such
+/// a request does not name a tunnel target.
 #[derive(Clone)]
 pub struct ConnectProxy {
     policy: Arc<Policy>,
@@ -126,7 +126,7 @@ pub struct ConnectProxy {
 }
 
 impl ConnectProxy {
-    /// A proxy to the targets that `policy` allows. Names are resolved by the system (`getaddrinfo`).
+    /// Creates a proxy to the targets that `policy` allows. The system resolves names (`getaddrinfo`).
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self {
@@ -136,22 +136,24 @@ impl ConnectProxy {
         }
     }
 
-    /// Sets how long it may take to resolve a name and to connect, all attempts together, by default 10
-    /// seconds. `None` sets no limit but the layer's
-    /// [`accept_timeout`](crate::UpgradeLayer::accept_timeout), which holds in any case.
+    /// Sets the time limit for resolving the name and connecting, all attempts together. The default is 10 seconds.
+    ///
+    /// `None` disables the limit. The layer's [`accept_timeout`](crate::UpgradeLayer::accept_timeout) applies in any
+    /// case.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.connect_timeout = limit(timeout.into());
         self
     }
 
-    /// Sets what resolves names, in the way of hyper-util: a service that takes a [`Name`] and answers with
-    /// addresses. Their ports are ignored. The one that is wanted most comes first.
+    /// Sets the resolver, as in hyper-util: a service that takes a [`Name`] and returns addresses in order of
+    /// preference. The ports of the addresses are ignored.
     ///
-    /// It is not asked about IPv4 and IPv6 addresses. Nor is it trusted: the policy judges what it says.
+    /// The resolver is not called for IPv4 and IPv6 addresses. The policy checks every address that the resolver
+    /// returns.
     ///
-    /// The system's `getaddrinfo`, the default, occupies a thread of tokio's blocking pool until it answers,
-    /// even if the request is given up before. A proxy for many clients may want one that does not.
+    /// The default, the system's `getaddrinfo`, occupies a thread of tokio's blocking pool until it returns, even if
+    /// the request is cancelled earlier. A proxy with many clients may need an asynchronous resolver.
     ///
     /// ```
     /// use std::{io, net::SocketAddr};

@@ -1,4 +1,4 @@
-//! To a target: its addresses, and a connection to one that is allowed.
+//! Resolves a target and connects to one of its allowed addresses.
 
 use super::{Policy, failure::Failure, host::Host, policy::Denied, race::race};
 use crate::{
@@ -10,10 +10,10 @@ use std::{io, net::SocketAddr, str::FromStr as _};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// How many addresses are written into the log: whoever answers for a name could say thousands.
+/// The maximum number of addresses in a log message: a DNS server could return thousands.
 const MAX_TOLD: usize = 8;
 
-/// A resolver without its type: all that it says of a name.
+/// An object-safe resolver that returns all addresses of a name.
 pub(super) trait Resolve: Send + Sync {
     fn resolve(&self, name: Name) -> BoxFuture<Result<Vec<SocketAddr>, BoxError>>;
 }
@@ -34,8 +34,10 @@ where
     }
 }
 
-/// Connects to a host. A name is resolved once, and what is connected to is what was checked: there is no
-/// second answer that could be another one.
+/// Connects to a host.
+///
+/// The name is resolved once, and only addresses from that answer are checked and connected to: a second lookup
+/// could return different addresses.
 pub(super) async fn dial(
     host: Host<'_>,
     port: u16,
@@ -79,7 +81,7 @@ async fn resolve(
 async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     let connected: io::Result<_> = async {
         let io = TcpStream::connect(address).await?;
-        // What one end writes at once is not held back for the other's acknowledgement.
+        // Without `TCP_NODELAY`, small writes would wait for the peer's acknowledgement.
         io.set_nodelay(true)?;
         Ok(io)
     }

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-/// The ends of a relay. An echo has one.
+/// The connections of a relay. An echo has only `a`.
 pub(super) struct Both {
     pub(super) a: Upgraded,
     pub(super) b: Option<Upgraded>,
@@ -24,7 +24,7 @@ pub(super) enum Side {
 }
 
 impl Both {
-    /// Nobody's.
+    /// Returns an empty placeholder without connections.
     pub(super) fn gone() -> Self {
         Self {
             a: Upgraded::gone(),
@@ -40,7 +40,7 @@ impl Both {
     }
 }
 
-/// What arrives at one end is sent to another, which is shut down when the first has ended.
+/// Sends the bytes of one connection to another, and shuts the other down after the first has ended.
 pub(super) struct Direction {
     from: Side,
     to: Side,
@@ -49,7 +49,7 @@ pub(super) struct Direction {
     gears: gears::Gears,
     is_shutting_down: bool,
     is_over: bool,
-    /// What its writer failed with.
+    /// The write error, if writing failed.
     pub(super) failure: Option<io::Error>,
 }
 
@@ -67,12 +67,12 @@ impl Direction {
         }
     }
 
-    /// How many bytes were sent.
+    /// Returns the number of bytes sent.
     pub(super) fn bytes(&self) -> u64 {
         self.copy.copied
     }
 
-    /// Whether something has been read that was not sent yet.
+    /// Returns whether some bytes are read and not yet sent.
     pub(super) fn has_unsent(&self) -> bool {
         #[cfg(target_os = "linux")]
         if self.gears.has_unsent() {
@@ -81,20 +81,21 @@ impl Direction {
         self.copy.has_unwritten()
     }
 
-    /// What has become of the socket that it reads from, if it has broken off.
+    /// Returns the pending error of the sender's socket, if the sender has broken off.
     pub(super) fn sender_error(&self, ends: &mut Both) -> Option<io::Error> {
         ends.get(self.from).carrier()?.take_error().ok()?
     }
 
-    /// Nobody takes it, and the other direction may go on for long.
+    /// Frees the unsent bytes after a write error: the other direction may continue for a long time.
     fn discard_unsent(&mut self) {
         self.copy.discard_unwritten();
         #[cfg(target_os = "linux")]
         self.gears.discard_unsent();
     }
 
-    /// What has become of the connection that it writes to, if it has broken off. One that takes no more
-    /// may still have an end of its own.
+    /// Returns the kind of the write error if the connection has broken off.
+    ///
+    /// After any other write error, the read side of that connection stays open until its own end of file.
     pub(super) fn broken_off(&self) -> Option<io::ErrorKind> {
         let kind = self.failure.as_ref()?.kind();
         let is_break = matches!(
@@ -106,14 +107,14 @@ impl Direction {
         is_break.then_some(kind)
     }
 
-    /// Goes on until there is nothing more to be sent, or nobody to send it to.
+    /// Sends bytes until the sender has ended or the receiver accepts no more.
     ///
-    /// An error is told once, and if it was told to who writes, the other direction reads what looks like an
-    /// end: `broken_off` is what that one knows.
+    /// The socket reports an error only once. If the writing direction received the error, a read from the same
+    /// connection looks like end of file. `broken_off` passes the kind of that error to the reading direction.
     ///
     /// # Errors
     ///
-    /// That of the end where it reads: it has broken off.
+    /// Returns the read error: the sender has broken off.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -189,26 +190,26 @@ impl Ends for FromTo<'_> {
     }
 }
 
-/// The second gear.
+/// Switches between copying through a buffer (first gear) and `splice(2)` (second gear).
 #[cfg(target_os = "linux")]
 mod gears {
     use super::{Both, Broken, Context, Direction, Poll, io, ready};
     use crate::io::{buffer, splice::Pipe};
 
-    /// After so many reads that filled the buffer the second gear is tried.
+    /// The number of consecutive reads that must fill the buffer before `splice` is tried.
     const FULL_READS: u8 = 4;
 
-    /// A turn of the second gear that moves less than this was one for the first.
+    /// The minimum size of a `splice`, in bytes; after a smaller one, the direction returns to copying.
     const WORTH_IT: usize = 16 * 1024;
 
     #[derive(Default)]
     pub(super) struct Gears {
-        /// How many reads in a row filled the buffer.
+        /// The number of consecutive reads that filled the buffer.
         full_reads: u8,
         is_in_second: bool,
-        /// These sockets, or this kernel, have no second gear.
+        /// Set after the kernel refused `splice` for these sockets.
         has_no_second: bool,
-        /// What has not been sent yet.
+        /// The pipe, while it holds unsent bytes.
         pipe: Option<Pipe>,
     }
 
@@ -221,7 +222,7 @@ mod gears {
             self.pipe = None;
         }
 
-        /// Counts a turn of the first gear.
+        /// Counts a read of the copy loop, and selects `splice` after `FULL_READS` full reads in a row.
         fn count(&mut self, read: usize, are_sockets: impl FnOnce() -> bool) {
             if read < buffer::BYTES {
                 self.full_reads = 0;
@@ -251,24 +252,24 @@ mod gears {
             Poll::Ready(Ok(read))
         }
 
-        /// A turn of the second gear. `None`: it is not in, or does not work.
+        /// Moves bytes with `splice`. Returns `None` if `splice` is not selected or does not work.
         fn poll_splice(
             &mut self,
             cx: &mut Context<'_>,
             ends: &mut Both,
         ) -> Poll<Result<Option<usize>, Broken>> {
             let mut moved = None;
-            // What a turn of the first gear has left is sent first.
+            // Send the unwritten bytes of the copy buffer first.
             let is_free = self.gears.pipe.is_none() && !self.copy.has_unwritten();
             if self.gears.is_in_second && is_free {
-                // A tunnel that waits has none, as it has no buffer.
+                // Borrow the pipe only for reading: an idle tunnel holds neither a pipe nor a buffer.
                 let Some(mut pipe) = Pipe::borrow() else {
                     self.gears.is_in_second = false;
                     return Poll::Ready(Ok(None));
                 };
                 match ready!(ends.get(self.from).poll_fill(cx, &mut pipe)) {
-                    // `splice` does not get past an urgent byte, and does not say so. Reading does, and knows
-                    // how to wait.
+                    // `splice` stops at a TCP urgent byte without an error. A read skips the byte and registers
+                    // the waker.
                     Ok(None) => return Poll::Ready(Ok(None)),
                     Ok(Some(0)) => return Poll::Ready(Ok(Some(0))),
                     Ok(Some(filled)) => {
@@ -296,7 +297,7 @@ mod gears {
         }
     }
 
-    /// Whether the kernel does not do this for these sockets, or does not let this process.
+    /// Returns whether the kernel does not support `splice` for these sockets or denies it to this process.
     fn is_refusal(error: &io::Error) -> bool {
         matches!(
             error.kind(),

@@ -1,12 +1,13 @@
-//! Why a client does not come to its target, and what it is told of it.
+//! Failures to reach a target, and their rejections.
 
 use super::policy::Denied;
 use crate::{error::BoxError, message::rejection::Rejection};
 use http::{StatusCode, uri::Authority};
 use std::{fmt, time::Duration};
 
-/// A target that was not reached. What it says is for the log: where a name leads on the inner network is
-/// not the client's business.
+/// A failure to reach a target.
+///
+/// The `Display` text is for the log only: the addresses of names on the internal network are hidden from clients.
 #[derive(Debug)]
 pub(super) struct Failure {
     kind: Kind,
@@ -45,7 +46,7 @@ impl Failure {
         Self::new(Kind::Unresolved, name.to_owned()).with_source(error)
     }
 
-    /// The resolver knows of no address.
+    /// The resolver returned no addresses.
     pub(super) fn no_address(name: &str) -> Self {
         Self::new(Kind::Unresolved, format!("{name} has no address"))
     }
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
     use std::io;
 
-    /// The system gives up as well, if it is given the time.
+    /// Without a shorter limit, the operating system times out the connection attempt.
     #[test]
     fn c6_a_timeout_of_the_system_is_one() {
         for (kind, status) in [

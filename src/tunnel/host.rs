@@ -1,4 +1,4 @@
-//! Hosts: what clients ask for, and what a policy lists.
+//! Hosts of targets, and the host patterns of a policy.
 
 use crate::negotiate::connect;
 use http::uri::Authority;
@@ -12,16 +12,17 @@ use std::{
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Host<'a> {
     Address(IpAddr),
-    /// A name that a resolver cannot take for an address.
+    /// A name that a resolver cannot mistake for an address.
     Name(&'a str),
 }
 
 impl<'a> Host<'a> {
     /// Parses the host of an authority that is [a host and a port](connect::is_host_and_port).
     ///
-    /// A host that [ends in a number](ends_in_a_number) is an IPv4 address in dotted-decimal notation, with or without a
-    /// dot at the end, or invalid: `None`. Resolvers take `127.1`, `0x7f.1`, `0177.0.0.1` and `2130706433` for
-    /// `127.0.0.1`. No public name ends in a number, so these forms are refused rather than converted.
+    /// A host that [ends in a number](ends_in_a_number) must be an IPv4 address in dotted-decimal notation, with or
+    /// without a trailing dot; any other form is invalid and returns `None`. Resolvers treat `127.1`, `0x7f.1`,
+    /// `0177.0.0.1` and `2130706433` as `127.0.0.1`. Public names never end in a number, so these forms are rejected
+    /// rather than converted.
     pub(crate) fn of(authority: &'a Authority) -> Option<Self> {
         let host = authority.host();
         match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
@@ -35,8 +36,8 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Whether the last label of a host, but for the root, is a number: digits, or `0x` and hexadecimal digits (WHATWG URL,
-/// "ends in a number").
+/// Returns whether the last label of a host, without the root, is a number: decimal digits, or `0x` followed by zero or
+/// more hexadecimal digits (WHATWG URL, "ends in a number").
 fn ends_in_a_number(host: &str) -> bool {
     let host = without_root(host);
     let last = host.rsplit_once('.').map_or(host, |(_, last)| last);
@@ -45,12 +46,12 @@ fn ends_in_a_number(host: &str) -> bool {
     is_decimal || hexadecimal.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A member of a list of hosts: `example.com`, `*.example.com`, `192.0.2.1`, `[2001:db8::1]`, each with a
-/// port or without.
+/// A pattern in a list of hosts: `example.com`, `*.example.com`, `192.0.2.1` or `[2001:db8::1]`, each with or without
+/// a port.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     hosts: Hosts,
-    /// The only one, or those of the policy.
+    /// The only allowed port; `None` allows the ports of the policy.
     pub(super) port: Option<u16>,
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Pattern {
 enum Hosts {
     Address(IpAddr),
     Name(Box<str>),
-    /// Whatever ends in this name with its leading dot.
+    /// Every name that ends in this suffix, which starts with a dot.
     Below(Box<str>),
 }
 
@@ -80,7 +81,7 @@ impl Pattern {
     }
 }
 
-/// A name is the same with the dot of the root behind it and without.
+/// Strips the trailing dot (the DNS root): a name is the same with and without the dot.
 fn without_root(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
@@ -127,7 +128,7 @@ fn parse(text: &str) -> Option<Pattern> {
     Some(Pattern { hosts, port })
 }
 
-/// A text that is no host for [`Policy::hosts`](super::Policy::hosts).
+/// The error for an invalid host pattern of [`Policy::hosts`](super::Policy::hosts).
 #[derive(Clone, Debug)]
 pub struct InvalidHost {
     text: Box<str>,

@@ -1,4 +1,4 @@
-//! A look at a sender that nobody listens to.
+//! Polls the socket of a sender for errors while the relay does not read from it.
 
 use super::direction::{Both, Direction};
 use std::{
@@ -11,17 +11,18 @@ use tokio::time::{Instant, Sleep, sleep};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// While what has been read is not taken at the other end, nothing more is read, and so nobody is told of a
-/// reset: it would stay unnoticed for as long as the other end is silent. A socket can be asked.
+/// Checks the sockets of blocked senders for errors, once per `PERIOD`.
+///
+/// While the receiver does not accept the bytes already read, the relay does not read from the sender. A reset from the
+/// sender would then stay unnoticed until the receiver accepts bytes. The socket's error can be queried without a read.
 #[derive(Default)]
 pub(super) struct Look {
-    /// None until somebody takes nothing. It is not reset when bytes go by again.
+    /// `None` until a receiver first accepts no bytes. The timer keeps running when bytes move again.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Look {
-    /// Waits until the connection has broken off that a direction reads from, of those that have something to
-    /// send.
+    /// Waits until the sender of a direction with unsent bytes has broken off, and returns the socket's error.
     pub(super) fn poll<'a>(
         &mut self,
         cx: &mut Context<'_>,
@@ -30,7 +31,7 @@ impl Look {
     ) -> Poll<io::Error> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(PERIOD)));
         loop {
-            // Not bound by the budget of the task, which a busy relay always spends.
+            // Polled outside the task's coop budget, which a busy relay always exhausts.
             ready!(pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx));
             let mut stuck = directions
                 .clone()

@@ -1,17 +1,17 @@
-//! Bytes between two connections: a relay, and the proxies made of it.
+//! Relays bytes between two connections, and the proxies built on the relay.
 //!
-//! | | what it is | where it goes |
+//! | | purpose | used with |
 //! |---|---|---|
-//! | [`ConnectProxy`] | a forward proxy: clients ask for a tunnel to a host and a port, with CONNECT | [`UpgradeLayer::connect`](crate::UpgradeLayer::connect) |
-//! | [`ReverseProxy`] | passes upgrades on to a backend, of any protocol | [`UpgradeLayer::any_protocol`](crate::UpgradeLayer::any_protocol), or [`protocol`](crate::UpgradeLayer::protocol) for some only |
-//! | [`relay`] | joins a session with another connection | the end of a handler of one's own that has dialed |
+//! | [`ConnectProxy`] | a forward proxy: clients request a tunnel to a host and a port with CONNECT | [`UpgradeLayer::connect`](crate::UpgradeLayer::connect) |
+//! | [`ReverseProxy`] | forwards upgrades of any protocol to a backend | [`UpgradeLayer::any_protocol`](crate::UpgradeLayer::any_protocol), or [`protocol`](crate::UpgradeLayer::protocol) for selected protocols |
+//! | [`relay`] | joins a session with another connection | a custom handler that has connected to its upstream |
 //! | [`Relay`] | joins any two connections | anywhere |
 //!
-//! The two proxies are handlers: limits, timeouts, authentication, drain and metrics are those of the layers around
-//! them. They ask before they answer: a client is told that it has its tunnel when it has it, and why not
-//! otherwise.
+//! Both proxies are handlers: the surrounding layers provide limits, timeouts, authentication, drain and metrics.
+//! Each proxy connects upstream before it answers: the client receives a success status only after the tunnel is
+//! established, and an error status with the reason otherwise.
 //!
-//! A tunnel whose peer has vanished without a word is noticed by nothing but a limit in time: set
+//! Only a timeout detects a peer that disappears without closing its connection: set
 //! [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout).
 
 mod address;

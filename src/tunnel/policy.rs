@@ -1,4 +1,4 @@
-//! Where clients may go.
+//! The targets that clients of a proxy may reach.
 
 use super::{
     address,
@@ -7,22 +7,27 @@ use super::{
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// Which targets a [`ConnectProxy`](super::ConnectProxy) lets its clients reach.
+/// The targets that clients of a [`ConnectProxy`](super::ConnectProxy) may reach.
 ///
-/// Whoever can use a proxy speaks from its place in the network. So by default it goes to port 443 only,
-/// and to no address that is not globally reachable: not to this machine, nor to anything on its private
-/// networks, whatever name a client gives it.
+/// A client of a proxy acts from the proxy's place in the network. Therefore the default policy allows only port 443
+/// of globally reachable addresses. It denies this machine and its private networks, under any name that a client
+/// requests.
 ///
-/// | what | default | changed by |
+/// | rule | default | changed by |
 /// |---|---|---|
 /// | ports | 443 | [`ports`](Self::ports) |
 /// | hosts, as the client names them | any name, any address | [`hosts`](Self::hosts) |
-/// | addresses, of the host or those that its name resolves to | globally reachable | [`allow_network`](Self::allow_network) |
+/// | the host's address, or the addresses that its name resolves to | globally reachable | [`allow_network`](Self::allow_network) |
 ///
-/// All three have to allow a target. Globally reachable is what is not in IANA's special-purpose registries
-/// (RFC 6890) for IPv4 and IPv6. So loopback, private, link-local, multicast and reserved addresses are
-/// denied, those behind a carrier's NAT as well. An IPv4 address that is embedded in one of IPv6, mapped
-/// (`::ffff:0:0/96`), for NAT64 (`64:ff9b::/96`) or for 6to4 (`2002::/16`), is judged as what it is in IPv4.
+/// All three rules must allow a target; a host listed with a port overrides the ports rule.
+///
+/// An address is globally reachable unless IANA's special-purpose registries (RFC 6890) for IPv4 and IPv6 list its
+/// range as not globally reachable or deprecated. Exceptions within such a range, for example `192.0.0.9`, are denied
+/// too. An IPv6 address must also be global unicast (`2000::/3`). Loopback, private, link-local, carrier-grade NAT,
+/// multicast and reserved addresses are therefore denied.
+///
+/// The policy checks an IPv4 address embedded in an IPv6 address, mapped (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`) or
+/// 6to4 (`2002::/16`), as the IPv4 address.
 ///
 /// ```
 /// use tower_upgrade::tunnel::Policy;
@@ -40,7 +45,7 @@ pub struct Policy {
     networks: Vec<IpNet>,
 }
 
-/// Why a target is not allowed.
+/// The rule that denies a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
     Port,
@@ -49,7 +54,7 @@ pub(crate) enum Denied {
 }
 
 impl Policy {
-    /// Port 443 of any host that is globally reachable.
+    /// Creates a policy that allows port 443 of any globally reachable host.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -59,32 +64,32 @@ impl Policy {
         }
     }
 
-    /// Sets which ports may be reached, in place of those that were set before. By default it is 443.
+    /// Sets the allowed ports, and replaces the ports set before. The default is 443.
     #[must_use]
     pub fn ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
         self.ports = ports.into_iter().collect();
         self
     }
 
-    /// Sets which hosts may be reached, in place of those that were set before. By default it is any.
+    /// Sets the allowed hosts, and replaces the hosts set before. The default is any host.
     ///
-    /// | | is |
+    /// | pattern | matches |
     /// |---|---|
-    /// | `example.com` | this name: case, and a dot at the end, make no difference |
-    /// | `*.example.com` | every name below it, at any depth, but not `example.com` |
-    /// | `192.0.2.1`, `2001:db8::1` | this address, where a client asks for it and not for a name; a dot at the end makes no difference |
-    /// | any of these with a port: `example.com:22`, `[2001:db8::1]:22` | the same at this port, whatever the [`ports`](Self::ports) are |
+    /// | `example.com` | this name; case and a trailing dot are ignored |
+    /// | `*.example.com` | every subdomain at any depth, but not `example.com` |
+    /// | `192.0.2.1`, `2001:db8::1` | this address, if the client requests the address and not a name; a trailing dot is ignored |
+    /// | any of these with a port: `example.com:22`, `[2001:db8::1]:22` | the same host at this port only, regardless of [`ports`](Self::ports) |
     ///
     /// A host whose last label is a number is an IPv4 address in dotted-decimal notation, or invalid (WHATWG URL,
     /// "ends in a number"): `127.1`, `0x7f.1` and `2130706433` are rejected, here and as the target of a client,
-    /// since resolvers take them for `127.0.0.1`.
+    /// because resolvers treat them as `127.0.0.1`.
     ///
-    /// A host that is listed is reached only at an address that is allowed: a private one takes
-    /// [`allow_network`](Self::allow_network) as well.
+    /// A listed host is reached only at an allowed address: a host with a private address also needs
+    /// [`allow_network`](Self::allow_network).
     ///
     /// # Panics
     ///
-    /// If one of them is none of these.
+    /// Panics if a host matches none of these forms.
     #[must_use]
     #[track_caller]
     pub fn hosts(self, hosts: impl IntoIterator<Item: AsRef<str>>) -> Self {
@@ -94,11 +99,11 @@ impl Policy {
         }
     }
 
-    /// Sets which hosts may be reached, where they are not known to be valid: see [`hosts`](Self::hosts).
+    /// Sets the allowed hosts like [`hosts`](Self::hosts), but returns an error instead of panicking.
     ///
     /// # Errors
     ///
-    /// If one of them is no host.
+    /// Returns an error if a host is invalid.
     pub fn try_hosts(
         mut self,
         hosts: impl IntoIterator<Item: AsRef<str>>,
@@ -108,21 +113,21 @@ impl Policy {
         Ok(self)
     }
 
-    /// Allows the addresses of a network, beside those that are globally reachable: of an inner network, or
-    /// of loopback in a test. May be called for several.
+    /// Allows the addresses of a network in addition to the globally reachable addresses, for example an internal
+    /// network, or loopback in a test. Each call adds a network.
     ///
-    /// A network of IPv4 is given as one of IPv4: an address that is embedded in one of IPv6 is judged as what it
-    /// is.
+    /// Give an IPv4 network in IPv4 notation: an IPv4 address embedded in an IPv6 address is checked as the IPv4
+    /// address.
     ///
-    /// Which names lead there is up to whoever answers for them: say with [`hosts`](Self::hosts) which of
-    /// them clients may use.
+    /// The DNS servers of a name decide whether the name resolves into this network: restrict the names that clients
+    /// may use with [`hosts`](Self::hosts).
     #[must_use]
     pub fn allow_network(mut self, network: IpNet) -> Self {
         self.networks.push(network);
         self
     }
 
-    /// What can be said of a target before its name is resolved.
+    /// Checks the host and the port of a target, before its name is resolved.
     pub(crate) fn check(&self, host: &Host, port: u16) -> Result<(), Denied> {
         let is_listed = self.ports.contains(&port);
         let Some(patterns) = &self.hosts else {
@@ -138,7 +143,7 @@ impl Policy {
         Err(denied)
     }
 
-    /// Whether this address may be connected to.
+    /// Returns whether the proxy may connect to this address.
     pub(crate) fn allows(&self, address: IpAddr) -> bool {
         let destination = address::destination(address);
         address::is_globally_reachable(destination)
@@ -147,7 +152,7 @@ impl Policy {
 }
 
 impl Default for Policy {
-    /// The same as [`new`](Self::new).
+    /// Returns the same policy as [`new`](Self::new).
     fn default() -> Self {
         Self::new()
     }
@@ -245,7 +250,7 @@ mod tests {
         ] {
             assert!(!allows(&policy, address), "{address}");
         }
-        // All of IPv6 is not IPv4 in a disguise.
+        // `::/0` does not cover IPv4 addresses embedded in IPv6.
         let policy = Policy::new().allow_network(network("::/0"));
         assert!(allows(&policy, "::1"));
         for address in ["::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::"] {

@@ -1,19 +1,22 @@
-//! Happy eyeballs (RFC 8305): several addresses, and the first that answers.
+//! Happy eyeballs (RFC 8305): tries several addresses and keeps the first connection that succeeds.
 
 use crate::time::within;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use std::{net::SocketAddr, time::Duration};
 
-/// How long an attempt is alone before the next one starts beside it (RFC 8305 §5).
+/// The delay before the next attempt starts while the previous one is pending (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// To how many addresses. Who answers for a name could else send a client's proxy to any number of them.
+/// The maximum number of attempts: otherwise a DNS answer could send the proxy to any number of addresses.
 const MAX_ATTEMPTS: usize = 16;
 
-/// Attempts with `connect` to reach one of these, until the first succeeds: then the others are dropped.
-/// Families take turns, beginning with that of the first address.
+/// Tries the addresses with `connect` until one attempt succeeds, and drops the other attempts.
 ///
-/// `None`: there is no address. An error is that of the attempt which was the last to fail.
+/// Address families alternate, starting with the family of the first address. Returns `None` if `addresses` is empty.
+///
+/// # Errors
+///
+/// If all attempts fail, returns the error of the last attempt to fail.
 pub(super) async fn race<F, T, E>(
     addresses: &[SocketAddr],
     connect: impl Fn(SocketAddr) -> F,
@@ -60,11 +63,11 @@ mod tests {
         SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, number], 443))
     }
 
-    /// A network in which some addresses answer after a time, or fail. Others do not answer at all.
+    /// A network in which some addresses answer or fail after a delay. All other addresses never answer.
     #[derive(Default)]
     struct Network {
         answers: HashMap<SocketAddr, (u64, Result<(), ()>)>,
-        /// When, in milliseconds from the beginning, an attempt was made.
+        /// The start of each attempt, in milliseconds from the start of the race.
         attempts: RefCell<Vec<(u64, SocketAddr)>>,
         under_way: Rc<()>,
     }
@@ -80,7 +83,7 @@ mod tests {
             self
         }
 
-        /// Which address won or was the last to fail, and when.
+        /// Returns the end of the race in milliseconds, and the address that won or was the last to fail.
         async fn race(
             &self,
             addresses: &[SocketAddr],

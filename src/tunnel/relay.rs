@@ -1,4 +1,4 @@
-//! Two connections, joined.
+//! Relays bytes between two connections.
 
 use super::{
     direction::{Both, Direction, Side},
@@ -23,16 +23,16 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// How long no byte goes either way until a relay that was told to stop ends.
+/// The idle period after which a stopping relay ends.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How long an end that is no session's may take to be flushed and shut down.
+/// Time limit for flushing and shutting down a connection that belongs to no session.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Joins a session with another connection until both have ended: what is left to do for a handler that
-/// has dialed.
+/// Relays bytes between a session and another connection until both have ended.
 ///
-/// It is a [`Relay`] that stops when the session is to [stop](Session::stop).
+/// Call this function at the end of a handler that has connected to its upstream. The function runs a [`Relay`] that
+/// stops on the session's [stop](Session::stop) signal.
 ///
 /// ```
 /// use http::StatusCode;
@@ -53,7 +53,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// An [`io::Error`] of the connection that broke off, or could not be written to.
+/// Returns the [`io::Error`] of the connection that broke off or could not be written to.
 pub fn relay<T>(
     session: Session,
     io: T,
@@ -67,16 +67,16 @@ where
     relay.map(move |relayed| {
         let result = relayed.into_result();
         if result.is_err() {
-            // Of one of two connections: either is a peer, whose resets are not for the log of who runs the server.
+            // The error belongs to one of two peers: a peer's reset is not an error for the server operator's log.
             state.blame_peer();
         }
         Ok(result.map(drop)?)
     })
 }
 
-/// Two connections that are joined: what arrives at one is sent to the other, in both directions at once.
+/// Relays bytes between two connections, in both directions at once.
 ///
-/// A future that comes to a [`Relayed`]: how it ended, and how many bytes went either way.
+/// This future resolves to a [`Relayed`]: the reason for the end, and the number of bytes sent in each direction.
 ///
 /// ```
 /// use std::time::Duration;
@@ -99,52 +99,55 @@ where
 ///
 /// # How it ends
 ///
-/// Each direction has an end of its own. When one connection has ended, what arrived of it before is sent, and the
-/// other's write side is shut down; the other goes on sending as long as it likes. The relay is done when
-/// both have ended. A peer that no longer takes anything keeps what comes from it until its own end.
+/// Each direction ends separately. When one connection reaches end of file, the relay sends the bytes already read
+/// from it and shuts down the write side of the other connection, which can keep sending. The relay finishes when
+/// both directions have ended. A peer that no longer accepts bytes can keep sending until it ends its own direction.
 ///
-/// A connection that breaks off, with a reset for example, ends both directions: the relay resets the TCP socket of
-/// the other, also beneath TLS, so that its peer does not take a part for the whole. This needs
-/// [the socket](#the-socket-of-a-connection). A peer on HTTP/2 sees an end (RFC 9113 §8.5 wants a reset, which hyper
-/// does not send).
+/// A connection that breaks off, for example with a reset, ends both directions: the relay resets the TCP socket of
+/// the other connection, also beneath TLS, so that its peer does not mistake truncated data for complete data. The
+/// reset needs [the socket](#the-socket-of-a-connection). An HTTP/2 peer sees an end of stream (RFC 9113 §8.5 requires
+/// a reset, which hyper does not send).
 ///
-/// While bytes of a connection wait for the other to take them, the relay notices a reset of the first within a
-/// second if it knows the socket, and else when the other takes something.
+/// While bytes from one connection wait for the other to accept them, the relay notices a reset of the first within
+/// one second if it knows the socket, and otherwise when the other connection accepts bytes.
 ///
-/// The relay gives the connection of a [`Session`] back to its session, which shuts it down in order. It shuts the
-/// other connection down itself.
+/// The relay returns the connection of a [`Session`] to its session, which performs the orderly shutdown. The relay
+/// shuts down any other connection.
 ///
 /// # The socket of a connection
 ///
-/// To reset a connection, to notice its reset early and to use `splice(2)` the relay has to know the socket:
+/// The relay needs the socket to reset a connection, to notice its reset early and to use `splice(2)`:
 ///
 /// | the connection is | reset | `splice` |
 /// |---|---|---|
 /// | a `TcpStream` or a `UnixStream`, also in a [`BoxIo::new`](crate::BoxIo::new) | yes (TCP) | yes |
-/// | an [`Upgraded`] of an HTTP/1 connection that was served on, or dialed as, one of these | yes (TCP) | yes |
+/// | an [`Upgraded`] of an HTTP/1 connection that is served on, or dialed as, one of these types | yes (TCP) | yes |
 /// | a [`BoxIo::over`](crate::BoxIo::over), which names the socket of a connection such as TLS, and an `Upgraded` of it | yes (TCP) | no |
 /// | any other type: an enum of TLS and TCP, a bare TLS stream | no | no |
 /// | a stream of HTTP/2 | no | no |
 ///
-/// Without the socket a connection is dropped in place of a reset. A peer of plain TCP then sees an orderly end, and
-/// may take a part for the whole. So serve each kind of connection as a [`BoxIo`](crate::BoxIo) instead of an enum, and
-/// set [`Dial::map_io`](crate::client::Dial::map_io) where a connector returns one.
+/// Without the socket, the relay drops the connection instead of resetting it. A plain TCP peer then sees an orderly
+/// shutdown, and may mistake truncated data for complete data. Serve each kind of connection as a
+/// [`BoxIo`](crate::BoxIo) instead of an enum, and set [`Dial::map_io`](crate::client::Dial::map_io) if a connector
+/// returns an enum.
 ///
 /// # What it costs
 ///
-/// A relay that waits owns no buffer, and no pipe. While there is something to be read it borrows a buffer of
-/// 72 KiB from its thread, as [`copy`](crate::copy) does. On Linux, where both connections are TCP or Unix sockets
-/// ([which the relay knows](#the-socket-of-a-connection)), it moves bytes with `splice(2)` once four reads in a row have filled that buffer, through a pipe of up
-/// to 1 MiB: they are not copied to this process, and it has a fraction of the work. A process has up to 32 such pipes;
-/// where there is none to be had, or the kernel refuses, bytes are copied as before.
+/// An idle relay holds neither a buffer nor a pipe. To read, the relay borrows a 72 KiB buffer from its thread, as
+/// [`copy`](crate::copy) does.
 ///
-/// `splice` has no way to ask for no `SIGPIPE`, as `write` has none. Rust's programs ignore that signal. In one that
-/// does not, a peer that has gone ends the process.
+/// On Linux, if both connections are TCP or Unix sockets ([known to the relay](#the-socket-of-a-connection)), the
+/// relay switches to `splice(2)` after four consecutive reads have filled that buffer. The bytes then move through a
+/// pipe of up to 1 MiB without a copy to user space, for a fraction of the work. A process has up to 32 such
+/// pipes; if all pipes are taken or the kernel refuses, the relay keeps copying through the buffer.
+///
+/// Like `write`, `splice` cannot suppress `SIGPIPE`. Rust programs ignore that signal by default. In a program that
+/// does not ignore the signal, a write to a disconnected peer terminates the process.
 ///
 /// # Cancel safety
 ///
-/// What has been read and not yet sent is lost if the future is dropped. Then both connections break off, as
-/// above; if there is nothing of the kind, they are dropped as they are.
+/// Dropping the future loses the bytes that are read and not yet sent. Both connections then break off, as described
+/// above. Without unsent bytes, the connections are dropped without a reset.
 #[must_use = "futures do nothing unless polled"]
 pub struct Relay {
     ends: Both,
@@ -157,17 +160,16 @@ pub struct Relay {
     closing: Option<Closing>,
 }
 
-/// All bytes have been sent.
+/// Closes the connections after the relay has ended.
 struct Closing {
     end: RelayEnd,
     done: SyncWrapper<BoxFuture<()>>,
 }
 
 impl Relay {
-    /// Joins two connections.
+    /// Creates a relay between two connections.
     ///
-    /// An [`Upgraded`] of a session stays the session's: its bytes are counted there, and its limits in time
-    /// hold.
+    /// The [`Upgraded`] of a session still belongs to its session, which counts the bytes and enforces its timeouts.
     pub fn new<A, B>(a: A, b: B) -> Self
     where
         A: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -177,7 +179,7 @@ impl Relay {
         Self::of(a, Some(b))
     }
 
-    /// Joins a connection with itself: an echo.
+    /// Creates a relay that echoes a connection: sends every byte back to its sender.
     ///
     /// ```
     /// use tower_upgrade::{Session, handler_fn, tunnel::Relay};
@@ -213,27 +215,29 @@ impl Relay {
         }
     }
 
-    /// Ends the relay when no byte was sent either way for this long. By default, and with `None`, there is no
-    /// limit.
+    /// Sets the time without a byte sent in either direction after which the relay ends. The default is `None`, which
+    /// disables the timeout.
     ///
-    /// A session has one of its own:
+    /// A session has a separate timeout:
     /// [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout).
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
         self
     }
 
-    /// Tells the relay to stop when `signal` completes. From then on it goes on for as long as bytes go by, and
-    /// ends with the first second in which there are none, in order.
+    /// Sets the signal that stops the relay.
     ///
-    /// What was read is sent before, for as long as that takes: a peer that takes nothing holds it up, until the
-    /// [idle timeout](Self::idle_timeout) if there is one. To end it at once, drop it.
+    /// After `signal` completes, the relay keeps relaying and ends with an orderly shutdown after the first second
+    /// without a byte in either direction.
+    ///
+    /// The relay first sends all bytes already read, without a time limit: a peer that accepts no bytes delays the end
+    /// until the [idle timeout](Self::idle_timeout), if one is set. To end the relay at once, drop it.
     pub fn stop(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = Some(SyncWrapper::new(Box::pin(signal)));
         self
     }
 
-    /// Goes on with both directions.
+    /// Polls both directions.
     fn poll_directions(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         let a_is_broken = self.b_to_a.as_ref().and_then(Direction::broken_off);
         let there = self.a_to_b.poll(cx, &mut self.ends, a_is_broken);
@@ -265,7 +269,7 @@ impl Relay {
         }
     }
 
-    /// Whether it has been quiet for too long.
+    /// Polls the stop signal and the idle timer; completes when the idle limit is exceeded.
     fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         if let Some(stop) = &mut self.stop {
             if stop.get_mut().as_mut().poll(cx).is_ready() {
@@ -276,7 +280,7 @@ impl Relay {
                 };
             }
         }
-        // What was read is sent, if there is anybody who takes it.
+        // Bytes already read are sent before the relay stops.
         let is_stopping = self.quiet.is_stopping && !self.has_unsent();
         let limit = match (self.idle_timeout, is_stopping) {
             (Some(idle), true) => idle.min(QUIET),
@@ -296,7 +300,7 @@ impl Relay {
         self.a_to_b.has_unsent() || self.b_to_a.as_ref().is_some_and(Direction::has_unsent)
     }
 
-    /// Lets go of both ends in such a way that their peers see that there was no end.
+    /// Breaks off both connections, with a reset if the socket is known, so that their peers do not see an orderly end.
     fn break_off(&mut self) {
         self.ends.a.break_off();
         if let Some(b) = &mut self.ends.b {
@@ -304,7 +308,7 @@ impl Relay {
         }
     }
 
-    /// Ends what is not a session's, if it has not ended yet.
+    /// Closes the connections that belong to no session, unless both directions have finished.
     fn close(&mut self, end: &RelayEnd) -> BoxFuture<()> {
         if self.has_unsent() {
             self.break_off();
@@ -313,7 +317,7 @@ impl Relay {
         if matches!(end, RelayEnd::Finished) {
             return Box::pin(std::future::ready(()));
         }
-        // A session gets its own back at once, and closes it.
+        // Dropping a session's connection returns it at once to the session, which closes it.
         let mut ours: Vec<_> = [Some(a), b].into_iter().flatten().collect();
         ours.retain(|io| !io.has_session());
         let closed = ours
@@ -349,7 +353,7 @@ impl Future for Relay {
 }
 
 impl Drop for Relay {
-    /// A peer that has not got everything is not to take it for all there was.
+    /// Breaks off with unsent bytes, so that the peer does not mistake truncated data for complete data.
     fn drop(&mut self) {
         if self.has_unsent() {
             self.break_off();
@@ -365,11 +369,11 @@ impl fmt::Debug for Relay {
     }
 }
 
-/// Since when no byte went by.
+/// Measures the time since the last byte was sent.
 #[derive(Default)]
 struct Quiet {
     timer: Option<Pin<Box<Sleep>>>,
-    /// When the last byte went by, and how many there were by then.
+    /// The time of the last change of the byte count, and the count at that time.
     last: Option<(Instant, u64)>,
     is_stopping: bool,
 }
@@ -386,11 +390,11 @@ impl Quiet {
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         loop {
-            // While bytes go by the timer is early, and is set anew only when it has fired.
+            // Sent bytes extend the limit: the timer then fires early and is reset only after it has fired.
             if timer.deadline() > at || timer.is_elapsed() {
                 timer.as_mut().reset(at);
             }
-            // Not bound by the budget of the task, which a busy relay always spends.
+            // Polled outside the task's coop budget, which a busy relay always exhausts.
             ready!(pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx));
             if at <= Instant::now() {
                 return Poll::Ready(());
@@ -399,7 +403,7 @@ impl Quiet {
     }
 }
 
-/// What became of a [`Relay`].
+/// The result of a [`Relay`]: its end and its byte counts.
 #[derive(Debug)]
 pub struct Relayed {
     a_to_b: u64,
@@ -408,30 +412,30 @@ pub struct Relayed {
 }
 
 impl Relayed {
-    /// How many bytes of the first connection were sent to the second. Of an echo: to itself.
+    /// Returns the number of bytes sent from the first connection to the second; for an echo, back to itself.
     #[must_use]
     pub fn a_to_b(&self) -> u64 {
         self.a_to_b
     }
 
-    /// How many bytes of the second connection were sent to the first.
+    /// Returns the number of bytes sent from the second connection to the first; for an echo, 0.
     #[must_use]
     pub fn b_to_a(&self) -> u64 {
         self.b_to_a
     }
 
-    /// Why it ended.
+    /// Returns the reason for the end of the relay.
     #[must_use]
     pub fn end(&self) -> &RelayEnd {
         &self.end
     }
 
-    /// The bytes from the first connection to the second and back, if nothing failed.
+    /// Returns the number of bytes sent from the first connection to the second, and from the second to the first.
     ///
     /// # Errors
     ///
-    /// That of [`RelayEnd::Failed`]; of [`RelayEnd::Idle`] one of kind
-    /// [`TimedOut`](io::ErrorKind::TimedOut).
+    /// Returns the error of [`RelayEnd::Failed`], and an error of kind [`TimedOut`](io::ErrorKind::TimedOut) for
+    /// [`RelayEnd::Idle`].
     pub fn into_result(self) -> io::Result<(u64, u64)> {
         match self.end {
             RelayEnd::Finished | RelayEnd::Stopped => Ok((self.a_to_b, self.b_to_a)),
@@ -454,17 +458,17 @@ impl fmt::Display for Relayed {
     }
 }
 
-/// Why a [`Relay`] ended.
+/// The reason for the end of a [`Relay`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RelayEnd {
     /// Both connections have ended.
     Finished,
-    /// No byte went either way for as long as [`Relay::idle_timeout`].
+    /// The [`Relay::idle_timeout`] passed without a byte in either direction.
     Idle,
-    /// It was told to [stop](Relay::stop).
+    /// The relay received its [stop](Relay::stop) signal.
     Stopped,
-    /// A connection broke off, or could not be written to.
+    /// A connection broke off or could not be written to.
     Failed(io::Error),
 }
 

@@ -1,4 +1,4 @@
-//! A future that may panic.
+//! A future wrapper that catches panics.
 
 use std::{
     any::Any,
@@ -8,10 +8,11 @@ use std::{
 };
 
 pin_project_lite::pin_project! {
-    /// Completes with the panic, if there is one. What the future owns is dropped when it completes, and may panic
-    /// as well.
+    /// Catches a panic of the inner future and returns the panic as an error.
     ///
-    /// An `async` block around the future would do, but would be twice as large: it has its variables, and what
+    /// The inner future is dropped on completion, inside `catch_unwind`, because its destructors may panic too.
+    ///
+    /// An `async` block around the future would be twice as large: it stores its captured variables and the variables
     /// they are moved into.
     pub(super) struct Caught<F> {
         #[pin]
@@ -23,7 +24,7 @@ pin_project_lite::pin_project! {
 pub(super) type Panic = Box<dyn Any + Send>;
 
 impl<F: Future> Caught<F> {
-    /// Makes the future, which may panic on the spot.
+    /// Creates the future with `make`, which may panic itself.
     pub(super) fn new(make: impl FnOnce() -> F) -> Self {
         let (future, panic) = match panic::catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => (Some(future), None),
@@ -54,7 +55,7 @@ impl<F: Future> Future for Caught<F> {
         match polled {
             Ok(polled) => polled.map(Ok),
             Err(panic) => {
-                // What it owns goes as well, and the first panic is the one that is told.
+                // Drop the future too; only the first panic is reported.
                 let drop = AssertUnwindSafe(|| self.as_mut().project().future.set(None));
                 let _ = panic::catch_unwind(drop);
                 Poll::Ready(Err(panic))

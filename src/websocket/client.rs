@@ -1,4 +1,4 @@
-//! The client's side.
+//! The client side of a WebSocket.
 
 use super::{WebSocket, codec::Codec, handshake, reader::Limits};
 use crate::{
@@ -15,7 +15,8 @@ use std::{future::poll_fn, time::Duration};
 use tower_service::Service;
 use tungstenite::protocol::Role;
 
-/// Asks for a WebSocket, over any client that asks for upgrades: HTTP/1.1 (RFC 6455) or HTTP/2 (RFC 8441).
+/// A request for a WebSocket over HTTP/1.1 (RFC 6455) or HTTP/2 (RFC 8441), for any client service that supports
+/// upgrades.
 ///
 /// ```no_run
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -51,7 +52,7 @@ pub struct WebSocketRequest {
 }
 
 impl WebSocketRequest {
-    /// Asks for a WebSocket at `uri`, whose scheme is `ws`, `wss`, `http` or `https`.
+    /// Creates a request for a WebSocket at `uri`, whose scheme is `ws`, `wss`, `http` or `https`.
     #[must_use]
     pub fn new(uri: Uri) -> Self {
         Self {
@@ -63,11 +64,11 @@ impl WebSocketRequest {
         }
     }
 
-    /// Offers subprotocols, the most wanted first.
+    /// Sets the offered subprotocols, in order of preference.
     ///
     /// # Panics
     ///
-    /// If one is no token (RFC 6455 §4.1).
+    /// If a subprotocol is not a token (RFC 6455 §4.1).
     #[must_use]
     #[track_caller]
     pub fn subprotocols<I>(mut self, subprotocols: I) -> Self
@@ -77,7 +78,7 @@ impl WebSocketRequest {
     {
         self.subprotocols = handshake::subprotocol_values(subprotocols)
             .map(|mut subprotocol| {
-                // It may be a secret: it is not to be seen in a log.
+                // A subprotocol may be a secret, which must not appear in a log.
                 subprotocol.set_sensitive(true);
                 subprotocol
             })
@@ -96,19 +97,23 @@ impl WebSocketRequest {
         self
     }
 
-    /// Sets the longest message that the server may send, in bytes, in one frame or several. The default is 1 MiB. A
-    /// longer message ends the WebSocket with 1009.
+    /// Sets the longest message that the server may send, in bytes, in one frame or several. The default is 1 MiB.
+    ///
+    /// A longer message closes the WebSocket with 1009.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
         self
     }
 
-    /// Pings a server that has been silent for `interval`, and gives it up if it stays silent for as long again: then
-    /// [`recv`](WebSocket::recv) and [`send`](WebSocket::send) fail with kind [`Idle`](super::ErrorKind::Idle). A blocked
-    /// `send` of which the server takes nothing counts as silence. By default there are no pings.
+    /// Pings a server that has been silent for `interval`, and ends the WebSocket if the server stays silent for
+    /// another `interval`. By default the client sends no pings.
     ///
-    /// On the client this works while the WebSocket is received from or sent to.
+    /// Then [`recv`](WebSocket::recv) and [`send`](WebSocket::send) fail with kind [`Idle`](super::ErrorKind::Idle).
+    /// The server also counts as silent while a `send` is blocked and the server reads nothing.
+    ///
+    /// On the client the pings depend on polling: they run only while a task receives from the WebSocket or sends to
+    /// it.
     ///
     /// # Panics
     ///
@@ -121,18 +126,19 @@ impl WebSocketRequest {
         self
     }
 
-    /// Asks, and returns the WebSocket with the head of the response.
+    /// Sends the request, and returns the WebSocket with the head of the response.
     ///
     /// # Errors
     ///
-    /// Those of the client, also through a layer around it; another error of such a layer is of kind
-    /// [`Transport`](crate::client::ErrorKind::Transport), or [`Timeout`](crate::client::ErrorKind::Timeout). An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an
-    /// extension that was not offered, is of kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455
-    /// §4.1).
+    /// - The errors of the client, also through layers around it.
+    /// - Any other error of such a layer has kind [`Transport`](crate::client::ErrorKind::Transport), or
+    ///   [`Timeout`](crate::client::ErrorKind::Timeout).
+    /// - A response with a wrong `Sec-WebSocket-Accept`, or with a subprotocol or an extension that was not offered,
+    ///   has kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455 §4.1).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the request is cancelled.
+    /// Dropping the future cancels the request.
     pub async fn connect<S>(self, mut client: S) -> Result<(WebSocket, response::Parts), Error>
     where
         S: Service<Request, Response = Session>,
@@ -150,7 +156,7 @@ impl WebSocketRequest {
         for subprotocol in &self.subprotocols {
             headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
         }
-        // One line, as browsers send it: many servers read no more than the first.
+        // One header line, as browsers send it: many servers read only the first line.
         join::lines(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
         let ready = poll_fn(|cx| client.poll_ready(cx)).await;
         ready.map_err(Error::transport)?;

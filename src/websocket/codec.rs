@@ -1,4 +1,4 @@
-//! The codec, and its memory.
+//! The WebSocket codec of one connection, with its queues and buffers.
 
 use super::{
     CloseFrame, Error, Message,
@@ -25,34 +25,37 @@ use tungstenite::protocol::{
     },
 };
 
-/// How much may be queued before it has to be written.
+/// Queued bytes from which on `poll_ready` flushes the queue.
 const QUEUED: usize = 64 * 1024;
 
-/// How much may be queued of answers to a peer that does not read them, before nothing more is read of it.
+/// Queued bytes of answers (pongs, close frames) from which on the codec stops reading from a peer that does not read.
 const ANSWERS: usize = 16 * 1024;
 
-/// How many control frames are read at one look, on behalf of a handler that does not receive.
+/// Maximum number of control frames that one `look` reads on behalf of a handler that does not receive.
 const MOST_CONTROL_FRAMES: usize = 64;
 
-/// tungstenite's codec around an IO. It is there only while it has something to remember: between messages it is the
-/// thread's, and reads the next one that comes to any session.
+/// tungstenite's codec around an IO.
 ///
-/// It reads frames, and answers them. What is sent goes past it, but for close frames, which it has to know of.
+/// The connection holds a `Reader` only while the `Reader` has state. Between messages the `Reader` is in the pool of
+/// the thread, and reads the next message of any session.
+///
+/// The `Reader` reads frames and answers them. Sent messages bypass the `Reader`, except close frames, which change its
+/// state.
 pub(super) struct Codec {
     io: Frames<Upgraded>,
     reader: Option<Box<Reader>>,
     role: Role,
     limits: Limits,
     out: Out,
-    /// How much of what is queued are answers to the peer.
+    /// Bytes of answers to the peer in `out`.
     answers: usize,
     phase: Phase,
     has_failed: bool,
-    /// The peer was silent for too long: `recv` says so once, and `send` always.
+    /// Whether the peer was silent for too long: `recv` returns the error once, `send` always.
     idle: Idle,
-    /// A message that was read while nothing received, or the error.
+    /// A message or an error that `look` read while the handler did not receive.
     waiting: Option<Box<Result<Message, Error>>>,
-    /// Tasks that read are woken when another one has read.
+    /// Whether `look` reads too: a receiving task then registers a waker, since `look` may read its message.
     is_watched: bool,
     wakers: Arc<Wakers>,
 }
@@ -67,20 +70,20 @@ enum Idle {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// A close frame went one way or the other: from then on the codec cannot be made anew.
+    /// A close frame was sent or received: the `Reader` has state that must not be discarded.
     Closing,
-    /// The client's close frame is answered: it is over when that is written.
+    /// The client's close frame is answered: the connection ends when the answer is written.
     Closed,
-    /// Nothing is received any more.
+    /// The codec receives no more messages.
     Ended,
 }
 
-/// The tasks that wait for the IO: it may be two, of which the IO knows the last.
+/// Wakers of the sending and the receiving task. Both may wait for the IO, which keeps only the last waker.
 #[derive(Default)]
 struct Wakers {
-    /// It sends messages.
+    /// The task that sends messages.
     sender: AtomicWaker,
-    /// It receives messages, and answers some.
+    /// The task that receives messages and writes answers.
     receiver: AtomicWaker,
 }
 
@@ -113,7 +116,7 @@ impl Codec {
         }
     }
 
-    /// A waker of the tasks that wait for the IO.
+    /// Returns a waker for all tasks that wait for the IO.
     pub(super) fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.wakers))
     }
@@ -123,17 +126,17 @@ impl Codec {
         self.is_watched = true;
     }
 
-    /// Reads on behalf of a handler that does not receive, so that a pong is seen, and says what was noticed of the peer.
+    /// Reads on behalf of a handler that does not receive, to see pongs, and returns the peer's signs of life.
     ///
-    /// Pings are answered. One message is kept for the next call of [`poll_next`](Self::poll_next), and nothing is read
-    /// behind it.
+    /// Pings are answered. One message is kept for the next call of [`poll_next`](Self::poll_next), and reading stops
+    /// after that message.
     pub(super) fn look(&mut self) -> Signs {
-        // The IO knows one task for each direction: it wakes those that send and receive, and not the one that looks.
+        // The IO keeps one waker per direction: register the sending and receiving tasks, not the current one.
         let waker = self.waker();
         let cx = &mut Context::from_waker(&waker);
-        // A peer that floods is not read on and on.
+        // A peer that floods the connection must not keep this loop running.
         for _ in 0..MOST_CONTROL_FRAMES {
-            // A message whose `send` was dropped half-way is written on.
+            // Continue writing a message whose `send` future was dropped half-way.
             let written = self.poll_write_some(cx);
             if self.waiting.is_some() || self.phase != Phase::Open {
                 self.has_failed |= matches!(written, Poll::Ready(Err(_)));
@@ -151,7 +154,7 @@ impl Codec {
         }
         Signs {
             has_read: self.io.has_read(),
-            // A handler that has not received the end waits elsewhere, perhaps for ever.
+            // A handler that has not received the end may be waiting elsewhere, possibly forever.
             is_behind: match self.waiting.as_deref() {
                 Some(received) => matches!(received, Ok(Message::Text(_) | Message::Binary(_))),
                 None => self.phase != Phase::Open,
@@ -161,11 +164,11 @@ impl Codec {
         }
     }
 
-    /// Sends a ping, or as much of it as can be written now.
+    /// Queues a ping, and writes as many bytes as the IO accepts now.
     pub(super) fn ping(&mut self) {
-        // If it is closed there is nothing to wait for.
+        // A closed WebSocket needs no ping.
         if self.start_send(Message::Ping(Bytes::new())).is_ok() {
-            // The tasks that send and receive go on with the rest, and so does the next look.
+            // The sending task, the receiving task and the next `look` write the rest.
             let waker = self.waker();
             let written = self.poll_write_some(&mut Context::from_waker(&waker));
             if let Poll::Ready(Err(_)) = written {
@@ -174,7 +177,7 @@ impl Codec {
         }
     }
 
-    /// The next message. Pings and the peer's close frame are answered.
+    /// Receives the next message, and answers pings and the peer's close frame.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -189,12 +192,12 @@ impl Codec {
         if self.is_watched {
             self.wakers.receiver.register(cx.waker());
         }
-        // Whether it can be written now or not, there may be something to read.
+        // Read even if the write is blocked: a message may have arrived.
         let written = self.poll_write_all(cx, |wakers| &wakers.receiver);
         self.poll_read(cx, written)
     }
 
-    /// Receives nothing, but for the end of a peer that is silent, and writes what is queued.
+    /// Writes the queued bytes. Receives only if the peer is silent or the WebSocket has ended.
     pub(super) fn poll_waiting(
         &mut self,
         cx: &mut Context<'_>,
@@ -227,8 +230,8 @@ impl Codec {
                 if self.answers >= ANSWERS {
                     return Poll::Pending;
                 }
-                // The codec clears its buffer before each read, so it is asked when there is something to
-                // read. At the end there is nothing: it says what that means.
+                // The codec clears its buffer before each read, so call it only when bytes have arrived, or at
+                // the end of the stream, where the codec returns the right error.
                 match self.io.poll_fill(cx) {
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(self.fail(cx, error.into())),
@@ -261,7 +264,7 @@ impl Codec {
         reader.read(&mut Link { io, cx, out })
     }
 
-    /// Queues what the codec answers.
+    /// Queues the codec's answer to `message`.
     fn answer(&mut self, message: &Message) {
         let before = self.out.len();
         let reader = reader(&mut self.reader, self.role, self.limits);
@@ -269,29 +272,29 @@ impl Codec {
         self.answers += self.out.len() - before;
         if matches!(message, Message::Close(_)) {
             self.phase = match flushed {
-                // The server is the one to end the connection.
+                // The server side ends the connection.
                 Err(tungstenite::Error::ConnectionClosed) => Phase::Closed,
                 _ => Phase::Closing,
             };
         }
     }
 
-    /// Whether the connection or the peer failed.
+    /// Returns whether the connection or the peer failed.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed
     }
 
-    /// Ends it: the peer sent too much, and is told.
+    /// Ends the WebSocket of a peer that exceeded the rate limit, with close code 1008.
     pub(super) fn end_rate_limited(&mut self, cx: &mut Context<'_>) -> Error {
         self.has_failed = true;
         let _ = self.start_close(CloseFrame::new(1008, ""));
-        // What cannot be written now is when the session ends.
+        // The end of the session writes the rest.
         let _ = self.poll_write_all(cx, |wakers| &wakers.receiver);
         self.phase = Phase::Ended;
         Error::rate_limited()
     }
 
-    /// Ends it: the peer is silent. The tasks that send and receive are told.
+    /// Ends the WebSocket of a silent peer, and wakes the sending and receiving tasks.
     pub(super) fn end_idle(&mut self) {
         self.has_failed = true;
         self.phase = Phase::Ended;
@@ -299,7 +302,7 @@ impl Codec {
         self.wakers.wake_by_ref();
     }
 
-    /// Whether the peer was silent for too long.
+    /// Returns whether the peer was silent for too long.
     pub(super) fn is_idle(&self) -> bool {
         self.idle != Idle::No
     }
@@ -311,7 +314,7 @@ impl Codec {
         }
     }
 
-    /// Ends it: the peer had its time to close. It has closed, if its close frame has come.
+    /// Ends the WebSocket after the peer's time to close. Returns an error if the peer's close frame has not arrived.
     pub(super) fn give_up<T>(&mut self) -> Option<Result<T, Error>> {
         let has_closed = self.has_closed();
         self.has_failed |= !has_closed;
@@ -358,7 +361,7 @@ impl Codec {
         reader.close(&mut self.out, frame).map_err(Error::codec)
     }
 
-    /// Begins to close, unless that has begun. It fails only where something is wrong with the frame.
+    /// Starts the closing handshake unless it has already started. Fails only if the frame is invalid.
     pub(super) fn start_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
         match self.phase {
             Phase::Open => self.send_close(Some(frame)),
@@ -366,7 +369,7 @@ impl Codec {
         }
     }
 
-    /// Waits until there is room for another message.
+    /// Waits until the queue has room for another message.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.out.len() >= QUEUED || self.io.is_blocked() {
             return self.poll_flush(cx);
@@ -374,7 +377,7 @@ impl Codec {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes all that is queued.
+    /// Writes and flushes all queued bytes.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.check_idle()?;
         let flushed = ready!(self.poll_write_all(cx, |wakers| &wakers.sender));
@@ -383,14 +386,15 @@ impl Codec {
         Poll::Ready(flushed.map_err(|error| Error::codec(error.into())))
     }
 
-    /// Writes as much as can be written, with a waker of all tasks that wait.
+    /// Writes as many queued bytes as the IO accepts, and wakes all waiting tasks when the queue is written. `cx` must
+    /// hold a waker for all of them.
     fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.out.is_pending() {
             return Poll::Ready(Ok(()));
         }
         let written = ready!(self.out.poll_write(cx, &mut self.io));
         self.answers = 0;
-        // A task may wait for what was written here.
+        // Another task may be waiting for this write.
         self.wakers.wake_by_ref();
         Poll::Ready(written)
     }
@@ -415,13 +419,13 @@ impl Codec {
         let written = ready!(written);
         self.answers = 0;
         if was_blocked {
-            // The IO may have told this task alone.
+            // The IO may have woken only this task.
             self.wakers.wake_by_ref();
         }
         Poll::Ready(written)
     }
 
-    /// Ends it, and tells the peer why if it was the peer's mistake.
+    /// Ends the WebSocket, and sends the peer a close code if the error has one.
     fn fail(
         &mut self,
         cx: &mut Context<'_>,
@@ -429,7 +433,7 @@ impl Codec {
     ) -> Option<Result<Message, Error>> {
         let is_over = match &error {
             tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => true,
-            // How the connection ends does not matter any more.
+            // After the peer's close frame, an IO error is a normal end.
             tungstenite::Error::Io(_) => self.has_closed(),
             _ => false,
         };
@@ -441,19 +445,19 @@ impl Codec {
         let error = Error::codec(error);
         if let Some(code) = error.close_code() {
             let _ = self.start_close(CloseFrame::new(code, ""));
-            // If it cannot be written now, it is when the session ends.
+            // The end of the session writes the close frame if the IO is blocked now.
             let _ = self.poll_write_all(cx, |wakers| &wakers.receiver);
         }
         self.phase = Phase::Ended;
         Some(Err(error))
     }
 
-    /// Whether the peer's close frame has come.
+    /// Returns whether the peer's close frame has arrived.
     fn has_closed(&self) -> bool {
         self.reader.as_deref().is_some_and(Reader::has_closed)
     }
 
-    /// Leaves the codec, and a buffer that is large, to the thread if there is nothing in them.
+    /// Returns the codec and a large write buffer to the pools of the thread, if they have no state.
     fn forget(&mut self) {
         self.out.forget();
         let is_needed = self.phase != Phase::Open || !self.io.is_between_messages();
@@ -470,12 +474,12 @@ fn check_control(size: usize) -> Result<(), Error> {
     }
 }
 
-/// The codec, another one if it is not there.
+/// Returns the connection's codec, or borrows one from the pool.
 fn reader(reader: &mut Option<Box<Reader>>, role: Role, limits: Limits) -> &mut Reader {
     reader.get_or_insert_with(|| Reader::borrow(role, limits))
 }
 
-/// What the codec reads from, and where it answers. It wants blocking IO, and takes `WouldBlock` for an answer.
+/// Blocking IO for the codec: reads from the frames and writes answers to the queue. Returns `WouldBlock` when pending.
 struct Link<'a, 'c> {
     io: &'a mut Frames<Upgraded>,
     cx: &'a mut Context<'c>,

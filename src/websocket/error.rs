@@ -1,10 +1,10 @@
-//! What goes wrong in a WebSocket.
+//! The errors of a WebSocket.
 
 use std::{fmt, io};
 
-/// Why a message was not received or sent.
+/// The error of receiving or sending a message.
 ///
-/// The peer was told, with a close frame, if it was the peer's mistake.
+/// If the peer caused the error, the WebSocket sends a close frame with the matching code.
 #[derive(Debug)]
 pub struct Error {
     repr: Repr,
@@ -16,29 +16,29 @@ enum Repr {
     Idle,
     RateLimited,
     Unanswered,
-    /// A control frame of this many bytes was to be sent.
+    /// The handler tried to send a control frame of this many bytes.
     TooLong(usize),
-    /// A close frame with this code was to be sent.
+    /// The handler tried to send a close frame with this code.
     Code(u16),
 }
 
-/// What kind of an [`Error`] it is.
+/// The kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The peer broke the protocol: it was told so with 1002, or 1007 for text that is no UTF-8.
+    /// The peer violated the protocol, and receives 1002, or 1007 for text that is not UTF-8.
     Protocol,
-    /// A message or a frame is longer than it may be. If it is one that was received, the peer was told so with 1009.
+    /// A message or a frame exceeds its size limit. If the peer sent the message, the peer receives 1009.
     TooLarge,
-    /// The connection broke, or ended without a close frame, or the peer did not answer one in time.
+    /// The connection failed or ended without a close frame, or the peer did not answer a close frame in time.
     Io,
-    /// Nothing can be sent any more: the WebSocket is closed, or about to be.
+    /// The WebSocket is closed or closing, and sends no more messages.
     Closed,
     /// The peer did not answer a ping, or did not read.
     Idle,
-    /// The client sent more than a [`RateLimit`](super::RateLimit) allows: it was told so with 1008.
+    /// The client exceeded its [`RateLimit`](super::RateLimit), and receives 1008.
     RateLimited,
-    /// The code of a close frame that was to be sent is none that [may be sent](super::CloseFrame::code).
+    /// The handler tried to send a close frame whose code [may not be sent](super::CloseFrame::code).
     InvalidCode,
 }
 
@@ -63,21 +63,21 @@ impl Error {
         }
     }
 
-    /// A close frame was not answered in time.
+    /// The peer did not answer a close frame in time.
     pub(super) fn unanswered() -> Self {
         Self {
             repr: Repr::Unanswered,
         }
     }
 
-    /// A control frame has `size` bytes, which are more than it may have.
+    /// A control frame of `size` bytes is over the limit (RFC 6455 §5.5).
     pub(super) fn too_long(size: usize) -> Self {
         Self {
             repr: Repr::TooLong(size),
         }
     }
 
-    /// A close frame may not have this code.
+    /// A close frame may not be sent with this code.
     pub(super) fn invalid_code(code: u16) -> Self {
         let repr = Repr::Code(code);
         Self { repr }
@@ -87,12 +87,12 @@ impl Error {
         matches!(self.repr, Repr::Unanswered)
     }
 
-    /// Whether it is the peer's doing, and not of those who speak here.
+    /// Returns whether the peer or the connection caused the error, and not the session handler.
     pub(super) fn is_peers(&self) -> bool {
         !matches!(self.repr, Repr::TooLong(_) | Repr::Code(_)) && self.kind() != ErrorKind::Closed
     }
 
-    /// What kind of an error it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         use tungstenite::error::ProtocolError::{ResetWithoutClosingHandshake, SendAfterClosing};
@@ -114,7 +114,7 @@ impl Error {
         }
     }
 
-    /// What the peer is to be told, if it can be told anything.
+    /// Returns the code of the close frame to send to the peer, or `None` to send no frame.
     pub(super) fn close_code(&self) -> Option<u16> {
         match (self.kind(), &self.repr) {
             (_, Repr::Codec(tungstenite::Error::Utf8(_))) => Some(1007),

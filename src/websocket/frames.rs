@@ -8,19 +8,19 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// An IO around another one that never hands out bytes of two frames in one read.
+/// An IO wrapper that never returns bytes of two frames in one read.
 ///
-/// Whatever reads from it knows nothing of the next message when it has had one: between messages it can
-/// be dropped with all its buffers, and made anew when there is something to read. What was read beyond that
-/// is here, in a buffer of the thread's that goes back once it is empty.
+/// The codec above therefore holds no bytes of the next message: between messages the codec and its buffers can be
+/// returned to the pool, and borrowed again when bytes arrive. Bytes of later frames stay here, in a buffer of the
+/// thread's pool that is returned once it is empty.
 pub(super) struct Frames<T> {
     io: T,
     ahead: Option<Ahead>,
     position: Position,
-    /// The last write or flush did not finish: there is something to say.
+    /// The last write or flush was pending.
     is_blocked: bool,
     has_read: bool,
-    /// A write that was blocked went on.
+    /// A blocked write has made progress.
     has_unblocked: bool,
 }
 
@@ -42,7 +42,7 @@ impl<T> Frames<T> {
         }
     }
 
-    /// Whether what was handed out so far is whole messages.
+    /// Returns whether the bytes returned so far are whole messages.
     pub(super) fn is_between_messages(&self) -> bool {
         self.position.is_between_messages()
     }
@@ -51,19 +51,19 @@ impl<T> Frames<T> {
         self.is_blocked
     }
 
-    /// Whether anything was read since this was last asked.
+    /// Returns whether the IO was read since the last call.
     pub(super) fn has_read(&mut self) -> bool {
         std::mem::take(&mut self.has_read)
     }
 
-    /// Whether a write that was blocked went on since this was last asked.
+    /// Returns whether a blocked write has made progress since the last call.
     pub(super) fn has_unblocked(&mut self) -> bool {
         std::mem::take(&mut self.has_unblocked)
     }
 }
 
 impl<T: AsyncRead + Unpin> Frames<T> {
-    /// Waits until there is something to read. `false`: the end.
+    /// Waits until bytes have arrived. Returns `false` at the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.ahead.is_some() {
             return Poll::Ready(Ok(true));
@@ -129,10 +129,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
     }
 }
 
-/// Where in its frames a stream of bytes is (RFC 6455 §5.2).
+/// Position of a byte stream within its frames (RFC 6455 §5.2).
 #[derive(Default)]
 struct Position {
-    /// The beginning of a header that is not whole.
+    /// The bytes of an incomplete header.
     header: [u8; 14],
     header_len: usize,
     payload_left: u64,
@@ -145,7 +145,7 @@ impl Position {
         self.header_len == 0 && self.payload_left == 0 && !self.is_in_message
     }
 
-    /// Follows `bytes`, up to the end of the frame at most, and says how many of them that is.
+    /// Advances over `bytes`, at most to the end of the frame, and returns the number of bytes consumed.
     fn advance(&mut self, bytes: &[u8]) -> usize {
         let header = match self.payload_left {
             0 => self.advance_header(bytes),
@@ -157,7 +157,7 @@ impl Position {
         header + payload
     }
 
-    /// Follows the bytes that are the frame's header.
+    /// Advances over the bytes of the frame's header, and returns their number.
     fn advance_header(&mut self, bytes: &[u8]) -> usize {
         let before = self.header_len;
         let most = bytes.len().min(self.header.len() - before);
@@ -170,7 +170,7 @@ impl Position {
                 if !is_control {
                     self.is_in_message = self.header[0] & 0x80 == 0;
                 }
-                // There may be more behind it.
+                // `bytes` may continue after the header.
                 header - before
             }
             None => {
@@ -181,8 +181,8 @@ impl Position {
     }
 }
 
-/// How long a frame's header and its payload are, if the header is whole. Whether it is right is for
-/// the reader to say.
+/// Returns the lengths of a frame's header and payload, or `None` if the header is incomplete. The codec validates the
+/// header.
 fn lengths(header: &[u8]) -> Option<(usize, u64)> {
     let second = *header.get(1)?;
     let (length, payload) = match second & 0x7f {

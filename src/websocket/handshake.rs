@@ -5,19 +5,19 @@ use crate::negotiate::websocket_key;
 use crate::negotiate::{token, websocket_key::one};
 use http::{HeaderMap, HeaderValue, header};
 
-/// The one version that there is.
+/// The WebSocket version of RFC 6455.
 pub(crate) const VERSION: &str = "13";
 
-/// Whether a request speaks the version of RFC 6455.
+/// Returns whether a request has the WebSocket version of RFC 6455.
 pub(crate) fn is_version_13(headers: &HeaderMap) -> bool {
     one(headers, header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION)
 }
 
-/// The names of subprotocols as field values.
+/// Converts the names of subprotocols to field values.
 ///
 /// # Panics
 ///
-/// If one is no token.
+/// If a name is not a token.
 #[track_caller]
 pub(crate) fn subprotocol_values<I>(names: I) -> impl Iterator<Item = HeaderValue>
 where
@@ -38,9 +38,9 @@ where
     values.into_iter()
 }
 
-/// The subprotocols that a request offers, in the client's order.
+/// Returns the subprotocols that a request offers, in the client's order.
 ///
-/// `None` if what it has is no list of tokens.
+/// Returns `None` if the header is not a list of tokens.
 pub(crate) fn subprotocols(headers: &HeaderMap) -> Option<Vec<&str>> {
     headers
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
@@ -53,12 +53,13 @@ pub(crate) fn subprotocols(headers: &HeaderMap) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// Checks what a server says of the WebSocket, and returns the subprotocol. There is a key where it was
-/// sent one, and `offered` are the subprotocols.
+/// Checks the server's upgrade response, and returns the subprotocol.
+///
+/// `key` is the key that the request sent, if any; `offered` are the subprotocols that the request offered.
 ///
 /// # Errors
 ///
-/// What is wrong (RFC 6455 §4.1).
+/// Returns the violated requirement of RFC 6455 §4.1.
 #[cfg(feature = "client")]
 pub(crate) fn check_answer<'a>(
     headers: &'a HeaderMap,

@@ -1,4 +1,4 @@
-//! Pings, and the end of a peer that is silent.
+//! Pings, and detection of silent peers.
 
 use super::socket::Shared;
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Looks at a WebSocket once in an interval, whatever its handler waits for.
+/// Checks a WebSocket once per interval, independently of its handler.
 pub(super) struct KeepAlive {
     interval: Duration,
     timer: Pin<Box<Sleep>>,
@@ -16,20 +16,20 @@ pub(super) struct KeepAlive {
     was_blocked: bool,
 }
 
-/// What was noticed of the peer since the last look.
+/// The peer's signs of life since the last check.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Signs {
     /// Bytes were read.
     pub(super) has_read: bool,
-    /// A message waits to be received and nothing is read behind it, or the handler has received the end.
+    /// Reading has stopped: a message waits to be received, or the handler has received the end.
     pub(super) is_behind: bool,
-    /// A write that was blocked went on: the peer reads.
+    /// A blocked write has made progress: the peer reads.
     pub(super) has_unblocked: bool,
     /// A write is blocked.
     pub(super) is_blocked: bool,
 }
 
-/// The peer is gone, or does not read.
+/// The peer is gone or does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Silent;
 
@@ -43,15 +43,15 @@ impl KeepAlive {
         }
     }
 
-    /// Waits until the peer is silent, and pings it when it has been silent for an interval.
+    /// Completes when the peer counts as silent. Pings a peer that has been silent for one interval.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Silent> {
         loop {
-            // Not bound by the budget of the task, which a busy handler always spends.
+            // Unconstrained: a busy handler always uses up the task's cooperative budget.
             ready!(pin!(tokio::task::unconstrained(self.timer.as_mut())).poll(cx));
-            // One look in an interval, and none at each message.
+            // One check per interval, not one per message.
             self.timer.as_mut().reset(Instant::now() + self.interval);
             let Some(signs) = shared.look() else {
-                // The session closes the WebSocket, in bounded time.
+                // The session is closing the WebSocket, with its own time limit.
                 return Poll::Pending;
             };
             match self.judge(signs) {
@@ -62,7 +62,7 @@ impl KeepAlive {
         }
     }
 
-    /// Whether a ping is due.
+    /// Returns whether a ping is due.
     fn judge(&mut self, signs: Signs) -> Result<bool, Silent> {
         let is_stuck = signs.is_blocked && !signs.has_unblocked;
         if is_stuck && self.was_blocked {

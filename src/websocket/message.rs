@@ -1,4 +1,4 @@
-//! What is sent and received.
+//! Messages and close frames.
 
 use bytes::Bytes;
 use std::{fmt, ops::Deref, str::Utf8Error};
@@ -7,35 +7,36 @@ use tungstenite::protocol::frame;
 /// A message, or a control frame (RFC 6455 §5.5 and §5.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Text.
+    /// A text message.
     Text(Utf8Bytes),
-    /// Bytes.
+    /// A binary message.
     Binary(Bytes),
-    /// A ping, of up to 125 bytes. One that was received has been answered.
+    /// A ping of up to 125 bytes. A received ping is answered automatically.
     Ping(Bytes),
-    /// A pong, of up to 125 bytes. To send one unasked is a heartbeat that wants no answer.
+    /// A pong of up to 125 bytes. An unsolicited pong is a heartbeat that requests no answer.
     Pong(Bytes),
-    /// The end, with a reason if the peer gave one. One that was received has been answered; nothing can be
-    /// sent after it. What a peer sent with a code that may not be sent is received with 1002, as it was answered.
+    /// A close frame, with its code and reason, if any. A received close frame is answered automatically, and no
+    /// message can be sent after a close frame. If the peer sent an invalid code, the frame is answered with 1002 and
+    /// received with 1002.
     Close(Option<CloseFrame>),
 }
 
-/// Why a WebSocket is closed (RFC 6455 §7.4).
+/// The code and reason of a close frame (RFC 6455 §7.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
-    /// The status code, such as 1000 (normal), 1001 (going away), 1008 (policy), or one from 3000 to 4999 of
-    /// one's own.
+    /// The status code, such as 1000 (normal), 1001 (going away), 1008 (policy), or an application-defined code from
+    /// 3000 to 4999.
     ///
-    /// What may be sent are those that are registered, which are 1000 to 1003 and 1007 to 1014, and 3000 to 4999.
-    /// The others mean nothing, or stand for a close frame that has no code or never came, as 1005 and 1006 do: a
-    /// peer takes them for an error (RFC 6455 §7.4). Here to send one is an error of kind
-    /// [`InvalidCode`](super::ErrorKind::InvalidCode). For no code at all there is `Message::Close(None)`.
+    /// The valid codes are the registered ones, 1000 to 1003 and 1007 to 1014, and 3000 to 4999. Any other code is
+    /// undefined, or stands for a close frame without a code (1005) or a missing close frame (1006), and the peer
+    /// treats it as an error (RFC 6455 §7.4). Sending an invalid code fails with kind
+    /// [`InvalidCode`](super::ErrorKind::InvalidCode). `Message::Close(None)` is a close frame without a code.
     pub code: u16,
-    /// For people to read, up to 123 bytes.
+    /// A human-readable reason of up to 123 bytes.
     pub reason: Utf8Bytes,
 }
 
-/// Bytes that are UTF-8: text that is cheap to clone, and to make of [`Bytes`] and turn into them.
+/// UTF-8 text in [`Bytes`]: cheap to clone, and converted from and to [`Bytes`] without a copy.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -51,7 +52,7 @@ pub struct CloseFrame {
 pub struct Utf8Bytes(tungstenite::Utf8Bytes);
 
 impl Message {
-    /// The length of its payload, in bytes.
+    /// Returns the length of the payload, in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Text(text) => text.as_str().len(),
@@ -60,17 +61,17 @@ impl Message {
         }
     }
 
-    /// A message of text.
+    /// Creates a text message.
     pub fn text(text: impl Into<Utf8Bytes>) -> Self {
         Self::Text(text.into())
     }
 
-    /// A message of bytes.
+    /// Creates a binary message.
     pub fn binary(bytes: impl Into<Bytes>) -> Self {
         Self::Binary(bytes.into())
     }
 
-    /// Its text, if it is one.
+    /// Returns the text of a text message, and `None` for any other message.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -93,7 +94,7 @@ impl Message {
         }
     }
 
-    /// The same in memory of its own, of which it has no more than it needs.
+    /// Copies the payload into an allocation of exactly its size, which no other message shares.
     pub(super) fn detached(self) -> Self {
         match self {
             Self::Text(text) => Self::Text(text.as_str().into()),
@@ -138,7 +139,7 @@ impl From<Vec<u8>> for Message {
 }
 
 impl CloseFrame {
-    /// A reason to close.
+    /// Creates a close frame.
     pub fn new(code: u16, reason: impl Into<Utf8Bytes>) -> Self {
         Self {
             code,
@@ -146,7 +147,7 @@ impl CloseFrame {
         }
     }
 
-    /// Whether it may be sent (RFC 6455 §7.4, and the registry of close codes).
+    /// Returns whether the code may be sent (RFC 6455 §7.4 and the IANA registry of close codes).
     pub(super) fn has_valid_code(&self) -> bool {
         matches!(self.code, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
@@ -160,13 +161,13 @@ impl CloseFrame {
 }
 
 impl Utf8Bytes {
-    /// Text that is there for as long as the program is: it is not copied.
+    /// Creates a `Utf8Bytes` from a static string, without a copy.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self(tungstenite::Utf8Bytes::from_static(text))
     }
 
-    /// The text.
+    /// Returns the text as a `&str`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -205,7 +206,7 @@ impl From<&str> for Utf8Bytes {
     }
 }
 
-/// Without a copy.
+/// Validates the bytes, without a copy.
 impl TryFrom<Bytes> for Utf8Bytes {
     type Error = Utf8Error;
 

@@ -1,7 +1,7 @@
 //! WebSocket (RFC 6455), over HTTP/1.1 and HTTP/2 (RFC 8441).
 //!
-//! [`websocket`] makes a handler of a closure, which is registered as any other. The opening handshake is checked before
-//! anything is answered, and what is wrong with it is refused with words: see [`WebSocketUpgrade`].
+//! [`websocket`] turns a closure into a protocol handler. The handler checks the opening handshake before the server
+//! responds, and rejects an invalid one with an explanation: see [`WebSocketUpgrade`].
 //!
 //! ```no_run
 //! use axum::{Router, routing::get, serve::ListenerExt as _};
@@ -41,81 +41,82 @@
 //! # }
 //! ```
 //!
-//! Over HTTP/2 a browser speaks WebSocket if the server has enabled extended CONNECT, which `axum::serve` does
-//! with axum's feature `http2`. [Behind a router](crate::UpgradeLayer#behind-a-router) says what that means for
-//! routes. Chromium does so where it has a connection of HTTP/2 to the server already, and else opens one of
-//! HTTP/1.1.
+//! A browser can open a WebSocket over HTTP/2 if the server enables extended CONNECT, which `axum::serve` does with
+//! axum's feature `http2`. [Behind a router](crate::UpgradeLayer#behind-a-router) explains the consequences for routes.
+//! Chromium uses HTTP/2 if it already has an HTTP/2 connection to the server, and otherwise opens an HTTP/1.1
+//! connection.
 //!
 //! # The end
 //!
-//! | the session ends because | the peer gets | the [reason](crate::CloseReason) is |
+//! | cause | the peer receives | [close reason](crate::CloseReason) |
 //! |---|---|---|
 //! | the peer closed | its own close frame | finished |
-//! | the handler ended well | 1000 | finished |
-//! | the handler ended with an error | 1011 | failed |
+//! | the handler returned `Ok` | 1000 | finished |
+//! | the handler returned an error | 1011 | failed |
 //! | the handler panicked | 1011 | panicked |
-//! | the session is to [stop](crate::Session::stop), at a drain for example | 1001 | drained |
-//! | the handler was dropped: it did not stop in time, or the session was [idle](crate::UpgradeLayer::idle_timeout) | nothing | aborted, lifetime or idle |
-//! | the peer broke the protocol: text or a reason that is no UTF-8 | 1007 | failed, if the handler says so |
-//! | a frame or a message that is longer than it may be | 1009 | failed, if the handler says so |
-//! | anything else that it may not send | 1002 | failed, if the handler says so |
-//! | the peer closed with a code that may not be sent | 1002 | finished |
-//! | the peer did not answer a ping | nothing | idle, if the handler says so |
+//! | the session received its [stop](crate::Session::stop) signal, for example at a drain | 1001 | drained |
+//! | the handler was aborted: it did not stop in time, or the session was [idle](crate::UpgradeLayer::idle_timeout) | nothing | aborted, lifetime or idle |
+//! | the peer sent text or a close reason that is not UTF-8 | 1007 | failed, if the handler returns the error |
+//! | the peer sent a frame or a message over the size limit | 1009 | failed, if the handler returns the error |
+//! | the peer violated the protocol in any other way | 1002 | failed, if the handler returns the error |
+//! | the peer closed with an invalid code | 1002 | finished |
+//! | the peer did not answer a ping | nothing | idle, if the handler returns the error |
 //!
-//! A handler says so by ending with the error, as `?` does. What it has queued is written first, and a message that
-//! is half written is written to its end. The peer has
-//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer a close frame; the session ends when it has,
-//! or when that is over. Behind a close frame of ours its pings are not answered any more.
+//! A handler returns the error with `?`, for example. The session writes queued messages, and the rest of a partly
+//! written one, before the close frame. The peer has [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to
+//! answer the close frame; the session ends when the answer arrives or the timeout passes. After sending a close frame,
+//! the session no longer answers pings.
 //!
-//! A handler that closes by itself chooses the code: 1000 to 1003, 1007 to 1014, or 3000 to 4999. Another one, and a
-//! reason or a ping that is too long for its frame, is an error and is not sent.
+//! A handler that closes the WebSocket chooses the code: 1000 to 1003, 1007 to 1014, or 3000 to 4999. Any other code,
+//! and a reason or a ping that is too long for its frame, is an error and is not sent.
 //!
-//! All of this goes for a WebSocket whose halves are in other tasks as well: it ends with the handler, and not with
-//! them. See [`WebSocket`].
+//! The same rules apply if other tasks hold the halves of the WebSocket: the WebSocket ends with the handler, not with
+//! those tasks. See [`WebSocket`].
 //!
 //! # Secrets
 //!
-//! Some clients send a token as a subprotocol, for lack of another header that a browser lets them set. What is
-//! offered is never logged here, and is marked as sensitive in the request.
+//! Some clients send a token as a subprotocol, because a browser allows them to set no other header. This crate never
+//! logs the offered subprotocols, and marks them as sensitive in the request.
 //!
 //! # Memory
 //!
-//! A session that waits between messages has no buffer to read into, and none of more than 2 KiB to write from. It
-//! leaves them to the thread, for the next message of any of its sessions: a thread keeps what has read messages of
-//! 1 MiB in all, and 1 MiB to write from. So neither a stream of messages of 64 KiB nor one at a time makes the
-//! allocator take and give back as much for each. A message of more than 1 MiB does.
+//! A session that waits between messages holds no read buffer and at most 2 KiB of write buffer. The session returns
+//! its buffers to a pool of the current thread, for the next message of any session on that thread: the pool keeps read
+//! buffers for messages of 1 MiB in total, and 1 MiB of write buffers. Messages of 64 KiB, in a stream or one at a
+//! time, therefore cost no allocation of that size each. A message of more than 1 MiB does.
 //!
-//! A payload is the handler's, and is not copied: it is a part of what it was read into, which is shared until the
-//! handler drops it. One that is less than half of that part's longest message is copied, so that to keep a few
-//! bytes is not to keep much more.
+//! The handler receives a payload without a copy: the payload is a slice of the read buffer, which stays allocated
+//! until the handler drops the slice. If the longest message in that buffer exceeds 2 KiB, a payload of at most half
+//! that length is copied, so keeping a few bytes does not keep a large buffer alive.
 //!
 //! # Why these frames
 //!
-//! Frames are read by tungstenite's codec, without its IO: when there is nothing more to read, it can be let go of
-//! with its buffers, and another one reads the next message. Of what was measured this is strict, old enough to be
-//! trusted, about as quick as any, and with it an idle session costs least:
+//! tungstenite's codec reads the frames, without its IO: between messages the session releases the codec and its
+//! buffers, and another codec reads the next message. tungstenite rejects every invalid frame we tried, is widely used,
+//! is about as fast as the alternatives measured below, and has the smallest idle sessions in this arrangement:
 //!
-//! | | idle | after 64 KiB | rate | what it takes | |
+//! | | idle | after 64 KiB | rate | accepts | |
 //! |---|---|---|---|---|---|
-//! | tungstenite's codec, as here | 2,718 | 2,731 | 0.96 | what is right | MIT or Apache-2.0 |
-//! | tokio-tungstenite | 133,690 | 304,086 | 0.75 | the same | MIT |
+//! | tungstenite's codec, as here | 2,718 | 2,731 | 0.96 | valid frames only | MIT or Apache-2.0 |
+//! | tokio-tungstenite | 133,690 | 304,086 | 0.75 | valid frames only | MIT |
 //! | the same with small buffers | 4,751 | 137,918 | 0.92 to 0.95 | the same | |
-//! | fastwebsockets | 7,959 | 84,226 | 0.97 to 0.99 | unmasked frames of clients, messages of any size in fragments | Apache-2.0 |
-//! | tokio-websockets | 7,657 | 81,663 | 0.92 to 0.95 | what is right: the strictest | MIT, Rust 1.89 |
+//! | fastwebsockets | 7,959 | 84,226 | 0.97 to 0.99 | unmasked frames from clients, fragmented messages of any size | Apache-2.0 |
+//! | tokio-websockets | 7,657 | 81,663 | 0.92 to 0.95 | valid frames only: the strictest | MIT, Rust 1.89 |
 //! | yawc | 12,275 | 18,951 | 0.91 to 0.94 | pongs that are too long | MPL-2.0, 72 crates |
 //! | the same with small buffers | 4,612 | 4,627 | 0.91 to 0.94 | the same | |
-//! | axum, with tokio-tungstenite | 132,873 | 316,192 | 0.74 to 0.78 | as that | MIT |
+//! | axum, with tokio-tungstenite | 132,873 | 316,192 | 0.74 to 0.78 | as tokio-tungstenite | MIT |
 //!
-//! `idle` is the resident bytes of a session on the server when a message of 64 bytes has gone there and back,
-//! then one of 64 KiB; `rate` is echoes of 16 bytes in 64 sessions, against those of hyper alone, which copies
-//! bytes. All were measured on one machine, with the same few lines around each but the first, which is the handler
-//! as it is.
+//! `idle` is the resident memory of a server session, in bytes, after an echo of 64 bytes; `after 64 KiB` is the same
+//! after another echo, of 64 KiB. `rate` is the number of 16-byte echoes in 64 sessions, relative to hyper alone, which
+//! copies bytes. All were measured on one machine. The first row is the handler of this module; the others run the same
+//! few lines around each library.
 //!
 //! # Other frames
 //!
-//! The handshake does not need the frames: [`Handshake::accept_raw`] hands out the bytes. permessage-deflate
-//! (RFC 7692) is not spoken, and no extension is accepted; of those above only yawc speaks it. What the session
-//! is told to do, and its close frames, are then the handler's own to mind.
+//! The handshake is independent of the frames: [`Handshake::accept_raw`] gives the handler the byte stream, to use with
+//! another library. The handler is then responsible for the stop signal of the session and for close frames. This crate
+//! does not support permessage-deflate (RFC 7692) and accepts no extension; of the libraries above only yawc supports
+//! it.
 //!
 //! ```
 //! use fastwebsockets::{FragmentCollector, OpCode};

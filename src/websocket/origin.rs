@@ -1,7 +1,7 @@
-//! Which pages may open a WebSocket (RFC 6455 §10.2).
+//! The origins whose pages may open a WebSocket (RFC 6455 §10.2).
 //!
-//! A browser lets any page connect anywhere, and sends the user's cookies along. The `Origin` that it
-//! adds is all that tells a page of one's own from another.
+//! A browser allows any page to connect to any server, and sends the user's cookies with the request. Only the `Origin`
+//! header that the browser adds distinguishes the server's pages from others.
 
 use http::{
     HeaderMap, Uri, header,
@@ -9,28 +9,29 @@ use http::{
 };
 use std::{net::Ipv6Addr, sync::Arc};
 
-/// The pages that may.
+/// The allowed origins.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Policy {
-    /// Pages of the request's own host and port, over `http` or `https`.
+    /// The host and port of the request, with the scheme `http` or `https` (or `ws`, `wss`).
     #[default]
     SameOrigin,
-    /// Those of these origins.
+    /// Only these origins.
     List(Arc<[Origin]>),
     Any,
 }
 
-/// Why a page may not.
+/// The reason for which an `Origin` is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It has an origin that says nothing: `null`, or more than one.
+    /// The origin is `null` or invalid, or the request has several `Origin` headers.
     Opaque,
-    /// It is another's.
+    /// The origin is valid, and not among the allowed ones.
     CrossOrigin,
 }
 
 impl Policy {
-    /// Looks at the `Origin` of a request that is for `authority`. A request that has none does not come from a page.
+    /// Checks the `Origin` of a request to `authority`. A request without `Origin` does not come from a page, and
+    /// passes.
     pub(crate) fn check(
         &self,
         headers: &HeaderMap,
@@ -65,7 +66,7 @@ impl Policy {
 pub(crate) struct Origin {
     scheme: String,
     host: Host,
-    /// `None` if the scheme has no default and none was named.
+    /// `None` if the scheme has no default port and the origin names no port.
     port: Option<u16>,
 }
 
@@ -77,7 +78,7 @@ enum Host {
 }
 
 impl Origin {
-    /// `None`: it is not `scheme://host` or `scheme://host:port`, and nothing else.
+    /// Parses exactly `scheme://host` or `scheme://host:port`, and returns `None` for any other text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         if rest.contains(['/', '?', '#', '@']) {
@@ -86,7 +87,7 @@ impl Origin {
         if !is_scheme(scheme) {
             return None;
         }
-        // In lower case, as the parser knows the ones that have a default port.
+        // In lower case, the form in which `default_port` matches schemes.
         let scheme: Scheme = scheme.to_ascii_lowercase().parse().ok()?;
         let authority: Authority = rest.parse().ok()?;
         let port = match authority.as_str().strip_prefix(authority.host())? {
@@ -112,8 +113,8 @@ impl Origin {
                 .is_none_or(|scheme| is_secure(&scheme.as_str().to_ascii_lowercase()) == of_page)
     }
 
-    /// Whether it is at this host and port. Where the port is left out it is the default of the scheme,
-    /// which can only be the origin's.
+    /// Returns whether the origin has the host and port of `authority`. If `authority` names no port, the port is the
+    /// default of the origin's scheme, because `authority` has no scheme.
     fn is_at(&self, authority: &Authority) -> bool {
         let rest = authority.as_str().strip_prefix(authority.host());
         let port = match rest.and_then(|rest| rest.strip_prefix(':')) {
@@ -140,13 +141,13 @@ impl Host {
     }
 }
 
-/// A port, of digits only: the parser of numbers takes a sign too.
+/// Parses a port of digits only: `u16::from_str` also accepts a sign.
 fn parse_port(text: &str) -> Option<u16> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_digits)
 }
 
-/// The grammar of RFC 3986 §3.1. The parser of `http` takes other characters as well.
+/// Checks the grammar of RFC 3986 §3.1. The parser of the `http` crate also accepts other characters.
 fn is_scheme(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes
@@ -155,7 +156,7 @@ fn is_scheme(text: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Whether a scheme of the web, in lower case, implies TLS. `None`: another scheme.
+/// Returns whether a lower-case web scheme implies TLS, or `None` for any other scheme.
 fn is_secure(scheme: &str) -> Option<bool> {
     match scheme {
         "http" | "ws" => Some(false),

@@ -1,4 +1,4 @@
-//! What is to be written.
+//! The write queue of a WebSocket.
 
 use super::{
     frames::Frames,
@@ -20,12 +20,12 @@ thread_local! {
     static POOL: RefCell<Pool<Vec<u8>>> = const { RefCell::new(Pool::new(POOLED)) };
 }
 
-/// A queue of bytes. It takes all, and has nothing to read.
+/// A queue of bytes to write. Accepts every write; reads return nothing.
 #[derive(Default)]
 pub(super) struct Out {
     bytes: Vec<u8>,
     written: usize,
-    /// Not all was written and flushed.
+    /// Queued bytes have not all been written and flushed.
     is_pending: bool,
 }
 
@@ -34,7 +34,7 @@ impl Out {
         self.is_pending
     }
 
-    /// How many bytes there are, with those that are written.
+    /// Returns the number of bytes in the buffer, including written ones.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -44,7 +44,7 @@ impl Out {
         self.bytes.capacity()
     }
 
-    /// Makes room for so many bytes more.
+    /// Reserves room for `more` bytes.
     pub(super) fn reserve(&mut self, more: usize) {
         let needed = self.bytes.len() + more;
         if needed > OWN && needed > self.bytes.capacity() {
@@ -56,18 +56,18 @@ impl Out {
         self.bytes.reserve(more);
     }
 
-    /// Leaves the buffer to the thread, if it is large and there is nothing in it.
+    /// Returns a large buffer to the pool of the thread, unless bytes are pending.
     pub(super) fn forget(&mut self) {
         if !self.is_pending && self.bytes.capacity() > OWN {
             let Self { mut bytes, .. } = std::mem::take(self);
-            // What could not be written is nobody's any more.
+            // Discard bytes that could not be written.
             bytes.clear();
             let capacity = bytes.capacity();
             pool::give_back(&POOL, bytes, capacity);
         }
     }
 
-    /// Writes all, and flushes it.
+    /// Writes and flushes all queued bytes.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

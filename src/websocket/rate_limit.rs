@@ -9,11 +9,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A limit on the rate at which a client may send messages.
 ///
-/// The average rate is limited, and a client may send the messages of a [`burst`](Self::burst) at once. Above the rate the
-/// WebSocket reads no more until the client has caught up: its messages wait in the buffers of the connection, and TCP or
-/// HTTP/2 slows it down. With [`close`](Self::close) the WebSocket is closed instead.
+/// The limit applies to the average rate, and a client may send the messages of a [`burst`](Self::burst) at once. When
+/// the client exceeds the limit, the WebSocket stops reading until the average is within the limit again: the messages
+/// wait in the buffers of the connection, and the flow control of TCP or HTTP/2 slows the client down. With
+/// [`close`](Self::close) the WebSocket is closed instead.
 ///
-/// Pings and pongs count as messages. Nothing is sent in place of a message that waits, and none is lost.
+/// Pings and pongs count as messages. Waiting messages are not lost, and the client is not notified of the wait.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,11 +39,11 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Limits the number of messages per second.
+    /// Creates a limit on the number of messages per second.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `messages_per_second` is zero.
     #[must_use]
     #[track_caller]
     pub fn new(messages_per_second: u32) -> Self {
@@ -55,12 +56,13 @@ impl RateLimit {
         }
     }
 
-    /// Limits the bytes of the messages per second as well. A message that is longer than those of a burst is received, and
-    /// the next one waits for as long as it takes.
+    /// Limits the payload bytes per second in addition to the messages. By default they are not limited.
+    ///
+    /// A message longer than a burst is received, and the next message waits until the average is within the limit.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `bytes` is zero.
     #[must_use]
     #[track_caller]
     pub fn bytes_per_second(mut self, bytes: u32) -> Self {
@@ -69,15 +71,15 @@ impl RateLimit {
         self
     }
 
-    /// Sets how much a client may send at once, as the time in which it may send as much at the rate. The default is one
-    /// second.
+    /// Sets the size of a burst, which a client may send at once, as the time that the same messages take at the
+    /// limited rate. The default is one second.
     #[must_use]
     pub fn burst(mut self, burst: Duration) -> Self {
         self.burst = burst;
         self
     }
 
-    /// Closes the WebSocket with 1008 when the client exceeds the rate, in place of slowing it down:
+    /// Closes the WebSocket with 1008 when the client exceeds the limit, instead of slowing the client down. Then
     /// [`recv`](super::WebSocket::recv) fails with kind [`RateLimited`](super::ErrorKind::RateLimited).
     #[must_use]
     pub fn close(mut self) -> Self {
@@ -86,16 +88,16 @@ impl RateLimit {
     }
 }
 
-/// Counts the messages of one WebSocket (GCRA, a leaky bucket that stores one time).
+/// Meters the messages of one WebSocket with GCRA, a leaky bucket that stores one point in time per limit.
 pub(super) struct Meter {
     limit: RateLimit,
-    /// When the messages that were received would have been sent at the rate.
+    /// The time at which a client that sends at the limited rate would have sent the messages received so far.
     messages: Instant,
     bytes: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// The client has sent too much.
+/// The client exceeded a limit that closes the WebSocket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Exceeded;
 
@@ -110,7 +112,7 @@ impl Meter {
         }
     }
 
-    /// Counts a message of this many bytes.
+    /// Counts a message of `bytes` bytes, and fails if it exceeds a limit that closes the WebSocket.
     pub(super) fn count(&mut self, bytes: usize) -> Result<(), Exceeded> {
         let now = Instant::now();
         let second = Duration::from_secs(1);
@@ -125,7 +127,7 @@ impl Meter {
         }
     }
 
-    /// Waits until another message may be received.
+    /// Waits until the limit allows another message.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.limit.closes {
             return Poll::Ready(());
@@ -138,11 +140,11 @@ impl Meter {
         if timer.deadline() != due {
             timer.as_mut().reset(due);
         }
-        // Not bound by the budget of the task, which a busy handler spends.
+        // Unconstrained: a busy handler may have spent the coop budget of the task.
         pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx)
     }
 
-    /// When the burst is not exceeded any more.
+    /// Returns the time from which the burst is no longer exceeded.
     fn due(&self) -> Option<Instant> {
         self.messages.max(self.bytes).checked_sub(self.limit.burst)
     }
@@ -160,7 +162,7 @@ mod tests {
         for number in 0..40_u32 {
             std::future::poll_fn(|cx| meter.poll_ready(cx)).await;
             assert_eq!(meter.count(1), Ok(()));
-            // 21: a message may begin while the burst is not exceeded.
+            // 21 messages, not 20, pass at once: a message may begin while the burst is not exceeded.
             let due = Duration::from_millis(100) * number.saturating_sub(20);
             let late = start.elapsed() - due;
             assert!(late <= Duration::from_millis(1), "{number}: {late:?}");

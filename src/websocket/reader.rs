@@ -1,4 +1,4 @@
-//! tungstenite's codec, which reads, and the buffer that it reads into.
+//! tungstenite's codec and its read buffer.
 
 use super::message::Message;
 use crate::io::pool::{self, Pool};
@@ -9,23 +9,23 @@ use std::{
 };
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext, frame::CloseFrame};
 
-/// What the codec reads at a time. It clears as much each time.
+/// The size of one read of the codec, in bytes. The codec zeroes as many bytes before each read.
 const READ: usize = 512;
 
-/// How many bytes are few: a buffer of so many may stay with a session, and one that was no larger with whoever keeps
-/// a message that is a part of it.
+/// The maximum size of a small buffer, in bytes. A session may keep a small buffer, and a message may keep the small
+/// read buffer that it is a part of.
 pub(super) const OWN: usize = 2 * 1024;
 
-/// How many bytes a thread keeps of each kind.
+/// The maximum number of pooled bytes per thread and kind.
 pub(super) const POOLED: usize = 1024 * 1024;
 
-/// How long the payload of a control frame may be (RFC 6455 §5.5).
+/// The maximum payload length of a control frame (RFC 6455 §5.5).
 pub(super) const CONTROL: usize = 125;
 
-/// Limits on what a peer may send.
+/// Limits on received messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Bytes of a message, and so of each of its frames.
+    /// Maximum size of a message, and so of each of its frames, in bytes.
     pub(super) message: usize,
 }
 
@@ -42,21 +42,21 @@ thread_local! {
     static CLIENTS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(POOLED)) };
 }
 
-/// The codec. Between messages, with no close frame sent or received, it knows nothing: then any other one is as
-/// good, and it is as good for any other session.
+/// The codec. Between messages, before any close frame, a codec has no state: sessions with the same role can exchange
+/// their codecs.
 pub(super) struct Reader {
     context: WebSocketContext,
     role: Role,
-    /// The largest message that its buffer has seen. It grows with them, and does not shrink.
+    /// Size of the largest message read. The read buffer grows with messages and does not shrink.
     largest: usize,
 }
 
 impl Reader {
-    /// One that knows nothing.
+    /// Takes a codec without state from the pool of the thread, or creates one.
     pub(super) fn borrow(role: Role, limits: Limits) -> Box<Self> {
         let set = |config: &mut WebSocketConfig| {
             config.max_message_size = Some(limits.message);
-            // A frame that is longer than its message may be fails when its header has come.
+            // A frame longer than the message limit fails as soon as its header has arrived.
             config.max_frame_size = Some(limits.message.max(CONTROL));
         };
         if let Some(mut reader) = pool::borrow(pool_of(role)) {
@@ -74,13 +74,13 @@ impl Reader {
         })
     }
 
-    /// Leaves it to the thread. It knows nothing any more.
+    /// Returns the codec, which has no state, to the pool of the thread.
     pub(super) fn give_back(self: Box<Self>) {
         let bytes = size_of::<Self>() + self.largest.max(READ);
         pool::give_back(pool_of(self.role), self, bytes);
     }
 
-    /// The next message.
+    /// Reads the next message.
     pub(super) fn read(
         &mut self,
         stream: &mut (impl Read + Write),
@@ -89,7 +89,7 @@ impl Reader {
         let size = message.len();
         self.largest = self.largest.max(size);
         let message = Message::from_codec(message);
-        // It is a part of the buffer, and whoever keeps it keeps all of that.
+        // The message is a slice of the read buffer, and would keep the whole buffer alive.
         let is_small_part = self.largest > OWN && size <= self.largest / 2;
         Ok(if is_small_part {
             message.detached()
@@ -98,7 +98,7 @@ impl Reader {
         })
     }
 
-    /// Writes what the codec answers.
+    /// Writes the codec's answers.
     pub(super) fn flush(&mut self, stream: &mut (impl Read + Write)) -> tungstenite::Result<()> {
         self.context.flush(stream)
     }
@@ -111,7 +111,7 @@ impl Reader {
         self.context.close(stream, frame)
     }
 
-    /// Whether the peer's close frame has come.
+    /// Returns whether the peer's close frame has arrived.
     pub(super) fn has_closed(&self) -> bool {
         !self.context.can_read()
     }

@@ -1,4 +1,4 @@
-//! The server's side: a handler for `websocket`.
+//! The server side: a protocol handler for `websocket`.
 
 use super::{
     Error, ErrorKind, WebSocket,
@@ -30,9 +30,10 @@ use std::{
 use tokio::time::{Sleep, sleep_until};
 use tungstenite::protocol::Role;
 
-/// A handler for `websocket`, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441): register it with
-/// [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol) under that name. Where it is registered for anything
-/// else it refuses with 501.
+/// Creates a handler for the `websocket` protocol, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441).
+///
+/// Register the handler with [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol) under the name `websocket`. The
+/// handler rejects requests for any other protocol with 501.
 ///
 /// ```
 /// use tower_upgrade::{
@@ -51,8 +52,9 @@ use tungstenite::protocol::Role;
 /// let layer = UpgradeLayer::new().protocol("websocket", echo.subprotocols(["echo"]));
 /// ```
 ///
-/// The session that comes with the socket has everything but the IO. It keeps the
-/// [extensions](Session::extensions) of the request, which cost what middleware put into them.
+/// The `Session` argument has everything but the IO, which the `WebSocket` owns. The session keeps the
+/// [extensions](Session::extensions) of the request, and the memory of the values that middleware put into them, until
+/// it is dropped.
 pub fn websocket<F, Fut>(speak: F) -> WebSocketUpgrade<F>
 where
     F: Fn(WebSocket, Session) -> Fut + Send + Sync + 'static,
@@ -64,21 +66,22 @@ where
     }
 }
 
-/// What [`websocket`] makes: checks the opening handshake, and speaks.
+/// Checks the opening handshake of a WebSocket and runs the session: the handler that [`websocket`] returns.
 ///
 /// # What is checked
 ///
-/// | | refused with |
+/// | requirement | otherwise rejected with |
 /// |---|---|
 /// | the method is GET (HTTP/1.1) | 405 and `Allow: GET` |
 /// | `Sec-WebSocket-Version` is 13 | 426 (HTTP/1.1) or 400 (HTTP/2), and `Sec-WebSocket-Version: 13` |
 /// | `Sec-WebSocket-Key` is 16 bytes in base64, once (HTTP/1.1) | 400 |
-/// | `Origin`, if there is one, is allowed: [`origins`](Self::origins) | 403 |
+/// | `Origin`, if present, is allowed: [`origins`](Self::origins) | 403 |
 /// | `Sec-WebSocket-Protocol` is a list of tokens | 400 |
 ///
 /// # Decide more
 ///
-/// Made with [`new`](Self::new) it checks a request for a handler of one's own, which decides on the rest:
+/// A `WebSocketUpgrade` created with [`new`](Self::new) only checks the handshake, and your own handler makes
+/// the other decisions:
 ///
 /// ```
 /// use http::StatusCode;
@@ -118,7 +121,7 @@ pub(super) struct Options {
 }
 
 impl WebSocketUpgrade {
-    /// Checks requests for a handler of one's own.
+    /// Creates a `WebSocketUpgrade` that checks requests for your own `ProtocolHandler`.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -135,12 +138,14 @@ impl Default for WebSocketUpgrade {
 }
 
 impl<F> WebSocketUpgrade<F> {
-    /// The subprotocols that are spoken, the most wanted first. Of those that a client offers, the
-    /// first in the client's order is chosen. If it is none of these, none is agreed on.
+    /// Sets the supported subprotocols, in order of preference. By default no subprotocol is supported.
+    ///
+    /// The handler chooses the first supported subprotocol in the client's order. If the client offers no supported
+    /// subprotocol, the handshake succeeds without one.
     ///
     /// # Panics
     ///
-    /// If one is no token (RFC 6455 §4.1).
+    /// If a subprotocol is not a token (RFC 6455 §4.1).
     #[must_use]
     #[track_caller]
     pub fn subprotocols<I>(mut self, subprotocols: I) -> Self
@@ -152,25 +157,31 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// Lets the server's order of the subprotocols decide, and not the client's.
+    /// Chooses the subprotocol by the server's order of preference instead of the client's.
     #[must_use]
     pub fn prefer_own_subprotocols(mut self) -> Self {
         self.options.server_decides = true;
         self
     }
 
-    /// The pages that may open a WebSocket, by their origins, such as `https://example.com`: these, and no
-    /// others. By default it is those whose host and port are the request's own, and the scheme where the
-    /// request has one, as over HTTP/2; a request without `Origin` does not come from a page, and passes. Name
-    /// them behind a proxy that changes `Host` or the scheme, on a server with TLS, where over HTTP/1.1 a page of
-    /// `http` passes too, and on one that trusts who can reach it ([the
-    /// manual](crate::manual::threats#cross-site-websocket-hijacking) says why).
+    /// Sets the origins whose pages may open a WebSocket, such as `https://example.com`. All other origins are
+    /// rejected.
     ///
-    /// A browser sends a user's cookies along from any page (RFC 6455 §10.2).
+    /// By default an origin is allowed if its host and port equal those of the request, and its scheme if the request
+    /// has one, as over HTTP/2. A request without `Origin` does not come from a page, and is always allowed.
+    ///
+    /// Set the origins explicitly on a server
+    ///
+    /// - behind a proxy that changes `Host` or the scheme;
+    /// - with TLS, where by default an `http` page may open a WebSocket over HTTP/1.1;
+    /// - that trusts every client that can reach it ([the
+    ///   manual](crate::manual::threats#cross-site-websocket-hijacking) explains why).
+    ///
+    /// The check matters because a browser sends the user's cookies with a request from any page (RFC 6455 §10.2).
     ///
     /// # Panics
     ///
-    /// If one is not `scheme://host` or `scheme://host:port`.
+    /// If an origin is not `scheme://host` or `scheme://host:port`.
     #[must_use]
     #[track_caller]
     pub fn origins<I>(mut self, origins: I) -> Self
@@ -186,8 +197,9 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// Lets any page open a WebSocket, also one whose origin is `null`: for what is public, and knows
-    /// nobody by a cookie or an address.
+    /// Allows pages of any origin, including `null`, to open a WebSocket.
+    ///
+    /// Use this only for a public service that does not identify clients by a cookie or an address.
     #[must_use]
     pub fn any_origin(mut self) -> Self {
         self.options.origins = Policy::Any;
@@ -196,38 +208,39 @@ impl<F> WebSocketUpgrade<F> {
 
     /// Sets the longest message that a client may send, in bytes, in one frame or several. The default is 1 MiB.
     ///
-    /// A longer message ends the session with 1009 (RFC 6455 §7.4.1) when the header of the frame that exceeds the
-    /// limit has arrived, before the frame is read. Memory for a whole frame is allocated when its header has arrived, so
-    /// choose a limit that the memory of the machine allows for each session.
+    /// A longer message ends the session with 1009 (RFC 6455 §7.4.1) as soon as the header of the frame that exceeds
+    /// the limit has arrived, before the frame is read. The session allocates memory for a whole frame when the header
+    /// of the frame has arrived, so choose a limit that the machine can afford for each session.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.options.limits.message = bytes;
         self
     }
 
-    /// Limits the rate at which a client may send messages: see [`RateLimit`]. By default there is no limit.
+    /// Limits the rate at which a client may send messages: see [`RateLimit`]. By default the rate is not limited.
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.options.rate_limit = Some(limit);
         self
     }
 
-    /// Pings a client that has been silent for `interval`, and ends the session if it stays silent for as long again: with
-    /// the close reason [`Idle`](crate::CloseReason::Idle). By default there are no pings.
+    /// Pings a client that has been silent for `interval`, and ends the session with the close reason
+    /// [`Idle`](crate::CloseReason::Idle) if the client stays silent for another `interval`. By default the session
+    /// sends no pings.
     ///
-    /// The session looks after this, whatever its handler waits for. A client is silent if
+    /// The session sends and checks the pings while its handler waits for anything else. A client is silent if
     ///
-    /// - it was pinged, and nothing arrived for an interval; or
-    /// - a [`send`](WebSocket::send) is blocked, and the client took nothing of it for an interval. A client that reads
-    ///   slowly, but reads, stays.
+    /// - the session has sent a ping, and nothing arrived for an interval; or
+    /// - a [`send`](WebSocket::send) is blocked, and the client read none of its bytes for an interval. A client that
+    ///   reads slowly keeps its session.
     ///
-    /// Then sending and receiving fail with kind [`Idle`](super::ErrorKind::Idle), wherever the handler does it, and the
-    /// handler is aborted if it has not ended after [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout). It takes
-    /// up to three intervals from the last sign of the client until it is noticed.
+    /// Then sending and receiving fail with kind [`Idle`](super::ErrorKind::Idle) in all tasks, and the session aborts
+    /// the handler if it has not ended after [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout). Detection
+    /// takes up to three intervals after the last sign of life from the client.
     ///
-    /// For a handler that does not receive, the session reads on its behalf: it answers pings, and keeps one message for
-    /// the next [`recv`](WebSocket::recv). While that message waits, nothing more is read, and the client does not count
-    /// as silent unless a write is blocked.
+    /// If the handler does not receive, the session reads on its behalf: the session answers pings, and keeps one
+    /// message for the next [`recv`](WebSocket::recv). While that message waits, the session reads nothing more, and
+    /// the client does not count as silent unless a write is blocked.
     ///
     /// # Panics
     ///
@@ -240,12 +253,13 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// Checks whether a page may open a WebSocket, and nothing else: the [`origins`](Self::origins) of any
-    /// request, also of one that is no handshake.
+    /// Checks only the `Origin` of a request against the allowed [`origins`](Self::origins).
+    ///
+    /// The request need not be an opening handshake.
     ///
     /// # Errors
     ///
-    /// 403 if the page may not.
+    /// Returns a rejection with 403 if the origin is not allowed.
     pub fn check_origin(&self, parts: &Parts) -> Result<(), Rejection> {
         let authority = negotiate::authority(parts);
         let origins = &self.options.origins;
@@ -259,23 +273,25 @@ impl<F> WebSocketUpgrade<F> {
         })
     }
 
-    /// The subprotocol that a request is answered with.
+    /// Returns the subprotocol for the response to a request with these headers.
     #[cfg(feature = "axum")]
     pub(crate) fn choose(&self, headers: &HeaderMap) -> Option<&str> {
         let offered = handshake::subprotocols(headers)?;
         self.options.choose(&offered)?.to_str().ok()
     }
 
-    /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5), for a request whose
-    /// [protocol](UpgradeRequest::protocol) is `websocket`: which one was chosen is not looked at.
+    /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5).
+    ///
+    /// The caller ensures that the [protocol](UpgradeRequest::protocol) of the request is `websocket`: this method does
+    /// not check the protocol.
     ///
     /// # Errors
     ///
-    /// What is wrong with it: see [above](Self#what-is-checked).
+    /// Returns a rejection if the handshake fails a check [above](Self#what-is-checked).
     pub fn check(&self, request: &mut UpgradeRequest) -> Result<Handshake, Rejection> {
         let kind = request.kind();
         let parts = request.parts_mut();
-        // Some send a secret in it, having no other header to send it in.
+        // Some clients send a secret as a subprotocol, because they can set no other header.
         for (name, value) in &mut parts.headers {
             if name == header::SEC_WEBSOCKET_PROTOCOL {
                 value.set_sensitive(true);
@@ -343,7 +359,7 @@ fn unsupported_version(kind: UpgradeKind) -> Rejection {
     rejection.header(header::SEC_WEBSOCKET_VERSION, version)
 }
 
-/// An opening handshake that is in order: made by [`WebSocketUpgrade::check`].
+/// A valid opening handshake, returned by [`WebSocketUpgrade::check`].
 #[must_use = "a handshake is accepted by returning what it makes from `accept`"]
 pub struct Handshake {
     headers: HeaderMap,
@@ -352,13 +368,13 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// The subprotocol that was chosen, if one was.
+    /// Returns the chosen subprotocol, or `None` if the handshake has none.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_ref()?.to_str().ok()
     }
 
-    /// Accepts, and lets `speak` run the session.
+    /// Accepts the handshake, and runs the session with `speak`.
     pub fn accept<F, Fut>(self, speak: F) -> Accept
     where
         F: FnOnce(WebSocket, Session) -> Fut + Send + 'static,
@@ -374,8 +390,8 @@ impl Handshake {
         accept
     }
 
-    /// Accepts, and lets `speak` run the session on the bytes: with [frames of another
-    /// library](super#other-frames). The switch is the same.
+    /// Accepts the handshake, and runs the session with `speak` on the byte stream: with [frames of another
+    /// library](super#other-frames). The upgrade response is the same as that of `accept`.
     pub fn accept_raw<F, Fut>(self, speak: F) -> Accept
     where
         F: FnOnce(Session) -> Fut + Send + 'static,
@@ -387,10 +403,10 @@ impl Handshake {
     }
 }
 
-/// Runs a session, and closes its WebSocket in the end.
+/// Runs a session handler, and closes its WebSocket afterwards.
 ///
-/// Not an `async fn`: that would keep its arguments, the session among them, beside the handler's future for as long as the
-/// session lives.
+/// Not an `async fn`, whose future would keep its arguments, including the session, beside the handler's future for as
+/// long as the session runs.
 fn run<F, Fut>(
     mut session: Session,
     subprotocol: Option<HeaderValue>,
@@ -423,7 +439,7 @@ where
 }
 
 pin_project! {
-    /// The handler of a session beside the keep-alive of its WebSocket, and then the end.
+    /// Polls the session handler and the keep-alive of its WebSocket, and then closes the WebSocket.
     struct Running<Fut> {
         #[pin]
         handler: Caught<Fut>,
@@ -462,7 +478,7 @@ where
     }
 }
 
-/// What the end of a WebSocket needs.
+/// The state for closing the WebSocket after the handler has ended.
 struct End {
     state: Arc<State>,
     shared: Arc<Shared>,
@@ -481,7 +497,7 @@ impl End {
         if matches!(&ended, Ok(Err(error)) if is_peers(error)) && shared.has_failed() {
             state.blame_peer();
         }
-        // Bounded in time already. As a silence it would take the handler's own reason away.
+        // `shutdown_timeout` bounds the close. The idle timeout would replace the handler's close reason.
         state.ignore_idleness();
         shared.close(&state, code).await;
         match ended {
@@ -495,7 +511,7 @@ impl End {
 /// Ends a session whose peer is silent.
 struct Watch {
     keep_alive: KeepAlive,
-    /// How long the handler has to end then.
+    /// The time limit for the handler to end after the peer is found silent.
     grace: Duration,
     aborts: Option<Pin<Box<Sleep>>>,
 }
@@ -509,17 +525,17 @@ impl Watch {
         }
     }
 
-    /// Completes when the handler, which was told that the peer is silent, has not ended in time.
+    /// Completes when the peer is silent and the handler has not ended within the grace period.
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared, state: &State) -> Poll<BoxError> {
         if self.aborts.is_none() {
             let Silent = ready!(self.keep_alive.poll(cx, shared));
             state.set_idle();
             shared.end_idle();
-            // The handler is woken by it, if it sends or receives.
+            // `end_idle` wakes the handler if it is sending or receiving.
             self.aborts = Some(Box::pin(sleep_until(after(self.grace))));
         }
         match &mut self.aborts {
-            // Not bound by the budget of the task either.
+            // Unconstrained: the handler may have spent the coop budget of the task.
             Some(aborts) => {
                 let timer = pin!(tokio::task::unconstrained(aborts.as_mut()));
                 timer.poll(cx).map(|()| Error::idle().into())
@@ -529,8 +545,8 @@ impl Watch {
     }
 }
 
-/// Whether a handler that has ended with this is not to be blamed: a close frame had gone one way or the
-/// other when it wanted to send, or nobody answered the one of its order to stop.
+/// Returns whether a handler error is part of an orderly close: the handler tried to send after a close frame was sent
+/// or received, or the peer did not answer the close frame sent at the stop signal.
 fn is_in_order(error: &BoxError, is_stopping: bool) -> bool {
     error.downcast_ref::<Error>().is_some_and(|error| {
         error.kind() == ErrorKind::Closed || is_stopping && error.is_unanswered()

@@ -1,4 +1,4 @@
-//! The WebSocket, as those who speak have it.
+//! The `WebSocket` type, for session handlers and clients.
 
 use super::{
     CloseFrame, Error, Message,
@@ -24,53 +24,53 @@ use tokio::time::{Sleep, sleep};
 
 /// A WebSocket (RFC 6455): messages over an upgraded connection.
 ///
-/// [Receiving](Self::recv) answers pings and the peer's close frame, and sends a close frame when the session is to stop.
-/// A handler that mostly sends therefore receives as well, in a `select!`. With `keep_alive` the session answers and sends
-/// pings also while the handler does not receive.
+/// [Receiving](Self::recv) answers pings and the peer's close frame, and sends a close frame at the session's stop
+/// signal. A handler that mostly sends must therefore also receive, in a `select!`. With `keep_alive` the session
+/// answers and sends pings even while the handler does not receive.
 ///
 /// A `WebSocket` is also a [`Stream`] and a [`Sink`] of messages, and can be split into both.
 ///
-/// On the server, a close frame is sent when the handler ends without one: 1000 if it returned `Ok`, 1011 if it returned
-/// an error or panicked. Dropping the `WebSocket` earlier does not send it earlier; [`close`](Self::close) does. The
-/// WebSocket ends with its handler, even if it or a half of it is in another task: there `recv` returns `None`, sending
-/// fails with kind [`Closed`](super::ErrorKind::Closed), and waiting tasks are woken. A handler therefore waits for the
-/// tasks that hold halves.
+/// On the server, the session sends a close frame if the handler ends without one: 1000 if the handler returned `Ok`,
+/// 1011 if it returned an error or panicked. Dropping the `WebSocket` earlier does not send the close frame earlier;
+/// [`close`](Self::close) does. The WebSocket ends with its handler, even if another task holds the WebSocket or a half
+/// of it: in that task `recv` returns `None`, sending fails with kind [`Closed`](super::ErrorKind::Closed), and a
+/// waiting task is woken. A handler must therefore wait for the tasks that hold halves.
 ///
-/// On the client, the WebSocket ends when it is dropped, without a close frame.
+/// On the client, dropping the WebSocket ends it without a close frame.
 pub struct WebSocket {
     shared: Arc<Shared>,
     subprotocol: Option<HeaderValue>,
-    /// None without a limit.
+    /// `None` without a rate limit.
     meter: Option<Box<Meter>>,
-    /// On the client, where no session looks after it.
+    /// Only on the client: on the server the session runs the keep-alive.
     keep_alive: Option<Box<KeepAlive>>,
-    /// Until the session is to stop.
+    /// `Some` until the stop signal, on the server.
     stop: Option<Stop>,
-    /// How long an answer to a close frame is waited for, once there was one.
+    /// The time limit for the peer's answer, from the first close frame on.
     closing: Option<Pin<Box<Sleep>>>,
 }
 
 struct Stop {
     session: Arc<State>,
     ordered: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    /// Who is woken by it.
+    /// The waker that `ordered` was last polled with.
     waiting: Option<Waker>,
 }
 
-/// How long a server may take to answer a close frame, and to end the connection.
+/// The time limit for a server to answer a close frame and end the connection.
 #[cfg(feature = "client")]
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a WebSocket has in common with its session, which closes it in the end, wherever it is then.
+/// The state that a WebSocket shares with its session, which closes the WebSocket in whichever task it is.
 pub(super) struct Shared {
-    /// `None` once the session closes it.
+    /// `None` once the session closes the WebSocket.
     codec: Mutex<Option<Codec>>,
-    /// How long the peer may take to answer a close frame.
+    /// The time limit for the peer to answer a close frame.
     limit: Duration,
 }
 
 impl WebSocket {
-    /// That of a client.
+    /// Creates the WebSocket of a client.
     #[cfg(feature = "client")]
     pub(super) fn of_client(
         codec: Codec,
@@ -87,7 +87,7 @@ impl WebSocket {
         }
     }
 
-    /// That of a session, which closes it.
+    /// Creates the WebSocket of a session, which closes it.
     pub(super) fn of_session(
         session: &Session,
         shared: Arc<Shared>,
@@ -117,17 +117,16 @@ impl WebSocket {
         }
     }
 
-    /// The subprotocol that was agreed on.
+    /// Returns the negotiated subprotocol.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_ref()?.to_str().ok()
     }
 
-    /// Takes the order to stop away from [`recv`](Self::recv): for a handler that says goodbye in its own words,
-    /// and closes with a code of its own.
+    /// Returns a future that completes at the [stop](crate::Session::stop) signal of the session.
     ///
-    /// The future completes when the session is to [stop](crate::Session::stop). If it was taken before, and on
-    /// the client, it never does.
+    /// After this call [`recv`](Self::recv) ignores the stop signal, so the handler can send a last message and close
+    /// with its own code. The future never completes on the client, or if `take_stop` was called before.
     ///
     /// ```
     /// use tower_upgrade::websocket::{CloseFrame, WebSocket, websocket};
@@ -151,8 +150,8 @@ impl WebSocket {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped nothing heeds the order any more but what awaits
-    /// [`Session::stop`](crate::Session::stop).
+    /// After the future is dropped, only tasks that await [`Session::stop`](crate::Session::stop) react to the stop
+    /// signal.
     pub fn take_stop(&mut self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
         match self.stop.take() {
             Some(stop) => stop.ordered,
@@ -160,22 +159,23 @@ impl WebSocket {
         }
     }
 
-    /// Receives the next message. `None`: the WebSocket is closed, in order.
+    /// Receives the next message, or returns `None` after an orderly close of the WebSocket.
     ///
-    /// Pings and a close frame have been answered, or are with the next call.
+    /// A received ping or close frame is answered before this method returns it, or by the next call.
     ///
-    /// When the session is to [stop](crate::Session::stop) a close frame with 1001 is sent, unless the handler
-    /// [sees to that](Self::take_stop). What the peer still sends until it answers is received.
+    /// At the [stop](crate::Session::stop) signal of the session this method sends a close frame with 1001, unless the
+    /// handler [has taken the signal](Self::take_stop). It still returns the messages that the peer sends before its
+    /// answer.
     ///
     /// # Errors
     ///
-    /// What the peer did wrong, or what broke. After an error nothing more is received. On the server it is an
-    /// error as well if the peer takes longer than
-    /// [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer a close frame.
+    /// Returns an error if the peer violates the protocol or a limit, or if the connection fails. On the server it also
+    /// returns an error if the peer takes longer than [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to
+    /// answer a close frame. After an error the WebSocket receives no more messages.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost if the future is dropped: use it in a `select!`.
+    /// This method is cancel safe: dropping the future loses no message, so it can be used in a `select!`.
     pub async fn recv(&mut self) -> Option<Result<Message, Error>> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -184,14 +184,18 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// Of kind [`Closed`](super::ErrorKind::Closed) if a close frame went one way or the other, or the handler has
-    /// ended. Of kind [`TooLarge`](super::ErrorKind::TooLarge) if it is a control frame that is too long, and
-    /// [`InvalidCode`](super::ErrorKind::InvalidCode) if it is a close frame whose [code](CloseFrame::code) may not
-    /// be sent: then the next message can still be sent.
+    /// Fails with kind
+    ///
+    /// - [`Closed`](super::ErrorKind::Closed) if a close frame was sent or received, or the handler has ended;
+    /// - [`TooLarge`](super::ErrorKind::TooLarge) if the message is a control frame that is too long;
+    /// - [`InvalidCode`](super::ErrorKind::InvalidCode) if the message is a close frame whose
+    ///   [code](CloseFrame::code) may not be sent.
+    ///
+    /// After the last two the WebSocket can still send other messages.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the message may or may not be sent, as a whole, with the next one.
+    /// If the future is dropped, the message may or may not be sent with the next one. It is never sent in part.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
         let mut message = Some(message.into());
         poll_fn(|cx| {
@@ -206,19 +210,22 @@ impl WebSocket {
         .await
     }
 
-    /// Closes: sends a close frame, and waits until the peer has answered. What it still sends is dropped.
+    /// Closes the WebSocket: sends a close frame, and waits for the peer's answer. Messages that arrive before the
+    /// answer are dropped.
     ///
-    /// A client has [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer, a server 10 seconds, in
-    /// which it ends the connection as well.
+    /// The time limit for a client is [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout). A server has 10
+    /// seconds to answer and to end the connection.
+    ///
+    /// If a close frame was already sent or received, this one is not sent.
     ///
     /// # Errors
     ///
-    /// What breaks in the meantime; a [code](CloseFrame::code) that may not be sent, and a reason that is too long:
-    /// then nothing was sent. If a close frame went one way or the other already, this one is not sent.
+    /// Returns an error, and sends nothing, if the [code](CloseFrame::code) may not be sent or the reason is too long.
+    /// Returns any error that receiving the answer fails with.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, so is the WebSocket.
+    /// Dropping the future drops the WebSocket.
     pub async fn close(mut self, frame: CloseFrame) -> Result<(), Error> {
         self.begin_close(frame)?;
         while let Some(message) = self.recv().await {
@@ -247,7 +254,7 @@ impl WebSocket {
         let (Some(keep_alive), Some(waker)) = (&mut self.keep_alive, self.shared.waker()) else {
             return false;
         };
-        // The timer knows one task, and the halves of a WebSocket may be in two: it wakes both.
+        // A timer keeps one waker, and two tasks may hold the halves of a WebSocket: this waker wakes both.
         let cx = &mut Context::from_waker(&waker);
         let is_silent = keep_alive.poll(cx, &self.shared).is_ready();
         if is_silent {
@@ -279,7 +286,7 @@ impl WebSocket {
         Ok(())
     }
 
-    /// From here on there is an end to it, whether the peer answers or not.
+    /// Starts the time limit for the peer's answer to a close frame.
     fn await_answer(&mut self) {
         let limit = self.shared.limit;
         if self.closing.is_none() && limit != Duration::MAX {
@@ -289,17 +296,17 @@ impl WebSocket {
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         loop {
-            // Before there is nothing to receive: there may always be something.
+            // Check before receiving: a peer that never stops sending must not delay the close.
             if self.stop.as_ref().is_some_and(Stop::is_ordered) {
                 self.stop = None;
-                // Nothing is wrong with the frame.
+                // The frame is valid, so an error only means that the WebSocket is closed.
                 let _ = self.begin_close(CloseFrame::new(1001, ""));
             }
             let mut shared = self.shared.lock();
             let Some(codec) = &mut *shared else {
                 return Poll::Ready(None);
             };
-            // Once a close frame was sent the answer is waited for, whatever is in front of it.
+            // After a close frame the rate limit is off: the answer may be behind other messages.
             let meter = self.meter.as_mut().filter(|_| self.closing.is_none());
             let next = match meter.map(|meter| meter.poll_ready(cx)) {
                 None | Some(Poll::Ready(())) => codec.poll_next(cx),
@@ -314,14 +321,14 @@ impl WebSocket {
                 Poll::Ready(None | Some(Err(_))) => return next,
                 Poll::Ready(Some(Ok(Message::Close(_)))) => {
                     drop(shared);
-                    // The answer may have to wait for the peer to read.
+                    // Writing the answer may block until the peer reads.
                     self.await_answer();
                     return next;
                 }
                 Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
             }
             if let Some(timer) = &mut self.closing {
-                // Not bound by the budget of the task, which a peer that never stops sending spends.
+                // Unconstrained: a peer that never stops sending uses up the coop budget of the task.
                 let timer = tokio::task::unconstrained(timer.as_mut());
                 if pin!(timer).poll(cx).is_ready() {
                     self.closing = None;
@@ -350,7 +357,7 @@ impl Stop {
         self.session.is_stopping()
     }
 
-    /// Waits for the order. To ask again costs more than to remember who has asked.
+    /// Waits for the stop signal. Comparing the waker costs less than polling `ordered` again.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let waiting = self.waiting.as_ref();
         if waiting.is_some_and(|waiting| waiting.will_wake(cx.waker())) {
@@ -367,19 +374,19 @@ impl Shared {
         Self { codec, limit }
     }
 
-    /// Prepares for a [`KeepAlive`].
+    /// Prepares the codec for a [`KeepAlive`].
     pub(super) fn watch(&self) {
         if let Some(codec) = &mut *self.lock() {
             codec.watch();
         }
     }
 
-    /// A waker of the tasks that wait for the IO.
+    /// Returns a waker that wakes all tasks that wait for the IO.
     fn waker(&self) -> Option<Waker> {
         self.lock().as_ref().map(Codec::waker)
     }
 
-    /// Says what was noticed of the peer. `None`: the session closes the WebSocket.
+    /// Returns the signs of life from the peer, or `None` if the session is closing the WebSocket.
     pub(super) fn look(&self) -> Option<Signs> {
         Some(self.lock().as_mut()?.look())
     }
@@ -390,15 +397,15 @@ impl Shared {
         }
     }
 
-    /// Ends the WebSocket of a peer that is silent: to send and to receive fail, wherever that is done.
+    /// Ends the WebSocket of a silent peer: sending and receiving fail in all tasks.
     pub(super) fn end_idle(&self) {
         if let Some(codec) = &mut *self.lock() {
             codec.end_idle();
         }
     }
 
-    /// Returns whether this WebSocket failed. An error that a handler ends with may be of another one, which is the
-    /// client of another server.
+    /// Returns whether this WebSocket failed. The handler may return the error of another WebSocket, for example of its
+    /// client connection to another server.
     pub(super) fn has_failed(&self) -> bool {
         self.lock().as_ref().is_some_and(Codec::has_failed)
     }
@@ -407,22 +414,22 @@ impl Shared {
         self.codec.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the WebSocket of a session, and waits for the peer's answer. In other hands it is of no use from
-    /// here on.
+    /// Closes the WebSocket of a session, and waits for the peer's answer. Other tasks that hold the WebSocket can no
+    /// longer use it.
     pub(super) async fn close(&self, session: &State, code: u16) {
         let Some(mut codec) = self.lock().take() else {
             return;
         };
         session.wake_io();
         if codec.is_idle() {
-            // Nothing can be written, and nothing is answered.
+            // A silent peer does not read the close frame or answer it.
             return;
         }
-        // Nothing is wrong with the frame.
+        // Does not fail: the frame is valid.
         let _ = codec.start_close(CloseFrame::new(code, ""));
         let answer = poll_fn(|cx| {
             while let Some(Ok(_)) = ready!(codec.poll_next(cx)) {}
-            // What was said on an error may not be written yet.
+            // The close frame sent on an error may not be written yet.
             codec.poll_flush(cx)
         });
         within(self.limit, answer).await;
@@ -455,7 +462,7 @@ impl Sink<Message> for WebSocket {
         self.get_mut().poll_write(cx, Codec::poll_flush)
     }
 
-    /// Sends a close frame. Receive until there is nothing more to wait for the peer's.
+    /// Sends a close frame with 1000. To wait for the peer's answer, receive until the stream ends.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.begin_close(CloseFrame::new(1000, ""))?;
         self.poll_write(cx, Codec::poll_flush)
@@ -463,7 +470,7 @@ impl Sink<Message> for WebSocket {
 }
 
 impl fmt::Debug for WebSocket {
-    /// Without the subprotocol, which may be a secret.
+    /// Omits the subprotocol, which may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket").finish_non_exhaustive()
     }

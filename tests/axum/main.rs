@@ -169,7 +169,7 @@ async fn without_a_layer_the_answer_is_500_and_names_the_fix() {
     assert_eq!(head.status, 500);
     head.assert_no_handshake();
     let lines = log.lines("UpgradeLayer::new()");
-    // Whoever runs it is told without having to look for it.
+    // The log reports it to the operator.
     assert!(lines.len() == 1 && lines[0].contains("ERROR"), "{lines:?}");
 }
 

@@ -21,7 +21,7 @@ use tower_upgrade::{
     client::{Dial, ErrorKind, Request, UpgradeLayer},
 };
 
-/// A server of TLS, whose versions of HTTP are these.
+/// A TLS server that offers these HTTP versions.
 async fn start(via: Via, alpn: &[&str]) -> (Server, Tls) {
     let tls = Tls::with_alpn(alpn);
     let acceptor = tls.acceptor.clone();
@@ -179,7 +179,7 @@ async fn a_pool_that_keeps_to_http_1_asks_over_tls() {
         .await;
 }
 
-/// Says for whom it was asked.
+/// Responds with the authority of the request.
 struct ForWhom;
 
 impl ProtocolHandler for ForWhom {

@@ -1,4 +1,4 @@
-//! What a call comes to if there is no session, and what is left of it then.
+//! The result of a call without a session, and the state that it leaves.
 
 use crate::support::{
     Peer,
@@ -311,7 +311,7 @@ async fn a_refusal_that_is_dropped_closes_its_connection() {
     }
 }
 
-/// Whoever redirects may want to hide where to (RFC 9110 §4.2.4).
+/// A redirect's target may be confidential (RFC 9110 §4.2.4).
 #[tokio::test]
 async fn a_user_that_a_redirect_names_is_not_sent() {
     let redirect =

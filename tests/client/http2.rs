@@ -201,7 +201,7 @@ async fn a_call_that_is_dropped_resets_its_stream_only() {
         .await;
 }
 
-/// Never decides, and hands out what is dropped when its decision is.
+/// Never decides, and hands out a value that is dropped together with the decision.
 struct Never(tokio::sync::mpsc::UnboundedSender<tokio::sync::oneshot::Receiver<()>>);
 
 impl Never {
@@ -238,7 +238,7 @@ async fn what_http_2_cannot_ask_for_is_not_sent() {
     expect_error(client.oneshot(request).await, ErrorKind::Request);
 }
 
-/// A connection, and the server's end of it, that says what it is told.
+/// A connection, and its scripted server.
 async fn scripted(settings: &[(u16, u32)]) -> (Upgrade<Http2>, frames::Connection<DuplexStream>) {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let handshake = tokio::spawn(Http2::handshake(client));

@@ -1,4 +1,4 @@
-//! The client's side: what comes of a call, over each of the clients that may be beneath.
+//! The client side: the result of a call over each inner client.
 
 #[path = "../support/mod.rs"]
 mod support;

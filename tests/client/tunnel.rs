@@ -23,7 +23,7 @@ use tower_upgrade::{
     client::{self, Dial, ErrorKind, Http2, Request, Tunnel, UpgradeLayer},
 };
 
-/// A proxy for those who have a password.
+/// A proxy that requires a password.
 struct Proxy;
 
 impl ProtocolHandler for Proxy {
@@ -150,7 +150,7 @@ async fn a_proxy_that_refuses_says_why() {
     assert_eq!(refused.expect("ours").kind(), ErrorKind::ProxyRefused);
 }
 
-/// Whoever answers for a server of TLS must not be the proxy, which anybody may be.
+/// The proxy is not trusted: it must not be able to respond in place of a TLS server.
 #[tokio::test]
 async fn what_a_proxy_refuses_is_not_what_the_server_says() {
     let request = Request::get("http://origin/".parse().expect("a URI")).protocol("echo");

@@ -57,7 +57,7 @@ async fn a_connect_whose_switch_was_lost_never_starts_and_closes() {
             let refusal = peer.head().await;
             assert_eq!(refusal.status, row.status, "{}", row.name);
             assert_eq!(refusal.get("handshake"), None, "{}", row.name);
-            // What a layer around the outermost one answers by itself, that one never sees.
+            // The outermost layer never sees a response that a layer around it makes.
             if !(around && (row.undecided || !row.reaches_handler)) {
                 let connection = refusal.get("connection");
                 assert_eq!(connection.as_deref(), Some("close"), "{}", row.name);
@@ -88,7 +88,7 @@ async fn a_stream_whose_switch_was_lost_never_starts_and_is_cancelled() {
                 "{reset:?}"
             );
         }
-        // The connection is not harmed: there is an answer.
+        // The connection still works: the client receives a response.
         client.get_text("/x").await;
         assert_eq!((handler.started(), handler.held()), (0, 0), "{}", row.name);
     }
@@ -259,7 +259,7 @@ async fn a_stream_whose_session_has_given_up_ends_at_once() {
     assert_eq!((handler.asked(), handler.started()), (2, 0));
 }
 
-/// S9 on HTTP/2: hyper's `OnUpgrade` is left where it was, for whoever is inside.
+/// S9 on HTTP/2: hyper's `OnUpgrade` stays in the request for inner services.
 #[tokio::test]
 async fn a_foreign_handler_on_http_2_works_as_without_us() {
     let foreign = service_fn(|mut request: Request<Incoming>| {
@@ -279,7 +279,7 @@ async fn a_foreign_handler_on_http_2_works_as_without_us() {
     }
 }
 
-/// A retry layer inside sends a clone of a CONNECT, whose connection the outermost layer holds.
+/// An inner retry layer sends a clone of a CONNECT. The outermost layer holds its connection.
 #[tokio::test]
 async fn a_connect_that_is_sent_twice_through_the_inner_layers_commits_once() {
     struct SecondTime(AtomicUsize);
@@ -320,7 +320,7 @@ async fn a_connect_that_is_sent_twice_through_the_inner_layers_commits_once() {
         .await;
 }
 
-/// What a server that hands nothing over can say to a CONNECT.
+/// The response to a CONNECT on a server that hands over no connection.
 #[tokio::test]
 async fn a_connect_that_nobody_can_hand_over_is_not_implemented() {
     let handler = Handler::new(false);

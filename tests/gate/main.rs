@@ -1,4 +1,4 @@
-//! The commit gate: whatever layers make of a switch, a session starts only if the switch leaves.
+//! The commit: a session starts only if its upgrade response leaves the outermost layer unchanged.
 
 #[path = "../support/mod.rs"]
 mod support;

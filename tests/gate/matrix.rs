@@ -41,7 +41,7 @@ where
     )
 }
 
-/// A layer, and what is expected of it.
+/// A layer, and its expected effect.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) wrap: fn(Boxed) -> Boxed,
@@ -301,7 +301,7 @@ async fn a_session_whose_switch_was_lost_never_starts_on_a_connection_that_goes_
                 peer.send(request(row, "Upgrade")).await;
                 refused(&mut peer, row, &handler).await;
             }
-            // What a client of the protocol would send next is read as HTTP, by hyper.
+            // hyper reads the next bytes of the client as HTTP.
             peer.send(head(&[
                 "GET /next HTTP/1.1",
                 "Host: test",

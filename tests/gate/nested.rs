@@ -334,7 +334,7 @@ async fn a_decision_after_the_outermost_layer_has_given_up_starts_nothing() {
     let response = tower::ServiceExt::oneshot(decides.clone(), request)
         .await
         .expect("infallible");
-    // Nobody will see this answer, so the handler is not bothered.
+    // The client never receives this response, so the handler is not called.
     assert_eq!((response.status().as_u16(), handler.accepted()), (501, 0));
     assert!(hand_over.is_closed(), "nobody waits for the connection");
     drop(response);

@@ -1,4 +1,4 @@
-//! What the manual says of other layers: where they do their work, and what they know of sessions.
+//! The manual's statements about other layers: their effect on requests and on sessions.
 
 use crate::{
     matrix::{Boxed, boxed},
@@ -71,7 +71,7 @@ async fn layers_of_limits_let_the_switch_pass_and_do_not_count_sessions() {
         let decides = UpgradeLayer::new().protocol("echo", echo());
         let service = UpgradeLayer::new().layer(wrap(boxed(decides.layer(service_fn(plain)))));
         let server = Server::start(service).await;
-        // More than any of them lets in at a time.
+        // More than the concurrency limit of any of them.
         let mut peers = Vec::new();
         for _ in 0..3 {
             let mut peer = server.connect().await;
@@ -105,7 +105,7 @@ async fn a_path_is_normalized_before_a_handler_is_chosen_by_it() {
         .await;
     peer.head().await.assert_switched("echo");
     peer.expect_echo(b"hello").await;
-    // A CONNECT has no path, and is left as it is.
+    // A CONNECT has no path, so it is unchanged.
     let mut peer = server.connect().await;
     peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
         .await;

@@ -21,7 +21,7 @@ use tower_upgrade::{
     UpgradeRequest, Upgraded, testing,
 };
 
-/// Accepts, unless it is asked at a path that says no; its session ends at once.
+/// Accepts, except at the path for rejections; its session ends at once.
 #[derive(Clone)]
 struct Brief;
 

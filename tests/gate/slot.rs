@@ -24,7 +24,7 @@ use tower_upgrade::{
     UpgradeRequest, Upgraded, testing,
 };
 
-/// A request, and who can tell whether somebody still waits for its connection.
+/// A request, and a probe for waiters on its connection.
 fn request() -> (Request<String>, oneshot::Sender<Upgraded>) {
     let (hand_over, io) = oneshot::channel();
     let mut request = testing::request("echo")
@@ -304,7 +304,7 @@ fn an_upgrade_of_hypers_may_be_dropped_outside_of_a_runtime() {
     drop(layer.layer(service_fn(plain)).call(request));
 }
 
-/// Whatever there is to wait for, and also where limits in time are taken off.
+/// For each pending step, also without time limits.
 #[test]
 fn where_no_session_can_run_an_upgrade_is_refused() {
     let limited = UpgradeLayer::new().protocol("echo", echo());

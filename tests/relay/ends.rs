@@ -76,7 +76,7 @@ async fn it_ends_a_second_after_it_was_told_to_stop() {
     }
 }
 
-/// Lets the relay send much, so that it is in its second gear where it has one, and all has arrived.
+/// Sends enough for the relay to splice where it can, and waits until all data has arrived.
 async fn send(first: &mut TcpStream, second: &mut TcpStream, size: usize) {
     let sent = bytes(size);
     let mut received = vec![0; size];
@@ -154,7 +154,7 @@ async fn a_reset_of_who_takes_nothing_is_no_end() {
     }
 }
 
-/// Who waits to write does not read, and is not told.
+/// A peer that is blocked in a write does not read, so it does not see the end.
 #[tokio::test(start_paused = true)]
 async fn a_reset_is_noticed_though_what_came_before_is_not_taken() {
     for hide in [false, true] {
@@ -191,7 +191,7 @@ async fn reset_behind_unsent_early_bytes_is_passed_on() {
     soon(relay).await.expect("no panic");
 }
 
-/// To leave what one was sent unread is the reset of a Unix socket.
+/// A Unix socket is reset by closing it with unread data.
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]
 async fn so_is_one_of_a_unix_socket() {
@@ -284,7 +284,7 @@ async fn an_idle_relay_that_still_has_something_to_send_breaks_off() {
         let (relay, mut first, mut second) = join(wire, wire, b"").await;
         let relay = relay.idle_timeout(Duration::from_millis(1));
         let relay = tokio::spawn(relay);
-        // More than all buffers of the kernel take, and nobody reads.
+        // More than the buffers of the kernel hold, and the peer does not read.
         let sending = async { first.write_all(&bytes(64 * 1024 * 1024)).await };
         soon(sending).await.expect_err("the relay has gone");
         let relayed = soon(relay).await.expect("no panic");
@@ -369,7 +369,7 @@ async fn what_is_no_session_is_ended_in_order_as_well() {
     assert!(matches!(relayed.end(), RelayEnd::Idle), "{relayed}");
 }
 
-/// An urgent byte (RFC 9293 §3.8.5) is for nobody here, and what is behind it is.
+/// The relay drops an urgent byte (RFC 9293 §3.8.5), and forwards the bytes after it.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_urgent_byte_holds_nothing_up() {

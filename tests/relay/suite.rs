@@ -1,4 +1,4 @@
-//! What holds whatever the relay joins, and in whichever gear.
+//! Behaviour of the relay for all kinds of connections, copied and spliced.
 
 use crate::{
     support::{soon, text},
@@ -24,7 +24,7 @@ pub(crate) async fn suite(a: Wire, b: Wire) {
     it_stops_when_it_has_become_quiet(a, b).await;
 }
 
-/// Bytes that repeat only after a length which is no multiple of that of any buffer.
+/// Bytes with a period that does not divide the length of any buffer.
 pub(crate) fn bytes(length: usize) -> Vec<u8> {
     let word = |i: u32| i.wrapping_mul(0x9e37_79b9).to_le_bytes();
     let block: Vec<u8> = (0..25_013).flat_map(word).collect();
@@ -169,7 +169,7 @@ async fn it_stops_when_it_has_become_quiet(a: Wire, b: Wire) {
     for _ in 0..200 {
         tokio::task::yield_now().await;
     }
-    // It is told while nobody takes what it has. There is no hurry: what was read is sent.
+    // The stop signal fires while the peer does not read. The relay still sends the bytes that it has read.
     tokio::time::pause();
     drop(stop);
     for _ in 0..3 {

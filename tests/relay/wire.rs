@@ -1,4 +1,4 @@
-//! Connections to be joined, and who is at their other end.
+//! Connections for the relay, and the peers at their other ends.
 
 use crate::support::{AnyIo, tcp};
 use tokio::{
@@ -7,18 +7,18 @@ use tokio::{
 };
 use tower_upgrade::{Parts, Upgraded, tunnel::Relay};
 
-/// What a relay is given.
+/// The kinds of connections that a relay receives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wire {
     Tcp,
     Unix,
-    /// TCP of which nobody can tell that it is.
+    /// TCP behind a type that hides the socket.
     Hidden,
 }
 
 pub(crate) type Peer = Box<dyn AnyIo>;
 
-/// A relay, and the peers at its two ends. `early` has been read already of what the first sends.
+/// A relay, and the peers at its two ends. `early` is the part of the first peer's data that was read before.
 pub(crate) async fn join(a: Wire, b: Wire, early: &[u8]) -> (Relay, Peer, Peer) {
     match a {
         Wire::Tcp => {

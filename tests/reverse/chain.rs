@@ -1,4 +1,4 @@
-//! What the tests share: a proxy between a client and a backend.
+//! Shared support: a proxy between a client and a backend.
 
 use crate::support::{
     Head, Peer, Server, Via,
@@ -47,7 +47,7 @@ pub(crate) fn proxy(via: Via, address: SocketAddr) -> ReverseProxy {
     ReverseProxy::new(client(via, address))
 }
 
-/// The server in front, with a service inside that answers what is no upgrade.
+/// The front server, with an inner service for plain requests.
 pub(crate) async fn serve(layer: UpgradeLayer) -> Server {
     Server::start_via(Via::Auto, layer.layer(service_fn(plain))).await
 }
@@ -57,7 +57,7 @@ pub(crate) async fn front(proxy: ReverseProxy) -> Server {
     serve(UpgradeLayer::new().any_protocol(proxy)).await
 }
 
-/// The server in front, which says that its clients have this address, and counts what it answers itself.
+/// The front server, whose clients have this address. It counts the responses of its inner service.
 pub(crate) async fn front_of(
     layer: UpgradeLayer,
     peer: Option<SocketAddr>,
@@ -80,14 +80,14 @@ pub(crate) async fn front_of(
     (Server::start_via(Via::Auto, service).await, asked)
 }
 
-/// A backend that says what it is told, and a front for it.
+/// A scripted backend, and a front for it.
 pub(crate) async fn scripted() -> (Scripted, Server) {
     let backend = Scripted::start().await;
     let front = front(proxy(Via::Http1, backend.address)).await;
     (backend, front)
 }
 
-/// Sends a request to the front, and returns what the backend sees of it: its head, as it came.
+/// Sends a request to the front, and returns the raw head that the backend receives.
 pub(crate) async fn seen(
     front: &Server,
     backend: &Scripted,
@@ -119,7 +119,7 @@ pub(crate) fn switch_to(protocol: &str, more: &[&str]) -> String {
     head(&lines)
 }
 
-/// What a client of HTTP/1.1 gets for its request, where the backend gives this answer.
+/// Returns the response that an HTTP/1.1 client receives if the backend sends this response.
 pub(crate) async fn answered(request: &str, answer: impl AsRef<[u8]>) -> (Head, String) {
     let (backend, front) = scripted().await;
     let (_, mut client, mut at_backend) = seen(&front, &backend, request).await;
@@ -127,7 +127,7 @@ pub(crate) async fn answered(request: &str, answer: impl AsRef<[u8]>) -> (Head, 
     client.response().await
 }
 
-/// Nobody has come to the backend.
+/// Asserts that the backend has received no connection.
 pub(crate) async fn assert_untouched(backend: &Scripted) {
     let ours = TcpStream::connect(backend.address).await;
     let ours = ours.expect("loopback").local_addr().expect("bound");

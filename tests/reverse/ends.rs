@@ -105,13 +105,13 @@ async fn a_drain_ends_tunnels() {
     until(|| sessions.list().len() == 1).await;
     let listed = sessions.list();
     assert_eq!(listed[0].protocol().expect("a protocol"), &"chat/9");
-    // It is quiet, so it ends before it has to.
+    // The relay is silent, so it ends before its deadline.
     let report = soon(sessions.drain(Duration::from_secs(20))).await;
     let ends = (report.ended, report.aborted, report.left);
     assert_eq!(ends, (1, 0, 0), "{report}");
     client.expect_end().await;
     at_backend.expect_end().await;
-    // And there are no more.
+    // No session is left.
     let mut late = front.connect().await;
     late.send(offer("chat/9", &[])).await;
     assert_eq!(late.response().await.0.status, 503);
@@ -136,7 +136,7 @@ async fn a_session_counts_while_the_backend_decides() {
     until(|| sessions.is_empty()).await;
 }
 
-/// The head that nobody needs any more does not break the tunnel, however much is under way.
+/// Dropping the head does not break the tunnel, even with much data in flight.
 #[tokio::test]
 async fn much_passes_both_ways_at_once() {
     let backend = Scripted::start().await;

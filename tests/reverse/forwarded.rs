@@ -1,4 +1,4 @@
-//! What a backend is told of the client.
+//! The fields that describe the client to the backend.
 
 use crate::{
     chain::{fields, front_of, proxy, seen},
@@ -16,7 +16,7 @@ use tower_upgrade::{
     tunnel::{Forwarding, ReverseProxy},
 };
 
-/// What a client says of itself.
+/// The fields that a client sends about itself.
 const SAID: &[&str] = &[
     "Forwarded: for=10.0.0.1, for=10.0.0.2;host=said",
     "Forwarded: for=10.0.0.3",
@@ -125,7 +125,7 @@ async fn what_a_trusted_proxy_says_is_kept() {
     );
 }
 
-/// One of the two is trusted: the other may be what the trusted proxy's client has said.
+/// Only one of the two is trusted: the other may come from the trusted proxy's client.
 #[tokio::test]
 async fn each_is_trusted_on_its_own() {
     let forwarded = |proxy: ReverseProxy| proxy.forwarded(Forwarding::Append);
@@ -152,7 +152,7 @@ async fn the_peer_is_where_the_server_leaves_it() {
             .forwarded(Forwarding::Replace)
             .peer(|extensions| extensions.get::<Info>().map(|info| info.0))
     };
-    // It is nowhere else any more.
+    // No other field contains it.
     let expected = ["forwarded: for=unknown;host=test"];
     assert_eq!(told(elsewhere, Some(PEER), &[]).await, expected);
     let fixed = |proxy: ReverseProxy| {

@@ -117,7 +117,7 @@ async fn what_is_meant_for_the_backend_cannot_be_taken_off() {
     assert_untouched(&backend).await;
 }
 
-/// What a layer around the client says no client can take off.
+/// A client cannot remove a field that a layer around the proxy's client sets.
 #[tokio::test]
 async fn a_layer_around_the_client_has_the_last_word() {
     let backend = Scripted::start().await;
@@ -209,7 +209,7 @@ async fn cookies_of_http_2_are_one_line_of_http_1() {
     asking.abort();
 }
 
-/// Notes the headers that it gets, and says what it is told.
+/// Records the request headers, and responds with the given response.
 #[derive(Clone, Default)]
 struct Noting {
     seen: Arc<Mutex<Option<HeaderMap>>>,
@@ -227,7 +227,7 @@ impl ProtocolHandler for Noting {
     }
 }
 
-/// The key is HTTP/1.1's: it is not sent to HTTP/2, and what HTTP/2 says of it is nothing.
+/// Only HTTP/1.1 has a key: an HTTP/2 request does not contain one, nor does its response answer one.
 #[tokio::test]
 async fn a_key_is_not_sent_where_there_is_none() {
     let mut noting = Noting::default();

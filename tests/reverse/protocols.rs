@@ -1,4 +1,4 @@
-//! What is passed on of an offer.
+//! The part of an offer that the proxy passes on.
 
 use crate::{
     chain::{assert_untouched, fields, front, proxy, scripted, seen, serve, switch_to},
@@ -107,7 +107,7 @@ async fn what_is_offered_beside_http_is_passed_on() {
     assert_eq!(client.response().await.0.status, 502);
 }
 
-/// By name as well: a list beside it is of no use.
+/// Also by name: a list does not override this.
 #[tokio::test]
 async fn what_may_not_be_passed_on_is_refused_where_it_was_chosen() {
     let backend = Scripted::start().await;
@@ -159,7 +159,7 @@ async fn a_list_is_of_protocols() {
     let _ = proxy(Via::Http1, backend.address).protocols(["a", "a b"]);
 }
 
-/// The request says for whom it is, and not where that is.
+/// The request names its authority, and not the address of the backend.
 #[tokio::test]
 async fn a_client_that_was_told_no_backend_goes_nowhere() {
     use hyper_util::client::legacy::connect::HttpConnector;

@@ -1,4 +1,4 @@
-//! What a client gets where there is no switch.
+//! The client's response if the backend does not switch.
 
 use crate::{
     chain::{answered, assert_untouched, client, dial, front, proxy, scripted, seen, switch_to},
@@ -24,7 +24,7 @@ use tower_upgrade::{
     client::UpgradeLayer as ClientLayer, tunnel::ReverseProxy,
 };
 
-/// An answer with a body in chunks, whose end nobody knows beforehand.
+/// A response with a chunked body of unknown length.
 fn chunked(status: &str, more: &str, body: &[u8]) -> Vec<u8> {
     let mut answer =
         format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n{more}\r\n").into_bytes();
@@ -221,7 +221,7 @@ async fn k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field() 
     }
 }
 
-/// What a layer around finds of the refusal.
+/// The extensions of the rejection that an outer layer sees.
 type Reasons = Arc<Mutex<Vec<String>>>;
 
 async fn reporting(proxy: ReverseProxy) -> (Server, Reasons) {
@@ -251,7 +251,7 @@ async fn a_backend_that_is_away_is_a_bad_gateway() {
     peer.send(offer("chat", &[])).await;
     let (head, body) = peer.response().await;
     assert_eq!(head.status, 502);
-    // The client is not told where it is.
+    // The response does not contain the backend's address.
     assert_eq!(body, "the backend cannot be reached");
     let reasons = reasons.lock().expect("no panic").clone();
     assert!(reasons[0].contains("refused"), "{reasons:?}");
@@ -317,7 +317,7 @@ async fn a_backend_that_takes_too_long_is_a_gateway_timeout() {
     }
 }
 
-/// What layers around the client make of its errors does not hide them.
+/// The proxy finds the client's error inside errors of layers around the client.
 #[tokio::test]
 async fn a_refusal_comes_through_layers_around_the_client() {
     let backend = Scripted::start().await;
@@ -350,7 +350,7 @@ async fn what_http_2_cannot_be_asked_for_is_a_bad_gateway() {
     }
 }
 
-/// A layer around the client fails with something of its own.
+/// A layer around the client fails with a different error.
 #[tokio::test]
 async fn any_other_error_is_a_bad_gateway() {
     let failing = service_fn(|_| async {

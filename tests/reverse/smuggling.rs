@@ -1,4 +1,4 @@
-//! C3 and U7 through the whole chain: what is behind a request is nobody's request, or one of its own.
+//! C3 and U7 through the whole chain: bytes after a request are a separate request, or none.
 
 use crate::{
     chain::{all_of, assert_untouched, front_of, proxy, seen, switch_to},
@@ -49,7 +49,7 @@ async fn c3_nothing_behind_a_connect_that_the_backend_refused_is_a_request() {
     }
 }
 
-/// A backend that switches reads it, as what is in the tunnel: it has agreed to that.
+/// A backend that switches reads these bytes as tunnel data: it has agreed to the upgrade.
 #[tokio::test]
 async fn what_is_behind_a_connect_is_in_the_tunnel() {
     let (backend, front, asked) = chain().await;
@@ -120,7 +120,7 @@ async fn u7_a_body_that_is_none_never_reaches_the_backend() {
     assert_untouched(&backend).await;
 }
 
-/// A body whose length is said twice: the backend sees one, framed by us.
+/// A body with two lengths: the backend receives one, with the proxy's framing.
 #[tokio::test]
 async fn a_body_is_framed_anew() {
     let (backend, front, _) = chain().await;
@@ -175,11 +175,11 @@ async fn a_body_that_is_too_long_never_reaches_the_backend() {
         ))
         .await;
     assert_eq!(client.response().await.0.status, 413);
-    // It was read to its end: what is behind is a request of its own.
+    // The body was read completely: the bytes after it are a separate request.
     assert_eq!(client.response().await.1, "plain GET /smuggled");
     assert_untouched(&backend).await;
 
-    // As much as there may be, and who waits for it is told to go on.
+    // A body of the maximum length, after a 100 for the waiting client.
     let mut client = front.connect().await;
     let line = format!("Content-Length: {limit}");
     client
@@ -213,7 +213,7 @@ async fn u10_what_is_behind_a_refused_upgrade_is_a_request_of_its_own() {
     assert_untouched(&backend).await;
 }
 
-/// A backend that says more than its refusal has said it to nobody.
+/// The client does not receive bytes that a backend sends after its rejection.
 #[tokio::test]
 async fn what_is_behind_a_refusal_of_the_backend_is_not_passed_on() {
     let (backend, front, asked) = chain().await;

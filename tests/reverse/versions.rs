@@ -19,7 +19,7 @@ use tower_upgrade::{
 
 const BEHIND: [Via; 2] = [Via::Http1, Via::Http2];
 
-/// An echo, and a head that says what was asked for.
+/// An echo, whose response head contains the request.
 struct Describes;
 
 impl ProtocolHandler for Describes {
@@ -197,7 +197,7 @@ async fn a_client_over_http_2_needs_no_key() {
     assert_ne!(keys[0], keys[1]);
 }
 
-/// The answer to a key, made by somebody else.
+/// The answer to a key, computed independently.
 fn accept_of(key: &HeaderValue) -> String {
     tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes())
 }
@@ -276,7 +276,7 @@ trait Through {
 }
 
 impl Through for Peer<tokio::net::TcpStream> {
-    /// What one end writes the other reads.
+    /// Asserts that each end reads the other's bytes.
     async fn expect_echo_through(&mut self, other: &mut Self) {
         self.send("ping").await;
         assert_eq!(other.exactly(4).await, b"ping");

@@ -67,7 +67,7 @@ async fn a_session_that_ends_is_reported_with_its_error() {
     }
 }
 
-/// An IO that fails as it is told to.
+/// An IO with configured failures.
 struct Broken(Option<std::io::ErrorKind>);
 
 impl tokio::io::AsyncRead for Broken {
@@ -198,7 +198,7 @@ async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
         (UpgradeLayer::new(), UpgradeLayer::new(), &upgrade, 10),
         (UpgradeLayer::new(), minute(), &upgrade, 60),
         (minute(), UpgradeLayer::new(), &upgrade, 60),
-        // The outermost layer takes the connection of a CONNECT before it is known who decides.
+        // The outermost layer takes the connection of a CONNECT before the choice of a handler.
         (UpgradeLayer::new(), minute(), &connect, 60),
     ] {
         let inner = inner.protocol("echo", RefuseAll).connect(RefuseAll);
@@ -347,7 +347,7 @@ impl ProtocolHandler for RefuseAtLength {
     }
 }
 
-/// The peer's end of a connection whose request is refused before its body was sent.
+/// The peer's end of a connection on which the request is rejected before its body was sent.
 async fn refused_early(path: &str) -> tokio::io::DuplexStream {
     let layer = UpgradeLayer::new().protocol("echo", RefuseAtLength);
     let service = TowerToHyperService::new(layer.layer(service_fn(plain)));

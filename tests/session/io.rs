@@ -15,7 +15,7 @@ use tokio::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{BoxIo, Parts, Session, UpgradeLayer, Upgraded, copy, handler_fn};
 
-/// A server whose sessions' IO comes out here.
+/// A server that passes the IO of its sessions to the test.
 async fn raw_server(via: Via) -> (Server, mpsc::UnboundedReceiver<Upgraded>) {
     raw_server_of(via, |tcp| tcp).await
 }
@@ -326,7 +326,7 @@ async fn half_close_works_both_ways() {
 
 #[tokio::test]
 async fn a_flush_goes_down_to_the_io() {
-    // A new IO that keeps what is written to itself, and the peer that waits for it.
+    // A new IO that buffers writes, and the peer that waits for them.
     let buffered = || {
         let (io, peer) = tokio::io::duplex(64);
         let io = tokio::io::BufWriter::with_capacity(1024, io);

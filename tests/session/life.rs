@@ -25,7 +25,7 @@ use tower_upgrade::{
     UpgradeKind, UpgradeLayer, UpgradeRequest, Upgraded, testing,
 };
 
-/// A request whose connection is handed over when `io` says so.
+/// A request. Its connection is handed over when `io` completes.
 pub(crate) fn request_with(io: oneshot::Receiver<Upgraded>) -> Request<String> {
     let mut request = testing::request("echo")
         .body(String::new())
@@ -167,7 +167,7 @@ async fn a_whole_response_can_be_the_refusal() {
     );
 }
 
-/// Takes what it needs from the request, and what layers left there.
+/// Takes values from the request and from its extensions.
 struct Thorough {
     keep: bool,
 }
@@ -257,7 +257,7 @@ async fn a_connection_that_breaks_off_is_not_said_to_lack_upgrades() {
     let (log, _guard) = Log::start();
     let handler = Counted::default();
     let layer = UpgradeLayer::new().protocol("echo", handler.clone());
-    // The head of the switch does not fit, so that it is never sent to its end.
+    // The head of the upgrade response does not fit, so hyper never finishes sending it.
     let (mut peer, io) = tokio::io::duplex(64);
     let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
     let connection = hyper::server::conn::http1::Builder::new()
@@ -310,7 +310,7 @@ async fn a_body_that_the_handler_waited_for_is_not_waited_for_again() {
     }
 }
 
-/// This pins what hyper does, and what the crate's documentation says of it.
+/// This pins hyper's behaviour, which the documentation describes.
 #[tokio::test]
 async fn a_graceful_shutdown_of_hypers_does_not_wait_for_sessions() {
     let service = UpgradeLayer::new().protocol("echo", echo()).into_service();

@@ -103,7 +103,7 @@ async fn a_stream_is_not_said_to_close() {
             .header("upgrade", "echo")
             .extension(hyper::ext::Protocol::from_static("echo"))
             .extension(PendingUpgrade::new(std::future::pending()))
-            // Longer than what is read and dropped.
+            // Longer than the part that the server reads and drops.
             .body("x".repeat(100_000))
             .expect("a request");
         let response = service.call(request).await.expect("infallible");
@@ -116,7 +116,7 @@ async fn a_stream_is_not_said_to_close() {
     }
 }
 
-/// Accepts port 1 and what has a protocol, and sees how it was asked.
+/// Accepts port 1 and requests with a protocol, and records the request.
 struct Looks {
     kind: UpgradeKind,
     offered: &'static [&'static str],
@@ -144,7 +144,7 @@ async fn ask(
         io,
         read_buf: "".into(),
     });
-    // An `Upgrade` has no meaning beyond HTTP/1.1, and none to a CONNECT.
+    // `Upgrade` has a meaning only on HTTP/1.1, and not in a CONNECT.
     let mut request = Request::builder()
         .method(method)
         .uri(target)
@@ -197,7 +197,7 @@ async fn a_server_of_http_3_is_like_one_of_http_2() {
     }
 }
 
-/// As a proxy makes one of what came over HTTP/2, and leaves the extensions.
+/// A request that a proxy has translated from HTTP/2 without removing the extensions.
 #[tokio::test]
 async fn a_protocol_of_http_2_means_nothing_in_a_request_of_http_1() {
     let layer = UpgradeLayer::new().protocol("echo", echo()).connect(Looks {

@@ -1,4 +1,4 @@
-//! Clients that behave, and clients that do not.
+//! Well-behaved and misbehaving clients.
 
 use crate::{
     LIMIT,
@@ -25,33 +25,33 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a client waits for what may never come.
+/// How long a client waits for a reply that may never arrive.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// What one request asks for.
+/// The parameters of one request.
 struct Plan {
     protocol: Option<&'static str>,
     fields: Vec<(&'static str, String)>,
     body: &'static str,
-    /// Malformed, or not all of it.
+    /// Malformed or truncated.
     is_body_bad: bool,
     end: End,
 }
 
-/// How the client leaves.
+/// How the client ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Without having looked at the answer.
+    /// Leaves without reading the response.
     Early,
-    /// After some echoes it shuts its side down, and waits for the other one.
+    /// Shuts its side down after some echoes, and waits for the server's side.
     Order,
-    /// It shuts its side down at once.
+    /// Shuts its side down at once.
     HalfClose,
-    /// It lets go.
+    /// Drops the connection or stream.
     Drop,
-    /// With a reset.
+    /// Resets the connection or stream.
     Reset,
-    /// Not by itself.
+    /// Stays until the server ends the session.
     Stay,
 }
 
@@ -96,7 +96,7 @@ impl Plan {
         }
     }
 
-    /// As it is sent on HTTP/1.1.
+    /// Formats the request for HTTP/1.1.
     fn head(&self) -> String {
         let mut lines = match self.protocol {
             Some(protocol) => vec![
@@ -132,7 +132,7 @@ impl Plan {
         head(&lines) + rest
     }
 
-    /// As it is sent on HTTP/2.
+    /// Builds the request for HTTP/2.
     fn request(&self) -> Request<()> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
@@ -150,7 +150,7 @@ impl Plan {
     }
 }
 
-/// One after the other, each on a connection of its own. `begun` counts them.
+/// Makes requests one after the other, each on a new connection. `begun` counts them.
 pub(crate) async fn http1(server: SocketAddr, mut rng: Rng, count: usize, begun: Arc<AtomicUsize>) {
     let mut staying = JoinSet::new();
     for _ in 0..count {
@@ -160,7 +160,7 @@ pub(crate) async fn http1(server: SocketAddr, mut rng: Rng, count: usize, begun:
         if plan.end == End::Stay {
             staying.spawn(on_http1(server, plan, rng));
         } else {
-            // The server may have ended it at any point.
+            // The server may have closed the connection at any point.
             let _: io::Result<()> = on_http1(server, plan, rng).await;
         }
     }
@@ -178,7 +178,7 @@ async fn on_http1(server: SocketAddr, plan: Plan, mut rng: Rng) -> io::Result<()
     }
     let head = plan.head();
     if rng.one_in(50) {
-        // It breaks off.
+        // Sends a truncated request.
         return io.write_all(&head.as_bytes()[..head.len() / 2]).await;
     }
     io.write_all(head.as_bytes()).await?;
@@ -200,12 +200,12 @@ async fn on_http1(server: SocketAddr, plan: Plan, mut rng: Rng) -> io::Result<()
     talk(&mut io, plan.end, &mut rng).await
 }
 
-/// Many at a time, on one connection.
+/// Makes many concurrent requests on one connection.
 pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun: Arc<AtomicUsize>) {
     let io = TcpStream::connect(server).await.expect("loopback");
     io.set_nodelay(true).expect("a socket");
     let handshake = h2::client::Builder::new()
-        // A stream that is not read does not stop the others.
+        // An unread stream must not block the others.
         .initial_connection_window_size(64 * 1024 * 1024)
         .handshake(io);
     let (requests, connection) = handshake.await.expect("a handshake");
@@ -220,7 +220,7 @@ pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun:
         while streams.len() > 16 {
             let ended = tokio::select! {
                 ended = streams.join_next() => ended,
-                // All of them stay.
+                // All of these streams stay open.
                 () = tokio::time::sleep(PATIENCE) => break,
             };
             let _: Result<(), BoxError> = ended.expect("there are some").expect("no panic");
@@ -243,7 +243,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Result<(), BoxError> {
     let mut requests = timeout(LIMIT, requests.ready()).await.expect("its turn")?;
     if plan.protocol.is_some() {
-        // The server's settings come with its first frame.
+        // The server's settings arrive with its first frame.
         while !requests.is_extended_connect_protocol_enabled() {
             requests = requests.ready().await?;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -276,7 +276,7 @@ async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Res
     Ok(())
 }
 
-/// A session, from the client's side. It need not be an echo that it talks to.
+/// Runs the client's side of a session, whose handler need not be an echo.
 async fn talk<Io>(io: &mut Io, end: End, rng: &mut Rng) -> io::Result<()>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
@@ -299,7 +299,7 @@ where
         End::Order | End::HalfClose => {
             io.shutdown().await?;
             if rng.one_in(2) {
-                // Others wait for an end that may not come before the drain.
+                // The other handlers may not end the session before the drain.
                 let _ = timeout(PATIENCE, read_to_end(io)).await;
                 return Ok(());
             }

@@ -1,8 +1,8 @@
-//! Thousands of sessions that end in every way there is, and nothing is left of them.
+//! Thousands of sessions end in every possible way without leaving anything behind.
 //!
-//! A round has a server, a registry, and clients over HTTP/1.1 and HTTP/2 that behave and misbehave
-//! at random, and ends with a drain. Then there must be no permit, no entry, no task and no memory of
-//! it, and every session must have been reported once.
+//! A round has a server, a registry, and clients over HTTP/1.1 and HTTP/2 that behave and misbehave at random, and
+//! ends with a drain. Afterwards no permit, entry, task or memory of the round may remain, and every session must have
+//! been reported once.
 //!
 //! ```text
 //! cargo test --test soak
@@ -10,8 +10,8 @@
 //! SOAK_SEED=1234 cargo test --test soak
 //! ```
 //!
-//! A seed says what clients ask for and do. When they do it is the machine's to say, so the same seed
-//! is a similar run and not the same one.
+//! The seed determines the clients' requests and actions. Their timing depends on the machine, so the same seed gives
+//! a similar run rather than an identical one.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -37,21 +37,21 @@ use tokio::{
 };
 use tower_upgrade::{SessionId, Sessions};
 
-/// Of each test, unless `SOAK_SECONDS` says how long they take.
+/// The number of rounds of each test, unless `SOAK_SECONDS` sets a duration.
 const ROUNDS: usize = 16;
 
-/// What only a hang can exceed, on any machine.
+/// A time limit that only a hang exceeds, on any machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// How many connections of HTTP/1.1 there are at a time, and how many come one after the other.
+/// The number of concurrent HTTP/1.1 connections, and the number of sequential ones in each.
 const HTTP1: (usize, usize) = (24, 30);
 
-/// How many connections of HTTP/2, and how many streams each has.
+/// The number of HTTP/2 connections, and the number of streams on each.
 const HTTP2: (usize, usize) = (6, 60);
 
 const REQUESTS: usize = HTTP1.0 * HTTP1.1 + HTTP2.0 * HTTP2.1;
 
-/// What came of one round or more.
+/// The outcome of one or more rounds.
 #[derive(Default)]
 struct Outcome {
     sessions: usize,
@@ -66,8 +66,8 @@ impl Outcome {
         }
     }
 
-    /// It was a soak: many requests became sessions, and of these many ended in the one way or the
-    /// other that needs no luck.
+    /// Checks that the run was a soak: many requests became sessions, and many of these ended in each of the ways that
+    /// do not depend on luck.
     fn assert_was_one(&self, rounds: usize) {
         println!(
             "{rounds} rounds, {} sessions: {:?}",
@@ -99,7 +99,7 @@ async fn round(mut rng: Rng) -> Outcome {
         let begun = Arc::clone(&begun);
         clients.spawn(client::http2(server.address, rng.fork(), HTTP2.1, begun));
     }
-    // The last ones find a server that lets nobody in.
+    // The last clients find a server that rejects every session.
     close_some(&sessions, &mut rng, || {
         begun.load(Ordering::Relaxed) >= REQUESTS * 9 / 10
     })
@@ -119,7 +119,7 @@ async fn round(mut rng: Rng) -> Outcome {
     audit(&books)
 }
 
-/// Every session was reported once.
+/// Checks that every session was reported once.
 fn audit(books: &Books) -> Outcome {
     let opened = books.switches.load(Ordering::Relaxed);
     let started = books.started.lock().expect("no panic");
@@ -132,14 +132,14 @@ fn audit(books: &Books) -> Outcome {
         sessions: opened,
         reasons: BTreeMap::new(),
     };
-    // It outlives the round, and is not to be counted.
+    // The outcome outlives the round, so its memory must not count.
     allocation_counter::opt_out(|| {
         outcome.reasons = books.reasons.lock().expect("no panic").clone()
     });
     outcome
 }
 
-/// What an administrator might do, until it is enough.
+/// Closes sessions, as an administrator might, until `is_enough` returns true.
 async fn close_some(sessions: &Sessions, rng: &mut Rng, is_enough: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_enough() {
@@ -150,7 +150,7 @@ async fn close_some(sessions: &Sessions, rng: &mut Rng, is_enough: impl Fn() -> 
         );
         let list = sessions.list();
         if !list.is_empty() {
-            // The oldest ones may be those that end in no other way.
+            // The oldest sessions may be unable to end in any other way.
             let at = rng.one_in(2).then(|| rng.below(list.len()));
             let id = list[at.unwrap_or_default()].id();
             sessions.close(id, Duration::from_millis(rng.below(10) as u64));
@@ -164,7 +164,7 @@ fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// Waits until so many are left.
+/// Waits until this many remain.
 async fn settled(what: &str, count: impl Fn() -> usize, left: usize) {
     let start = Instant::now();
     while count() != left {
@@ -177,7 +177,7 @@ async fn settled(what: &str, count: impl Fn() -> usize, left: usize) {
     }
 }
 
-/// What the environment says.
+/// Reads a number from the environment.
 fn env<T: FromStr>(name: &str) -> Option<T> {
     let value = std::env::var(name).ok()?;
     let Ok(value) = value.parse() else {
@@ -186,12 +186,12 @@ fn env<T: FromStr>(name: &str) -> Option<T> {
     Some(value)
 }
 
-/// How often an assertion of h2's has failed, which it does in debug builds only, where the last stream
-/// is dropped of a connection that has broken off: it is none of a connection's doing
-/// (<https://github.com/hyperium/h2/issues/907>). Having panicked in a `Drop`, h2 does not free the rest.
+/// Counts failures of an h2 assertion, which exists in debug builds only. The assertion fails when the last stream of
+/// a broken connection is dropped (<https://github.com/hyperium/h2/issues/907>), and the crate does not cause it. After
+/// a panic in a `Drop`, h2 does not free the rest.
 static H2_HAS_PANICKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Panics that are meant need not be seen. Nor are those of h2, and a backtrace would be kept on the heap.
+/// Hides intended panics and those of h2. Printing a backtrace would also keep memory on the heap.
 fn hide_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -211,16 +211,16 @@ fn hide_panics() {
     });
 }
 
-/// Says the seed, and calls `round` with a number and random numbers of its own until it is enough.
+/// Prints the seed, and calls `round` with a number and its own random numbers until the time has passed.
 fn rounds(mut round: impl FnMut(usize, Rng)) -> usize {
-    // One test at a time: what is resident is the whole process's.
+    // Runs one test at a time: resident memory is that of the whole process.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     hide_panics();
     let seed = env("SOAK_SEED").unwrap_or_else(Rng::seed);
     println!("SOAK_SEED={seed}");
     let mut rng = Rng::new(seed);
-    // There are two tests.
+    // The time is shared between two tests.
     let time = env("SOAK_SECONDS").map(|seconds: u64| Duration::from_secs(seconds) / 2);
     let start = Instant::now();
     let mut done = 0;
@@ -234,11 +234,11 @@ fn rounds(mut round: impl FnMut(usize, Rng)) -> usize {
     done
 }
 
-/// How many bytes of the heap may be left of a round. It is less than what one session holds: what
-/// comes and goes is 24 bytes that are the process's.
+/// The number of heap bytes that may remain after a round. This limit is less than one session's memory: 24 bytes of
+/// the process come and go.
 const LEFT: u64 = 256;
 
-/// In one thread, where every byte of the heap can be counted, the runtime's included.
+/// Runs in one thread, where every heap byte can be counted, including the runtime's.
 #[test]
 fn no_byte_of_the_heap_is_left() {
     let mut all = Outcome::default();
@@ -253,7 +253,7 @@ fn no_byte_of_the_heap_is_left() {
         all.add(outcome.expect("it has ended"));
         let left = heap.bytes_current;
         println!("round {number}: {left} bytes are left");
-        // What is left by the first one is made once in a process, and what is left by h2 is its own.
+        // The first round leaves memory that a process allocates once, and h2 leaks memory after a failed assertion.
         let h2_has_panicked = H2_HAS_PANICKED.load(Ordering::Relaxed) != panics_before;
         let is_ours = number > 0 && !h2_has_panicked;
         assert!(!is_ours || left.unsigned_abs() <= LEFT, "{left} bytes");
@@ -261,16 +261,16 @@ fn no_byte_of_the_heap_is_left() {
     all.assert_was_one(done);
 }
 
-/// In how many rounds allocators find their size.
+/// The number of rounds in which allocators reach their final size.
 const WARM_UP: usize = 4;
 
-/// How much more may be resident after a later round. Measured is less than half a megabyte in 40
-/// rounds, all of it the allocator's, and no more in the next 40. A kilobyte that each session left
-/// would be six times that after 12 rounds.
+/// How much resident memory a later round may add. Less than half a megabyte was measured in 40 rounds, all of it the
+/// allocator's, and no more in the next 40. A leak of one kilobyte per session would be six times this limit after 12
+/// rounds.
 const GROWTH: u64 = 4 * 1024 * 1024;
 
-/// In several threads, as servers run, where a session's end can race with all else. There the heap
-/// cannot be counted, so this sees only what leaks often.
+/// Runs in several threads, as servers do, where a session's end can race with everything else. The heap cannot be
+/// counted there, so this test detects only frequent leaks.
 #[test]
 fn what_is_resident_does_not_grow() {
     let mut threads = Builder::new_multi_thread();
@@ -293,7 +293,7 @@ fn what_is_resident_does_not_grow() {
     all.assert_was_one(done);
 }
 
-/// What is resident of this process, where the system says so.
+/// Returns this process's resident memory, where the system reports it.
 fn resident_bytes() -> Option<u64> {
     let smaps = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
     let kilobytes = smaps

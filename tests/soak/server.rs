@@ -1,5 +1,5 @@
-//! The server of a round: handlers that do what they are told, rightly and wrongly, and layers that
-//! replace what they answer.
+//! The server of a round: handlers that follow the client's instructions, correctly and incorrectly, and layers that
+//! replace the handlers' responses.
 
 use crate::support::{Server, Via, plain};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -19,10 +19,10 @@ use tower_upgrade::{
     Unsupported, UpgradeLayer, UpgradeRequest, Upgraded, copy,
 };
 
-/// What a handler does with a request for which it does not do as the session says.
+/// A handler's actions for a request that it does not accept as a session.
 pub(crate) const DECISIONS: &[&str] = &["refuse", "panic", "hang", "read-body"];
 
-/// What a handler does with a session.
+/// A handler's actions for a session.
 pub(crate) const ACTS: &[&str] = &[
     "echo",
     "fail",
@@ -37,19 +37,19 @@ pub(crate) const ACTS: &[&str] = &[
     "downcast",
 ];
 
-/// What a layer in between does with the switch.
+/// An intermediate layer's actions for the upgrade response.
 pub(crate) const BETWEEN: &[&str] = &["forbid", "ok", "clear", "rebuild", "panic"];
 
-/// The message of panics that are meant.
+/// The message of intended panics.
 pub(crate) const ON_PURPOSE: &str = "on purpose";
 
-/// Longer than what comes at once takes, shorter than anybody wants to wait.
+/// Longer than an immediate event takes, and short enough not to delay the test.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// What the server knows of a round.
+/// The server's records of a round.
 #[derive(Default)]
 pub(crate) struct Books {
-    /// Switches that left the outermost layer: as many sessions were opened.
+    /// Upgrade responses that the outermost layer returned. Each of them opened a session.
     pub(crate) switches: AtomicUsize,
     /// Sessions whose handler was called.
     pub(crate) started: Mutex<HashSet<SessionId>>,
@@ -57,7 +57,7 @@ pub(crate) struct Books {
     pub(crate) closed: Mutex<HashSet<SessionId>>,
     pub(crate) reported_twice: AtomicUsize,
     pub(crate) reasons: Mutex<BTreeMap<&'static str, usize>>,
-    /// Of each request, each accepted session and each handler's future one.
+    /// Cloned into each request, each accepted session and each handler's future.
     pub(crate) token: Arc<()>,
 }
 
@@ -71,7 +71,7 @@ impl Books {
     }
 }
 
-/// Does what the fields `decide` and `act` say.
+/// Follows the `decide` and `act` fields.
 #[derive(Clone)]
 struct Obeys(Arc<Books>);
 
@@ -102,7 +102,7 @@ impl ProtocolHandler for Obeys {
     }
 }
 
-/// What the client said in a field, if it is one of these.
+/// Returns the client's value of a field, if it is one of these.
 fn said(headers: &HeaderMap, field: &str, words: &[&'static str]) -> &'static str {
     let word = headers.get(field).and_then(|value| value.to_str().ok());
     let word = words.iter().find(|known| Some(**known) == word);
@@ -116,7 +116,7 @@ async fn speak(mut session: Session, act: &str) -> Result<(), BoxError> {
             session.io_mut().write_all(b"oh").await?;
             panic!("{ON_PURPOSE}");
         }
-        // More than a client takes that does not read.
+        // More than a client accepts without reading.
         "flood" => {
             for _ in 0..64 {
                 session.io_mut().write_all(&[0; 16 * 1024]).await?;
@@ -136,7 +136,7 @@ async fn speak(mut session: Session, act: &str) -> Result<(), BoxError> {
             }
             Ok(())
         }
-        // One half is used and dropped elsewhere, the other one here.
+        // One half is used and dropped in another task, the other half here.
         "escape" => {
             let (mut reader, mut writer) = tokio::io::split(session.into_io());
             tokio::spawn(
@@ -145,7 +145,7 @@ async fn speak(mut session: Session, act: &str) -> Result<(), BoxError> {
             writer.write_all(b"bye").await?;
             Ok(())
         }
-        // All of it is elsewhere, where nobody looks at it for a while.
+        // Another task holds the whole IO, and does not use it for a while.
         "hoard" => {
             let mut io = session.into_io();
             tokio::spawn(async move {
@@ -174,7 +174,7 @@ async fn echo(io: Upgraded) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Of a connection that the session does not shut down.
+/// Echoes over a connection that the session does not shut down.
 async fn echo_by_hand<Io>(io: Io) -> Result<(), BoxError>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite,
@@ -185,7 +185,7 @@ where
     Ok(())
 }
 
-/// Does what the handler's field `between` says. Only a switch of ours has it.
+/// Follows the handler's `between` field. Only this server's upgrade responses have it.
 fn replace<B: Default>(mut response: Response<B>) -> Response<B> {
     match said(response.headers(), "between", BETWEEN) {
         "forbid" => *response.status_mut() = StatusCode::FORBIDDEN,
@@ -220,7 +220,7 @@ pub(crate) async fn start(sessions: &Sessions, books: &Arc<Books>) -> Server {
         .layer(passes.protocol("soak", obeys.clone()).connect(obeys))
         .service(service_fn(plain));
 
-    // Around all of it: what it counts leaves for the client.
+    // The outermost layer, whose counted responses go to the client.
     let books = Arc::clone(books);
     let counts = service_fn(move |mut request: Request<Incoming>| {
         let is_connect = request.method() == Method::CONNECT;

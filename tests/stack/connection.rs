@@ -132,7 +132,7 @@ impl Offered {
         soon(self.0.recv()).await.expect("the service lives")
     }
 
-    /// The connection or stream, as soon as it is handed over.
+    /// The connection or stream, after the hand-over.
     pub(crate) async fn io(&mut self) -> TokioIo<hyper::upgrade::Upgraded> {
         TokioIo::new(soon(self.next().await).await.expect("an upgrade"))
     }

@@ -1,4 +1,4 @@
-//! HTTP/2: what a write, a flush and a shutdown mean, and whom a window stops.
+//! HTTP/2: the meaning of a write, a flush and a shutdown, and the streams that a window stops.
 
 use crate::connection::{Offered, answering, http2, http2_in_memory};
 use crate::http2::{EXTENDED_CONNECT, ask, round_trip};
@@ -65,7 +65,7 @@ async fn a_flush_says_that_there_is_room_and_not_that_anything_was_sent() {
         soon(io.flush()).await.expect("room");
         round_trip(&mut client).await;
     }
-    // A third is still taken, but then there is no room.
+    // A third write succeeds, and fills the buffer.
     soon(io.write_all(b"three")).await.expect("room");
     round_trip(&mut client).await;
     assert!(io.flush().now_or_never().is_none());
@@ -160,7 +160,7 @@ async fn what_a_client_does_not_take_stays_when_the_shutdown_timeout_is_over() {
     ended.expect("an end in order");
 }
 
-/// Two sessions on one connection: one that reads nothing until it is told to end, and an echo.
+/// Two sessions on one connection: one that does not read until its stop signal, and an echo.
 async fn start(via: Via) -> (Server, Client, Arc<Notify>) {
     let end = Arc::new(Notify::new());
     let holds = handler_fn({
@@ -189,7 +189,7 @@ async fn with_hypers_windows_one_session_that_does_not_read_stops_the_others() {
     let (_server, mut client, end) = start(Via::Http2).await;
     let mut holds = ask(&mut client, "hold").await.expect_switched();
     let mut other = ask(&mut client, "echo").await.expect_switched();
-    // That much is taken, though nobody reads it.
+    // The connection accepts this much unread data.
     holds.send(vec![b'x'; 1024 * 1024]).await;
     other.io.send.reserve_capacity(1);
     assert_eq!(client.get_text("/x").await, "plain GET /x");
@@ -240,7 +240,7 @@ async fn small_frames_that_nobody_reads_end_the_connection_and_all_its_sessions(
     let (_server, mut client, _end) = start(Via::Http2).await;
     let mut holds = ask(&mut client, "hold").await.expect_switched();
     let mut other = ask(&mut client, "echo").await.expect_switched();
-    // What the other sends counts as well until it is read.
+    // Unread data of the other stream counts too.
     for _ in 0..512 * 1024 / 255 - 1 {
         holds.send("x").await;
     }

@@ -37,8 +37,8 @@ async fn http1(layer: UpgradeLayer) -> (Connection, Peer<TcpStream>) {
     (connection, peer)
 }
 
-/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions". `src/lib.rs` says it under "What the server has to
-/// do". Of `auto` connections: `a_graceful_shutdown_of_hypers_does_not_wait_for_sessions` in
+/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions". `src/lib.rs` says it under "What the server has
+/// to do". Of `auto` connections: `a_graceful_shutdown_of_hypers_does_not_wait_for_sessions` in
 /// `tests/session/life.rs`.
 #[tokio::test]
 async fn the_future_of_an_http_1_connection_ends_when_the_session_begins() {
@@ -159,7 +159,8 @@ async fn hyper_utils_graceful_shutdown_waits_for_http_2_sessions() {
     soon(shutdown).await.expect("no panic");
 }
 
-/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions" and "A graceful shutdown waits for HTTP/2 sessions".
+/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions" and "A graceful shutdown waits for HTTP/2
+/// sessions".
 #[tokio::test]
 async fn axum_serve_waits_for_http_2_sessions_and_not_for_http_1() {
     let app = Router::new()

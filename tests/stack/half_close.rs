@@ -1,4 +1,4 @@
-//! HTTP/1.1: a client that shuts its side down before it is answered.
+//! HTTP/1.1: a client that shuts its side down before the response.
 
 use crate::support::{Peer, Server, Via, handlers::echo, offer, plain, soon, until};
 use axum::{Router, routing::get};
@@ -18,7 +18,7 @@ use tokio::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// A service that answers when it is told to, and counts what was asked and what was given up.
+/// A service that responds on demand, and counts calls and dropped calls.
 #[derive(Clone, Default)]
 struct Slow {
     asked: Arc<AtomicUsize>,

@@ -130,7 +130,7 @@ async fn on_http_1_0_hyper_offers_connect_unless_it_has_an_upgrade_header() {
     }
 }
 
-/// The same through this crate: it answers for itself where there is no upgrade.
+/// The same through this crate, which responds itself to requests without an upgrade.
 #[tokio::test]
 async fn a_connect_on_http_1_0_with_an_upgrade_header_is_not_implemented() {
     for (field, status) in [("Host: test:1", 200), ("Upgrade: echo", 501)] {

@@ -146,7 +146,7 @@ async fn two_resets_read_as_an_end_behind_the_data_that_came_before() {
         let end = soon(io.read_to_end(&mut heard)).await;
         assert_eq!(end.is_ok(), is_eof, "{reason:?}: {end:?}");
         assert_eq!(heard, b"half a sent", "{reason:?}");
-        // Who writes is told, whatever the reason.
+        // The writer receives the error, for any reason.
         let error = io.write_all(b"answer").await.expect_err("it was reset");
         assert_eq!(error.kind(), io::ErrorKind::Other, "{reason:?}");
     }
@@ -216,7 +216,7 @@ async fn an_extended_connect_is_reset_where_it_is_not_enabled() {
         u32::from(Reason::PROTOCOL_ERROR).to_be_bytes()
     );
     assert_eq!(handler.accepted(), 0);
-    // It is only that stream.
+    // Only that stream is affected.
     round_trip(&mut client).await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
@@ -231,7 +231,7 @@ async fn axum_serve_enables_extended_connect() {
     let address = listener.local_addr().expect("bound");
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
     let peer = Peer::new(TcpStream::connect(address).await.expect("loopback"));
-    // Where it is not enabled this waits for the setting that says so.
+    // Without the setting this waits for it.
     let mut client = Client::connect(peer).await;
     let mut peer = ask(&mut client, "echo").await.expect_switched();
     peer.expect_echo(b"hello").await;

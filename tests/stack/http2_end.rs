@@ -76,7 +76,7 @@ async fn a_session_whose_client_ends_as_well_is_not_reset() {
     let end = client.frame_of(stream).await;
     assert_eq!((end.kind, end.flags), (frames::DATA, END_STREAM));
     client.send(frames::DATA, END_STREAM, stream, &[]).await;
-    // Longer than anything in the session takes, so what comes next is all that comes.
+    // Longer than all timers of the session, so no further bytes follow.
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let other = client.request(&EXTENDED_CONNECT).await;
     loop {

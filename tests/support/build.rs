@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use tokio::process::Command;
 
-/// Builds an example, and says where it is: beside the directory of this test's own program.
+/// Builds an example, and returns its path, next to the directory of the test's executable.
 pub(crate) async fn build(example: &str, features: &[&str]) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo

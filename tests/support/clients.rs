@@ -1,4 +1,4 @@
-//! Clients that ask for upgrades, and a server that says what it is told.
+//! Clients that request upgrades, and a scripted server.
 
 use super::{Peer, soon};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tower_upgrade::{
     client::{Dial, Error, ErrorKind, Request, Session, UpgradeLayer},
 };
 
-/// A client, whatever it is made of.
+/// A client of any type.
 pub type AnyClient = BoxCloneSyncService<Request, Session, Error>;
 
 /// Each kind of client that may be beneath, with its name.
@@ -48,7 +48,7 @@ fn reqwest() -> BoxCloneSyncService<http::Request<Full<Bytes>>, Response<reqwest
     }))
 }
 
-/// A server that says what it is told, byte by byte.
+/// A scripted server that sends raw bytes.
 pub struct Scripted {
     listener: TcpListener,
     pub address: SocketAddr,
@@ -75,7 +75,7 @@ impl Scripted {
         })
     }
 
-    /// Lets a client ask, and says `answer`. Returns what became of both.
+    /// Sends a client's request, responds with `answer`, and returns both results.
     pub async fn answer(
         &self,
         mut client: AnyClient,

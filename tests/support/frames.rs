@@ -1,4 +1,4 @@
-//! An end of HTTP/2 that writes its frames by hand: what the `h2` crate would not send.
+//! An HTTP/2 endpoint that writes raw frames which the `h2` crate does not send.
 
 use super::{Peer, soon};
 use tokio::{
@@ -60,7 +60,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Says what a server allows: settings and their values (RFC 9113 §6.5.1).
+    /// Sends the server's settings (RFC 9113 §6.5.1).
     pub async fn settings(&mut self, settings: &[(u16, u32)]) {
         let mut payload = Vec::new();
         for (setting, value) in settings {
@@ -83,7 +83,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             .expect("peer can write");
     }
 
-    /// Sends a head whose stream stays open: literal fields without indexing (RFC 7541 §6.2.2).
+    /// Sends a head and leaves the stream open: literal fields without indexing (RFC 7541 §6.2.2).
     pub async fn request(&mut self, fields: &[(&str, &str)]) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;

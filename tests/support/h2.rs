@@ -108,7 +108,7 @@ impl Client {
         super::text(&text)
     }
 
-    /// How the connection ended, for those who expect that.
+    /// Returns how the connection ended.
     pub async fn ended(self) -> Result<(), h2::Error> {
         drop(self.requests);
         soon(self.connection).await.expect("no panic")
@@ -132,7 +132,7 @@ pub fn connect(authority: &str) -> request::Builder {
         .uri(authority)
 }
 
-/// What came of a request.
+/// The result of a request.
 pub struct Answer {
     pub head: Response<()>,
     pub peer: Peer<Stream>,

@@ -9,7 +9,7 @@ use tower_upgrade::{
     handler_fn,
 };
 
-/// Says back what it hears, until the peer is done.
+/// Echoes until the peer ends.
 pub async fn speak_echo(session: Session) -> Result<(), BoxError> {
     let (mut reader, mut writer) = tokio::io::split(session.into_io());
     copy(&mut reader, &mut writer).await?;
@@ -22,7 +22,7 @@ pub fn echo() -> HandlerFn<impl Fn(Session) -> Speak + Send + Sync + 'static> {
     handler_fn(|session| -> Speak { Box::pin(speak_echo(session)) })
 }
 
-/// An echo that counts, and whose sessions hold a token from the moment of their acceptance.
+/// An echo that counts its sessions. Each session holds a token from its acceptance on.
 #[derive(Clone, Default)]
 pub struct Counted {
     accepted: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! What was reported through `tracing`.
+//! Collects `tracing` events and spans.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ static OTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Collects what this thread reports while the guard lives.
+    /// Collects the events of this thread while the guard lives.
     pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         OTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let log = Self::default();

@@ -10,7 +10,7 @@ use tokio::{
     sync::watch,
 };
 
-/// Counts what the server reads.
+/// Counts the bytes that the server reads.
 pub struct Metered<Io> {
     io: Io,
     read: watch::Sender<usize>,

@@ -58,7 +58,7 @@ pub fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
     }
 }
 
-/// Waits until something that nobody announces has come true.
+/// Polls a condition until it is true.
 #[track_caller]
 pub fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
     soon(async move {
@@ -68,7 +68,7 @@ pub fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
     })
 }
 
-/// The inner service of most tests: it says what it was asked for.
+/// The inner service of most tests: responds with the method and path of the request.
 pub async fn plain<B: Body>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = format!("plain {} {}", request.method(), request.uri().path());
     Ok(Response::new(Full::new(Bytes::from(text))))
@@ -248,7 +248,7 @@ where
     Ok(())
 }
 
-/// A client that sends what it is told and looks at every byte that comes.
+/// A client that sends raw bytes and checks every byte that it receives.
 pub struct Peer<Io> {
     pub io: Io,
     read: Vec<u8>,
@@ -322,7 +322,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         })
     }
 
-    /// What has come so far, and was not asked for.
+    /// The bytes that were received and not yet read by the test.
     pub fn unread(&self) -> &[u8] {
         &self.read
     }
@@ -374,7 +374,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         })
     }
 
-    /// Nothing more comes, and the connection ended in order.
+    /// Asserts that the connection ends without further bytes and without an error.
     #[track_caller]
     pub fn expect_end(&mut self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
@@ -472,7 +472,7 @@ impl Head {
         assert_eq!(self.get("transfer-encoding"), None, "{self:?}");
     }
 
-    /// No field of a handshake is in a response that is none.
+    /// Asserts that a plain response contains no handshake fields.
     #[track_caller]
     pub fn assert_no_handshake(&self) {
         assert_ne!(self.status, 101, "{self:?}");

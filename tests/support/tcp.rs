@@ -2,7 +2,7 @@
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Two ends of a connection. The kernel does not take much of what is sent to the second.
+/// Two ends of a connection. The kernel buffers little data for the second.
 pub async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");

@@ -59,7 +59,7 @@ impl Tls {
         Peer::new(io.expect("a handshake"))
     }
 
-    /// For clients that choose what they agree on.
+    /// For clients that choose the ALPN protocol.
     pub fn client_config(&self) -> ClientConfig {
         let mut config = self.client.clone();
         config.alpn_protocols.clear();

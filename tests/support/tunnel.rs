@@ -1,4 +1,4 @@
-//! What a proxy leads to, and what tells it where that is.
+//! Targets and resolvers for proxies.
 
 use hyper_util::client::legacy::connect::dns::Name;
 use std::{
@@ -20,7 +20,7 @@ use tower_upgrade::{copy, tunnel::Policy};
 
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A server that says back what it hears, without any HTTP.
+/// An echo server without HTTP.
 pub struct Target {
     pub address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -69,7 +69,7 @@ impl Target {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// How many connections there are.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         // One is here, one with what accepts.
         Arc::strong_count(&self.open) - 2
@@ -93,7 +93,7 @@ pub fn loopback(port: u16) -> Policy {
     Policy::new().ports([port]).allow_network(network)
 }
 
-/// An address that nobody listens at, and nobody else will while this lives.
+/// An address without a listener. Its port stays reserved while this lives.
 pub struct Refuses {
     pub address: SocketAddr,
     _socket: TcpSocket,
@@ -110,7 +110,7 @@ impl Refuses {
     }
 }
 
-/// An address that answers to nobody: as many as may wait to be accepted do. Needs paused time.
+/// An address that accepts no connection, because its backlog is full. Needs paused time.
 #[cfg(target_os = "linux")]
 pub struct Silent {
     pub address: SocketAddr,
@@ -142,7 +142,7 @@ impl Silent {
 
 type Answer = dyn Fn(&str, usize) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// A resolver that answers as it is told to, and counts how often it is asked.
+/// A resolver with configured answers that counts its calls.
 #[derive(Clone)]
 pub struct Resolver {
     answer: Arc<Answer>,

@@ -1,4 +1,4 @@
-//! Flow control on one HTTP/2 connection: a stalled session stalls nobody but itself.
+//! Flow control on one HTTP/2 connection: a stalled session does not stall others.
 
 use crate::support::{
     Peer, Server, Via,
@@ -26,7 +26,7 @@ async fn open(client: &mut Client, protocol: &str) -> Peer<Stream> {
     client.ask(request).await.expect_switched()
 }
 
-/// Lets each session carry `EACH` bytes there and back, all at once.
+/// Sends `EACH` bytes through each session and back, concurrently.
 async fn assert_at_full_speed(peers: Vec<Peer<Stream>>) {
     let mut carrying = tokio::task::JoinSet::new();
     for (number, peer) in peers.into_iter().enumerate() {
@@ -103,7 +103,7 @@ async fn a_session_that_does_not_read_stops_its_own_stream_only() {
 async fn a_peer_that_does_not_read_stops_its_own_stream_only() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let server = Server::start_via(Via::Http2SmallStreams, layer.layer(service_fn(plain))).await;
-    // A connection has room for all its streams: so it is the client's part as well.
+    // The connection window is large enough for all streams. The client has to set it too.
     let mut builder = h2::client::Builder::new();
     builder.initial_connection_window_size(16 * 1024 * 1024);
     let mut client = Client::connect_with(server.connect().await, &builder).await;

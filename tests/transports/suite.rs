@@ -1,4 +1,4 @@
-//! What a handler may count on, over any transport.
+//! The guarantees for a handler, over each transport.
 
 use crate::{
     support::{handlers::Counted, handlers::echo, soon, text, until},
@@ -36,7 +36,7 @@ pub(crate) async fn suite<T: Transport>() {
     keeps_many_sessions_apart::<T>().await;
 }
 
-/// A transport to this handler, whichever way it is asked for.
+/// A transport to this handler, for each kind of request.
 async fn start<T: Transport>(handler: impl ProtocolHandler) -> T {
     let handler = Arc::new(handler);
     let layer = UpgradeLayer::new()

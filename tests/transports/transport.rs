@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// What a client asks for.
+/// The client's request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ask {
     /// A protocol: `Upgrade` on HTTP/1.1, extended CONNECT on HTTP/2.
@@ -20,7 +20,7 @@ pub(crate) enum Ask {
     Tunnel(&'static str),
 }
 
-/// What comes of it.
+/// The result of the request.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
@@ -77,7 +77,7 @@ async fn serve_tls(layer: UpgradeLayer, alpn: &str) -> (Server, Tls) {
     let tls = Tls::with_alpn(&[alpn]);
     let acceptor = tls.acceptor.clone();
     let service = layer.layer(service_fn(plain));
-    // As a server has it that speaks both: `auto` looks at what comes.
+    // Like a server for both versions: `auto` detects the version.
     let server = Server::start_with(Via::Auto, service, move |io| acceptor.accept(io)).await;
     (server, tls)
 }

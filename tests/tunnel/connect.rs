@@ -1,4 +1,4 @@
-//! A forward proxy: time, limits, and those who leave.
+//! A forward proxy: timeouts, limits, and clients that leave.
 
 use crate::support::{
     Server, Via,
@@ -22,7 +22,7 @@ pub(crate) fn proxy(handler: ConnectProxy) -> Upgrade<UpgradeRequired> {
     UpgradeLayer::new().connect(handler).into_service()
 }
 
-/// What comes of a CONNECT, with no socket in front of the proxy.
+/// The result of a CONNECT, without a socket in front of the proxy.
 pub(crate) async fn ask(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchange {
     let request = testing::connect(target).body(String::new());
     let exchange = testing::upgrade(proxy, request.expect("a request"));
@@ -44,7 +44,7 @@ async fn it_tries_as_long_as_it_is_told_to() {
     let handler = ConnectProxy::new(Policy::new()).resolver(Pending::default());
     for (limit, seconds) in [
         (Some(Duration::from_secs(3)), 3),
-        // The layer has a limit of its own.
+        // The layer has a separate limit.
         (None, 30),
     ] {
         let start = Instant::now();

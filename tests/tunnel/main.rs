@@ -1,4 +1,4 @@
-//! Bytes between two connections. What a forward proxy says on the wire is in `tests/conformance`.
+//! Bytes between two connections. `tests/conformance` tests the messages of a forward proxy.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! What is allowed, from the view of whoever runs a proxy.
+//! The policy, from the point of view of a proxy's operator.
 
 use crate::{
     connect::{ask, proxy},
@@ -12,7 +12,7 @@ use http::StatusCode;
 use std::io;
 use tower_upgrade::tunnel::{ConnectProxy, Policy};
 
-/// What a client is told names no address but what it asked for, and the log has all of it.
+/// The response contains only addresses from the request, and the log contains all of them.
 #[tokio::test]
 async fn what_a_name_is_at_is_for_the_log_only() {
     let refuses = Refuses::new();

@@ -24,7 +24,7 @@ async fn ask(layer: &UpgradeLayer, request: http::request::Builder) -> Exchange 
     exchange.expect("a response")
 }
 
-/// Sends, and reads what comes back until the end.
+/// Sends, and reads until the end.
 async fn send(mut peer: Upgraded, text: &str) -> String {
     peer.write_all(text.as_bytes()).await.expect("it is open");
     peer.shutdown().await.expect("it is open");
@@ -169,7 +169,7 @@ async fn a_passed_request_has_no_end() {
     soon(exchange.closed()).await;
 }
 
-/// Switches by itself.
+/// Switches without this crate.
 async fn foreign(mut request: Request<Incoming>) -> Result<Response<String>, Infallible> {
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {

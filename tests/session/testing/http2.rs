@@ -46,7 +46,7 @@ async fn the_same_test_runs_over_both() {
         let exchange = send(request.uri("/room/1")).await;
         assert_eq!(exchange.response().status(), status);
         let mut peer = exchange.expect_switched("echo");
-        // More than is under way at once, and back while it is on its way.
+        // More than the windows hold, with the echo flowing at the same time.
         let text = vec![b'x'; 1 << 20];
         let (mut reader, mut writer) = tokio::io::split(&mut peer);
         let write = async {
@@ -109,7 +109,7 @@ async fn what_nobody_speaks_is_refused_and_what_asks_for_nothing_passes() {
     let exchange = send(Request::builder().version(Version::HTTP_2)).await;
     let response = exchange.expect_passed();
     assert_eq!(response.version(), Version::HTTP_2);
-    // There is no such thing there: hyper takes it off.
+    // HTTP/2 has no such field: hyper removes it.
     let exchange = send(testing::request("echo").version(Version::HTTP_2)).await;
     exchange.expect_passed();
 }

@@ -73,7 +73,7 @@ async fn a_switched_request_did_not_pass() {
     exchange("echo").await.expect_passed();
 }
 
-/// Panics when it is called before it is ready, as the services of tower do.
+/// Panics if it is called before it is ready, like the services of tower.
 #[derive(Clone, Default)]
 struct AsksFirst {
     is_ready: bool,
