@@ -12,6 +12,9 @@ use axum::{Router, response::Html, routing::get};
 use support::{Chat, Driver, Page};
 use tokio::net::TcpListener;
 
+/// The report of the chat's drain.
+const STOPPED: &str = "2 sessions ended, 0 aborted, 0 left, told to stop over 1s";
+
 #[tokio::test]
 async fn two_pages_chat() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
@@ -69,7 +72,7 @@ async fn pages_survive_a_restart() {
     bob.until_message("before").await;
 
     let address = chat.address().to_owned();
-    assert_eq!(chat.stop().await, "2 sessions ended, 0 aborted, 0 left");
+    assert_eq!(chat.stop().await, STOPPED);
     for page in [&ann, &bob] {
         // It has understood the close with 1001, and not just lost its connection.
         page.until_said("The server is restarting.").await;
@@ -146,7 +149,7 @@ async fn chromium_speaks_websocket_over_http2() {
     admin.until_texts(".kind", &kinds).await;
 
     let address = chat.address().to_owned();
-    assert_eq!(chat.stop().await, "2 sessions ended, 0 aborted, 0 left");
+    assert_eq!(chat.stop().await, STOPPED);
     ann.until_said("The server is restarting.").await;
     ann.say("in between").await;
     let _chat = Chat::start_at(&address, &["--tls"]).await;
