@@ -45,37 +45,38 @@ use std::{fmt, sync::Arc, time::Duration};
     note = "a closure or a function becomes one with `handler_fn`, or, for WebSocket, with `websocket::websocket`"
 )]
 pub trait ProtocolHandler: Send + Sync + 'static {
-    /// Decides on a request. Nothing has been answered yet, but for the `100 Continue` that hyper
-    /// sends when a body is read for which the client expects one.
+    /// Accepts or rejects a request, before any response is sent. Only hyper may have sent a `100 Continue`, when the
+    /// handler reads the body of a request with `Expect`.
     ///
-    /// The future is dropped, and the request refused with 504, when it takes longer than
-    /// [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout). It is also dropped
-    /// when a layer around gives up, and when hyper sees that the client has left: on HTTP/2 that it
-    /// reset the stream or that the connection broke. On HTTP/1 it does not
-    /// see that while early bytes of the client are unread, nor at all with `half_close(true)`: then
-    /// the timeout ends it. If it panics the request is refused with 500.
+    /// If the decision takes longer than [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout), the
+    /// future is dropped and the request is rejected with 504. The future is also dropped when a layer outside drops
+    /// the call, and when hyper notices that the client has left: on HTTP/2 by a reset of the stream or a broken
+    /// connection. On HTTP/1 hyper does not notice while early bytes of the client are unread, and never with
+    /// `half_close(true)`: then the timeout ends the decision. If the future panics, the request is rejected with 500.
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] is sent in place of the switch.
+    /// The layer sends the [`Rejection`] instead of the upgrade response.
     fn accept(
         &self,
         request: &mut UpgradeRequest,
     ) -> impl Future<Output = Result<Accept, Rejection>> + Send;
 
-    /// Whether this handler should be considered for the request. Defaults to `true`.
+    /// Returns whether this handler serves the request. The default is `true`.
     ///
-    /// If not, the next handler of the same protocol is asked, then the next protocol that was
-    /// offered, then those for [any protocol](crate::UpgradeLayer::any_protocol), and in the end the request
-    /// goes to the inner service. To refuse a request rather
-    /// than leave it to others, return a [`Rejection`] from [`accept`](Self::accept). If it panics
-    /// the request is refused with 500.
+    /// If the handler declines, the layer tries the next handler of the same protocol, then the next offered protocol,
+    /// then the handlers for [any protocol](crate::UpgradeLayer::any_protocol). If a handler of
+    /// [`protocol`](crate::UpgradeLayer::protocol) or [`connect`](crate::UpgradeLayer::connect) declined and no other
+    /// one takes the request, the request goes to the inner service. If only handlers for any protocol declined, the
+    /// request is [unsupported](crate::UpgradeLayer::unsupported). To reject a request instead of leaving it to other
+    /// handlers, return a [`Rejection`] from [`accept`](Self::accept). If this function panics, the request is rejected
+    /// with 500.
     fn wants(&self, parts: &Parts) -> bool {
         let _ = parts;
         true
     }
 
-    /// This handler, for those requests that pass `predicate` as well.
+    /// Restricts this handler to requests for which `predicate` returns `true`.
     ///
     /// ```
     /// # use tower_upgrade::{handler_fn, ProtocolHandler, UpgradeLayer};
@@ -207,11 +208,11 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts, and lets `speak` run the session. It owns what it captures.
+    /// Accepts the request. `speak` runs the session, and owns its captured values.
     ///
-    /// When its future ends, in whichever way, what was written is flushed and the connection is
-    /// shut down in order. An error is reported as the session's end; the peer sees no more of it
-    /// than the end of the connection. A panic ends this session and no other.
+    /// When its future ends, by success, error or panic, the written bytes are flushed and the connection is shut down.
+    /// An error becomes the session's close reason; the peer only sees the end of the connection. A panic ends only
+    /// this session.
     pub fn new<F, Fut>(speak: F) -> Self
     where
         F: FnOnce(Session) -> Fut + Send + 'static,
@@ -227,12 +228,11 @@ impl Accept {
         }
     }
 
-    /// Switches to this one of the protocols that the client [offers](UpgradeRequest::offered), in place of the
-    /// one that was [chosen](UpgradeRequest::protocol): for a handler that leaves the choice to a backend, for
-    /// example.
+    /// Switches to another protocol that the client [offers](UpgradeRequest::offered), instead of the
+    /// [chosen](UpgradeRequest::protocol) one, for example if a backend chooses.
     ///
-    /// The client is answered with the protocol as it wrote it. If it did not offer it the request is refused
-    /// with 500, and the handler's mistake is reported: never does a server switch to what was not offered
+    /// The response contains the client's spelling of the protocol. If the client did not offer it, the request is
+    /// rejected with 500, and the mistake is logged: a server must not switch to a protocol that was not offered
     /// (RFC 9110 §7.8). An extended CONNECT offers one protocol, and a CONNECT none.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = Some(protocol);
@@ -242,9 +242,8 @@ impl Accept {
     /// Appends a header to the 101, or to the 200 that answers a CONNECT; existing values with the same
     /// name are kept.
     ///
-    /// `Connection`, `Upgrade`, `Content-Length` and `Transfer-Encoding` are not the handler's to
-    /// set (RFC 9110 §7.8, §8.6 and §9.3.6) and are left out. If a layer around turns the switch into
-    /// something else, the headers that were added here are removed from it.
+    /// `Connection`, `Upgrade`, `Content-Length` and `Transfer-Encoding` are ignored (RFC 9110 §7.8, §8.6 and §9.3.6).
+    /// If a layer outside replaces the upgrade response, the outermost layer removes the headers that were added here.
     ///
     /// # Panics
     ///
@@ -266,10 +265,10 @@ impl Accept {
     /// Ends the session when `lifetime` has passed since its upgrade response, for example when the credentials of the
     /// request expire.
     ///
-    /// It is told to [stop](Session::stop), and aborted after
-    /// [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout); its close reason is
+    /// The session's [stop signal](Session::stop) fires, and after
+    /// [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) the session is aborted. Its close reason is
     /// [`Lifetime`](crate::CloseReason::Lifetime). The earlier of this and
-    /// [`UpgradeLayer::lifetime`](crate::UpgradeLayer::lifetime) holds.
+    /// [`UpgradeLayer::lifetime`](crate::UpgradeLayer::lifetime) applies.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -297,8 +296,8 @@ impl Accept {
 
     /// Keeps the head of the request for the session: see [`Session::request`].
     ///
-    /// This costs memory for as long as the session lives, measured under axum at 12 KiB: the headers
-    /// are slices of the buffer that they were read into, and hold on to all of it.
+    /// This costs memory while the session lives, measured under axum at 12 KiB: the headers are slices of hyper's read
+    /// buffer, and keep the whole buffer allocated.
     pub fn keep_request(mut self) -> Self {
         self.keep_request = true;
         self

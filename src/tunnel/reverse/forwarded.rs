@@ -14,13 +14,13 @@ use std::{borrow::Cow, net::IpAddr};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Forwarding {
-    /// What came is removed: a client can say anything. Nothing is added.
+    /// Removes the client's fields, because any client can send them. Adds nothing.
     #[default]
     Remove,
-    /// What came is removed, and what is known here is said.
+    /// Replaces the client's fields with the values that the proxy knows.
     Replace,
-    /// What came is passed on, and what is known here is added behind it: where every client is a proxy that is
-    /// to be trusted, and that removes or replaces what its own clients say.
+    /// Appends the values that the proxy knows to the client's fields: only if every client is a trusted proxy that
+    /// removes or replaces the fields of its clients.
     Append,
 }
 

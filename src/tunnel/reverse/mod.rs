@@ -1,4 +1,4 @@
-//! A reverse proxy: what is asked for here is asked for at a backend.
+//! The reverse proxy for upgrades.
 
 mod answer;
 mod forwarded;
@@ -30,11 +30,10 @@ use http_body_util::Full;
 use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc};
 use tower_service::Service;
 
-/// How long the body of a request may be that is passed on with it.
+/// The longest request body that the proxy passes on, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// Passes upgrades on to a backend: a handler that asks there for what it is asked for here, and joins the two
-/// connections if the backend agrees.
+/// A handler that passes upgrade requests on to a backend, and joins the two connections if the backend accepts.
 ///
 /// ```
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -51,10 +50,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// # }
 /// ```
 ///
-/// The client that it is made of says where the backend is, and the request says for whom it is: it keeps its
-/// path, and the host that the client named, so that a backend that compares it with the `Origin` finds what it
-/// expects. A request names no address for the client to dial: [`Dial`](crate::client::Dial) without a
-/// [destination](crate::client::Dial::to) fails, and goes to no host that somebody wrote into a request.
+/// The proxy's client determines the address of the backend. The request keeps its path and the client's host, so that
+/// a backend can compare the host with the `Origin`. The proxy's client never connects to a host from the request: a
+/// [`Dial`](crate::client::Dial) without a [destination](crate::client::Dial::to) fails.
 ///
 /// The two connections are joined by a [`Relay`](super::Relay#the-socket-of-a-connection), which passes resets on and
 /// uses `splice` if it knows the sockets: serve a [`BoxIo`](crate::BoxIo) to clients instead of an enum of TLS and TCP,
@@ -62,71 +60,70 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// # What is passed on
 ///
-/// | registered with | is passed on |
+/// | registered with | passed on |
 /// |---|---|
-/// | [`.any_protocol(proxy)`](crate::UpgradeLayer::any_protocol) | what is offered, and the backend chooses |
-/// | `.any_protocol(proxy.protocols(["chat/2", "chat/1"]))` | what is offered of [these](Self::protocols), and the backend chooses |
-/// | [`.protocol("websocket", proxy)`](crate::UpgradeLayer::protocol) | this one |
+/// | [`.any_protocol(proxy)`](crate::UpgradeLayer::any_protocol) | all offered protocols; the backend chooses |
+/// | `.any_protocol(proxy.protocols(["chat/2", "chat/1"]))` | the offered protocols among [these](Self::protocols); the backend chooses |
+/// | [`.protocol("websocket", proxy)`](crate::UpgradeLayer::protocol) | this protocol |
 /// | [`.connect(proxy)`](crate::UpgradeLayer::connect) | CONNECT, to another proxy |
 ///
-/// `h2c`, and `HTTP` and `TLS` of any version, are never passed on: behind them come requests that nothing in front
-/// of the backend would look at. `TLS` is HTTP within TLS (RFC 2817), and RFC 9113 §3.1 has removed `h2c`. A request that offers nothing else is one for the inner
-/// service. The same can be said of what is in a tunnel for any protocol that a backend happens to speak: name
-/// those that are meant.
+/// The proxy never passes on `h2c`, or `HTTP` and `TLS` of any version: they carry further requests, past all checks of
+/// the proxy. `TLS` is HTTP within TLS (RFC 2817), and RFC 9113 §3.1 has removed `h2c`. A request that offers only
+/// these goes to the inner service. Any other protocol opens a tunnel to the backend too: list the intended ones.
 ///
 /// # Between versions
 ///
-/// A client and the backend may speak different versions of HTTP. What is an `Upgrade` of HTTP/1.1 here may be an
-/// extended CONNECT of HTTP/2 there, and the other way round: then it is a GET. HTTP/2 asks for one
-/// protocol, the first that is offered, and has no body with it.
+/// The client and the backend may use different versions of HTTP. The proxy translates an `Upgrade` of HTTP/1.1 to an
+/// extended CONNECT of HTTP/2, and an extended CONNECT to a GET with `Upgrade`. A request to an HTTP/2 backend contains
+/// one protocol, the first offered, and no body.
 ///
-/// The key of a WebSocket is HTTP/1.1's alone (RFC 8441 §5). It is made, checked and answered on the side that has
-/// one. A client's key that is none is refused with 400, and with 502 a backend that does not answer it.
+/// Only HTTP/1.1 has a WebSocket key (RFC 8441 §5). The proxy creates, checks and answers it on the side that uses
+/// HTTP/1.1. An invalid key of a client is rejected with 400, and a backend that does not answer the key with 502.
 ///
 /// # Headers
 ///
-/// Fields that are a connection's own are not passed on, in either direction: those that `Connection` names, and
+/// The proxy removes the fields of a single connection in both directions: those that `Connection` names, and
 /// `Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` and
-/// `HTTP2-Settings` (RFC 9110 §7.6.1). Nor are `Content-Length` and `Expect`: the body is read here, up to 64 KiB
-/// (413), and sent as a whole.
+/// `HTTP2-Settings` (RFC 9110 §7.6.1). It also removes `Content-Length` and `Expect` from upgrade requests: it reads
+/// the body, up to 64 KiB (413), and sends it as a whole.
 ///
-/// - A request whose `Connection` names a field that is meant for the backend is refused with 400: `Host`,
-///   `Authorization`, `Cookie`, `Origin`, `Content-Type`, `Forwarded`, and all that begins with `Sec-` or
-///   `X-Forwarded-`. No client may say that, and without the field it would be another request. Any other it
-///   can take off, also what layers in front of this have added. What a backend trusts is better added by a
-///   layer around the client that this is made of.
-/// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on with a CONNECT only: there the other
-///   proxy is whom they are for. A layer that asks for credentials itself has to take them off.
-/// - `Via` says that a request or a response came through here, as `1.1 tower-upgrade` (RFC 9110 §7.6.3).
-/// - `Cookie`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are passed on in one line each: many servers read
-///   no more than the first.
-/// - A 426 keeps its `Upgrade`, for a client of HTTP/1.1.
-/// - `Forwarded`, and all that begins with `X-Forwarded-`, is removed unless [told](Self::forwarded)
-///   [otherwise](Self::x_forwarded): a client can say anything.
+/// - A request whose `Connection` names an end-to-end field is rejected with 400: `Host`, `Authorization`, `Cookie`,
+///   `Origin`, `Content-Type`, `Forwarded`, and fields that begin with `Sec-` or `X-Forwarded-`. Removing such a field
+///   would change the meaning of the request. A client can remove any other field this way, also one that a layer in
+///   front of this handler added. Add fields that the backend trusts in a layer around the proxy's client.
+/// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on only with a CONNECT, whose backend is another proxy.
+///   A layer that checks these credentials itself has to remove them.
+/// - `Via` is added to requests and responses, with the received version, such as `1.1 tower-upgrade` (RFC 9110
+///   §7.6.3).
+/// - `Cookie`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are sent in one line each, because many servers
+///   read only the first line.
+/// - A 426 to an HTTP/1.1 client keeps its `Upgrade`.
+/// - `Forwarded`, and fields that begin with `X-Forwarded-`, are removed by default, because any client can send them:
+///   see [`forwarded`](Self::forwarded) and [`x_forwarded`](Self::x_forwarded).
 ///
-/// # What goes wrong
+/// # Failures
 ///
-/// Nothing is answered before the backend has. A backend that refuses is heard out: its status, its headers and
-/// its body reach the client.
+/// The proxy responds to the client after the backend has responded. The client receives the backend's rejection, with
+/// its status, headers and body.
 ///
-/// | | |
+/// | failure | status |
 /// |---|---|
 /// | the request is HTTP/1.1 without `Host` (RFC 9112 §3.2), has two, or an invalid one or, over HTTP/2, not its `:authority` (RFC 9113 §8.3.1) | 400 |
 /// | the backend cannot be reached, or TLS with it fails | 502 |
 /// | its connection breaks, or carries something other than HTTP | 502 |
-/// | a proxy on the way to it refuses | 502 |
+/// | a proxy before the backend rejects the CONNECT | 502 |
 /// | its upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
-/// | it answers an extended CONNECT with success and no switch | 502 |
-/// | it is HTTP/2 and does not allow extended CONNECT, or is asked for what HTTP/2 has not | 502 |
+/// | it answers an extended CONNECT with a 2xx that is no upgrade response | 502 |
+/// | it is HTTP/2 and does not allow extended CONNECT, or HTTP/2 has no equivalent of the request | 502 |
 /// | it takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
-/// | it says 426 to an extended CONNECT | 501, or 400 if the version of WebSocket is what it wants |
+/// | it answers an extended CONNECT with 426 | 501, or 400 if it requires another WebSocket version |
 ///
-/// What a client failed with is the source of the [reason](crate::RejectionReason). If the client leaves while the
-/// backend decides, the backend's connection is closed.
+/// The error of the proxy's client is the source of the [reason](crate::RejectionReason). If the client leaves before
+/// the backend has responded, the proxy closes the connection to the backend.
 #[derive(Clone)]
 pub struct ReverseProxy {
     backend: Arc<dyn Backend>,
-    /// What is passed on, if not everything.
+    /// The protocols to pass on; `None` means all.
     protocols: Option<Arc<[Protocol]>>,
     forwarded: Forwarding,
     x_forwarded: Forwarding,
@@ -135,7 +132,7 @@ pub struct ReverseProxy {
 }
 
 impl ReverseProxy {
-    /// Asks with `client`, of which each request gets a clone.
+    /// Creates a proxy that sends each request with a clone of `client`.
     pub fn new<S>(client: S) -> Self
     where
         S: Service<Request, Response = Session> + Clone + Send + Sync + 'static,
@@ -152,12 +149,13 @@ impl ReverseProxy {
         }
     }
 
-    /// Passes on what is offered of these, each `name` or `name/version`, and of nothing else. A name takes any
-    /// version. By default that is whatever is offered. CONNECT has no protocol.
+    /// Passes on only these protocols, each `name` or `name/version`. A name without a version includes all versions.
+    /// By default the proxy passes on all protocols except `h2c`, `HTTP` and `TLS`, which it never passes on. The list
+    /// does not apply to CONNECT, which has no protocol.
     ///
     /// # Panics
     ///
-    /// If one is no protocol.
+    /// If an item is not a valid protocol.
     #[must_use]
     #[track_caller]
     pub fn protocols<I>(mut self, protocols: I) -> Self
@@ -176,13 +174,13 @@ impl ReverseProxy {
         self
     }
 
-    /// Sets what becomes of `Forwarded` (RFC 7239). By default it is [removed](Forwarding::Remove).
+    /// Sets the handling of `Forwarded` (RFC 7239). By default the field is [removed](Forwarding::Remove).
     ///
-    /// What is said is the address of the [peer](Self::peer), without its port, the host that was asked for, and
-    /// the [scheme](Self::scheme): `for="[2001:db8::1]";host=example.com;proto=https`. With a CONNECT it is the
-    /// address alone.
+    /// The proxy writes the address of the [peer](Self::peer), without its port, the requested host, and the
+    /// [scheme](Self::scheme): `for="[2001:db8::1]";host=example.com;proto=https`. With a CONNECT it writes only the
+    /// address.
     ///
-    /// To trust some clients and not others register two:
+    /// To trust only some clients, register two proxies:
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -205,27 +203,27 @@ impl ReverseProxy {
         self
     }
 
-    /// Sets what becomes of `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Proto`, and all that begins like
-    /// them. By default they are [removed](Forwarding::Remove).
+    /// Sets the handling of `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Proto` and other fields that begin with
+    /// `X-Forwarded-`, also if they are spelled with `_`. By default they are [removed](Forwarding::Remove).
     ///
-    /// What is said with these three is the same as with [`Forwarded`](Self::forwarded). A host and a scheme that
-    /// came and may be passed on are left as they are.
+    /// These three fields contain the same values as [`Forwarded`](Self::forwarded). A host and a scheme that the
+    /// client sent stay unchanged if they are passed on.
     #[must_use]
     pub fn x_forwarded(mut self, forwarding: Forwarding) -> Self {
         self.x_forwarded = forwarding;
         self
     }
 
-    /// Sets which scheme the backend is told that clients have come with. By default it is that of a request
-    /// where it names one, as those of HTTP/2 do: it is what the client says, whether there is TLS or not.
+    /// Sets the scheme that the forwarded fields contain. By default it is the scheme of the request, which HTTP/2
+    /// requests contain. The client chooses it, with or without TLS.
     #[must_use]
     pub fn scheme(mut self, scheme: Scheme) -> Self {
         self.scheme = Some(scheme);
         self
     }
 
-    /// Sets where the server leaves the client's address in the extensions of a request, as
-    /// [`SessionsBuilder::peer`](crate::SessionsBuilder::peer) does. By default that is a [`SocketAddr`].
+    /// Sets the function that finds the client's address in the extensions of a request, like
+    /// [`SessionsBuilder::peer`](crate::SessionsBuilder::peer). By default it looks for a [`SocketAddr`].
     #[must_use]
     pub fn peer<F>(mut self, peer: F) -> Self
     where
