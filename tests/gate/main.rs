@@ -1,4 +1,5 @@
-//! The commit gate: whatever layers make of a switch, a session starts only if the switch leaves.
+//! The commit gate: a session starts only if the outermost layer returns its upgrade response, no matter
+//! how layers in between change the response.
 
 #[path = "../support/mod.rs"]
 mod support;
