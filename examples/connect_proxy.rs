@@ -38,13 +38,12 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, pki_types::PrivateKeyDer},
-    server::TlsStream,
 };
-use tokio_util::{either::Either, sync::CancellationToken};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::validate_request::ValidateRequestHeaderLayer;
 use tower_upgrade::{
-    BoxError, Sessions, UpgradeLayer,
+    BoxError, BoxIo, Sessions, UpgradeLayer,
     tunnel::{ConnectProxy, Policy},
 };
 
@@ -221,15 +220,14 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-type Io = Either<TlsStream<TcpStream>, TcpStream>;
-
-async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<Io> {
+/// In the box the relay finds the socket: without TLS it can splice, and with TLS it can still reset.
+async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<BoxIo> {
     match tls {
         Some(tls) => {
             let handshake = tokio::time::timeout(Duration::from_secs(10), tls.accept(io));
-            Ok(Either::Left(handshake.await??))
+            Ok(BoxIo::over(handshake.await??, |tls| tls.get_ref().0))
         }
-        None => Ok(Either::Right(io)),
+        None => Ok(BoxIo::new(io)),
     }
 }
 

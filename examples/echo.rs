@@ -1,6 +1,5 @@
-//! An echo server: `Upgrade: echo` on HTTP/1.1, extended CONNECT with `:protocol echo` on HTTP/2, and
-//! CONNECT on both, which goes nowhere: whatever its target is, it gets the echo. Beside them a plain
-//! `GET /`.
+//! An echo server for `Upgrade: echo` on HTTP/1.1, extended CONNECT with `:protocol echo` on HTTP/2, and
+//! CONNECT on both. A CONNECT gets the echo too, regardless of its target. `GET /` is an ordinary route.
 //!
 //! ```sh
 //! cargo run --example echo -- --listen 127.0.0.1:3000
@@ -10,11 +9,10 @@
 //! curl -N --proxytunnel --proxy http://127.0.0.1:3000 telnet://example.com:443
 //! ```
 //!
-//! The first curl waits for what it will never send; the second sends `hello` behind its head, and
-//! sees it come back. The third sends what is typed through a tunnel, and prints what comes back.
+//! The first curl opens a session and then sends nothing. The second sends `hello` behind the request head and prints
+//! the echo. The third sends its standard input through a tunnel and prints the echo.
 //!
-//! With `--tls` it speaks TLS, with a certificate that it makes for itself, and ALPN chooses between
-//! HTTP/2 and HTTP/1.1:
+//! With `--tls` the server uses TLS with a self-signed certificate, and ALPN selects HTTP/2 or HTTP/1.1:
 //!
 //! ```sh
 //! cargo run --example echo -- --listen 127.0.0.1:3000 --tls
@@ -24,9 +22,9 @@
 //! curl -i --insecure --http2 https://127.0.0.1:3000/
 //! ```
 //!
-//! curl has no extended CONNECT; `tests/peers/extended_connect.js` is a client that has.
+//! curl does not support extended CONNECT; the client `tests/peers/extended_connect.js` does.
 //!
-//! On SIGINT and SIGTERM it takes no more connections, ends its sessions, and exits.
+//! On SIGINT and SIGTERM the server stops accepting connections, ends its sessions, and exits.
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -63,7 +61,7 @@ async fn main() -> Result<(), BoxError> {
         let stop = session.stop();
         let (mut reader, mut writer) = tokio::io::split(session.into_io());
         tokio::select! {
-            // It waits without holding a buffer.
+            // Unlike `tokio::io::copy`, holds no buffer while idle.
             echoed = copy(&mut reader, &mut writer) => drop(echoed?),
             () = stop => {}
         }
@@ -126,30 +124,30 @@ async fn index(request: Request<Incoming>) -> Result<Response<String>, Infallibl
     Ok(response)
 }
 
-/// HTTP/1.1 and HTTP/2, whichever the client begins with.
+/// Returns a server for HTTP/1.1 and HTTP/2, detected from the client's first bytes.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // Without a timer a head need never come to its end.
+    // Without a timer hyper applies no timeout to request heads.
     server.http1().half_close(true).timer(TokioTimer::new());
     server
         .http2()
         .enable_connect_protocol()
-        // By default the windows of a stream and of its connection are equal, so one session that
-        // reads no more takes all of the connection's, and the others stall with it. Here there is
-        // room for each of the 200 streams that a connection may have at a time.
+        // By default a stream's window is as large as the connection's, so one session that stops
+        // reading stalls all others on its connection. Here the connection's window has room for the
+        // windows of all 200 concurrent streams.
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024);
     server
 }
 
-/// The next connection. A failure is that connection's, or passes when others end: of too many open
-/// files, for example.
+/// Accepts the next connection. Errors are not fatal: they concern one connection, or are temporary,
+/// such as too many open files.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((io, peer)) => {
-                // Small writes leave at once: without it each message, and each HTTP/2 frame, may wait
-                // 40 ms for the acknowledgement of the one before.
+                // Send small writes at once. Otherwise each message, and each HTTP/2 frame, may wait
+                // 40 ms for the acknowledgement of the previous one.
                 match io.set_nodelay(true) {
                     Ok(()) => return (io, peer),
                     Err(error) => eprintln!("cannot set up the connection of {peer}: {error}"),
@@ -175,7 +173,7 @@ async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<Io> {
     }
 }
 
-/// TLS with a certificate that is made here, and that nobody else has reason to trust.
+/// Returns a TLS acceptor with a new self-signed certificate.
 fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
     let address = address.ip().to_string();
     let names = ["localhost", "127.0.0.1", "::1", &address].map(String::from);

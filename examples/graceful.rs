@@ -2,7 +2,7 @@
 //! ends its session when it is told to stop, and `Upgrade: stubborn`, which does not listen.
 //!
 //! ```sh
-//! cargo run --example graceful -- --listen 127.0.0.1:3000 --notice 1 --deadline 10
+//! cargo run --example graceful -- --listen 127.0.0.1:3000 --notice 1 --spread 5 --deadline 10
 //! curl -i http://127.0.0.1:3000/
 //! curl -i http://127.0.0.1:3000/ready
 //! curl -i -N -H 'Connection: Upgrade' -H 'Upgrade: stubborn' http://127.0.0.1:3000/
@@ -11,7 +11,8 @@
 //! On SIGTERM and SIGINT:
 //!
 //! 1. It says that it is about to stop. `GET /ready` is answered with 503, and so is whoever asks for a
-//!    session. Those that are open are told to stop.
+//!    session. Those that are open are told to stop, evenly over the time of `--spread`, so that their
+//!    clients do not all come back in the same second.
 //! 2. It accepts connections for the time of `--notice` all the same. Until a load balancer has looked
 //!    at `/ready` it sends requests, and one that is answered with 503 it can try elsewhere, whatever
 //!    the request is. If the listener were closed at once, connections that wait to be accepted would
@@ -39,7 +40,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tower::{Layer as _, service_fn};
-use tower_upgrade::{BoxError, Session, Sessions, UpgradeLayer, copy, handler_fn};
+use tower_upgrade::{BoxError, DrainOptions, Session, Sessions, UpgradeLayer, copy, handler_fn};
 
 /// How long connections may take to end after the deadline. `Sessions::drain` gives them as much.
 const LAST_STEPS: Duration = Duration::from_secs(2);
@@ -101,7 +102,7 @@ async fn main() -> Result<(), BoxError> {
 
     // 1. `is_draining` from here on.
     let deadline = Instant::now() + args.deadline;
-    let draining = sessions.drain(args.deadline);
+    let draining = sessions.drain(DrainOptions::new(args.deadline).spread(args.spread));
     // 2.
     let noticed = deadline.min(Instant::now() + args.notice);
     let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
@@ -169,6 +170,8 @@ struct Args {
     listen: SocketAddr,
     /// `--notice SECONDS`, by default 1: how long load balancers have to look at `/ready`.
     notice: Duration,
+    /// `--spread SECONDS`, by default 0: the time over which sessions are told to stop.
+    spread: Duration,
     /// `--deadline SECONDS`, by default 10: how long sessions have to end, the notice included.
     deadline: Duration,
 }
@@ -178,6 +181,7 @@ impl Args {
         let mut found = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
             notice: Duration::from_secs(1),
+            spread: Duration::ZERO,
             deadline: Duration::from_secs(10),
         };
         let mut args = lexopt::Parser::from_env();
@@ -185,6 +189,7 @@ impl Args {
             match arg {
                 lexopt::Arg::Long("listen") => found.listen = args.value()?.string()?.parse()?,
                 lexopt::Arg::Long("notice") => found.notice = seconds(&mut args)?,
+                lexopt::Arg::Long("spread") => found.spread = seconds(&mut args)?,
                 lexopt::Arg::Long("deadline") => found.deadline = seconds(&mut args)?,
                 other => return Err(other.unexpected().into()),
             }

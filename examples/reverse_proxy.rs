@@ -1,6 +1,6 @@
 //! A reverse proxy: WebSocket, and whatever else is offered with `Upgrade` or extended CONNECT, is passed on to a
-//! backend, over HTTP/1.1 and HTTP/2 on either side. Plain requests are passed on by its inner service, which is the
-//! least that is correct: it sets no limit in time, and tells the backend nothing of the client.
+//! backend, over HTTP/1.1 and HTTP/2 on either side. Its inner service passes plain requests on, with their headers
+//! rewritten by the same rules. That service sets no time limit.
 //!
 //! ```sh
 //! cargo run --example echo -- --listen 127.0.0.1:4000
@@ -16,20 +16,19 @@
 //! | `--backend URI` | `http` or `https`; it is asked with the path and the `Host` of the client |
 //! | `--http2` | the backend speaks HTTP/2, which `https` finds out by itself |
 //! | `--protocol NAME` | passes on this protocol and no other; may be given several times |
-//! | `--forwarded` | tells the backend of the client with `Forwarded`, in upgrades |
-//! | `--x-forwarded` | tells it with `X-Forwarded-For`, `-Host` and `-Proto`, in upgrades |
+//! | `--forwarded` | tells the backend of the client with `Forwarded` |
+//! | `--x-forwarded` | tells it with `X-Forwarded-For`, `-Host` and `-Proto` |
 //! | `--tls` | speaks TLS to clients, with a certificate that it makes for itself |
 //!
 //! On SIGINT and SIGTERM it takes no more connections, ends its sessions, and exits.
 
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{self, HeaderName},
+    Request, Response, StatusCode, Uri, Version, header,
     uri::{PathAndQuery, Scheme},
 };
 use http_body_util::Either as EitherBody;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -45,12 +44,11 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer},
-    server::TlsStream,
 };
-use tokio_util::{either::Either, sync::CancellationToken};
+use tokio_util::sync::CancellationToken;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    BoxError, Protocol, Sessions, UpgradeLayer, client,
+    BoxError, BoxIo, Protocol, Rejection, Sessions, UpgradeLayer, client,
     tunnel::{Forwarding, ReverseProxy},
 };
 
@@ -71,14 +69,18 @@ async fn main() -> Result<(), BoxError> {
     };
     println!("listening on {scheme}://{address}");
 
+    let proxy = backend.proxy(&args).scheme(scheme);
     let sessions = Sessions::new();
     let app = UpgradeLayer::new()
         .sessions(sessions.clone())
         .idle_timeout(IDLE)
-        .any_protocol(backend.proxy(&args).scheme(scheme))
+        .any_protocol(proxy.clone())
         .layer(service_fn(move |request| {
-            let backend = backend.clone();
-            async move { Ok::<_, Infallible>(backend.pass_on(request).await) }
+            let (backend, proxy) = (backend.clone(), proxy.clone());
+            async move {
+                let response = backend.pass_on(&proxy, request).await;
+                Ok::<_, Infallible>(response.unwrap_or_else(refuse))
+            }
         }));
 
     let server = server();
@@ -159,7 +161,9 @@ impl Backend {
                 false => https.enable_all_versions().wrap_connector(tcp),
             })
         };
-        let mut dial = client::Dial::new(https(false)?).to(args.backend.clone());
+        let mut dial = client::Dial::new(https(false)?)
+            .to(args.backend.clone())
+            .map_io(box_io);
         dial = match args.http2 {
             true => dial.http2_only(),
             // Where its HTTP/2 does not allow extended CONNECT.
@@ -188,85 +192,53 @@ impl Backend {
         }
     }
 
-    /// Passes a plain request on. What it says of itself is what a backend has to know, and no more.
-    async fn pass_on(&self, mut request: Request<Incoming>) -> Response<Body> {
-        if connection_options(request.headers()).any(|name| is_meant_for_the_end(&name)) {
-            let mut response = Response::new(EitherBody::Right(String::new()));
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            return response;
-        }
-        remove_hop_by_hop(request.headers_mut());
-        if let Some(host) = request.uri().authority() {
-            let host = HeaderValue::from_str(host.as_str()).expect("a host is a value");
-            request.headers_mut().insert(header::HOST, host);
-        }
+    /// Passes a plain request on, body and all. `Upgrade` is not passed on with it: this service cannot switch
+    /// protocols.
+    async fn pass_on(
+        &self,
+        proxy: &ReverseProxy,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Rejection> {
+        let (mut head, body) = request.into_parts();
+        let version = head.version;
+        proxy.rewrite_request(&mut head)?;
         if self.is_http2 {
-            // There the URI says for whom a request is, and to the pool that is where it goes.
-            request.headers_mut().remove(header::HOST);
+            // The pool dials the host of the URI, and over HTTP/2 that is also the host that the backend is asked for.
+            head.headers.remove(header::HOST);
         }
         let mut uri = self.uri.clone().into_parts();
-        let path = request.uri().path_and_query().cloned();
+        let path = head.uri.path_and_query().cloned();
         uri.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
-        *request.uri_mut() = Uri::from_parts(uri).expect("a scheme, a host and a path are a URI");
-        *request.version_mut() = Version::HTTP_11;
-        match self.pool.request(request).await {
-            Ok(mut response) => {
-                remove_hop_by_hop(response.headers_mut());
-                response.map(EitherBody::Left)
-            }
-            Err(error) => {
-                eprintln!("the backend failed: {error:?}");
-                let mut response = Response::new(EitherBody::Right(String::new()));
-                *response.status_mut() = StatusCode::BAD_GATEWAY;
-                response
-            }
+        head.uri = Uri::from_parts(uri).expect("a scheme, a host and a path are a URI");
+        head.version = Version::HTTP_11;
+
+        let request = self.pool.request(Request::from_parts(head, body));
+        let response = request.await.map_err(|error| {
+            Rejection::new(StatusCode::BAD_GATEWAY, "the backend failed").with_source(error)
+        })?;
+        let (mut head, body) = response.into_parts();
+        proxy.rewrite_response(version, &mut head)?;
+        Ok(Response::from_parts(head, EitherBody::Left(body)))
+    }
+}
+
+/// Shows the relay the socket, as [`handshake`] does for clients.
+fn box_io(io: MaybeHttpsStream<TokioIo<TcpStream>>) -> BoxIo {
+    match io {
+        MaybeHttpsStream::Http(tcp) => BoxIo::new(tcp.into_inner()),
+        MaybeHttpsStream::Https(tls) => {
+            BoxIo::over(tls.into_inner(), |tls| tls.get_ref().0.inner().inner())
         }
     }
 }
 
 type Body = EitherBody<Incoming, String>;
 
-/// The fields that `Connection` names, in all its lines.
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-}
-
-/// Without these a request means something else to the backend: for another host, or of nobody. So a client may
-/// not take them off on the way. `ReverseProxy` looks at the same of upgrades.
-fn is_meant_for_the_end(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    let names = ["authorization", "content-type", "cookie", "host", "origin"];
-    names.contains(&name) || name.starts_with("sec-")
-}
-
-/// Takes off what is a connection's own (RFC 9110 §7.6.1). What `Upgrade` offers is not offered to the backend:
-/// nobody here would know what to do if it took it.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let mut names: Vec<_> = connection_options(headers).collect();
-    for name in [
-        "connection",
-        "forwarded",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-    ] {
-        names.push(HeaderName::from_static(name));
-    }
-    for name in names {
-        headers.remove(name);
-    }
+fn refuse(rejection: Rejection) -> Response<Body> {
+    eprintln!("a plain request was refused: {rejection:?}");
+    let mut response = Response::new(EitherBody::Right(String::new()));
+    *response.status_mut() = rejection.status();
+    response
 }
 
 // ---- The server ---------------------------------------------------------------------------------
@@ -310,15 +282,14 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-type Io = Either<TlsStream<TcpStream>, TcpStream>;
-
-async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<Io> {
+/// In the box the relay finds the socket: without TLS it can splice, and with TLS it can still reset.
+async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<BoxIo> {
     match tls {
         Some(tls) => {
             let handshake = tokio::time::timeout(Duration::from_secs(10), tls.accept(io));
-            Ok(Either::Left(handshake.await??))
+            Ok(BoxIo::over(handshake.await??, |tls| tls.get_ref().0))
         }
-        None => Ok(Either::Right(io)),
+        None => Ok(BoxIo::new(io)),
     }
 }
 

@@ -1,12 +1,13 @@
-//! HTTP that becomes HTTPS on the connection that it has (RFC 2817), and then another protocol within TLS.
+//! Upgrades a plain HTTP connection to TLS (RFC 2817), and then to another protocol within TLS.
 //!
 //! ```sh
 //! cargo run --features client --example starttls
 //! ```
 //!
-//! Server and client are in one program. It prints what happens, ends by itself, and fails if anything was
-//! not as it should be.
+//! Server and client are in one program. The program prints each step, exits when done, and fails if a step does not
+//! give the expected result.
 
+use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
@@ -30,7 +31,7 @@ use tower_upgrade::{
     UpgradeRequest, Upgraded, client, copy, handler_fn,
 };
 
-/// What HTTP calls it. Which version of TLS it becomes is for the TLS handshake to find.
+/// The name of the protocol in HTTP. The TLS handshake negotiates the actual version.
 const TLS: &str = "TLS/1.0";
 
 #[tokio::main(flavor = "current_thread")]
@@ -40,7 +41,7 @@ async fn main() -> Result<(), BoxError> {
     let port = listener.local_addr()?.port();
     tokio::spawn(serve(listener, acceptor));
 
-    // The name that is in the certificate.
+    // The certificate is for `localhost`.
     let uri = format!("http://localhost:{port}/account").parse()?;
     let io = TcpStream::connect(("127.0.0.1", port)).await?;
     visit(uri, io, connector).await
@@ -49,13 +50,15 @@ async fn main() -> Result<(), BoxError> {
 // ---- The server ---------------------------------------------------------------------------------
 
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor) -> std::io::Result<()> {
-    // All that this path has for a request that does not ask for TLS is 426 (RFC 2817 §4.2).
+    // A leaf service: requests for this path that do not ask for TLS get 426 (RFC 2817 §4.2).
     let account = UpgradeLayer::new().protocol(TLS, StartTls { acceptor });
     let app = axum::Router::new().route_service("/account", account.into_service());
+    // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+    let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
     axum::serve(listener, app).await
 }
 
-/// What is served within TLS.
+/// Returns the service within TLS.
 fn secure() -> axum::Router {
     let echo = handler_fn(|session: Session| async move {
         println!("server: a session of echo, within TLS");
@@ -81,12 +84,12 @@ impl ProtocolHandler for StartTls {
         let first = as_first_request(request);
         let acceptor = self.acceptor.clone();
         Ok(Accept::new(move |session: Session| async move {
-            // Taken out of the session, which ends with this function: the session that begins within TLS
-            // goes on.
+            // Take the IO out of this session, which ends with this future: the `echo` session within TLS
+            // outlives it.
             let io = Upgraded::from_parts(session.into_io().into_parts());
             let io = timeout(Duration::from_secs(10), acceptor.accept(io)).await??;
             println!("server: a TLS handshake");
-            // The response to the request that asked for TLS comes first (RFC 2817 §3.3).
+            // The client expects the response to its upgrade request first (RFC 2817 §3.3).
             let io = Upgraded::from_parts(Parts {
                 io,
                 read_buf: first,
@@ -99,12 +102,12 @@ impl ProtocolHandler for StartTls {
     }
 }
 
-/// The head of a request once more, without what was for the connection in the clear. Its body has been
-/// dropped.
+/// Serializes the head of the upgrade request again, for the server within TLS. Omits the headers for the
+/// plain connection, and those of the body, which the layer has already dropped.
 fn as_first_request(request: &UpgradeRequest) -> Bytes {
     let mut head = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
     for (name, value) in request.headers() {
-        let is_for_the_other = [
+        let is_for_plain_connection = [
             header::CONNECTION,
             header::CONTENT_LENGTH,
             header::EXPECT,
@@ -112,7 +115,7 @@ fn as_first_request(request: &UpgradeRequest) -> Bytes {
             header::UPGRADE,
         ]
         .contains(name);
-        if !is_for_the_other {
+        if !is_for_plain_connection {
             let line = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
             head.extend(line.concat());
         }
@@ -130,7 +133,7 @@ async fn visit(uri: Uri, io: TcpStream, connector: TlsConnector) -> Result<(), B
     println!("client: {status}, Upgrade: {upgrade:?}, {body:?}");
     check(status == StatusCode::UPGRADE_REQUIRED && upgrade == TLS)?;
 
-    // The server is not known yet, and all can read this: it has nothing in it that is secret.
+    // This request is sent in the clear to an unauthenticated server, so it must not contain secrets.
     println!("client: the same, with Upgrade: {TLS}");
     let request = client::Request::get(uri.clone()).protocol(TLS);
     let mut client = client::UpgradeLayer::new().layer(clear);
@@ -143,10 +146,10 @@ async fn visit(uri: Uri, io: TcpStream, connector: TlsConnector) -> Result<(), B
     let version = io.get_ref().1.protocol_version().ok_or("no TLS")?;
     println!("client: {version:?}, and the certificate is the server's");
     let body = first_response(&mut io).await?;
-    println!("client: what was asked for before TLS is {body:?}");
+    println!("client: the response to the upgrade request is {body:?}");
     check(body == "a secret")?;
 
-    // From here on it is a connection of HTTP like any other.
+    // From here on this is an ordinary HTTP connection.
     let mut secure = client::Http1::handshake(io).await?;
     println!("client: GET {} within TLS", uri.path());
     let (status, _, body) = get(&mut secure, &uri).await?;
@@ -160,7 +163,7 @@ async fn visit(uri: Uri, io: TcpStream, connector: TlsConnector) -> Result<(), B
     talk(session.into_io()).await
 }
 
-/// Status, `Upgrade` and body.
+/// Returns the status, the `Upgrade` header and the body.
 async fn get(
     http: &mut client::Http1,
     uri: &Uri,
@@ -173,9 +176,10 @@ async fn get(
     Ok((head.status, upgrade, String::from_utf8(body)?))
 }
 
-/// The body of a response to a request that hyper has not sent on this connection.
+/// Reads the response to the upgrade request and returns its body. hyper did not send that request on this
+/// connection, so it cannot read the response.
 async fn first_response(io: impl AsyncRead + Unpin) -> Result<String, BoxError> {
-    // It reads no further: the next response comes when it is asked for.
+    // The buffer reads nothing beyond this response: the server sends the next one only on request.
     let mut io = BufReader::new(io).take(8 * 1024);
     let mut line = String::new();
     io.read_line(&mut line).await?;
@@ -197,16 +201,16 @@ async fn talk(mut io: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), BoxErro
     io.write_all(b"how do you do?").await?;
     io.shutdown().await?;
     let mut answer = String::new();
-    // With TLS's own end, or this is an error.
+    // Fails without a close_notify.
     io.read_to_string(&mut answer).await?;
     println!("client: the server says {answer:?}");
     check(answer == "how do you do?")
 }
 
 #[track_caller]
-fn check(is_so: bool) -> Result<(), BoxError> {
+fn check(is_as_expected: bool) -> Result<(), BoxError> {
     let caller = std::panic::Location::caller();
-    if is_so {
+    if is_as_expected {
         Ok(())
     } else {
         Err(format!("not as expected: {caller}").into())
@@ -215,7 +219,7 @@ fn check(is_so: bool) -> Result<(), BoxError> {
 
 // ---- Both ---------------------------------------------------------------------------------------
 
-/// TLS with a certificate that is made here, and the client that trusts no other.
+/// Returns a TLS acceptor with a new certificate, and a connector that trusts only this certificate.
 fn tls() -> Result<(TlsAcceptor, TlsConnector), BoxError> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let certificate = made.cert.der().clone();

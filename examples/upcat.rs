@@ -1,4 +1,4 @@
-//! A netcat for HTTP upgrades: asks for one, then joins it with the standard input and output.
+//! A netcat for HTTP upgrades: asks for an upgrade, then connects the session to standard input and output.
 //!
 //! ```sh
 //! cargo run --features client --example upcat -- --protocol echo http://127.0.0.1:3000/
@@ -14,8 +14,8 @@
 //! upcat --protocol echo --proxy http://127.0.0.1:3128 http://127.0.0.1:3000/
 //! ```
 //!
-//! The end of the standard input is sent on, and what still comes is printed until the server ends.
-//! `upcat --help` explains the options, and the exit codes.
+//! At the end of standard input upcat closes its direction of the session, and prints the server's data until the
+//! server ends. `upcat --help` explains the options and the exit codes.
 
 use http::{
     HeaderName, HeaderValue, Response, Uri, header,
@@ -44,20 +44,26 @@ const USAGE: &str = "\
 Usage: upcat --protocol NAME... [OPTIONS] URL
        upcat --connect HOST:PORT [OPTIONS] URL
 
-Asks URL for an upgrade, and joins it with the standard input and output.
+Asks URL for an upgrade, and connects the session to standard input and output.
 
-  --protocol NAME      offer a protocol, as name or name/version; the most wanted first
+  --protocol NAME      offer a protocol, as name or name/version; repeat in order of preference
   --connect HOST:PORT  ask the proxy at URL for a tunnel instead
   --header NAME:VALUE  send a header
-  --proxy URL          reach URL through the CONNECT proxy at this one
-  --proxy-auth VALUE   send this to it as Proxy-Authorization
-  --insecure           take any certificate
-  --http1.1, --http2   speak this version only; by default TLS negotiates, and http: is HTTP/1.1
+  --proxy URL          connect through the CONNECT proxy at this URL; a user and password in it,
+                       http://USER:PASSWORD@HOST:PORT, are sent to the proxy
+  --proxy-auth VALUE   send VALUE to the proxy as Proxy-Authorization
+  --insecure           accept any certificate
+  --http1.1, --http2   use this version only; by default TLS negotiates, and http: is HTTP/1.1
 
-Exit codes: 0 the session ended in order, 1 it broke, 2 wrong usage, 3 the server was not
-reached or took too long, 4 refused, 5 the server broke the protocol or does not support this
+Exit codes:
+  0  the session ended normally
+  1  the session failed
+  2  wrong usage
+  3  the server could not be reached, or timed out
+  4  the server or the proxy refused
+  5  the server violated the protocol, or does not support the request
 
-A proxy that takes the end of the input for the end of the tunnel, as Squid does, cuts the answer.";
+A proxy that ends the tunnel at the end of the input, as Squid does, truncates the answer.";
 
 fn main() -> ExitCode {
     let args = match Args::parse() {
@@ -84,15 +90,15 @@ fn main() -> ExitCode {
             Err(failure) => failure.explain().await,
         }
     });
-    // A thread may still wait for input.
+    // A thread may still be reading standard input: do not wait for it.
     runtime.shutdown_background();
     code
 }
 
-// ---- To the session -----------------------------------------------------------------------------
+// ---- Connecting ---------------------------------------------------------------------------------
 
 enum Failure {
-    /// Before anything was sent.
+    /// Nothing was sent yet.
     Setup(BoxError),
     Client(client::Error),
 }
@@ -119,7 +125,7 @@ async fn ask(args: &Args) -> Result<Session, Failure> {
     ask_over(tunnel, args).await
 }
 
-/// Asks over connections that `tcp` makes, which are TCP or as good as TCP.
+/// Asks over connections from the connector `tcp`: TCP, or tunnels through a proxy.
 async fn ask_over<C>(tcp: C, args: &Args) -> Result<Session, Failure>
 where
     C: Service<Uri> + Clone + Send + 'static,
@@ -138,7 +144,7 @@ where
     Ok(client.oneshot(args.request.clone()).await?)
 }
 
-/// Speaks TLS where the URL says so.
+/// Wraps `tcp` in a connector that uses TLS for `https:` URLs.
 fn https<C>(tcp: C, args: &Args, version: Version) -> Result<HttpsConnector<C>, BoxError> {
     let is_tls = [Some(&args.url), args.proxy.as_ref()]
         .into_iter()
@@ -147,7 +153,7 @@ fn https<C>(tcp: C, args: &Args, version: Version) -> Result<HttpsConnector<C>, 
     let https = HttpsConnectorBuilder::new();
     let https = match is_tls && !args.is_insecure {
         true => https.with_native_roots()?,
-        // Without TLS it does not matter, and the system's roots may be missing.
+        // Without TLS no roots are needed, and the system may have none.
         false => https.with_tls_config(insecure_tls()?),
     };
     let https = https.https_or_http();
@@ -159,7 +165,7 @@ fn https<C>(tcp: C, args: &Args, version: Version) -> Result<HttpsConnector<C>, 
 }
 
 impl Failure {
-    /// Says what went wrong, with the response if there is one.
+    /// Prints the error, and the response if there is one. Returns the exit code.
     async fn explain(self) -> ExitCode {
         let error = match self {
             Self::Setup(error) => {
@@ -168,16 +174,15 @@ impl Failure {
             }
             Self::Client(error) => error,
         };
-        if let Some(response) = refused_by_proxy(&error) {
-            eprintln!("upcat: the proxy refused with {}", response.status());
-            print_headers(response);
-            return ExitCode::from(4);
-        }
         eprintln!("upcat: {}", in_full(&error));
         let code = match error.kind() {
             ErrorKind::Request => 2,
-            ErrorKind::Transport | ErrorKind::Timeout => 3,
-            ErrorKind::Refused => 4,
+            ErrorKind::Unreachable
+            | ErrorKind::Tls
+            | ErrorKind::Connector
+            | ErrorKind::Transport
+            | ErrorKind::Timeout => 3,
+            ErrorKind::Refused | ErrorKind::ProxyRefused => 4,
             _ => 5,
         };
         if let Some(response) = error.into_response() {
@@ -191,25 +196,13 @@ impl Failure {
     }
 }
 
-/// What a proxy answered that made no tunnel.
-fn refused_by_proxy(error: &client::Error) -> Option<&Response<client::Body>> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<client::Error>() {
-            return error.response();
-        }
-        source = error.source();
-    }
-    None
-}
-
 fn print_headers<B>(response: &Response<B>) {
     for (name, value) in response.headers() {
         eprintln!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
 }
 
-/// What an error says, with what is behind it.
+/// Returns the messages of an error and its sources.
 fn in_full(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
@@ -222,7 +215,7 @@ fn in_full(error: &dyn Error) -> String {
 
 // ---- The session --------------------------------------------------------------------------------
 
-/// Ends when the server does.
+/// Copies in both directions until the server ends the session.
 async fn join(io: Upgraded) -> ExitCode {
     let (mut reader, mut writer) = io::split(io);
     let joined = {
@@ -238,14 +231,14 @@ async fn join(io: Upgraded) -> ExitCode {
         let mut receive = std::pin::pin!(receive);
         tokio::select! {
             received = &mut receive => received,
-            // It may have refused to read on, and still have something to say.
+            // After the input has ended, or the server reads no further, the server may still send data.
             sent = send => receive.await.and(match sent {
-                Err(error) if wants_no_more(&error) => Ok(()),
+                Err(error) if reads_no_further(&error) => Ok(()),
                 sent => sent,
             }),
         }
     };
-    // On TLS that says goodbye. The server may be gone.
+    // With TLS this sends a close_notify. Ignore errors: the server may be gone.
     let _ = tokio::time::timeout(Duration::from_secs(1), writer.shutdown()).await;
     match joined {
         Ok(()) => ExitCode::SUCCESS,
@@ -256,9 +249,9 @@ async fn join(io: Upgraded) -> ExitCode {
     }
 }
 
-/// With HTTP/2 a server that has said all may say that the rest is not needed, which breaks nothing
-/// (RFC 9113 §8.1).
-fn wants_no_more(error: &io::Error) -> bool {
+/// Whether an HTTP/2 server has reset the stream with `NO_ERROR` after its last data: it reads no
+/// further, which is no failure (RFC 9113 §8.1).
+fn reads_no_further(error: &io::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
@@ -288,7 +281,7 @@ enum Version {
 }
 
 impl Args {
-    /// `None`: help is wanted.
+    /// Returns `None` for `--help`.
     fn parse() -> Result<Option<Self>, BoxError> {
         let mut protocols: Vec<String> = Vec::new();
         let mut headers = Vec::new();
@@ -319,16 +312,16 @@ impl Args {
                 other => return Err(other.unexpected().into()),
             }
         }
-        let url = url.ok_or("where to? a URL is missing")?;
+        let url = url.ok_or("a URL is missing")?;
         let mut request = match target {
             Some(_) if !protocols.is_empty() => {
                 return Err(
-                    "--connect names no protocol; to go through a proxy use --proxy".into(),
+                    "--connect names no protocol; to connect through a proxy use --proxy".into(),
                 );
             }
             Some(target) => Request::connect(target),
             None if protocols.is_empty() => {
-                return Err("what for? --protocol or --connect is missing".into());
+                return Err("--protocol or --connect is missing".into());
             }
             None => Request::get(url.clone()),
         };
@@ -362,11 +355,11 @@ fn parse_url(text: &str) -> Result<Uri, BoxError> {
     }
 }
 
-// ---- TLS that trusts anybody --------------------------------------------------------------------
+// ---- TLS without verification -------------------------------------------------------------------
 
 fn insecure_tls() -> Result<ClientConfig, BoxError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let trust = Arc::new(TrustAnybody(Arc::clone(&provider)));
+    let trust = Arc::new(AcceptAny(Arc::clone(&provider)));
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -375,9 +368,9 @@ fn insecure_tls() -> Result<ClientConfig, BoxError> {
 }
 
 #[derive(Debug)]
-struct TrustAnybody(Arc<CryptoProvider>);
+struct AcceptAny(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for TrustAnybody {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -1,10 +1,10 @@
-//! Server and client in one program: three protocols, a refusal, and one that nobody speaks.
+//! Server and client in one program: three protocols, a refusal, and a protocol without a handler.
 //!
 //! ```sh
 //! cargo run --features client --example upgrade
 //! ```
 //!
-//! Everything is printed as it happens, and the program ends by itself.
+//! The program prints each step and exits when done.
 
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
@@ -33,21 +33,21 @@ async fn main() -> Result<(), BoxError> {
 
     let ask = || client::Request::get(uri.clone());
 
-    // Three protocols. The server takes the first one of an offer that it knows.
+    // The server chooses the first offered protocol that it supports.
     talk(ask().protocol("echo")).await?;
     talk(ask().protocol("chess/2").protocol("shout")).await?;
     let ann = HeaderValue::from_static("Ann");
     talk(ask().protocol("greet/1").header("user", ann)).await?;
-    // Refused by its handler, with a whole response: nobody said who they are.
+    // The handler refuses a request without a `user` header, with a response of its choice.
     talk(ask().protocol("greet/1")).await?;
-    // Not supported, and answered by the inner service.
+    // An unsupported protocol: the inner service answers.
     talk(ask().protocol("chess/2")).await
 }
 
 // ---- The server ---------------------------------------------------------------------------------
 
 async fn serve(listener: TcpListener) -> Result<(), BoxError> {
-    // A handler that only speaks is a closure.
+    // A handler that accepts every request can be a closure.
     let echo = handler_fn(|session: Session| async move {
         println!("server: a session of echo");
         let (mut reader, mut writer) = tokio::io::split(session.into_io());
@@ -74,7 +74,7 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
         let (io, _) = listener.accept().await?;
         let connection = hyper::server::conn::http1::Builder::new()
             .half_close(true)
-            // Without a timer a head need never come to its end.
+            // Without a timer hyper applies no timeout to request heads.
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(io), TowerToHyperService::new(app.clone()))
             .with_upgrades();
@@ -82,7 +82,7 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
     }
 }
 
-/// A handler that decides first, before anything is answered.
+/// A handler that decides before a response is sent.
 struct Greeter;
 
 impl ProtocolHandler for Greeter {
@@ -91,7 +91,7 @@ impl ProtocolHandler for Greeter {
             println!("server: no session for a client without a name");
             return Err(Rejection::new(StatusCode::UNAUTHORIZED, "say who you are"));
         };
-        // What was prepared here moves into the session.
+        // `user` moves into the session.
         Ok(Accept::new(move |mut session: Session| async move {
             println!("server: a session of greet/1");
             session.io_mut().write_all(b"Hello ").await?;
@@ -101,17 +101,17 @@ impl ProtocolHandler for Greeter {
     }
 }
 
-/// All other requests come here unchanged.
+/// Answers all other requests, which the layer passes on unchanged.
 async fn index(_request: Request<Incoming>) -> Result<Response<String>, Infallible> {
     println!("server: a plain request");
     Ok(Response::new(
-        "This server also speaks echo, shout and greet/1.".into(),
+        "This server supports echo, shout and greet/1.".into(),
     ))
 }
 
 // ---- The client ---------------------------------------------------------------------------------
 
-/// Asks for an upgrade, and speaks the protocol that the server chose.
+/// Asks for an upgrade, then sends a line to the session and prints the answer.
 async fn talk(request: client::Request) -> Result<(), BoxError> {
     println!("client: offers {:?}", request.protocols());
     let http = Client::builder(TokioExecutor::new()).build_http();
@@ -121,7 +121,7 @@ async fn talk(request: client::Request) -> Result<(), BoxError> {
         Err(error) => return explain(error).await,
     };
     let chosen = session.protocol().map(Protocol::to_string);
-    println!("client: speaks {}", chosen.unwrap_or_default());
+    println!("client: the server chose {}", chosen.unwrap_or_default());
 
     let mut io = session.into_io();
     io.write_all(b"how do you do?\n").await?;
@@ -132,7 +132,7 @@ async fn talk(request: client::Request) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A refusal is a whole response.
+/// Prints the error and the response of a server that refused.
 async fn explain(error: client::Error) -> Result<(), BoxError> {
     println!("client: {error}");
     if let Some(response) = error.into_response() {

@@ -1,4 +1,4 @@
-//! The body of a response, and any body behind one type.
+//! The response body, and type-erased bodies.
 
 use crate::BoxError;
 use bytes::{Buf, Bytes};
@@ -13,10 +13,10 @@ use std::{
 use sync_wrapper::SyncWrapper;
 
 pin_project! {
-    /// The body of a response that has passed an [`Upgrade`](crate::Upgrade) service.
+    /// Response body of [`Upgrade`](crate::Upgrade).
     ///
-    /// It is the inner service's body, the body of a [`Rejection`](crate::Rejection), or empty.
-    /// Whatever the inner body's buffers are, they come out as [`Bytes`].
+    /// Contains the body of the inner service, the body of a [`Rejection`](crate::Rejection), or nothing. Its
+    /// data is [`Bytes`], whichever buffers the body of the inner service uses.
     pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -47,7 +47,7 @@ impl<B> ResponseBody<B> {
 }
 
 impl<B> Default for ResponseBody<B> {
-    /// An empty body.
+    /// Creates an empty body.
     fn default() -> Self {
         Self { kind: Kind::Empty }
     }
@@ -100,8 +100,10 @@ impl<B> fmt::Debug for ResponseBody<B> {
     }
 }
 
-/// Any body behind one type, without asking it to be `Sync`: its end and its size are read when it
-/// is polled, not when somebody asks. An empty body is not boxed.
+/// A type-erased body that is `Sync` even if the original body is not.
+///
+/// `SyncWrapper` gives no shared access, so the end and the size hint are stored after each poll. An empty body
+/// is not boxed.
 pub(crate) struct ErasedBody {
     body: Option<SyncWrapper<UnsyncBoxBody<Bytes, BoxError>>>,
     size_hint: SizeHint,
@@ -168,7 +170,7 @@ impl Body for ErasedBody {
 }
 
 pin_project! {
-    /// A body whose buffers are [`Bytes`], whatever they were.
+    /// Converts the data of a body to [`Bytes`].
     struct MapBytes<B> {
         #[pin]
         body: B,
@@ -202,7 +204,7 @@ where
     }
 }
 
-/// Buffers that are `Bytes` already are handed on without a copy.
+/// Converts the data of a frame to `Bytes`, without copying data that already is `Bytes`.
 fn into_bytes<D: Buf, E: Into<BoxError>>(
     frame: Result<Frame<D>, E>,
 ) -> Result<Frame<Bytes>, BoxError> {

@@ -2,7 +2,7 @@
 
 use crate::Parts;
 #[cfg(feature = "tunnel")]
-use crate::tunnel::socket::Socket;
+use crate::tunnel::socket::{Socket, SocketRef};
 use bytes::Bytes;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use std::{
@@ -16,8 +16,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[cfg(feature = "tunnel")]
 use tokio::net::TcpStream;
 
-/// A connection that no session owns, without its type: what
-/// [`Upgraded::into_parts`](crate::Upgraded::into_parts) takes out.
+/// A connection without its type.
+///
+/// [`Upgraded::into_parts`](crate::Upgraded::into_parts) returns one. A server that accepts several types of
+/// connections, such as TCP with and without TLS, can serve each as a `BoxIo` instead of an enum:
+/// [`Upgraded::downcast`](crate::Upgraded::downcast) finds the type in the box, and the relays and proxies of
+/// the module `tunnel` find the socket. In an enum they find neither.
+///
+#[cfg_attr(feature = "tunnel", doc = "```")]
+#[cfg_attr(not(feature = "tunnel"), doc = "```ignore")]
+/// use std::io;
+/// use tokio::net::TcpStream;
+/// use tokio_rustls::TlsAcceptor;
+/// use tower_upgrade::BoxIo;
+///
+/// /// Serve the result with `hyper_util::rt::TokioIo::new`.
+/// async fn handshake(tls: Option<&TlsAcceptor>, tcp: TcpStream) -> io::Result<BoxIo> {
+///     Ok(match tls {
+///         Some(tls) => BoxIo::over(tls.accept(tcp).await?, |tls| tls.get_ref().0),
+///         None => BoxIo::new(tcp),
+///     })
+/// }
+/// ```
 pub struct BoxIo {
     kind: SyncWrapper<Kind>,
     /// Read before everything else. In a box, since most sessions have none.
@@ -34,30 +54,126 @@ enum Kind {
     Gone,
 }
 
-trait OtherIo: AsyncRead + AsyncWrite + Send + Unpin + Any {
+trait OtherIo: AsyncRead + AsyncWrite + Send + Unpin {
     fn is(&self, id: TypeId) -> bool;
+
+    /// Moves the IO into `slot`, an `Option` of its type.
+    fn move_into(self: Box<Self>, slot: &mut dyn Any);
+
+    /// The socket that the IO is.
     #[cfg(feature = "tunnel")]
-    fn as_any(&self) -> &dyn Any;
-    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    fn as_socket(&self) -> Option<SocketRef<'_>>;
+
+    /// The socket that carries the IO, which may be the IO itself.
+    #[cfg(feature = "tunnel")]
+    fn carrier(&self) -> Option<SocketRef<'_>>;
 }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> OtherIo for T {
+/// An IO, and how to find its socket.
+struct Located<T, L> {
+    io: T,
+    #[cfg_attr(not(feature = "tunnel"), allow(dead_code))]
+    locate: L,
+}
+
+trait Locate<T>: Send + Unpin {
+    #[cfg(feature = "tunnel")]
+    fn locate<'a>(&self, io: &'a T) -> Option<SocketRef<'a>>;
+}
+
+/// The socket is the IO, or unknown.
+struct Itself;
+
+impl<T: 'static> Locate<T> for Itself {
+    #[cfg(feature = "tunnel")]
+    fn locate<'a>(&self, io: &'a T) -> Option<SocketRef<'a>> {
+        SocketRef::of(io)
+    }
+}
+
+/// The socket is beneath the IO.
+#[cfg(feature = "tunnel")]
+struct Beneath<F, S>(F, std::marker::PhantomData<fn(&S)>);
+
+#[cfg(feature = "tunnel")]
+impl<T, S, F> Locate<T> for Beneath<F, S>
+where
+    S: Socket,
+    F: Fn(&T) -> &S + Send + Unpin,
+{
+    fn locate<'a>(&self, io: &'a T) -> Option<SocketRef<'a>> {
+        Some(self.0(io).socket_ref())
+    }
+}
+
+impl<T, L> OtherIo for Located<T, L>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    L: Locate<T>,
+{
     fn is(&self, id: TypeId) -> bool {
-        self.type_id() == id
+        TypeId::of::<T>() == id
+    }
+
+    fn move_into(self: Box<Self>, slot: &mut dyn Any) {
+        if let Some(slot) = slot.downcast_mut() {
+            *slot = Some(self.io);
+        }
     }
 
     #[cfg(feature = "tunnel")]
-    fn as_any(&self) -> &dyn Any {
-        self
+    fn as_socket(&self) -> Option<SocketRef<'_>> {
+        SocketRef::of(&self.io)
     }
 
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
+    #[cfg(feature = "tunnel")]
+    fn carrier(&self) -> Option<SocketRef<'_>> {
+        self.locate.locate(&self.io)
     }
 }
 
 impl BoxIo {
-    fn new(kind: Kind, read_buf: Bytes) -> Self {
+    /// Boxes a connection.
+    ///
+    /// If `io` is a `tokio::net::TcpStream` or a `tokio::net::UnixStream`, the relays of the module `tunnel` use it
+    /// as a socket. A `BoxIo` is returned as it is.
+    pub fn new<T>(io: T) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::from(Parts {
+            io,
+            read_buf: Bytes::new(),
+        })
+    }
+
+    /// Boxes a connection that runs over a socket, such as TLS over TCP. `socket` returns that socket.
+    ///
+    /// A relay uses the socket to reset the connection and to notice that the peer has reset it; see
+    /// [`Relay`](crate::tunnel::Relay#the-socket-of-a-connection). Bytes still pass through `io`.
+    ///
+    /// ```no_run
+    /// use tokio::net::TcpStream;
+    /// use tokio_rustls::server::TlsStream;
+    /// use tower_upgrade::BoxIo;
+    ///
+    /// fn box_tls(tls: TlsStream<TcpStream>) -> BoxIo {
+    ///     BoxIo::over(tls, |tls| tls.get_ref().0)
+    /// }
+    /// ```
+    #[cfg(feature = "tunnel")]
+    pub fn over<T, S, F>(io: T, socket: F) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: Socket,
+        F: Fn(&T) -> &S + Send + Unpin + 'static,
+    {
+        let locate = Beneath(socket, std::marker::PhantomData);
+        let io = Kind::Other(Box::new(Located { io, locate }));
+        Self::from_kind(io, Bytes::new())
+    }
+
+    fn from_kind(kind: Kind, read_buf: Bytes) -> Self {
         let is_write_vectored = match &kind {
             Kind::Hyper(io) => io.is_write_vectored(),
             Kind::Other(io) => io.is_write_vectored(),
@@ -73,7 +189,7 @@ impl BoxIo {
     }
 
     pub(crate) fn gone() -> Self {
-        Self::new(Kind::Gone, Bytes::new())
+        Self::from_kind(Kind::Gone, Bytes::new())
     }
 
     pub(crate) fn take_read_buf(&mut self) -> Bytes {
@@ -97,21 +213,32 @@ impl BoxIo {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let read_buf = self.take_read_buf();
+        if TypeId::of::<T>() == TypeId::of::<Self>() {
+            // An earlier downcast may have taken a served `BoxIo` out of hyper's type, so do not search for one.
+            let mut io = Some(self);
+            return match take(&mut io) {
+                Some(io) => Ok(Parts { io, read_buf }),
+                None => unreachable!("the type was compared before"),
+            };
+        }
         match self.kind.into_inner() {
             Kind::Hyper(io) => match downcast_hyper(io.into_inner()) {
-                Ok(parts) => Ok(Parts {
-                    read_buf: join(read_buf, parts.read_buf),
-                    ..parts
-                }),
-                Err(io) => Err(Self::new(Kind::Hyper(TokioIo::new(io)), read_buf)),
+                Ok(parts) => Ok(parts.behind(read_buf)),
+                // The server may have accepted a `BoxIo` with a `T` in it.
+                Err(io) => match downcast_hyper::<Self>(io) {
+                    Ok(parts) => Self::from(parts.behind(read_buf)).downcast(),
+                    Err(io) => Err(Self::from_kind(Kind::Hyper(TokioIo::new(io)), read_buf)),
+                },
             },
-            Kind::Other(io) if OtherIo::is(&*io, TypeId::of::<T>()) => {
-                match io.into_any().downcast() {
-                    Ok(io) => Ok(Parts { io: *io, read_buf }),
-                    Err(_) => unreachable!("the type was compared the line before"),
+            Kind::Other(io) if io.is(TypeId::of::<T>()) => {
+                let mut slot = None;
+                io.move_into(&mut slot);
+                match slot {
+                    Some(io) => Ok(Parts { io, read_buf }),
+                    None => unreachable!("the type was compared before"),
                 }
             }
-            kind => Err(Self::new(kind, read_buf)),
+            kind => Err(Self::from_kind(kind, read_buf)),
         }
     }
 }
@@ -119,7 +246,7 @@ impl BoxIo {
 /// For a relay, which knows how to make use of sockets.
 #[cfg(feature = "tunnel")]
 impl BoxIo {
-    /// Takes off what stands between this and a socket beneath.
+    /// Takes off the wrappers of hyper, if the socket in them is known.
     pub(crate) fn uncover(self) -> Self {
         let io = match self.downcast::<TcpStream>() {
             Ok(parts) => return parts.into(),
@@ -133,11 +260,19 @@ impl BoxIo {
         io
     }
 
-    /// The socket that this is, if it is one with nothing in front of it.
-    pub(crate) fn socket(&mut self) -> Option<Socket<'_>> {
+    /// The socket that this is: all bytes that are read from it, and written to it, are those of the socket.
+    pub(crate) fn as_socket(&mut self) -> Option<SocketRef<'_>> {
         match (self.kind.get_mut(), &self.read_buf) {
-            (Kind::Other(io), None) => Socket::of(OtherIo::as_any(&**io)),
+            (Kind::Other(io), None) => io.as_socket(),
             _ => None,
+        }
+    }
+
+    /// The socket that carries this, which may be the IO itself.
+    pub(crate) fn carrier(&mut self) -> Option<SocketRef<'_>> {
+        match self.kind.get_mut() {
+            Kind::Other(io) => io.carrier(),
+            Kind::Hyper(_) | Kind::Gone => None,
         }
     }
 
@@ -145,6 +280,16 @@ impl BoxIo {
     #[cfg(target_os = "linux")]
     pub(crate) fn set_read_to_end(&mut self) {
         self.is_read_to_end = true;
+    }
+}
+
+impl<T> Parts<T> {
+    /// Puts bytes in front that were read before.
+    fn behind(self, first: Bytes) -> Self {
+        Self {
+            read_buf: join(first, self.read_buf),
+            ..self
+        }
     }
 }
 
@@ -157,6 +302,13 @@ fn join(first: Bytes, second: Bytes) -> Bytes {
     } else {
         [first, second].concat().into()
     }
+}
+
+/// Takes the IO out, if `T` and `U` are the same type.
+fn take<T: 'static, U: 'static>(io: &mut Option<T>) -> Option<U> {
+    (io as &mut dyn Any)
+        .downcast_mut::<Option<U>>()
+        .and_then(Option::take)
 }
 
 /// Takes off what stands between hyper's `Upgraded` and the IO that the server accepted.
@@ -181,7 +333,7 @@ where
 
 impl From<hyper::upgrade::Upgraded> for BoxIo {
     fn from(io: hyper::upgrade::Upgraded) -> Self {
-        Self::new(Kind::Hyper(TokioIo::new(io)), Bytes::new())
+        Self::from_kind(Kind::Hyper(TokioIo::new(io)), Bytes::new())
     }
 }
 
@@ -192,16 +344,16 @@ where
     fn from(Parts { io, read_buf }: Parts<T>) -> Self {
         // What `into_parts` took out is not wrapped once more.
         let mut io = Some(io);
-        match (&mut io as &mut dyn Any)
-            .downcast_mut::<Option<Self>>()
-            .and_then(Option::take)
-        {
+        match take::<_, Self>(&mut io) {
             Some(mut io) => {
                 let read_buf = join(read_buf, io.take_read_buf());
-                Self::new(io.kind.into_inner(), read_buf)
+                Self::from_kind(io.kind.into_inner(), read_buf)
             }
             None => match io {
-                Some(io) => Self::new(Kind::Other(Box::new(io)), read_buf),
+                Some(io) => {
+                    let io = Located { io, locate: Itself };
+                    Self::from_kind(Kind::Other(Box::new(io)), read_buf)
+                }
                 None => Self::gone(),
             },
         }
@@ -210,6 +362,46 @@ where
 
 fn gone<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+impl<T: AsyncRead + Unpin, L: Unpin> AsyncRead for Located<T, L> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin, L: Unpin> AsyncWrite for Located<T, L> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 impl AsyncRead for BoxIo {

@@ -1,4 +1,4 @@
-//! Large buffers, borrowed for a moment from the thread.
+//! Large buffers, borrowed from a pool of the thread.
 
 use crate::pool::{self, Pool};
 use std::{
@@ -6,21 +6,22 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// What one read takes at most. Large, so that much is moved in few calls: it costs nothing
-/// while there is nothing to move. Programs like to send 64 KiB, with the header of a frame before
-/// it: all of that is one read.
+/// The size of a buffer, and thus the limit of one read.
+///
+/// Large buffers need few system calls, and cost nothing while a session is idle. Many programs send 64 KiB at
+/// a time, behind the header of a frame: one read takes both.
 pub(crate) const BYTES: usize = 72 * 1024;
 
-/// How many buffers a thread keeps for later.
+/// The number of unused buffers that a thread keeps.
 const POOLED: usize = 4;
 
 thread_local! {
     static POOL: RefCell<Pool<Box<[u8]>>> = const { RefCell::new(Pool::new(POOLED * BYTES)) };
 }
 
-/// A buffer that goes back to the pool of its thread when it is dropped. It holds whatever was in it before.
+/// A buffer that returns to the pool of its thread on drop. Its initial content is left over from earlier use.
 pub(crate) struct Buffer {
-    /// Empty when it is being dropped.
+    /// Empty during drop.
     bytes: Box<[u8]>,
 }
 

@@ -7,11 +7,12 @@
 //! is the switch (101, or any 2xx to a CONNECT) and still carries the session.
 
 use crate::{
-    BoxError, PendingUpgrade, Sessions, Upgraded,
+    BoxError, Identity, PendingUpgrade, Sessions, Upgraded,
     body::ResponseBody,
     box_io::BoxIo,
     decision::Decided,
-    handler::{BoxFuture, Speak},
+    detach::detach,
+    handler::{Accept, BoxFuture, Speak},
     linger,
     negotiate::switch::{self, Switch},
     rejection::Rejection,
@@ -241,30 +242,36 @@ pub(crate) struct Accepted {
 impl Accepted {
     /// Takes what it needs of the request.
     pub(crate) fn new(
-        speak: Speak,
+        accept: Accept,
         request: &mut UpgradeRequest,
         admitted: Option<Admitted>,
-        keep_request: bool,
         switch: Switch,
         gate: &Gate,
     ) -> Box<Self> {
-        let settings = Arc::clone(&gate.settings);
-        let state = Arc::new(State::new(
+        let settings = match accept.lifetime {
+            Some(lifetime) => Arc::new(gate.settings.with_lifetime(lifetime)),
+            None => Arc::clone(&gate.settings),
+        };
+        let of_layer = || request.parts.extensions.get::<Identity>().cloned();
+        let identity = accept.identity.or_else(of_layer);
+        let state = State::new(
             request.kind,
             request.protocol.take(),
             admitted.as_ref().and_then(|admitted| admitted.peer),
             request.labels.clone(),
             settings.idle_timeout().is_some(),
-        ));
+        );
+        let state = Arc::new(state.with_identity(identity));
         let permit = admitted.map(|admitted| admitted.permit.enter(&state));
-        let extensions = std::mem::take(&mut request.parts.extensions);
+        let mut extensions = std::mem::take(&mut request.parts.extensions);
+        detach(&mut extensions);
         Box::new(Self {
-            speak,
+            speak: accept.speak,
             span: SessionSpan::new(&state),
             state,
             permit,
             extensions,
-            request: keep_request.then(|| Box::new(request.take_parts())),
+            request: accept.keep_request.then(|| Box::new(request.take_parts())),
             settings,
             upgrade: HeldUpgrade::none(),
             switch,

@@ -1,4 +1,4 @@
-//! What a layer was told, and what it makes of a request's head.
+//! The configuration of a layer, and its choice of a handler.
 
 use crate::{
     Preference, Protocol, Rejection, Unsupported, UpgradeKind,
@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc};
 #[derive(Clone, Default)]
 pub(crate) struct Config {
     pub(crate) protocols: Vec<(Protocol, Arc<dyn ErasedHandler>)>,
-    /// For what those do not take.
+    /// Handlers for requests that none of `protocols` takes.
     pub(crate) any_protocol: Vec<Arc<dyn ErasedHandler>>,
     pub(crate) connect: Vec<Arc<dyn ErasedHandler>>,
     pub(crate) preference: Preference,
@@ -21,23 +21,23 @@ pub(crate) struct Config {
     pub(crate) settings: Arc<Settings>,
 }
 
-/// What becomes of an upgrade request.
+/// The outcome of an upgrade request at one layer.
 pub(crate) enum Outcome {
-    /// A handler decides.
+    /// The handler decides.
     Handler {
         handler: Arc<dyn ErasedHandler>,
         protocol: Option<Protocol>,
-        /// Not by the name of that protocol, but for any.
+        /// Whether the handler was registered for any protocol.
         is_for_any: bool,
         labels: Labels,
     },
     Refuse(Rejection),
-    /// It goes to the inner service.
+    /// The inner service gets the request.
     Pass,
 }
 
 impl Config {
-    /// Whether it can serve anything. A layer that cannot serve leaves the answer to those inside.
+    /// Whether the layer has a handler. A layer without one leaves all requests to the layers inside.
     pub(crate) fn has_handlers(&self) -> bool {
         self.has_protocols() || !self.connect.is_empty()
     }
@@ -46,7 +46,7 @@ impl Config {
         !(self.protocols.is_empty() && self.any_protocol.is_empty())
     }
 
-    /// Picks a handler. Handlers are asked whether they want the request, which may panic.
+    /// Chooses a handler. Calls `ProtocolHandler::wants`, which may panic.
     pub(crate) fn negotiate(&self, kind: UpgradeKind, parts: &Parts) -> Outcome {
         match kind {
             UpgradeKind::Upgrade | UpgradeKind::ExtendedConnect => self.offer(kind, parts),
@@ -77,9 +77,9 @@ impl Config {
         }
     }
 
-    /// Whoever takes what nobody has registered for.
+    /// Returns the first `any_protocol` handler that wants the request.
     fn any(&self, kind: UpgradeKind, parts: &Parts) -> Option<Outcome> {
-        // A `:protocol` that is none is for nobody.
+        // An invalid `:protocol` matches no handler.
         let first = negotiate::offered(kind, parts).next()?;
         let mut handlers = self.any_protocol.iter();
         let handler = handlers.find(|handler| handler.wants(parts))?;
@@ -116,9 +116,9 @@ impl Config {
 
     fn unsupported(&self, kind: UpgradeKind) -> Outcome {
         let (default, can_refuse) = match kind {
-            // The refusal lists what is supported.
+            // A 426 must list the supported protocols.
             UpgradeKind::Upgrade => (Unsupported::Pass, !self.protocols.is_empty()),
-            // A layer that serves no protocol at all leaves them to those inside.
+            // A layer without protocols leaves extended CONNECT to the layers inside.
             UpgradeKind::ExtendedConnect => (Unsupported::Refuse, self.has_protocols()),
             UpgradeKind::Connect => (Unsupported::Refuse, self.has_handlers()),
         };
@@ -132,7 +132,7 @@ impl Config {
         })
     }
 
-    /// What is supported, in the server's order, as the fields of a 426.
+    /// Returns the fields of a 426 that list the layer's protocols, in the order of registration.
     pub(crate) fn supported(&self) -> HeaderMap {
         let mut list: Vec<&str> = Vec::new();
         for (protocol, _) in &self.protocols {
@@ -144,7 +144,7 @@ impl Config {
     }
 }
 
-/// The fields of a 426 that say what is supported.
+/// Returns the fields of a 426 that list `protocols`.
 pub(crate) fn supported(protocols: &[&str]) -> HeaderMap {
     let list = HeaderValue::from_str(&protocols.join(", "))
         .expect("tokens, slashes, commas and spaces are a field value");
@@ -154,7 +154,7 @@ pub(crate) fn supported(protocols: &[&str]) -> HeaderMap {
     ])
 }
 
-/// A 426, with fields that say what is supported.
+/// Creates a 426 with the fields that [`supported`] returns.
 pub(crate) fn upgrade_required(supported: &HeaderMap) -> Rejection {
     let mut rejection = Rejection::new(
         StatusCode::UPGRADE_REQUIRED,

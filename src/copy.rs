@@ -1,4 +1,4 @@
-//! A copy that owns no buffer while it waits.
+//! A copy that holds no buffer while it waits.
 
 use crate::buffer::Buffer;
 use std::{
@@ -9,26 +9,28 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Copies everything from `reader` to `writer` and returns how many bytes that were.
+/// Copies the entire contents of a reader into a writer, and returns the number of bytes copied.
 ///
-/// It does what [`tokio::io::copy`] does, and holds no memory while it waits for the reader: each
-/// poll borrows a buffer of 72 KiB from a pool of its thread and gives it back. Only while the
-/// writer takes no more is the buffer kept, with what is still to be written. So an idle session
-/// costs no buffer, and a busy one moves much at a time.
+/// Unlike [`tokio::io::copy`], this function holds no buffer while it waits for the reader. Each poll borrows a
+/// buffer of 72 KiB from a pool of its thread and gives it back; only while the writer cannot take all data
+/// does the copy keep the buffer. An idle session therefore costs no buffer, and a busy session moves large
+/// amounts at a time.
 ///
-/// A thread keeps up to four buffers for later. They are not cleared: a reader sees what other
-/// copies left there if it looks at the part of the buffer that it did not fill.
+/// A thread keeps up to four unused buffers. They are not cleared: a reader that looks at the part of the
+/// buffer that it did not fill can see data of other copies.
 ///
-/// The writer is flushed whenever the reader has nothing more at the moment, and at the end. It is
-/// not shut down.
+/// The writer is flushed whenever the reader is pending, and at the end, but not shut down.
 ///
 /// # Errors
 ///
-/// The first error of either side; a writer that takes no bytes is [`io::ErrorKind::WriteZero`].
+/// Returns the first error of the reader or the writer. A writer that accepts no bytes causes
+/// [`io::ErrorKind::WriteZero`].
 ///
 /// # Cancel safety
 ///
-/// Bytes that were read and not yet written are lost if the future is dropped.
+/// If the future is dropped, bytes that were read but not yet written are lost.
+///
+/// # Examples
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -51,7 +53,7 @@ where
     Ok(copy.copied)
 }
 
-/// Where a copy reads, and where it writes. It may be the same connection.
+/// The reader and the writer of a copy, which may be the same connection.
 pub(crate) trait Ends {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>>;
@@ -76,14 +78,14 @@ where
     }
 }
 
-/// A copy under way.
+/// The state of a copy.
 #[derive(Default)]
 pub(crate) struct Copy {
-    /// What the writer has not taken yet.
+    /// Bytes that were read but not yet written.
     unwritten: Option<Unwritten>,
     needs_flush: bool,
     is_read_to_end: bool,
-    /// How many bytes were written.
+    /// The number of bytes written.
     pub(crate) copied: u64,
 }
 
@@ -93,7 +95,7 @@ struct Unwritten {
     end: usize,
 }
 
-/// Which end an error is of.
+/// An error, with the side that it comes from.
 #[derive(Debug)]
 pub(crate) enum Broken {
     Reader(io::Error),
@@ -109,7 +111,7 @@ impl From<Broken> for io::Error {
 }
 
 impl Copy {
-    /// Whether there are bytes that were read and not written.
+    /// Whether bytes were read but not yet written.
     #[cfg(feature = "tunnel")]
     pub(crate) fn has_unwritten(&self) -> bool {
         self.unwritten.is_some()
@@ -120,14 +122,14 @@ impl Copy {
         self.unwritten = None;
     }
 
-    /// One turn: reads once and writes what was read. Returns how many bytes that were, and none at the
-    /// end, once all is flushed.
+    /// Reads once and writes all that was read. Returns the number of bytes, or 0 at the end of the reader,
+    /// once the writer is flushed.
     pub(crate) fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,
         ends: &mut impl Ends,
     ) -> Poll<Result<usize, Broken>> {
-        // Sources and sinks that are always ready must not keep the thread.
+        // A reader and a writer that are always ready must not monopolize the thread.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
         if self.unwritten.is_none() && !self.is_read_to_end {
             match self.poll_read(cx, ends).map_err(Broken::Reader)? {
@@ -150,7 +152,7 @@ impl Copy {
         Poll::Ready(Ok(bytes))
     }
 
-    /// Reads once. What was read is then in `unwritten`.
+    /// Reads once into `unwritten`.
     fn poll_read(&mut self, cx: &mut Context<'_>, ends: &mut impl Ends) -> Poll<io::Result<()>> {
         let mut buffer = Buffer::borrow();
         let mut read_buf = ReadBuf::new(&mut buffer);
@@ -168,7 +170,7 @@ impl Copy {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes all that was read. Returns how much that was.
+    /// Writes all of `unwritten` and returns its length.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! From an upgrade request to its response: the handler decides, the body is read to its end.
+//! From an upgrade request to its response: asks the handler, and reads the request body to its end.
 
 use crate::{
     Accept, ProtocolHandler, Rejection, RequestBody, Sessions, UpgradeKind, UpgradeRequest,
@@ -24,14 +24,14 @@ use std::{
     sync::Arc,
 };
 
-/// A response, and the session that it starts if it is a switch.
+/// A response, with the session that it starts if it is an upgrade response.
 pub(crate) struct Decided {
     pub(crate) response: Response<ErasedBody>,
     pub(crate) session: Option<Box<Accepted>>,
 }
 
 impl Decided {
-    /// For the layers around: the session is in the extensions of its switch.
+    /// Moves the session into the extensions of the response, for the outermost layer to find.
     pub(crate) fn into_response(self) -> Response<ErasedBody> {
         let mut response = self.response;
         if let Some(session) = self.session {
@@ -52,13 +52,14 @@ impl From<Rejection> for Decided {
     }
 }
 
-/// Asks the handler, bounded in time, and answers, also if something panics that its future drops.
+/// Asks the handler within its time limit, and returns the response. Catches panics of the handler, and of the
+/// values that its future drops.
 pub(crate) fn decide<H: ProtocolHandler>(
     handler: Arc<H>,
     mut request: UpgradeRequest,
     gate: Gate,
 ) -> BoxFuture<Decided> {
-    // What a block takes in stays where it is; the arguments of an `async fn` would be there twice.
+    // An `async fn` would store its arguments twice. An `async` block stores its captures once.
     Box::pin(async move {
         let answer = AssertUnwindSafe(ask(&*handler, &mut request, &gate)).catch_unwind();
         match answer.await {
@@ -79,7 +80,7 @@ async fn ask<H: ProtocolHandler>(
     };
     let timer = metrics::Timer::start();
     let decision = {
-        // A block of its own, so that a panic on the way to the future is caught as well.
+        // The `async` block makes `catch_unwind` cover the call that creates the future as well.
         let accept = async { handler.accept(request).await };
         let accept = AssertUnwindSafe(accept).catch_unwind();
         let accept = pin!(within(gate.settings().accept_timeout(), accept));
@@ -98,8 +99,8 @@ async fn ask<H: ProtocolHandler>(
     conclude(decision, request, admitted, gate).await
 }
 
-/// Asks the registry, if there is one. That a session could not run here is found out as well, while there is an
-/// answer to be had.
+/// Asks the registry, if the layer has one, to admit the request. Also checks that the runtime can run a
+/// session, while the request can still be rejected.
 pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
     let admit = || {
         time::assert_runtime();
@@ -112,7 +113,7 @@ pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admit
     }
 }
 
-/// Waits for a decision, or for the request, no longer than a drain does.
+/// Waits for a decision or a request body, but not beyond the deadline of a drain.
 async fn unless_drained<F: Future>(
     admitted: Option<&Admitted>,
     decision: Pin<&mut F>,
@@ -120,7 +121,7 @@ async fn unless_drained<F: Future>(
     let Some(admitted) = admitted else {
         return Ok(decision.await);
     };
-    // Not bound by the budget of the task: who always spends it would keep the timer from firing.
+    // Exempt from the task's budget: a handler that always exhausts it would keep the timer from firing.
     let drained = tokio::task::unconstrained(admitted.permit.sessions().drained());
     match select(decision, pin!(drained)).await {
         Either::Left((decision, _)) => Ok(decision),
@@ -128,7 +129,7 @@ async fn unless_drained<F: Future>(
     }
 }
 
-/// Reads what is left of the request and turns the decision into a response.
+/// Reads the rest of the request body, and turns the decision into a response.
 pub(crate) async fn conclude(
     decision: Result<Accept, Rejection>,
     request: &mut UpgradeRequest,
@@ -155,12 +156,12 @@ pub(crate) async fn conclude(
     }
 }
 
-/// Lets the handler have its own choice of the protocol, if it is the client's as well.
+/// Applies the handler's choice of protocol. Rejects the request with 500 if the client did not offer the protocol.
 fn settle(mut accept: Accept, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
     let Some(protocol) = accept.protocol.take() else {
         return Ok(accept);
     };
-    // As it was offered, whatever the handler writes.
+    // Keep the client's spelling.
     let offered = request.offered().find(|offered| *offered == protocol);
     if offered.is_none() {
         trace::not_offered(&protocol);
@@ -171,7 +172,7 @@ fn settle(mut accept: Accept, request: &mut UpgradeRequest) -> Result<Accept, Re
     Ok(accept)
 }
 
-/// Refuses a request. A connection of HTTP/1 can go on only if all of its body was read.
+/// Rejects a request. An HTTP/1 connection stays open only if the whole request body was read.
 pub(crate) async fn refuse(
     mut rejection: Rejection,
     kind: UpgradeKind,
@@ -185,7 +186,7 @@ pub(crate) async fn refuse(
         rejection = StatusCode::INTERNAL_SERVER_ERROR.into();
     }
     let is_read = match kind {
-        // It has no content, and its connection does not go on: nothing is worth waiting for.
+        // A CONNECT carries no content, and its connection closes: do not wait for a body.
         UpgradeKind::Connect => body.is_end_stream(),
         UpgradeKind::Upgrade | UpgradeKind::ExtendedConnect => {
             !owes_continue(&parts.headers, &body)
@@ -202,7 +203,7 @@ pub(crate) async fn refuse(
     decided
 }
 
-/// Lets a connection of HTTP/1 end after the refusal. Later versions have streams, which end anyway.
+/// Closes an HTTP/1 connection after the rejection. On later versions, only the stream ends.
 pub(crate) fn close(rejection: Rejection, version: Version) -> Rejection {
     match version <= Version::HTTP_11 {
         true => rejection.close(),
@@ -210,7 +211,7 @@ pub(crate) fn close(rejection: Rejection, version: Version) -> Rejection {
     }
 }
 
-/// The refusal of a request whose handler panicked.
+/// Creates the rejection of a request for which the handler panicked.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
     let message = trace::panic_message(panic);
     trace::handler_panicked(&message);
@@ -218,19 +219,14 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
         .with_source(format!("the handler panicked: {message}"))
 }
 
-/// The head of the switch, with the session that it starts.
+/// Creates the upgrade response, with the session that it starts.
 pub(crate) fn switch(
-    accept: Accept,
+    mut accept: Accept,
     request: &mut UpgradeRequest,
     admitted: Option<Admitted>,
     gate: &Gate,
 ) -> Decided {
-    let Accept {
-        speak,
-        protocol: _,
-        headers,
-        keep_request,
-    } = accept;
+    let headers = std::mem::take(&mut accept.headers);
     let switch = Switch::new(
         request.kind,
         &request.parts.headers,
@@ -240,16 +236,17 @@ pub(crate) fn switch(
     let mut response = Response::new(ErasedBody::empty());
     *response.status_mut() = switch.status();
     *response.headers_mut() = switch.headers();
-    let session = Accepted::new(speak, request, admitted, keep_request, switch, gate);
+    let session = Accepted::new(accept, request, admitted, switch, gate);
     Decided {
         response,
         session: Some(session),
     }
 }
 
-/// Whether the client still waits for a 100 before it sends the body. It need not be asked for a
-/// body that nobody wants (RFC 9110 §10.1.1), but then it may send it or not, so that the
-/// connection cannot go on.
+/// Whether the client still waits for a 100 before it sends the body.
+///
+/// A server need not send a 100 for a body that it does not read (RFC 9110 §10.1.1). The client may then send
+/// the body or not, so the connection cannot be used again.
 fn owes_continue(headers: &HeaderMap, body: &RequestBody) -> bool {
     !body.is_end_stream()
         && !body.was_polled()

@@ -1,4 +1,4 @@
-//! The response future: an inner response, or a decision, and the gate that it passes.
+//! The response future: polls the inner service or the decision, then commits.
 
 use crate::{body::ResponseBody, commit::Outermost, decision::Decided, handler::BoxFuture};
 use http::Response;
@@ -10,9 +10,9 @@ use std::{
 };
 
 pin_project! {
-    /// The response future of [`Upgrade`](crate::Upgrade).
+    /// Response future for [`Upgrade`](crate::Upgrade).
     ///
-    /// If it is dropped before it is ready, no session starts.
+    /// If it is dropped before it completes, no session starts.
     pub struct ResponseFuture<F> {
         #[pin]
         response: Kind<F>,

@@ -1,5 +1,5 @@
-//! What the targets in `fuzz/` look at beside the public API. It is there under `--cfg fuzzing` only, and is
-//! part of no version.
+//! Internals for the targets in `fuzz/`, which exist only under `--cfg fuzzing` and are not part of the public
+//! API.
 
 #[cfg(feature = "tunnel")]
 use crate::tunnel::{Policy, host::Host};
@@ -17,12 +17,12 @@ pub fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
     http1::is_upgrade(version, headers)
 }
 
-/// What it offers, in order.
+/// Returns the protocols that a head offers, in the client's order.
 pub fn offered(headers: &HeaderMap) -> impl Iterator<Item = Protocol> {
     http1::offered(headers).map(Protocol::from)
 }
 
-/// The index of the protocol that is chosen of `supported`, and the offer that it was chosen for.
+/// Returns the index of the protocol chosen from `supported`, and the offered protocol that it matches.
 #[must_use]
 pub fn choose(
     headers: &HeaderMap,
@@ -36,11 +36,11 @@ pub fn choose(
     }
 }
 
-/// The target of a CONNECT.
+/// Returns the target of a CONNECT.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// A message that says why the target is invalid.
 pub fn target(uri: &Uri) -> Result<(&Authority, Option<u16>), &'static str> {
     let target = connect::target(uri)?;
     Ok((target, connect::port(target)))
@@ -53,9 +53,9 @@ pub fn may_connect(policy: &Policy, address: IpAddr) -> bool {
     policy.allows(address)
 }
 
-/// Whether it takes this target of a CONNECT, as far as the client names it.
+/// Whether a proxy with this policy accepts this target of a CONNECT, before it resolves the name.
 #[cfg(feature = "tunnel")]
 #[must_use]
 pub fn may_ask_for(policy: &Policy, target: &Authority, port: u16) -> bool {
-    policy.check(&Host::of(target), port).is_ok()
+    Host::of(target).is_some_and(|host| policy.check(&host, port).is_ok())
 }

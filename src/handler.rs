@@ -1,7 +1,7 @@
 //! Handlers: who decides on an upgrade request, and who speaks afterwards.
 
 use crate::{
-    BoxError, Protocol, Rejection, Session, UpgradeRequest,
+    BoxError, Identity, Protocol, Rejection, Session, UpgradeRequest,
     commit::Gate,
     decision::{self, Decided},
     trace,
@@ -12,6 +12,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -239,6 +240,8 @@ pub struct Accept {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) headers: HeaderMap,
     pub(crate) keep_request: bool,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Accept {
@@ -257,6 +260,8 @@ impl Accept {
             protocol: None,
             headers: HeaderMap::new(),
             keep_request: false,
+            lifetime: None,
+            identity: None,
         }
     }
 
@@ -287,6 +292,47 @@ impl Accept {
         self
     }
 
+    /// Sets the identity of the session: the user, the room or the tenant that it belongs to. It replaces an
+    /// [`Identity`] that a layer put into the extensions of the request.
+    ///
+    /// [`Sessions`](crate::Sessions) lists, counts and closes sessions by it.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Ends the session when `lifetime` has passed since its upgrade response, for example when the credentials of the
+    /// request expire.
+    ///
+    /// It is told to [stop](Session::stop), and aborted after
+    /// [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout); its close reason is
+    /// [`Lifetime`](crate::CloseReason::Lifetime). The earlier of this and
+    /// [`UpgradeLayer::lifetime`](crate::UpgradeLayer::lifetime) holds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use http::StatusCode;
+    /// use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeRequest};
+    ///
+    /// /// What the layer for authentication leaves in the extensions of a request.
+    /// #[derive(Clone)]
+    /// struct Token { expires_in: Duration }
+    ///
+    /// struct Members;
+    ///
+    /// impl ProtocolHandler for Members {
+    ///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    ///         let token: &Token = request.extensions().get().ok_or(StatusCode::UNAUTHORIZED)?;
+    ///         let expires_in = token.expires_in;
+    ///         Ok(Accept::new(|session| async move { Ok(drop(session)) }).lifetime(expires_in))
+    ///     }
+    /// }
+    /// ```
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
     /// Keeps the head of the request for the session: see [`Session::request`].
     ///
     /// This costs memory for as long as the session lives, measured under axum at 12 KiB: the headers
@@ -303,6 +349,8 @@ impl fmt::Debug for Accept {
             .field("protocol", &self.protocol)
             .field("headers", &self.headers)
             .field("keep_request", &self.keep_request)
+            .field("lifetime", &self.lifetime)
+            .field("identity", &self.identity)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! The layer: what is registered, and how it is set up.
+//! The `UpgradeLayer` middleware: registration of handlers, and configuration.
 
 use crate::{
     Closed, InvalidProtocol, Preference, ProtocolHandler, Sessions, Unsupported, Upgrade,
@@ -9,12 +9,13 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
-/// Finds upgrade requests, lets handlers decide on them, and starts their sessions.
+/// Middleware that negotiates HTTP upgrades and starts the sessions of their handlers.
 ///
-/// Register a handler for each [`protocol`](Self::protocol), one for [any other](Self::any_protocol), and one
-/// for [`connect`](Self::connect). What is not an upgrade request passes to the inner service unchanged.
+/// Register handlers for [specific protocols](Self::protocol), for [any other protocol](Self::any_protocol),
+/// and for [CONNECT](Self::connect). Requests that do not ask for an upgrade pass to the inner service
+/// unchanged.
 ///
-/// | the client asks with | for a handler of | it is answered with |
+/// | request | handlers | upgrade response |
 /// |---|---|---|
 /// | `Upgrade` on HTTP/1.1 | [`protocol`](Self::protocol), [`any_protocol`](Self::any_protocol) | 101 |
 /// | extended CONNECT (`:protocol`) on HTTP/2 or HTTP/3 | [`protocol`](Self::protocol), [`any_protocol`](Self::any_protocol) | 200 |
@@ -22,13 +23,15 @@ use tower_layer::Layer;
 ///
 /// # Where to put it
 ///
-/// Several of these layers may be around one another. The inner ones decide, and the *outermost*
-/// one commits: it starts the session only if the response that leaves it is still the switch. Put
-/// one outermost, as `UpgradeLayer::new()` if it has nothing to decide, so that a layer in between
-/// which turns a 101 into a 403 keeps the session from starting. A session cannot see what layers
-/// further out do to the response. Nor may such a layer send a clone of an upgrade request, with its
-/// extensions, a second time, as a retry or a mirror does: both would wait for the one connection
-/// that there is. Inside they may. [The manual](crate::manual::placement) goes through other layers one by one.
+/// `UpgradeLayer`s can be nested. Inner layers decide: they negotiate and call their handlers. The *outermost*
+/// layer commits: it starts the session only if the response that it returns is still the upgrade response. Put
+/// an `UpgradeLayer` outermost (`UpgradeLayer::new()` if it needs no handlers): middleware between the two
+/// layers that turns a 101 into a 403 then prevents the session from starting.
+///
+/// The outermost layer cannot see how middleware outside of it changes the response. Such middleware must also
+/// not send clones of an upgrade request, as retries and mirrors do: clones share the extensions, so all of
+/// them would wait for the same connection. Inside the outermost layer, retries and mirrors are safe.
+/// [The manual](crate::manual::placement) covers other middleware one by one.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -54,30 +57,31 @@ use tower_layer::Layer;
 ///
 /// # Behind a router
 ///
-/// An extended CONNECT is not a GET, and routers look at the method:
+/// Routers match on the method, and the method of an extended CONNECT is not GET:
 ///
-/// | the layer is | a browser's WebSocket over HTTP/2 |
+/// | position of the layer | WebSocket of a browser over HTTP/2 |
 /// |---|---|
-/// | around the router, or on its routes (`.layer(..)`, `.route_layer(..)`) | reaches it |
-/// | a leaf at `.route_service(path, leaf)`, or under `any_service(leaf)` | reaches it |
-/// | a leaf under `get_service(leaf)` | is answered with 405 |
+/// | around the router, or on its routes (`.layer(..)`, `.route_layer(..)`) | reaches the layer |
+/// | a leaf at `.route_service(path, leaf)`, or under `any_service(leaf)` | reaches the layer |
+/// | a leaf under `get_service(leaf)` | gets 405 from the router |
 ///
-/// In the last case [route CONNECT as well](crate::manual::placement#methods). A plain CONNECT has no path, so no
-/// route matches it: the layer that serves it goes [around the whole router](crate::manual::placement#connect).
+/// In the last case, [route CONNECT as well](crate::manual::placement#methods). A plain CONNECT carries no
+/// path, so no route matches it: put the layer that serves it
+/// [around the whole router](crate::manual::placement#connect).
 ///
 /// # Limits
 ///
-/// What a layer sets holds for all that is decided inside it, unless a layer further in sets its
-/// own. [How to choose them](crate::manual::limits#how-to-choose) is in the manual.
+/// A layer's settings apply to all handlers inside it, unless a layer further in overrides them.
+/// [The manual](crate::manual::limits#how-to-choose) helps to choose them.
 ///
-/// | limit | default | past it |
+/// | limit | default | when exceeded |
 /// |---|---|---|
 /// | [`accept_timeout`](Self::accept_timeout) | 30 s | 504 |
-/// | [`body_limit`](Self::body_limit) | 64 KiB | 413, and the connection closes |
-/// | [`body_timeout`](Self::body_timeout) | 10 s | 408, and the connection closes |
-/// | [`handshake_timeout`](Self::handshake_timeout) | 10 s | the session never starts |
-/// | [`idle_timeout`](Self::idle_timeout) | none | the handler is dropped, the connection shut down |
-/// | [`lifetime`](Self::lifetime) | none | the session is told to stop, then the same |
+/// | [`body_limit`](Self::body_limit) | 64 KiB | 413; on HTTP/1 the connection closes |
+/// | [`body_timeout`](Self::body_timeout) | 10 s | 408; on HTTP/1 the connection closes |
+/// | [`handshake_timeout`](Self::handshake_timeout) | 10 s | the session does not start |
+/// | [`idle_timeout`](Self::idle_timeout) | none | the handler is dropped and the connection shut down |
+/// | [`lifetime`](Self::lifetime) | none | the session gets its stop signal; after another `shutdown_timeout` the handler is dropped and the connection shut down |
 /// | [`shutdown_timeout`](Self::shutdown_timeout) | 10 s | the connection is dropped |
 /// | [`SessionsBuilder::max`](crate::SessionsBuilder::max), [`max_per_key`](crate::SessionsBuilder::max_per_key) | none | 503 |
 #[derive(Clone, Default)]
@@ -86,26 +90,30 @@ pub struct UpgradeLayer {
 }
 
 impl UpgradeLayer {
-    /// A layer that supports nothing yet. Placed outermost it is the gate for what inner layers
-    /// decide.
+    /// Creates a layer without handlers.
+    ///
+    /// Put outermost, such a layer commits the sessions that inner layers accept.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a handler for a protocol: `name`, which takes any version that is offered, or
-    /// `name/version`, which takes that one.
+    /// Adds a handler for a protocol.
     ///
-    /// It serves `Upgrade` on HTTP/1.1 (RFC 9110 §7.8), and extended CONNECT on HTTP/2 (RFC 8441) where the server
-    /// enables it. hyper has no HTTP/3: a server that has hands over its streams (RFC 9220) with
-    /// [`PendingUpgrade`](crate::PendingUpgrade).
+    /// `protocol` is either a `name`, which matches every version that a client offers, or a `name/version`,
+    /// which matches that version only.
     ///
-    /// Several handlers for one protocol are asked in the order in which they were added, until
-    /// one [wants](ProtocolHandler::wants) the request.
+    /// The handler serves `Upgrade` on HTTP/1.1 (RFC 9110 §7.8) and, where the server enables it, extended
+    /// CONNECT on HTTP/2 (RFC 8441). hyper does not implement HTTP/3; a server that does can hand over its
+    /// streams (RFC 9220) with [`PendingUpgrade`](crate::PendingUpgrade).
+    ///
+    /// Several handlers may be added for the same protocol. They are tried in the order in which they were
+    /// added, until one [wants](ProtocolHandler::wants) the request.
     ///
     /// # Panics
     ///
-    /// If `protocol` is not a token, or two with a slash between them.
+    /// If `protocol` is neither a token nor two tokens separated by a slash. See
+    /// [`try_protocol`](Self::try_protocol) for a variant that returns an error.
     #[must_use]
     #[track_caller]
     pub fn protocol<H: ProtocolHandler>(self, protocol: &str, handler: H) -> Self {
@@ -115,11 +123,13 @@ impl UpgradeLayer {
         }
     }
 
-    /// Adds a handler for a protocol whose name is not known to be valid.
+    /// Adds a handler for a protocol, and returns an error if the protocol is invalid.
+    ///
+    /// Apart from that, this method is the same as [`protocol`](Self::protocol).
     ///
     /// # Errors
     ///
-    /// If `protocol` is not a token, or two with a slash between them.
+    /// [`InvalidProtocol`] if `protocol` is neither a token nor two tokens separated by a slash.
     pub fn try_protocol<H: ProtocolHandler>(
         self,
         protocol: &str,
@@ -129,23 +139,24 @@ impl UpgradeLayer {
         Ok(self.with(|config| config.protocols.push((protocol, Arc::new(handler)))))
     }
 
-    /// Adds a handler for whatever protocol is offered, where no handler that was registered for one takes the
-    /// request: for a proxy, that does not know what its backends speak.
+    /// Adds a handler for the requests that no handler for a specific protocol takes.
     ///
-    /// The [protocol](crate::UpgradeRequest::protocol) of the request is the client's first one. Which of
-    /// [those that it offers](crate::UpgradeRequest::offered) it is in the end the handler says with
-    /// [`Accept::protocol`].
+    /// The layer tries this handler after those added with [`protocol`](Self::protocol), whichever protocol the
+    /// client offers. It suits proxies, which do not know the protocols of their backends.
     ///
-    /// Several handlers are asked in the order in which they were added, until one
-    /// [wants](ProtocolHandler::wants) the request. What none of them wants is not
-    /// [supported](Self::unsupported): an `Upgrade` goes to the inner service, an extended CONNECT is refused
-    /// with 501.
+    /// [`UpgradeRequest::protocol`] returns the first protocol that the client offers. The handler can choose
+    /// another one of the [offered protocols](crate::UpgradeRequest::offered) with [`Accept::protocol`].
+    ///
+    /// Several handlers are tried in the order in which they were added, until one
+    /// [wants](ProtocolHandler::wants) the request. A request that none of them wants is
+    /// [unsupported](Self::unsupported): by default, an `Upgrade` passes to the inner service and an extended
+    /// CONNECT is rejected with 501.
     ///
     /// ```
     /// use http::StatusCode;
     /// use tower_upgrade::{Accept, ProtocolHandler, Protocol, Rejection, UpgradeLayer, UpgradeRequest, copy};
     ///
-    /// /// Echoes, under any name that begins with `echo`.
+    /// /// Echoes, for every protocol whose name begins with `echo`.
     /// struct Echoes;
     ///
     /// impl ProtocolHandler for Echoes {
@@ -164,29 +175,30 @@ impl UpgradeLayer {
     /// let layer = UpgradeLayer::new().any_protocol(Echoes);
     /// ```
     ///
+    /// [`UpgradeRequest::protocol`]: crate::UpgradeRequest::protocol
     /// [`Accept::protocol`]: crate::Accept::protocol
     #[must_use]
     pub fn any_protocol<H: ProtocolHandler>(self, handler: H) -> Self {
         self.with(|config| config.any_protocol.push(Arc::new(handler)))
     }
 
-    /// Adds a handler for CONNECT (RFC 9110 §9.3.6), which asks for a tunnel to a host and a port and
-    /// names no protocol.
+    /// Adds a handler for CONNECT (RFC 9110 §9.3.6), the request for a tunnel to a host and a port.
     ///
-    /// The target is checked before the handler is asked: it has a host and a port, and nothing else,
-    /// or the request is refused with 400. So is a CONNECT with content on HTTP/1: it has none. The
-    /// handler finds the target in [`UpgradeRequest::authority`] and [`UpgradeRequest::port`]. Whether a
-    /// client may go there is the handler's to decide: without a policy of its own it is an open
-    /// proxy.
+    /// The layer validates the request before it calls the handler. It rejects with 400 a target that is not
+    /// exactly a host and a port, and a CONNECT with content on HTTP/1. The handler reads the target with
+    /// [`UpgradeRequest::authority`] and [`UpgradeRequest::port`].
     ///
-    /// An HTTP/1 connection is closed after the refusal of a CONNECT that passes through an
-    /// `UpgradeLayer`, whoever inside it refused, and nothing behind it is taken for a request (RFC
-    /// 9931): the client may have sent bytes for the tunnel already. For that the outermost layer takes
-    /// the connection of each CONNECT on HTTP/1 from the request: what is inside cannot switch it. What
-    /// it never sees, because a router or a layer around answers, it cannot close: put one around the
-    /// whole stack.
+    /// The handler also decides which targets a client may reach: a handler that accepts every target is an
+    /// open proxy.
     ///
-    /// Several handlers are asked in the order in which they were added, until one
+    /// After the rejection of a CONNECT on HTTP/1, the outermost `UpgradeLayer` closes the connection, even if
+    /// an inner service sent the response: the client may already have sent bytes for the tunnel, which must
+    /// not be parsed as requests (RFC 9931). To be able to close it, the outermost layer takes the connection
+    /// out of every CONNECT request on HTTP/1, so services inside cannot upgrade it themselves. A CONNECT that
+    /// a router or middleware answers outside of every `UpgradeLayer` is beyond its reach: put an
+    /// `UpgradeLayer` around the whole stack.
+    ///
+    /// Several handlers are tried in the order in which they were added, until one
     /// [wants](ProtocolHandler::wants) the request.
     ///
     /// ```
@@ -194,7 +206,7 @@ impl UpgradeLayer {
     /// use tokio::net::TcpStream;
     /// use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
     ///
-    /// /// Connects to whatever listens on this machine's port 8080.
+    /// /// Connects to port 8080 of this machine.
     /// struct ToBackend;
     ///
     /// impl ProtocolHandler for ToBackend {
@@ -224,106 +236,138 @@ impl UpgradeLayer {
         self.with(|config| config.connect.push(Arc::new(handler)))
     }
 
-    /// Sets whose order decides between several protocols that are offered and supported. By
-    /// default it is the client's.
+    /// Sets the order of preference among protocols that are both offered and supported.
+    ///
+    /// The default is [`Preference::Client`].
     #[must_use]
     pub fn preference(self, preference: Preference) -> Self {
         self.with(|config| config.preference = preference)
     }
 
-    /// Sets what becomes of an upgrade request for which this layer has no handler.
+    /// Sets how the layer responds to upgrade requests that match none of its handlers.
     ///
-    /// By default an `Upgrade` on HTTP/1.1 [passes](Unsupported::Pass) to the inner service, and a
-    /// CONNECT and an extended CONNECT are [refused](Unsupported::Refuse) with 501: no ordinary service
-    /// knows what to do with them. What is set here holds for all three.
+    /// | request | default |
+    /// |---|---|
+    /// | `Upgrade` on HTTP/1.1 | [`Pass`](Unsupported::Pass): the inner service gets the request |
+    /// | CONNECT, extended CONNECT | [`Refuse`](Unsupported::Refuse): 501, because ordinary services do not handle these requests |
     ///
-    /// A layer around others refuses before those inside are asked: let it pass what they should see,
-    /// CONNECT included. The same holds for an upgrader of another crate inside, such as axum's
-    /// `WebSocketUpgrade` over HTTP/2. A layer passes on whatever its handlers do not
-    /// [want](ProtocolHandler::wants) that were registered for it by name; one without a name refuses no
-    /// `Upgrade`, as there is nothing to list; one without any protocol refuses no extended CONNECT either,
-    /// and one without any handler no CONNECT.
+    /// This setting applies to all three.
+    ///
+    /// A layer that refuses a request does so before the layers and services inside it see the request. Choose
+    /// `Pass` if one of them should see it: an inner `UpgradeLayer` with handlers for CONNECT, for example, or
+    /// an upgrader of another crate, such as axum's `WebSocketUpgrade` over HTTP/2.
+    ///
+    /// Regardless of this setting, a layer passes on:
+    ///
+    /// - requests that match a handler added with [`protocol`](Self::protocol) or [`connect`](Self::connect)
+    ///   which does not [want](ProtocolHandler::wants) them,
+    /// - `Upgrade` if no handler was added with [`protocol`](Self::protocol), because a 426 could not list any
+    ///   protocol,
+    /// - extended CONNECT if no handler was added with [`protocol`](Self::protocol) or
+    ///   [`any_protocol`](Self::any_protocol),
+    /// - CONNECT if no handler was added at all.
     #[must_use]
     pub fn unsupported(self, unsupported: Unsupported) -> Self {
         self.with(|config| config.unsupported = Some(unsupported))
     }
 
-    /// Sets how long a handler may take to decide, by default 30 seconds. `None` sets no limit:
-    /// then a client that sent early bytes and left can keep `accept` pending indefinitely.
+    /// Sets the time limit for a handler to accept or reject a request. The default is 30 seconds; `None`
+    /// disables the limit.
+    ///
+    /// When the limit is exceeded, the layer drops the future of [`accept`](ProtocolHandler::accept) and
+    /// rejects the request with 504. Without a limit, a client that sent early data and left can keep `accept`
+    /// pending indefinitely.
     #[must_use]
     pub fn accept_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.set(|settings| settings.accept_timeout = Some(timeout))
     }
 
-    /// Sets how many bytes of a request's body are read and dropped where the handler left them,
-    /// by default 64 KiB.
+    /// Sets how many bytes of the request body the layer reads and drops after the handler has decided. The
+    /// default is 64 KiB.
     ///
-    /// A connection can only switch after the whole request (RFC 9110 §7.8).
+    /// A connection can switch protocols only after the whole request has been received (RFC 9110 §7.8), so the
+    /// layer discards the part of the body that the handler did not read. If the rest of the body is longer
+    /// than the limit, an accepted request is rejected with 413. A handler's own rejection keeps its status. In
+    /// both cases, an HTTP/1 connection closes after the response.
     #[must_use]
     pub fn body_limit(self, bytes: u64) -> Self {
         self.set(|settings| settings.body_limit = Some(bytes))
     }
 
-    /// Sets how long the rest of a request's body may take to arrive, by default 10 seconds.
-    /// `None` sets no limit.
+    /// Sets the time limit for reading the request body to its end. The default is 10 seconds; `None` disables
+    /// the limit.
+    ///
+    /// The limit applies to [`UpgradeRequest::read_body`](crate::UpgradeRequest::read_body) and to the rest of
+    /// the body, which the layer reads after the handler has decided. When it is exceeded, an accepted request
+    /// is rejected with 408, and an HTTP/1 connection closes after the response.
     #[must_use]
     pub fn body_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.set(|settings| settings.body_timeout = Some(timeout))
     }
 
-    /// Sets how long a session waits for its connection once the outermost layer has let its switch out: until
-    /// the server has sent it. By default that is 10 seconds. `None` sets no limit. Past it the session never
-    /// starts, with the reason [`NeverSwitched`](crate::CloseReason::NeverSwitched).
+    /// Sets the time limit for the server to hand over the connection after the outermost layer has returned
+    /// the upgrade response. The default is 10 seconds; `None` disables the limit.
     ///
-    /// How long layers between the handler and the outermost layer take with the response is not in it, nor in the
-    /// [`accept_timeout`](Self::accept_timeout): a timeout of their kind, inside of the outermost layer, bounds that.
+    /// When the limit is exceeded, the session does not start, and its close reason is
+    /// [`NeverSwitched`](crate::CloseReason::NeverSwitched).
+    ///
+    /// Neither this limit nor the [`accept_timeout`](Self::accept_timeout) covers middleware between the
+    /// handler and the outermost layer. To bound that time as well, put a `TimeoutLayer` directly inside the
+    /// outermost `UpgradeLayer`.
     #[must_use]
     pub fn handshake_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.set(|settings| settings.handshake_timeout = Some(timeout))
     }
 
-    /// Sets how long a session may go without a byte either way. By default there is no limit.
+    /// Sets how long a session may go without reading or writing a byte. The time is unlimited by default.
     ///
-    /// Past it the session's handler is dropped, and its connection is shut down. Where the handler has
-    /// [taken the connection for itself](crate::Upgraded::into_parts) nobody sees its bytes, and there is
-    /// no limit.
+    /// When the limit is exceeded, the session's handler is dropped and its connection is shut down. The limit
+    /// no longer applies once the handler has [taken the connection](crate::Upgraded::into_parts) out of the
+    /// session, because the session cannot see its bytes.
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.set(|settings| settings.idle_timeout = Some(timeout))
     }
 
-    /// Sets how long a session may be open. By default there is no limit.
+    /// Sets the maximum duration of a session. The duration is unlimited by default.
     ///
-    /// Past it the session is told to [stop](crate::Session::stop), and its handler is dropped if it has
-    /// not ended within the [`shutdown_timeout`](Self::shutdown_timeout).
+    /// When the limit is exceeded, the session gets its [stop signal](crate::Session::stop). If its handler has
+    /// not finished after another [`shutdown_timeout`](Self::shutdown_timeout), the handler is dropped and the
+    /// connection is shut down.
     #[must_use]
     pub fn lifetime(self, lifetime: impl Into<Option<Duration>>) -> Self {
         let lifetime = limit(lifetime.into());
         self.set(|settings| settings.lifetime = Some(lifetime))
     }
 
-    /// Sets the registry that admits this layer's sessions and knows of them. By default there is none:
-    /// then there is no limit, and nobody tells sessions to stop.
+    /// Sets the registry that admits and tracks this layer's sessions.
     ///
-    /// A session is in one registry: that of the innermost layer around its handler that has one. Where an
-    /// inner layer sets its own, the outer one knows nothing of the inner one's sessions. The same holds
-    /// for [`on_close`](Self::on_close).
+    /// Without a registry, which is the default, the number of sessions is unlimited, and they cannot be listed
+    /// or drained.
+    ///
+    /// A session belongs to one registry: that of the innermost layer around its handler that sets one. If an
+    /// inner layer sets its own registry, the outer layer's registry does not contain the inner layer's
+    /// sessions. The same rule applies to [`on_close`](Self::on_close).
     #[must_use]
     pub fn sessions(self, sessions: Sessions) -> Self {
         self.set(|settings| settings.sessions = Some(sessions))
     }
 
-    /// Sets a function that is called with each session that has ended, when its handler is gone and
-    /// before its connection is shut down. It must not block. If it panics that is reported, and has
-    /// no other effect.
+    /// Sets a callback for the end of each session.
     ///
-    /// It is called for each switch that the outermost layer has let out, also if the connection
-    /// [never switched](crate::CloseReason::NeverSwitched). It is not called for a request that was refused, nor if a
-    /// layer in between made something else of the switch: then there is an event, and what was prepared is dropped.
+    /// The callback runs after the session's handler has finished or has been dropped, and before the
+    /// connection is shut down. It must not block. A panic in the callback is reported as a `tracing` event and
+    /// otherwise ignored.
+    ///
+    /// | outcome of the request | callback |
+    /// |---|---|
+    /// | accepted, and the outermost layer returned the upgrade response | called, even if the session [did not start](crate::CloseReason::NeverSwitched) |
+    /// | rejected | not called |
+    /// | accepted, but middleware replaced the upgrade response | not called: a `tracing` event reports it, and the prepared session is dropped |
     ///
     /// ```
     /// use tower_upgrade::{Closed, UpgradeLayer};
@@ -340,20 +384,20 @@ impl UpgradeLayer {
         self.set(|settings| settings.on_close = Some(Arc::new(on_close)))
     }
 
-    /// Sets how long the connection may take to flush and shut down at the end of a session, by
-    /// default 10 seconds. `None` sets no limit.
+    /// Sets the time limit for flushing and shutting down the connection at the end of a session. The default
+    /// is 10 seconds; `None` disables the limit.
     ///
-    /// Past it the session is over and its IO is dropped. On HTTP/2 the stream may
-    /// [outlive it](crate::manual::stack_below#a-stream-outlives-its-session).
+    /// When the limit is exceeded, the session ends and its IO is dropped. On HTTP/2, the stream may
+    /// [outlive the session](crate::manual::stack_below#a-stream-outlives-its-session).
     #[must_use]
     pub fn shutdown_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.set(|settings| settings.shutdown_timeout = Some(timeout))
     }
 
-    /// This layer as a service of its own, for a route that serves upgrades and nothing else.
+    /// Turns this layer into a leaf service, for a route that serves only upgrades.
     ///
-    /// All other requests are refused: see [`UpgradeRequired`].
+    /// All other requests are rejected: see [`UpgradeRequired`].
     ///
     /// ```
     /// # use axum::Router;
@@ -365,7 +409,7 @@ impl UpgradeLayer {
     ///
     /// # Panics
     ///
-    /// If the layer has no handler.
+    /// If no handler was added to the layer.
     #[must_use]
     #[track_caller]
     pub fn into_service(self) -> Upgrade<UpgradeRequired> {

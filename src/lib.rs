@@ -1,16 +1,16 @@
-//! Tower middleware for HTTP upgrades: for connections that switch away from HTTP.
+//! Tower middleware for HTTP upgrades: requests that ask to switch protocols.
 //!
-//! Put an [`UpgradeLayer`] into any tower stack and register a [`ProtocolHandler`] for each protocol.
-//! The layer finds the upgrade request, negotiates, lets the handler decide, answers `101 Switching
-//! Protocols`, and hands the handler a [`Session`] with an [`Upgraded`] IO. The same handler serves
-//! `Upgrade` on HTTP/1.1, extended CONNECT on HTTP/2, and, where it is registered for it, CONNECT.
+//! Put an [`UpgradeLayer`] into any tower stack and register a [`ProtocolHandler`] for each protocol. The layer finds
+//! the upgrade request, negotiates, asks the handler to accept or reject, answers `101 Switching Protocols`, and
+//! hands the handler a [`Session`] with an [`Upgraded`] IO. The same handler serves `Upgrade` on HTTP/1.1, extended
+//! CONNECT on HTTP/2, and, where it is registered for it, CONNECT.
 //!
 //! # A five-minute start
 //!
-//! A handler that only speaks is a closure:
+//! A handler that accepts every request can be a closure:
 //!
 //! ```no_run
-//! use axum::{Router, routing::get};
+//! use axum::{Router, routing::get, serve::ListenerExt as _};
 //! use tower_upgrade::{Session, UpgradeLayer, copy, handler_fn};
 //!
 //! # #[tokio::main]
@@ -24,15 +24,17 @@
 //!     .route("/", get(|| async { "try `Upgrade: echo`" }))
 //!     .layer(UpgradeLayer::new().protocol("echo", echo));
 //!
+//! // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //! axum::serve(listener, app).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! One that decides implements [`ProtocolHandler`]. It can look at the whole request, read its
-//! body, dial a backend, and refuse with any response, all before anything has been answered. What
-//! it prepared moves into the session:
+//! A handler that decides implements [`ProtocolHandler`]. It can read the whole request and its body, connect to a
+//! backend, and reject the request with any response, all before anything is answered. Values that it prepares move
+//! into the session:
 //!
 //! ```
 //! use http::StatusCode;
@@ -44,7 +46,7 @@
 //! impl ProtocolHandler for Greeter {
 //!     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
 //!         let user = request.headers().get("user").cloned().ok_or_else(|| {
-//!             Rejection::new(StatusCode::UNAUTHORIZED, "say who you are")
+//!             Rejection::new(StatusCode::UNAUTHORIZED, "the header `user` is missing")
 //!         })?;
 //!         Ok(Accept::new(move |session: Session| async move {
 //!             let mut io = session.into_io();
@@ -56,83 +58,79 @@
 //! }
 //! ```
 //!
-//! Its test needs no socket: see the module `testing` (feature `testing`).
+//! The module `testing` (feature `testing`) tests such a handler without a socket.
 //!
 //! # The way of a request
 //!
 //! ```text
 //!             request head
 //!                  │
-//!    ┌─────────────▼─────────────┐ no upgrade request, or nothing supported
+//!    ┌─────────────▼─────────────┐ not an upgrade request, or no handler for it
 //!    │ negotiate                 ├───────────────────────────────────────────► inner service
-//!    └─────────────┬─────────────┘ (for the latter 426 if configured; CONNECT: 501 by default)
-//!                  │ a handler is chosen
-//!    ┌─────────────▼─────────────┐ draining, or as many sessions as there may be
+//!    └─────────────┬─────────────┘ (no handler: 426 if configured; CONNECT: 501 by default)
+//!                  │ a handler matches
+//!    ┌─────────────▼─────────────┐ draining, or at the session limit
 //!    │ admit (Sessions)          ├───────────────────────────────────────────► client: 503
 //!    └─────────────┬─────────────┘
 //!    ┌─────────────▼─────────────┐ a rejection: its response
 //!    │ handler.accept(request)   ├───────────────────────────────────────────► client
-//!    └─────────────┬─────────────┘ too late: 504; a panic: 500
-//!                  │ rest of the request's body read and dropped, bounded
+//!    └─────────────┬─────────────┘ accept timeout: 504; a panic: 500
+//!                  │ the rest of the request body is read and dropped, bounded
 //!    ┌─────────────▼─────────────┐
-//!    │ switch: 101, or 200       ├──► response, with the session waiting in its extensions
+//!    │ upgrade response: 101, 200├──► response, with the pending session in its extensions
 //!    └─────────────┬─────────────┘
-//!         inner layers may still rewrite or replace the response
-//!    ┌─────────────▼─────────────┐ the response is no longer the switch: the session is dropped
-//!    │ commit, outermost layer   │ before it starts, and the handshake headers are removed
+//!         inner layers may rewrite or replace the response
+//!    ┌─────────────▼─────────────┐ no longer an upgrade response: the session is dropped before
+//!    │ commit, outermost layer   │ it starts, and the handshake headers are removed
 //!    └─────────────┬─────────────┘
 //!    ┌─────────────▼─────────────┐
-//!    │ session, in its own task  │ the handler speaks, in time; then flush, shutdown, an orderly end,
-//!    │ and its own span          │ and the reason: tracing, metrics, on_close
+//!    │ session, in its own task  │ the session handler runs, within its time limits; then flush,
+//!    │ and its own span          │ shutdown, and the close reason: tracing, metrics, on_close
 //!    └───────────────────────────┘
 //! ```
 //!
-//! ## Why commit is a step of its own
+//! ## Why commit is its own step
 //!
-//! hyper hands a connection over when it ends, whatever was sent on it. A service that spawns its
-//! session when it makes its 101 runs that session even if a layer around turned the 101 into a
-//! 403: on a live connection, with a client that was refused. A `TimeoutLayer` can do that, or a
-//! `CompressionLayer` that answers 406 to `Accept-Encoding: identity;q=0`, which the client sends.
+//! hyper hands over the connection when HTTP ends on it, whichever status was sent. A service that spawns its session
+//! while it builds the 101 runs that session even if an outer layer turns the 101 into a 403: on a live connection, with
+//! a client that was refused. A `TimeoutLayer` can do that, and so can a `CompressionLayer` (tower-http 0.7) that
+//! answers 406 to `Accept-Encoding: identity;q=0`, a header that the client controls.
 //!
-//! Here a session starts only when the response that leaves the *outermost* `UpgradeLayer` is still
-//! the switch. Inner layers decide, the outermost one commits: nested layers need no configuration.
-//! That is why one belongs at the very outside, as `UpgradeLayer::new()` if it has nothing to
-//! decide; a session cannot see what layers further out do to the response.
+//! Here a session starts only if the response that leaves the *outermost* `UpgradeLayer` is still the upgrade response.
+//! Inner layers decide, the outermost one commits: nested layers need no configuration. Put one outermost, as
+//! `UpgradeLayer::new()` if it registers no handler; the gate does not see changes that layers further out make to the
+//! response.
 //!
-//! Measured with axum 0.8's own `WebSocketUpgrade`, with the same layers between the upgrader and the
-//! client, its handler ran, and its bytes reached the client, in each of these cases; here no session
-//! started:
+//! Measured with axum 0.8's own `WebSocketUpgrade` and the same layers between the upgrader and the client: its handler
+//! ran, and its bytes reached the client, in each of these cases. With this crate no session started.
 //!
-//! | in between | the client sees |
+//! | in between | the client receives |
 //! |---|---|
-//! | `CompressionLayer`, `Accept-Encoding: identity;q=0` | 406 |
+//! | `CompressionLayer` of tower-http 0.7, `Accept-Encoding: identity;q=0` | 406 |
 //! | `map_response` that rewrites or replaces the 101 | 403 |
-//! | `map_response` that makes it a 200 | 200 |
+//! | `map_response` that turns the 101 into a 200 | 200 |
 //! | `CatchPanicLayer` around a layer that panics | 500 |
 //!
-//! An upgrader of another crate inside, such as axum's `WebSocketUpgrade`, works as it did without
-//! this one, and has no gate. There are two exceptions. A CONNECT on HTTP/1 ends its connection when it
-//! is refused, so the outermost layer takes the connection from every such request. And a layer that
-//! serves protocols refuses an extended CONNECT for another one, unless it is told to
-//! [let it pass](UpgradeLayer::unsupported).
+//! The upgrader of another crate inside the layer, such as axum's `WebSocketUpgrade`, works as it does without this
+//! crate, and is not gated. There are two exceptions. A rejected CONNECT on HTTP/1 ends its connection, so the
+//! outermost layer takes the connection of every such request. And a layer with handlers for protocols rejects an
+//! extended CONNECT for any other protocol, unless it is configured to [pass it on](UpgradeLayer::unsupported).
 //!
-//! [The commit](manual::commit) says step by step what the gate does, and what it cannot see; [Where to put the
+//! [The commit](manual::commit) describes the gate step by step and lists its limits; [Where to put the
 //! layer](manual::placement) goes through other layers one by one.
 //!
-//! # What the server has to do
+//! # Requirements on the server
 //!
 //! - Serve the connection *with upgrades*: `with_upgrades()` on hyper's connection, or
-//!   `serve_connection_with_upgrades` of hyper-util. `axum::serve` does. Without it the client gets
-//!   its 101, and the session is reported as one that never started.
+//!   `serve_connection_with_upgrades` of hyper-util. `axum::serve` does. Otherwise the client gets its 101, and the
+//!   session is reported as one that did not start.
 //! - Run on tokio, with the time driver enabled.
-//! - Choose what a client that shuts its side down before it is answered means. By default hyper
-//!   takes it for a disconnect, and drops the request; with `half_close(true)` on its `http1` builder
-//!   such a client is answered, but then one that has left keeps a decision pending until
-//!   [`UpgradeLayer::accept_timeout`].
-//! - For HTTP/2: enable extended CONNECT (`axum::serve` does, if axum has its feature `http2`), choose
-//!   windows that keep a session which does not read from stopping the others on its connection, and
-//!   set `TCP_NODELAY`.
-//! - Give hyper a timer, or a client that never finishes the head of a request stays for ever.
+//! - Decide how to treat a client that shuts down its write side before it is answered. By default hyper takes that for
+//!   a disconnect, and drops the request. With `half_close(true)` on its `http1` builder such a client is answered,
+//!   but the decision for a client that has left then stays pending until [`UpgradeLayer::accept_timeout`].
+//! - For HTTP/2: enable extended CONNECT (`axum::serve` does, if axum has its feature `http2`), set window sizes with
+//!   which a session that does not read cannot stop the others on its connection, and set `TCP_NODELAY`.
+//! - Give hyper a timer. Without one, a client that never completes a request head stays connected forever.
 //!
 //! ```no_run
 //! use hyper_util::{rt::{TokioExecutor, TokioTimer}, server::conn::auto};
@@ -143,55 +141,53 @@
 //!     .http2()
 //!     .enable_connect_protocol()
 //!     .initial_stream_window_size(64 * 1024)
-//!     .initial_connection_window_size(200 * 64 * 1024); // of 200 streams, as many as there may be
+//!     .initial_connection_window_size(200 * 64 * 1024); // of 200 streams, hyper's limit
 //! ```
 //!
-//! What hyper and h2 do beneath that surprises, and what to do about it, is in [the
-//! manual](manual::stack_below).
+//! [The stack below](manual::stack_below) lists the behaviour of hyper and h2 that surprises, and how to handle it.
 //!
-//! # Limits, time, and the end of it
+//! # Limits, timeouts and shutdown
 //!
-//! [`Sessions`] counts sessions, lists them, limits them, closes one, and ends them all. Give it to the
-//! outermost layer, or to several: [`UpgradeLayer::sessions`]. The limits in time, with their defaults,
-//! are in a table of [`UpgradeLayer`]; [the manual](manual::limits) has all limits that there are, and how to
-//! choose them. How each session ended, with its bytes and how long it took, is told to
-//! [`UpgradeLayer::on_close`], to `tracing` and to `metrics` alike: [`Closed`], [`CloseReason`]. [What is logged and
-//! counted](manual::observing) lists events with their levels.
+//! [`Sessions`] counts, lists and limits sessions, closes one, and drains them all. Give it to the outermost layer, or
+//! to several layers: [`UpgradeLayer::sessions`]. The documentation of [`UpgradeLayer`] has a table of the time limits
+//! and their defaults; [the manual](manual::limits) has all limits and how to choose them. The close reason of each
+//! session, its bytes and its duration are reported to [`UpgradeLayer::on_close`], to `tracing` and to `metrics`:
+//! [`Closed`], [`CloseReason`]. [Logs and metrics](manual::observing) lists the events with their levels.
 //!
-//! hyper does not wait for sessions of HTTP/1.1 at its graceful shutdown, and waits for those of HTTP/2
-//! without a limit. [Stopping a server](manual::stopping) says in which order to stop things, and [Scaling
-//! out](manual::scaling) how to have several of them behind nginx, HAProxy, Envoy or in Kubernetes.
+//! hyper's graceful shutdown does not wait for HTTP/1.1 sessions, and waits for HTTP/2 sessions without a limit.
+//! [Stopping a server](manual::stopping) gives the order of steps, and [Scaling out](manual::scaling) the configuration
+//! of several servers behind nginx, HAProxy, Envoy or in Kubernetes.
 //!
-//! Whom all this trusts, what it defends against, and what is left to you, is in [Threats](manual::threats).
+//! [Threats](manual::threats) lists the parties that the crate trusts, the attacks that it defends against, and those
+//! left to the application.
 //!
 //! # WebSocket
 //!
-//! The module `websocket` is a handler for it, over HTTP/1.1 and HTTP/2, whose frames are a library's. The
-//! module `extract` has it as an extractor.
+//! The module `websocket` is a handler for WebSocket over HTTP/1.1 and HTTP/2; a library parses the frames. The module
+//! `extract` has it as an extractor.
 //!
 //! # The client side
 //!
-//! The module `client` asks for upgrades, over any tower client of HTTP: one layer around it, and a call
-//! comes to a session, or to an error with the whole response of a server that refused.
+//! The module `client` asks for upgrades over any tower HTTP client. A call returns a session, or an error that holds
+//! the whole response of a server that rejected the request.
 //!
 //! # Tunnels and proxies
 //!
-//! The module `tunnel` carries bytes between two connections: a relay that joins a session with anything else,
-//! a forward proxy for CONNECT with a policy of where clients may go, and a reverse proxy for upgrades of any
-//! protocol.
+//! The module `tunnel` has a relay that joins a session with another connection, a forward proxy for CONNECT with a
+//! policy of allowed targets, and a reverse proxy for upgrades of any protocol.
 //!
 //! # Features
 //!
-//! | feature | default | what it adds |
+//! | feature | default | adds |
 //! |---|---|---|
-//! | `axum` | no | the module `extract`: extractors for routes that decide for themselves |
-//! | `client` | no | the module `client`: the other end |
+//! | `axum` | no | the module `extract`: extractors for routes that decide themselves |
+//! | `client` | no | the module `client`: the client side |
 //! | `full` | no | all of these |
-//! | `tracing` | yes | a span for each session, which follows from its request's; events for refusals, and for sessions that start, end, fail, panic or never start; without it the message of a panic goes to the panic hook and to `on_close` only |
+//! | `tracing` | yes | a span for each session, which follows from the span of its request; events for refusals, and for sessions that start, end, fail, panic or do not start; without it the message of a panic is reported to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
-//! | `testing` | no | the module `testing`: a stack's upgrade in a test, over HTTP/1.1 or HTTP/2, with no socket |
-//! | `tunnel` | no | the module `tunnel`: a relay, a forward proxy for CONNECT, a reverse proxy for upgrades |
-//! | `websocket` | no | the module `websocket`: a handler for WebSocket, and with `client` the other end of it |
+//! | `testing` | no | the module `testing`: an upgrade through a stack in a test, over HTTP/1.1 or HTTP/2, without a socket |
+//! | `tunnel` | no | the module `tunnel`: a relay, a forward proxy for CONNECT, a reverse proxy for upgrades; enables `client` |
+//! | `websocket` | no | the module `websocket`: a handler for WebSocket, and with `client` its client side |
 //!
 //! # Stability
 //!
@@ -201,7 +197,7 @@
 //! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]). With the feature `client` also the connections and the
 //! bodies of `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`; with `testing` the bodies of
 //! `hyper`; with `websocket` the traits `Stream` and `Sink` of `futures`; with `tunnel` the networks of `ipnet`, and
-//! the names that `hyper-util` resolves; with `axum` those of `axum-core`.
+//! the names that `hyper-util` resolves; with `axum` the extractor traits of `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;
@@ -213,6 +209,9 @@ mod commit;
 mod config;
 mod copy;
 mod decision;
+mod detach;
+#[cfg(any(feature = "client", feature = "tracing"))]
+mod error;
 #[cfg(feature = "axum")]
 pub mod extract;
 mod future;
@@ -266,8 +265,8 @@ pub use crate::{
     request_body::RequestBody,
     service::{Upgrade, UpgradeRequired},
     session::{
-        CloseReason, Closed, DrainReport, Session, SessionId, SessionInfo, Sessions,
-        SessionsBuilder,
+        CloseReason, Closed, DrainOptions, DrainReport, Identity, Session, SessionId, SessionInfo,
+        Sessions, SessionsBuilder,
     },
     upgraded::{Parts, Upgraded},
 };

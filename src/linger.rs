@@ -1,4 +1,4 @@
-//! The orderly end of a connection (RFC 9112 §9.6).
+//! The orderly shutdown of a connection (RFC 9112 §9.6).
 
 use crate::{BoxError, RequestBody, body::ErasedBody, box_io::BoxIo, copy::copy, time::within};
 use bytes::Bytes;
@@ -11,20 +11,20 @@ use std::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// How long, and how much, is read after our end was shut down.
+/// Limits for reading from the peer after the write side was shut down.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 1024 * 1024;
 
-/// What a socket takes at once, even if it is new and slow.
+/// The length of a response that the send buffer of every socket takes at once, even of a new and slow one.
 const SHORT_RESPONSE: u64 = 16 * 1024;
 
 /// How long a longer response may take to be sent.
 const SENDING_TIME: Duration = Duration::from_secs(10);
 
-/// Flushes, shuts the write side down, and reads until the peer has done the same, bounded.
+/// Flushes, shuts the write side down, and reads until the peer shuts its side down, within limits.
 ///
-/// A socket that is dropped with bytes unread is reset, and the reset can overtake what was
-/// written: hence the reading. On TLS the shutdown sends the close_notify.
+/// A socket that is dropped with unread bytes is reset, and the reset can overtake the written data: hence the
+/// reading. On TLS, the shutdown sends the close_notify.
 pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
     let is_shut_down = shut_down(&mut io, shutdown_timeout).await;
     if is_shut_down && !io.is_read_to_end() {
@@ -34,7 +34,7 @@ pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
     }
 }
 
-/// Flushes and shuts the write side down. Returns whether that is done.
+/// Flushes and shuts the write side down. Returns whether both succeeded in time.
 pub(crate) async fn shut_down(io: &mut BoxIo, shutdown_timeout: Duration) -> bool {
     let shutdown = async {
         io.flush().await?;
@@ -43,11 +43,12 @@ pub(crate) async fn shut_down(io: &mut BoxIo, shutdown_timeout: Duration) -> boo
     matches!(within(shutdown_timeout, shutdown).await, Some(Ok(())))
 }
 
-/// Keeps the request open behind a response that ends its connection, until the response is sent.
+/// Keeps the request body alive behind a response that ends the connection, until the response is sent.
 ///
-/// hyper hands the connection over as soon as the request's body was read or dropped and the response
-/// is in its buffer, and what was not sent by then is lost. Nobody can see when it is sent. So behind
-/// a long response the body is neither read nor dropped until the response has had its time.
+/// hyper hands the connection over as soon as the request body was read or dropped and the response is in
+/// hyper's buffer; data that the socket has not taken by then is lost. hyper does not report when it has sent
+/// the response. So behind a long response, the request body is kept for [`SENDING_TIME`] after hyper has taken
+/// the whole response.
 pub(crate) fn keep_open(response: ErasedBody, request: RequestBody) -> ErasedBody {
     let is_short = response
         .size_hint()

@@ -1,37 +1,39 @@
-//! What is counted, through the [`metrics`](https://docs.rs/metrics) facade.
+//! Metrics, recorded through the [`metrics`](https://docs.rs/metrics) facade.
 //!
-//! Install a recorder, such as that of `metrics-exporter-prometheus`, and these are recorded:
+//! Install a recorder, such as that of `metrics-exporter-prometheus`, to export these metrics:
 //!
-//! | name | type | labels | what |
+//! | name | type | labels | description |
 //! |---|---|---|---|
-//! | `tower_upgrade_sessions_opened_total` | counter | `kind`, `protocol` | sessions whose switch was let out |
+//! | `tower_upgrade_sessions_opened_total` | counter | `kind`, `protocol` | upgrade responses returned by the outermost layer: each opens a session |
 //! | `tower_upgrade_sessions_closed_total` | counter | `kind`, `protocol`, `reason` | sessions that have ended |
-//! | `tower_upgrade_sessions_open` | gauge | `kind`, `protocol` | the difference of the two |
-//! | `tower_upgrade_session_duration_seconds` | histogram | `kind`, `protocol`, `reason` | how long they were open |
-//! | `tower_upgrade_session_bytes_total` | counter | `kind`, `protocol`, `direction` | what their handlers read and wrote, when they have ended |
-//! | `tower_upgrade_accept_duration_seconds` | histogram | `kind`, `protocol` | how long handlers took to decide |
-//! | `tower_upgrade_refusals_total` | counter | `status` | requests that a handler or a layer refused |
+//! | `tower_upgrade_sessions_open` | gauge | `kind`, `protocol` | open sessions: the difference of the two counters |
+//! | `tower_upgrade_session_duration_seconds` | histogram | `kind`, `protocol`, `reason` | time that sessions were open, recorded at their end |
+//! | `tower_upgrade_session_bytes_total` | counter | `kind`, `protocol`, `direction` | bytes that handlers read and wrote, added at the end of a session |
+//! | `tower_upgrade_accept_duration_seconds` | histogram | `kind`, `protocol` | time that handlers took to accept or reject |
+//! | `tower_upgrade_refusals_total` | counter | `status` | upgrade requests rejected by a handler or an [`UpgradeLayer`](crate::UpgradeLayer) |
 //!
 //! | label | values |
 //! |---|---|
 //! | `kind` | of [`UpgradeKind`]: `upgrade`, `connect`, `extended-connect` |
-//! | `protocol` | the name that the handler was registered with, not what the client wrote; `other` with a handler for [any protocol](crate::UpgradeLayer::any_protocol); `connect` for a CONNECT |
+//! | `protocol` | the protocol as the handler was registered, not as the client wrote it; `other` for handlers of [any protocol](crate::UpgradeLayer::any_protocol); `connect` for a CONNECT |
 //! | `reason` | of [`CloseReason`](crate::CloseReason): `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted`, `never-switched` |
 //! | `direction` | `read`, `written` |
-//! | `status` | `403` |
+//! | `status` | the status of the response, such as `403` |
 //!
-//! [`describe`] tells the recorder what they are. No label holds what a client can choose freely. Refusals of layers
-//! in between, such as a timeout, are theirs to count.
+//! Clients cannot choose the value of any label. Rejections by other middleware, such as a timeout, are not
+//! counted.
+//!
+//! [`describe`] passes descriptions and units of the metrics to the recorder.
 
 use crate::{Closed, Protocol, UpgradeKind};
 use http::StatusCode;
 
-/// What a session is counted under. Without the feature it is nothing.
+/// The labels of a session's metrics. Empty without the feature `metrics`.
 #[derive(Clone)]
 pub(crate) struct Labels {
     #[cfg(feature = "metrics")]
     kind: UpgradeKind,
-    /// As it was registered.
+    /// The registered protocol.
     #[cfg(feature = "metrics")]
     protocol: Option<Protocol>,
 }
@@ -90,7 +92,7 @@ mod record {
     use metrics::{counter, gauge, histogram};
     use tokio::time::Instant;
 
-    /// Of a handler that decides.
+    /// Measures how long a handler takes to decide.
     pub(crate) struct Timer {
         started: Instant,
     }
@@ -159,45 +161,42 @@ mod record {
     }
 }
 
-/// Tells the recorder that is installed what the metrics are, and in which unit, for its output to say so. Call it
-/// once the recorder is there.
+/// Describes the metrics and their units to the installed recorder, for its output to show.
+///
+/// Call this function after a recorder has been installed.
 #[cfg(feature = "metrics")]
 pub fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!(
         "tower_upgrade_sessions_opened_total",
         Unit::Count,
-        "Sessions whose switch was let out."
+        "Upgrade responses returned: each opens a session."
     );
     describe_counter!(
         "tower_upgrade_sessions_closed_total",
         Unit::Count,
         "Sessions that have ended."
     );
-    describe_gauge!(
-        "tower_upgrade_sessions_open",
-        Unit::Count,
-        "Sessions that are open."
-    );
+    describe_gauge!("tower_upgrade_sessions_open", Unit::Count, "Open sessions.");
     describe_histogram!(
         "tower_upgrade_session_duration_seconds",
         Unit::Seconds,
-        "How long sessions were open."
+        "Time that sessions were open."
     );
     describe_counter!(
         "tower_upgrade_session_bytes_total",
         Unit::Bytes,
-        "What the handlers of sessions that have ended read and wrote."
+        "Bytes that the handlers of ended sessions read and wrote."
     );
     describe_histogram!(
         "tower_upgrade_accept_duration_seconds",
         Unit::Seconds,
-        "How long handlers took to decide."
+        "Time that handlers took to accept or reject."
     );
     describe_counter!(
         "tower_upgrade_refusals_total",
         Unit::Count,
-        "Requests for an upgrade that a handler or a layer refused."
+        "Upgrade requests that a handler or a layer rejected."
     );
 }
 

@@ -1,4 +1,4 @@
-//! The way in for servers other than hyper.
+//! Upgrades of requests from servers other than hyper.
 
 use crate::{BoxError, Upgraded, handler::BoxFuture};
 use std::{
@@ -6,16 +6,23 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The upgrade of a request that a server other than hyper received, or a test made.
+/// The upgrade of a request from a server other than hyper, or from a test.
 ///
-/// Put it into the extensions of the request, where hyper puts its own. If the request is accepted
-/// the future is awaited once the response is on its way: let it wait until the head of the switch
-/// was sent, and give the connection. If the request is refused the future is dropped, and the
-/// connection stays the server's. After the refusal of a CONNECT on HTTP/1 it must close it (RFC 9931).
+/// A `PendingUpgrade` wraps a future that resolves to the upgraded connection. The server inserts it into the
+/// extensions of the request, as hyper does with its `OnUpgrade`.
 ///
-/// The kind of upgrade is read from the request: an `Upgrade` of version HTTP/1.1, or the method CONNECT.
-/// An extended CONNECT, of version HTTP/2 or HTTP/3, has its `:protocol` in the extensions as
-/// [`hyper::ext::Protocol`].
+/// | the request is | use of the future |
+/// |---|---|
+/// | accepted | The session awaits it after the outermost layer has returned the upgrade response. The future should wait until the head of that response has been sent, and then resolve to the connection. |
+/// | rejected | The layer drops it, and the connection remains the server's. After the rejection of a CONNECT on HTTP/1, the server must close the connection (RFC 9931). |
+///
+/// The request determines the kind of the upgrade:
+///
+/// | kind | request |
+/// |---|---|
+/// | [`Upgrade`](crate::UpgradeKind::Upgrade) | version HTTP/1.1, with `Connection: upgrade` and `Upgrade` |
+/// | [`Connect`](crate::UpgradeKind::Connect) | method CONNECT |
+/// | [`ExtendedConnect`](crate::UpgradeKind::ExtendedConnect) | version HTTP/2 or HTTP/3, with `:protocol` in the extensions as [`hyper::ext::Protocol`] |
 ///
 /// ```
 /// use http::Request;
@@ -39,8 +46,9 @@ pub struct PendingUpgrade {
 }
 
 impl PendingUpgrade {
-    /// Creates a pending upgrade that resolves to the output of `upgrade`. Only one of its clones is
-    /// ever used.
+    /// Creates a pending upgrade from a future that resolves to the upgraded connection.
+    ///
+    /// Clones share the future. Only one of them is ever used.
     pub fn new<F>(upgrade: F) -> Self
     where
         F: Future<Output = Result<Upgraded, BoxError>> + Send + 'static,

@@ -1,12 +1,12 @@
-//! What a thread keeps for whichever of its sessions has something to do next.
+//! Per-thread pools of idle resources.
 
 use std::{cell::RefCell, thread::LocalKey};
 
-/// What no session needs at the moment, the last that was used first: it is in the processor's cache.
+/// A LIFO pool of idle buffers, pipes or codecs. The item that was used last is still in the processor's cache.
 ///
-/// A session that waits has left here what it needs to go on, and finds it, or the like, when something comes. So
-/// there is as much of it as are at work at a time, and the allocator has nothing to do for each turn, which for what
-/// is large can be to take memory from the system and to give it back.
+/// A waiting session returns its items to the pool of the thread, and borrows equivalent ones when it has work.
+/// A thread thus keeps about as many items as it has sessions at work. The pool also saves an allocation per
+/// turn: for large items, the allocator may map and unmap memory each time.
 pub(crate) struct Pool<T> {
     kept: Vec<(T, usize)>,
     size: usize,
@@ -14,7 +14,7 @@ pub(crate) struct Pool<T> {
 }
 
 impl<T> Pool<T> {
-    /// One that keeps no more than so much: in bytes, or whatever the sizes are in.
+    /// Creates a pool of items that have a total size of at most `max`, in the unit that `give_back` uses.
     pub(crate) const fn new(max: usize) -> Self {
         Self {
             kept: Vec::new(),
@@ -29,7 +29,7 @@ impl<T> Pool<T> {
         Some(item)
     }
 
-    /// Keeps it, or hands it back where there is no room.
+    /// Keeps an item, or returns it if the pool is full.
     fn keep(&mut self, item: T, size: usize) -> Option<T> {
         if size > self.max - self.size {
             return Some(item);
@@ -40,12 +40,13 @@ impl<T> Pool<T> {
     }
 }
 
-/// What this thread has kept, if it has any.
+/// Takes an item out of this thread's pool, if it has one.
 pub(crate) fn borrow<T>(pool: &'static LocalKey<RefCell<Pool<T>>>) -> Option<T> {
     pool.try_with(|pool| pool.borrow_mut().take()).ok()?
 }
 
-/// Leaves something of this size to this thread. It is dropped if the thread has enough, or is ending.
+/// Returns an item of this size to this thread's pool. Drops the item if the pool is full or the thread is
+/// ending.
 pub(crate) fn give_back<T>(pool: &'static LocalKey<RefCell<Pool<T>>>, item: T, size: usize) {
     drop(pool.try_with(|pool| pool.borrow_mut().keep(item, size)));
 }
@@ -57,7 +58,7 @@ mod tests {
     const MAX: usize = 100;
 
     #[test]
-    fn a_pool_has_an_end() {
+    fn total_size_is_limited() {
         let mut pool = Pool::new(MAX);
         assert_eq!(pool.keep("too large", MAX + 1), Some("too large"));
         assert_eq!(pool.keep("one", MAX - 10), None);

@@ -1,4 +1,4 @@
-//! The name of what a connection switches to.
+//! Names of protocols.
 
 use crate::negotiate::token::is_token;
 use std::{
@@ -8,10 +8,10 @@ use std::{
     sync::Arc,
 };
 
-/// A protocol: a `name["/"version]` member of `Upgrade` (RFC 9110 §7.8).
+/// The name of a protocol with an optional version: `name["/"version]`, as in `Upgrade` (RFC 9110 §7.8).
 ///
-/// Names compare without case, versions exactly: `WebSocket` equals `websocket`, `chat/1` differs
-/// from `chat/1.0` and from `chat`. The text is kept as it was written.
+/// Names compare without case, versions exactly: `WebSocket` equals `websocket`, `chat/1` differs from
+/// `chat/1.0` and from `chat`. The original spelling is kept.
 ///
 /// ```
 /// use tower_upgrade::Protocol;
@@ -28,19 +28,19 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// The name, without the version.
+    /// Returns the name, without the version.
     #[must_use]
     pub fn name(&self) -> &str {
         self.member().name
     }
 
-    /// The version, if there is one.
+    /// Returns the version, if the protocol has one.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.member().version
     }
 
-    /// The whole `name["/"version]`.
+    /// Returns the whole `name["/"version]`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -51,14 +51,15 @@ impl Protocol {
         Arc::clone(&self.text)
     }
 
-    /// Whether an offer of `member` asks for this protocol: without a version it takes any.
+    /// Whether a handler for this protocol matches the offered `member`. Without a version, it matches every
+    /// version.
     pub(crate) fn takes(&self, member: Member<'_>) -> bool {
         let own = self.member();
         own.name.eq_ignore_ascii_case(member.name)
             && (own.version.is_none() || own.version == member.version)
     }
 
-    /// This protocol as `member` writes it.
+    /// Returns the offered `member` as a protocol, without an allocation if both are spelled alike.
     pub(crate) fn as_offered(&self, member: Member<'_>) -> Self {
         if *self.text == *member.text {
             self.clone()
@@ -72,7 +73,7 @@ impl Protocol {
     }
 }
 
-/// A borrowed `name["/"version]`: a protocol where it stands in a header line.
+/// A borrowed `name["/"version]`: one protocol of an `Upgrade` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Member<'a> {
     pub(crate) text: &'a str,
@@ -81,7 +82,7 @@ pub(crate) struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    /// Parses a member: a token, or two with a slash between them.
+    /// Parses a token, or two tokens separated by a slash.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let member = Self::split(std::str::from_utf8(bytes).ok()?);
         let is_valid = is_token(member.name.as_bytes())
@@ -171,7 +172,9 @@ impl fmt::Debug for Protocol {
     }
 }
 
-/// A text that is no [`Protocol`]: not a token, or not two with one slash between them.
+/// The error of parsing a string that is not a valid [`Protocol`].
+///
+/// A protocol is a token (RFC 9110 §5.6.2), or two tokens separated by one slash.
 #[derive(Clone, Debug)]
 pub struct InvalidProtocol {
     text: Box<str>,
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_protocol_says_so() {
+    fn parse_error_quotes_invalid_text() {
         for text in ["", "/", "a/", "/1", "a/b/c", "a b", "a,b", "é"] {
             let error = text.parse::<Protocol>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");

@@ -1,4 +1,4 @@
-//! A handler's refusal.
+//! The rejection of an upgrade.
 
 use crate::{BoxError, body::ErasedBody, metrics, negotiate::switch, trace};
 use bytes::Bytes;
@@ -10,36 +10,28 @@ use http_body::Body;
 use http_body_util::Full;
 use std::{borrow::Cow, fmt};
 
-/// The media type of a message.
+/// The media type of plain-text responses.
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
-/// A refusal: a whole response in place of the switch.
+/// The response of a handler that rejects an upgrade.
 ///
-/// Make one from a status and a message, from a bare [`StatusCode`], or from a whole [`Response`];
-/// implement `From<YourError> for Rejection` and `?` does the rest. Nothing of the request is
-/// copied into it.
+/// Create a rejection from a status and a message, from a bare [`StatusCode`], or from a whole [`Response`]. To
+/// convert your own errors with `?`, implement `From<YourError> for Rejection`. Nothing from the request is
+/// copied into the response.
 ///
-/// The response carries a [`RejectionReason`] in its extensions, for the layers around to log.
-///
-/// On HTTP/1.1 the connection stays open after it, if the request's body was read. Otherwise it ends:
-/// at once, or 10 seconds later if the body of the rejection is longer than 16 KiB, so that hyper does
-/// not cut what is still to be sent. After the refusal of a CONNECT it ends in any case (RFC 9931). On
-/// HTTP/2 the stream ends, and the connection goes on.
-///
-/// To a client that asked with CONNECT every 2xx is a switch, and so is a 101 to one that asked with
-/// `Upgrade`: a rejection with such a status is answered with 500, and reported.
+/// The response carries a [`RejectionReason`] in its extensions, for outer middleware to log.
 ///
 /// ```
 /// use http::StatusCode;
-/// use tower_upgrade::{Accept, Rejection, UpgradeRequest};
+/// use tower_upgrade::Rejection;
 ///
-/// enum NoRoom { Unknown, Full { retry_after: u64 } }
+/// enum RoomError { NotFound, Full { retry_after: u64 } }
 ///
-/// impl From<NoRoom> for Rejection {
-///     fn from(error: NoRoom) -> Self {
+/// impl From<RoomError> for Rejection {
+///     fn from(error: RoomError) -> Self {
 ///         match error {
-///             NoRoom::Unknown => Rejection::new(StatusCode::NOT_FOUND, "no such room"),
-///             NoRoom::Full { retry_after } => {
+///             RoomError::NotFound => Rejection::new(StatusCode::NOT_FOUND, "no such room"),
+///             RoomError::Full { retry_after } => {
 ///                 Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "the room is full")
 ///                     .header(http::header::RETRY_AFTER, retry_after.into())
 ///             }
@@ -47,9 +39,23 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 ///     }
 /// }
 /// ```
+///
+/// # What happens to the connection
+///
+/// | request | connection after the rejection |
+/// |---|---|
+/// | `Upgrade`, body read to its end | stays open |
+/// | `Upgrade`, body not read to its end | closes after the response; 10 seconds later if the response body is longer than 16 KiB or of unknown length, because hyper otherwise truncates it |
+/// | CONNECT on HTTP/1 | closes in any case (RFC 9931) |
+/// | CONNECT and extended CONNECT on HTTP/2 | stays open: only the stream ends |
+///
+/// # Invalid statuses
+///
+/// A rejection must not have a status that stands for acceptance: 101, or a 2xx in response to a CONNECT. The
+/// layer responds with 500 instead, and reports the handler's mistake as a `tracing` event.
 #[must_use = "a rejection does nothing unless it is returned from `accept`"]
 pub struct Rejection {
-    /// In a box, so that it is cheap to return.
+    /// Boxed to keep `Result<Accept, Rejection>` small.
     refusal: Box<Refusal>,
 }
 
@@ -60,7 +66,7 @@ struct Refusal {
 }
 
 impl Rejection {
-    /// A refusal that says `message`, as plain text.
+    /// Creates a rejection with `message` as its plain-text body.
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
         let body = match message.clone() {
@@ -85,7 +91,7 @@ impl Rejection {
         }
     }
 
-    /// Appends a header; existing values with the same name are kept.
+    /// Appends a header to the response. Existing values with the same name are kept.
     ///
     /// # Panics
     ///
@@ -95,25 +101,28 @@ impl Rejection {
         self
     }
 
-    /// Says what the refusal comes from: for the log, the client does not see it.
+    /// Sets the error that caused the rejection.
+    ///
+    /// The error appears in [`RejectionReason::source`] and in the `tracing` event of the rejection. The
+    /// client does not see it.
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.refusal.source = Some(source.into());
         self
     }
 
-    /// The status of the response.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.refusal.response.status()
     }
 
-    /// The headers of the response.
+    /// Returns the headers of the response.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         self.refusal.response.headers()
     }
 
-    /// Lets the connection end after the response.
+    /// Closes the connection after the response.
     pub(crate) fn close(mut self) -> Self {
         switch::close(self.refusal.response.headers_mut());
         self
@@ -136,7 +145,7 @@ impl Rejection {
 }
 
 impl From<StatusCode> for Rejection {
-    /// A rejection whose body is the status's reason phrase.
+    /// Creates a rejection with the reason phrase of `status` as its plain-text body.
     fn from(status: StatusCode) -> Self {
         Self::new(status, status.canonical_reason().unwrap_or("refused"))
     }
@@ -147,7 +156,7 @@ where
     B: Body + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    /// A refusal that is `response`, as it is.
+    /// Creates a rejection that sends `response` unchanged.
     fn from(response: Response<B>) -> Self {
         let message = response
             .status()
@@ -168,14 +177,14 @@ impl fmt::Debug for Rejection {
     }
 }
 
-/// Why an upgrade was refused: left in the extensions of the response for the layers around.
+/// Why an upgrade was rejected, in the extensions of the response.
 ///
 /// ```
 /// use tower_upgrade::RejectionReason;
 ///
 /// fn log<B>(response: &http::Response<B>) {
 ///     if let Some(reason) = response.extensions().get::<RejectionReason>() {
-///         eprintln!("refused with {}: {reason}", response.status());
+///         eprintln!("rejected with {}: {reason}", response.status());
 ///     }
 /// }
 /// ```
@@ -186,13 +195,15 @@ pub struct RejectionReason {
 }
 
 impl RejectionReason {
-    /// The rejection's message, or the reason phrase of a whole response's status.
+    /// Returns the message of the rejection.
+    ///
+    /// For a rejection that was created from a [`Response`], the message is the reason phrase of its status.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What the refusal came from, where the handler said it.
+    /// Returns the error that caused the rejection, if any: see [`Rejection::with_source`].
     #[must_use]
     pub fn source(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         self.source.as_deref()

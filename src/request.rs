@@ -1,4 +1,4 @@
-//! What a handler decides on.
+//! The upgrade request, as its handler receives it.
 
 use crate::{
     Protocol, Rejection, RequestBody,
@@ -11,22 +11,24 @@ use http::{
 };
 use std::fmt;
 
-/// How a request asks to leave HTTP.
+/// The kind of an upgrade request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UpgradeKind {
     /// `Upgrade` on HTTP/1.1 (RFC 9110 §7.8), answered with 101.
     Upgrade,
-    /// CONNECT on any version of HTTP (RFC 9110 §9.3.6), answered with 200. It names a host and a port,
-    /// and no protocol.
+    /// CONNECT on any version of HTTP (RFC 9110 §9.3.6), answered with 200.
+    ///
+    /// The request names a host and a port, and no protocol.
     Connect,
-    /// Extended CONNECT on HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220), answered with 200. Its `:protocol`
-    /// names one protocol.
+    /// Extended CONNECT on HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220), answered with 200.
+    ///
+    /// The request names one protocol in `:protocol`.
     ExtendedConnect,
 }
 
 impl UpgradeKind {
-    /// `upgrade`, `connect` or `extended-connect`.
+    /// Returns `upgrade`, `connect` or `extended-connect`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -43,17 +45,16 @@ impl fmt::Display for UpgradeKind {
     }
 }
 
-/// A request that asks for an upgrade.
+/// A request for an upgrade, before it is accepted or rejected.
 ///
-/// A handler gets it in [`ProtocolHandler::accept`](crate::ProtocolHandler::accept), before
-/// anything is answered. It takes from it what the session will need: a session keeps the
-/// request's extensions and nothing else of it
-/// (see [`Accept::keep_request`](crate::Accept::keep_request)).
+/// A handler receives it in [`ProtocolHandler::accept`](crate::ProtocolHandler::accept), and takes out of it
+/// the data that the session needs. The session keeps the extensions of the request, but not its head (see
+/// [`Accept::keep_request`](crate::Accept::keep_request)).
 pub struct UpgradeRequest {
     pub(crate) parts: Parts,
     pub(crate) kind: UpgradeKind,
     pub(crate) protocol: Option<Protocol>,
-    /// Whether the handler is one for any protocol, and the choice is its own.
+    /// Whether the handler was added with `any_protocol`, and may choose among the offered protocols.
     #[cfg_attr(not(feature = "tunnel"), allow(dead_code, reason = "proxies ask"))]
     pub(crate) is_for_any: bool,
     pub(crate) labels: Labels,
@@ -61,111 +62,127 @@ pub struct UpgradeRequest {
 }
 
 impl UpgradeRequest {
-    /// How the request asks to leave HTTP.
+    /// Returns the kind of the upgrade request.
     #[must_use]
     pub fn kind(&self) -> UpgradeKind {
         self.kind
     }
 
-    /// The protocol that was chosen, as the client wrote it: with a handler for
-    /// [any protocol](crate::UpgradeLayer::any_protocol) the first that is offered. A
-    /// [CONNECT](UpgradeKind::Connect) names none.
+    /// Returns the negotiated protocol, spelled as the client wrote it.
+    ///
+    /// A handler for [any protocol](crate::UpgradeLayer::any_protocol) gets the first protocol that the client
+    /// offers. For a [CONNECT](UpgradeKind::Connect), which names no protocol, this method returns `None`.
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
         self.protocol.as_ref()
     }
 
-    /// All protocols that the client offers, in its order: any number with an
-    /// [`Upgrade`](UpgradeKind::Upgrade), one with an [extended CONNECT](UpgradeKind::ExtendedConnect),
-    /// none with a [CONNECT](UpgradeKind::Connect).
+    /// Returns the protocols that the client offers, in the client's order of preference.
+    ///
+    /// | kind | protocols |
+    /// |---|---|
+    /// | [`Upgrade`](UpgradeKind::Upgrade) | one or more |
+    /// | [`Connect`](UpgradeKind::Connect) | none |
+    /// | [`ExtendedConnect`](UpgradeKind::ExtendedConnect) | one, or none if `:protocol` is invalid |
     pub fn offered(&self) -> impl Iterator<Item = Protocol> {
         negotiate::offered(self.kind, &self.parts).map(Protocol::from)
     }
 
-    /// The host, and the port if there is one, that the request is for: of the request target
-    /// (`:authority`), or else of `Host`.
+    /// Returns the host that the request is for, with its port if the request names one.
     ///
-    /// It has no user. That of a [CONNECT](UpgradeKind::Connect) has a port, and was checked before.
+    /// The authority comes from the request target (`:authority` on HTTP/2), or from `Host` if the target has
+    /// none. An authority with user information is invalid. The authority of a [CONNECT](UpgradeKind::Connect)
+    /// was validated before, and always has a port.
     ///
     /// # Errors
     ///
-    /// 400 if the request has none that is valid. A CONNECT always has one.
+    /// A [`Rejection`] with 400 if the authority is missing or invalid.
     pub fn authority(&self) -> Result<Authority, Rejection> {
         negotiate::authority(&self.parts)
             .ok_or_else(|| Rejection::new(StatusCode::BAD_REQUEST, "the request has no valid host"))
     }
 
-    /// The port of the [`authority`](Self::authority), from 1 to 65535. A CONNECT always has one; with
-    /// other requests it is left out where it is the default of the scheme.
+    /// Returns the port of the [`authority`](Self::authority), from 1 to 65535.
+    ///
+    /// A CONNECT always has a port. For other requests, this method returns `None` if the authority is invalid
+    /// or lacks a port: clients omit the default port of the scheme.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         connect::port(&self.authority().ok()?)
     }
 
-    /// The head of the request.
+    /// Returns the head of the request.
     #[must_use]
     pub fn parts(&self) -> &Parts {
         &self.parts
     }
 
-    /// The head of the request, mutably: for example to run axum extractors.
+    /// Returns a mutable reference to the head of the request, for example to run axum extractors.
     #[must_use]
     pub fn parts_mut(&mut self) -> &mut Parts {
         &mut self.parts
     }
 
-    /// The method. The layer accepts any; a handler may be stricter.
+    /// Returns the method of the request.
+    ///
+    /// The layer accepts any method for an `Upgrade`; a handler may be stricter.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.parts.method
     }
 
-    /// The request target.
+    /// Returns the request target.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.parts.uri
     }
 
-    /// The headers.
+    /// Returns the headers of the request.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.parts.headers
     }
 
-    /// What the layers around left for the handler. The session gets it too.
+    /// Returns the extensions of the request, with the values that middleware around the handler has inserted.
+    ///
+    /// The session receives the extensions as well.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.parts.extensions
     }
 
-    /// The body, to read it piece by piece.
+    /// Returns a mutable reference to the body of the request, to read it frame by frame.
     ///
-    /// How much is read here, and how long that takes, is up to the handler: neither
-    /// [`body_limit`](crate::UpgradeLayer::body_limit) nor [`body_timeout`](crate::UpgradeLayer::body_timeout) holds,
-    /// but [`accept_timeout`](crate::UpgradeLayer::accept_timeout) does. [`read_body`](Self::read_body) has both.
+    /// Only the [`accept_timeout`](crate::UpgradeLayer::accept_timeout) bounds these reads: neither
+    /// [`body_limit`](crate::UpgradeLayer::body_limit) nor [`body_timeout`](crate::UpgradeLayer::body_timeout)
+    /// applies to them. [`read_body`](Self::read_body) bounds both size and time.
     #[must_use]
     pub fn body_mut(&mut self) -> &mut RequestBody {
         &mut self.body
     }
 
-    /// Reads the whole body, which may be up to `limit` bytes long.
+    /// Reads the body of the request to its end, up to `limit` bytes.
     ///
     /// # Errors
     ///
-    /// A longer body is rejected with 413, one that takes longer than
-    /// [`UpgradeLayer::body_timeout`](crate::UpgradeLayer::body_timeout) with 408, one that breaks
-    /// off or is malformed with 400.
+    /// A [`Rejection`] with one of these statuses:
+    ///
+    /// | status | cause |
+    /// |---|---|
+    /// | 400 | the body is malformed or incomplete |
+    /// | 408 | reading takes longer than [`UpgradeLayer::body_timeout`](crate::UpgradeLayer::body_timeout) |
+    /// | 413 | the body is longer than `limit` |
     ///
     /// # Cancel safety
     ///
-    /// What has been read is lost if the future is dropped.
+    /// If the future is dropped, the data that it has read is lost.
     pub async fn read_body(&mut self, limit: usize) -> Result<Bytes, Rejection> {
         Ok(self.body.read(limit as u64).await?)
     }
 }
 
 impl UpgradeRequest {
-    /// Leaves the head of an empty request.
+    /// Takes the head, and leaves that of an empty request.
     pub(crate) fn take_parts(&mut self) -> Parts {
         let (nothing, ()) = Request::new(()).into_parts();
         std::mem::replace(&mut self.parts, nothing)

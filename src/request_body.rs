@@ -1,4 +1,4 @@
-//! The body of an upgrade request: read by its handler, and the rest of it by the layer.
+//! The body of an upgrade request: the handler reads it, the layer discards the rest.
 
 use crate::{BoxError, Rejection, body::ErasedBody, time::within};
 use bytes::{Bytes, BytesMut};
@@ -14,14 +14,17 @@ use std::{
 
 /// The body of an upgrade request, as its handler reads it.
 ///
-/// It is a [`Body`] of [`Bytes`]. What a handler leaves of it is read and dropped before the
-/// connection switches, up to [`UpgradeLayer::body_limit`](crate::UpgradeLayer::body_limit). After
-/// an error the connection does not switch any more, whatever the handler makes of the error.
+/// Implements [`Body`] with `Data = Bytes`.
+///
+/// The layer reads and drops the part of the body that the handler leaves unread, up to
+/// [`UpgradeLayer::body_limit`](crate::UpgradeLayer::body_limit), before the connection switches protocols.
+/// After an error the connection can no longer switch protocols, even if the handler ignores the error and
+/// accepts.
 pub struct RequestBody {
     body: ErasedBody,
     timeout: Duration,
     was_polled: bool,
-    /// The end of the request is not to be had any more.
+    /// Why the body can no longer be read to its end.
     failed: Option<Failed>,
 }
 
@@ -32,7 +35,7 @@ enum Failed {
 }
 
 impl RequestBody {
-    /// `timeout` is how long it may take to read it to the end.
+    /// `timeout` bounds [`read`](Self::read) and [`discard`](Self::discard).
     pub(crate) fn new<B>(body: B, timeout: Duration) -> Self
     where
         B: Body + Send + 'static,
@@ -46,7 +49,7 @@ impl RequestBody {
         }
     }
 
-    /// Leaves one with nothing in it.
+    /// Takes the body, and leaves an empty one.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             body: std::mem::replace(&mut self.body, ErasedBody::empty()),
@@ -54,12 +57,12 @@ impl RequestBody {
         }
     }
 
-    /// Whether anybody has asked for a part of it yet.
+    /// Whether the body has been polled.
     pub(crate) fn was_polled(&self) -> bool {
         self.was_polled
     }
 
-    /// Reads the rest of it.
+    /// Reads the rest of the body.
     pub(crate) async fn read(&mut self, limit: u64) -> Result<Bytes, Unread> {
         let mut bytes = BytesMut::new();
         self.for_each(limit, |data| bytes.extend_from_slice(data))
@@ -67,7 +70,7 @@ impl RequestBody {
         Ok(bytes.freeze())
     }
 
-    /// Reads the rest of it and drops it.
+    /// Reads and drops the rest of the body.
     pub(crate) async fn discard(&mut self, limit: u64) -> Result<(), Unread> {
         self.for_each(limit, |_| {}).await
     }
@@ -75,12 +78,12 @@ impl RequestBody {
     async fn for_each(&mut self, limit: u64, mut take: impl FnMut(&Bytes)) -> Result<(), Unread> {
         match self.failed {
             Some(Failed::Broken) => {
-                return Err(Unread::Broken("it could not be read before".into()));
+                return Err(Unread::Broken("an earlier read failed".into()));
             }
             Some(Failed::Late) => return Err(Unread::Late),
             None => {}
         }
-        // What says that it is too long is not asked for: the client may wait for a 100.
+        // Reject a declared length over the limit without polling: polling makes hyper send a 100.
         if self.size_hint().lower() > limit {
             return Err(Unread::TooLong(limit));
         }

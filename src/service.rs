@@ -1,4 +1,4 @@
-//! The service: it wires what is decided elsewhere.
+//! The `Upgrade` service: connects negotiation, decision and commit.
 
 #[cfg(feature = "testing")]
 use crate::testing::observer::Observer;
@@ -20,12 +20,12 @@ use std::{
 };
 use tower_service::Service;
 
-/// The service that [`UpgradeLayer`](crate::UpgradeLayer) makes.
+/// Service that negotiates HTTP upgrades, created by [`UpgradeLayer`](crate::UpgradeLayer).
 ///
-/// Its error is the inner service's: what goes wrong with an upgrade becomes a response.
+/// Its error type is that of the inner service: a failed upgrade becomes a response.
 ///
-/// It runs on tokio, in a runtime with the time driver. Elsewhere an upgrade request is refused with 500, and
-/// what is missing is reported.
+/// The service needs a tokio runtime with the time driver. Without one, it rejects upgrade requests with 500
+/// and reports the missing runtime as a `tracing` event.
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,
@@ -37,17 +37,17 @@ impl<S> Upgrade<S> {
         Self { inner, config }
     }
 
-    /// The inner service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service, without the rest.
+    /// Consumes this service and returns the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -88,7 +88,7 @@ where
             }
         };
 
-        // Handlers are asked, and they may panic.
+        // `negotiate` calls `ProtocolHandler::wants`, which may panic.
         let negotiate = AssertUnwindSafe(|| self.config.negotiate(kind, &parts));
         let rejection = match panic::catch_unwind(negotiate) {
             Ok(Outcome::Handler {
@@ -112,7 +112,7 @@ where
             }
             Ok(Outcome::Refuse(rejection)) => rejection,
             Ok(Outcome::Pass) => {
-                // With what this layer sets: it holds for those inside.
+                // The gate carries this layer's settings to the layers inside.
                 parts.extensions.insert(gate);
                 let request = Request::from_parts(parts, body);
                 return ResponseFuture::inner(self.inner.call(request), outermost);
@@ -126,8 +126,10 @@ where
     }
 }
 
-/// How a request asks to leave HTTP. An `Upgrade` whose connection the server does not hand over is
-/// ignored, as it may be; a CONNECT cannot be taken for anything else.
+/// Returns the kind of upgrade that a request asks for, or `None` for a plain request.
+///
+/// An `Upgrade` counts as a plain request if the server cannot hand over the connection: a server may ignore
+/// `Upgrade` (RFC 9110 §7.8). A CONNECT cannot be ignored.
 fn kind_of<B>(request: &Request<B>) -> Option<UpgradeKind> {
     let extensions = request.extensions();
     let kind = negotiate::kind(
@@ -140,13 +142,16 @@ fn kind_of<B>(request: &Request<B>) -> Option<UpgradeKind> {
     (!is_ignored).then_some(kind)
 }
 
-/// The inner service of [`UpgradeLayer::into_service`](crate::UpgradeLayer::into_service): it
-/// refuses what is not an upgrade request.
+/// The inner service of [`UpgradeLayer::into_service`](crate::UpgradeLayer::into_service), which rejects every
+/// request that the layer passes on.
 ///
-/// The response is 426 with a list of what is supported (RFC 9110 §15.5.22). On HTTP/2 and later,
-/// which have no `Upgrade`, it is 400; so it is where a handler for
-/// [any protocol](crate::UpgradeLayer::any_protocol) leaves nothing to list. Where CONNECT is all that is
-/// supported it is 405. A CONNECT that no handler wants is refused with 501.
+/// | handlers of the layer | request | status |
+/// |---|---|---|
+/// | any | CONNECT, extended CONNECT | 501 |
+/// | for specific protocols | HTTP/1 | 426 with the list of these protocols in `Upgrade` (RFC 9110 §15.5.22) |
+/// | for specific protocols | HTTP/2 and later, where `Upgrade` does not exist | 400 |
+/// | only for [any protocol](crate::UpgradeLayer::any_protocol), with or without CONNECT | other | 400, because a 426 could not list any protocol |
+/// | only for CONNECT | other | 405 with `Allow: CONNECT` |
 #[derive(Clone, Debug)]
 pub struct UpgradeRequired {
     supported: Supported,
@@ -154,10 +159,10 @@ pub struct UpgradeRequired {
 
 #[derive(Clone, Debug)]
 enum Supported {
-    /// With what a 426 says of them.
+    /// Specific protocols, with the header fields that list them in a 426.
     Protocols(Arc<HeaderMap>),
     AnyProtocol,
-    /// And nothing else.
+    /// Only CONNECT.
     Connect,
 }
 

@@ -1,20 +1,20 @@
-//! What the layers around a request share until its response leaves: who has its upgrade.
+//! The state that the layers around a request share until the response leaves.
 
 use crate::sync::{Mutex, MutexGuard};
 use std::{sync::PoisonError, time::Duration};
 
-/// Where the upgrade `U` of a request is held until the outermost layer has a response, beside the switch
-/// `S` that was made of it.
+/// Holds the upgrade `U` of a request, and the head `S` of its upgrade response, until the outermost layer has
+/// a response.
 pub(crate) struct Slot<U, S> {
     content: Mutex<Content<U, S>>,
 }
 
 struct Content<U, S> {
-    /// With the time that its connection may take to be shut down.
+    /// The upgrade, with the time limit for the shutdown of its connection.
     upgrade: Option<(U, Duration)>,
-    /// The last one that was made.
+    /// The head of the most recent upgrade response.
     switch: Option<S>,
-    /// An upgrade has come: whatever comes after it is a clone, of a request that was cloned on its way.
+    /// Whether the slot has received an upgrade. Any later one belongs to a clone of the request.
     has_come: bool,
     is_closed: bool,
 }
@@ -31,23 +31,23 @@ impl<U, S> Slot<U, S> {
         }
     }
 
-    /// Takes the upgrade in, if it comes in time and is the first. Who comes again sets how long its
-    /// connection may take to be shut down.
+    /// Takes the upgrade, if it is the first one and the slot is open. If the slot holds one already, only sets
+    /// the time limit for the shutdown of its connection.
     ///
-    /// Returns whether the slot has it.
+    /// Returns whether the slot holds an upgrade.
     ///
     /// # Errors
     ///
-    /// The upgrade, if it comes too late and nobody had it: it is the caller's to end.
+    /// Returns the upgrade if it is the first one and the slot is closed: the caller must end its connection.
     pub(crate) fn hold(&self, upgrade: Option<U>, shutdown_timeout: Duration) -> Result<bool, U> {
         let mut content = self.lock();
         if let Some(held) = &mut content.upgrade {
-            // The outermost layer may have put it there before it was known who decides.
+            // The outermost layer may have moved the upgrade here before a handler was chosen.
             held.1 = shutdown_timeout;
             return Ok(true);
         }
-        // Of two clones of hyper's upgrade the one that waits last gets the connection: one that comes when
-        // a session was started must not wait.
+        // hyper gives the connection to the clone that is polled last: a clone that arrives after the session
+        // has started must never be polled.
         match upgrade {
             Some(upgrade) if !content.has_come => {
                 content.has_come = true;
@@ -58,7 +58,7 @@ impl<U, S> Slot<U, S> {
                 Ok(true)
             }
             clone => {
-                // Not under the lock.
+                // Drop the clone outside of the lock.
                 drop(content);
                 drop(clone);
                 Ok(false)
@@ -71,7 +71,7 @@ impl<U, S> Slot<U, S> {
         drop(earlier);
     }
 
-    /// Takes out what is held. From here on nothing is.
+    /// Takes the content out, and closes the slot.
     pub(crate) fn close(&self) -> (Option<(U, Duration)>, Option<S>) {
         let mut content = self.lock();
         content.is_closed = true;
@@ -79,7 +79,7 @@ impl<U, S> Slot<U, S> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Content<U, S>> {
-        // Nothing that can panic runs under the lock.
+        // Code under the lock does not panic.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

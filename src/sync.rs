@@ -1,6 +1,6 @@
-//! What threads share things with, where the order in which they come matters.
+//! Synchronization primitives for the files that `loom/` checks.
 //!
-//! `loom/` has a module of its own under this name, and the files that use this one: there each order is tried.
+//! `loom/` compiles these files with another `sync` module, which explores every ordering.
 
 pub(crate) use futures_util::task::AtomicWaker;
 pub(crate) use std::sync::{

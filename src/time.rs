@@ -70,6 +70,15 @@ impl Settings {
         self.lifetime.filter(|limit| *limit != Duration::MAX)
     }
 
+    /// These settings for one session, which ends after `lifetime` at the latest.
+    pub(crate) fn with_lifetime(&self, lifetime: Duration) -> Self {
+        let lifetime = self.lifetime().map_or(lifetime, |own| own.min(lifetime));
+        Self {
+            lifetime: Some(lifetime),
+            ..self.clone()
+        }
+    }
+
     /// Whether a session may be as long and as idle as it likes.
     pub(crate) fn is_unlimited(&self) -> bool {
         self.idle_timeout().is_none() && self.lifetime().is_none()

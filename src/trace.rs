@@ -1,7 +1,7 @@
 //! What is reported, where nobody else would see it. Without the feature `tracing` it is nothing.
 
 #[cfg(feature = "tracing")]
-use crate::CloseReason;
+use crate::{CloseReason, error::causes};
 use crate::{Closed, Protocol, session::state::State};
 use http::StatusCode;
 use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
@@ -164,6 +164,7 @@ impl SessionSpan {
                 kind = %state.kind,
                 protocol = state.protocol.as_ref().map(tracing::field::display),
                 peer = state.peer.map(tracing::field::display),
+                identity = state.identity().map(tracing::field::display),
                 reason = Empty,
                 bytes_read = Empty,
                 bytes_written = Empty,
@@ -194,8 +195,8 @@ pub(crate) fn switched() {
 
 /// The span has the numbers. A connection that breaks, or what comes over it, is the peer's doing; any other
 /// error is the handler's.
-pub(crate) fn closed(closed: &Closed) {
-    ignore!(closed);
+pub(crate) fn closed(state: &State, closed: &Closed) {
+    ignore!(state, closed);
     #[cfg(feature = "tracing")]
     tracing::Span::current()
         .record("reason", tracing::field::display(closed.reason.as_str()))
@@ -205,7 +206,7 @@ pub(crate) fn closed(closed: &Closed) {
     #[cfg(feature = "tracing")]
     match &closed.reason {
         CloseReason::NeverSwitched(error) => event!(DEBUG, %error, "session never started"),
-        CloseReason::Failed(error) if is_peers(error) => {
+        CloseReason::Failed(error) if is_peers(state, &**error) => {
             event!(DEBUG, %error, "session failed")
         }
         CloseReason::Failed(error) => event!(WARN, %error, "session failed"),
@@ -215,14 +216,15 @@ pub(crate) fn closed(closed: &Closed) {
     }
 }
 
-/// Whether an error is of a peer that left, or broke the protocol.
+/// Whether a session failed because of its connection or its peer. An `io::Error` alone does not tell: the handler may have
+/// it of a file, or of a process that it could not spawn.
 #[cfg(feature = "tracing")]
-fn is_peers(error: &crate::BoxError) -> bool {
-    #[cfg(feature = "websocket")]
-    if crate::websocket::is_peers(error) {
-        return true;
-    }
-    error.is::<std::io::Error>()
+fn is_peers(state: &State, error: &(dyn Error + 'static)) -> bool {
+    let is_of_io = |cause: &(dyn Error + 'static)| {
+        let io = cause.downcast_ref();
+        io.is_some_and(|error| state.may_be_of_io(error))
+    };
+    state.is_peers_failure() || causes(error).any(is_of_io)
 }
 
 /// What a panic said.

@@ -1,7 +1,7 @@
 //! The IO of a session.
 
 #[cfg(feature = "tunnel")]
-use crate::tunnel::socket::Socket;
+use crate::tunnel::socket::SocketRef;
 #[cfg(all(feature = "tunnel", target_os = "linux"))]
 use crate::tunnel::splice::Pipe;
 use crate::{
@@ -108,7 +108,10 @@ impl Upgraded {
         if let Some(session) = &self.session {
             let moved = match &result {
                 Poll::Ready(Ok(done)) => Poll::Ready(bytes(done)),
-                Poll::Ready(Err(_)) => Poll::Ready(0),
+                Poll::Ready(Err(_)) => {
+                    session.fail();
+                    Poll::Ready(0)
+                }
                 Poll::Pending => Poll::Pending,
             };
             let is_going_on = tell(session, cx, moved);
@@ -157,8 +160,9 @@ impl Upgraded {
 
     /// Takes the connection out as the type that it has beneath, away from its session.
     ///
-    /// `T` is what the server accepted, such as `tokio::net::TcpStream`: the [`TokioIo`] around it
-    /// is taken off, and so is the wrapper of hyper-util's `auto` connections, which axum uses.
+    /// `T` is the type of the connection that the server accepted, such as `tokio::net::TcpStream`: the [`TokioIo`]
+    /// around it is taken off, and so are a [`BoxIo`] and the wrapper of hyper-util's `auto` connections, which axum
+    /// uses.
     /// Nobody but the caller shuts the connection down then. Process `read_buf` before reading from
     /// `io`.
     ///
@@ -233,7 +237,7 @@ impl Upgraded {
     /// Lets go of the connection at once: it is not shut down, and reset where it can be.
     pub(crate) fn break_off(&mut self) {
         let mut io = std::mem::replace(self, Self::gone()).into_box_io();
-        if let Some(socket) = io.socket() {
+        if let Some(socket) = io.carrier() {
             // It is dropped in any case.
             let _ = socket.reset_on_drop();
         }
@@ -244,9 +248,15 @@ impl Upgraded {
         self.session.is_some()
     }
 
-    /// The socket that this is, if it is one with nothing in front of it.
-    pub(crate) fn socket(&mut self) -> Option<Socket<'_>> {
-        self.io.socket()
+    /// The socket that this is: all bytes that are read from it, and written to it, are those of the socket.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn as_socket(&mut self) -> Option<SocketRef<'_>> {
+        self.io.as_socket()
+    }
+
+    /// The socket that carries this, which may be the IO itself.
+    pub(crate) fn carrier(&mut self) -> Option<SocketRef<'_>> {
+        self.io.carrier()
     }
 
     /// Moves bytes from the socket that this is into a pipe. `None`: none that a pipe can have. Whoever waits
@@ -258,7 +268,7 @@ impl Upgraded {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<Option<usize>>> {
         self.check()?;
-        let Some(socket) = self.io.socket() else {
+        let Some(socket) = self.io.as_socket() else {
             return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
         };
         let result = socket.poll_read_with(cx, |socket| pipe.fill(socket));
@@ -276,7 +286,7 @@ impl Upgraded {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        let Some(socket) = self.io.socket() else {
+        let Some(socket) = self.io.as_socket() else {
             return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
         };
         let result = socket.poll_write_with(cx, |socket| pipe.drain(socket));
@@ -298,8 +308,13 @@ impl AsyncRead for Upgraded {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check()?;
-        let before = buf.filled().len();
+        let (before, room) = (buf.filled().len(), buf.remaining());
         let result = Pin::new(&mut this.io).poll_read(cx, buf);
+        if let (Some(session), Poll::Ready(Ok(()))) = (&this.session, &result) {
+            if room > 0 && buf.remaining() == room {
+                session.end();
+            }
+        }
         this.moved(cx, State::has_read, result, |()| {
             buf.filled().len() - before
         })

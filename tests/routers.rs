@@ -275,3 +275,13 @@ async fn a_layer_on_routes_does_not_see_other_paths() {
     peer.send(offer("chat", &[]).replacen('/', "/ws", 1)).await;
     peer.head().await.assert_switched("chat");
 }
+
+/// A module `axum` in the crate would shadow the crate `axum` here.
+mod glob {
+    use tower_upgrade::*;
+
+    #[test]
+    fn glob_import_does_not_shadow_the_crate_axum() {
+        let _: axum::Router = axum::Router::new().layer(UpgradeLayer::new());
+    }
+}

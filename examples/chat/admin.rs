@@ -1,5 +1,4 @@
-//! What an administrator sees, and does: the page, what it fetches, and the metrics. All of it is behind
-//! a password.
+//! The routes behind the administrator's password: the page, its API, and the metrics.
 
 use crate::chat::Chat;
 use axum::{
@@ -18,7 +17,7 @@ use subtle::ConstantTimeEq as _;
 use tower_http::validate_request::{ValidateRequest, ValidateRequestHeaderLayer};
 use tower_upgrade::UpgradeKind;
 
-/// How long a session has to say goodbye.
+/// Time for a session to end after its stop signal.
 const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
@@ -36,7 +35,7 @@ pub(crate) fn router(chat: Chat, metrics: PrometheusHandle, password: &str) -> R
         .route("/admin/drain", post(drain))
         .route("/metrics", get(scrape))
         .with_state(admin.clone())
-        // The browser sends the password along with whatever any page asks for.
+        // Browsers also attach the password to requests from pages of other sites.
         .route_layer(middleware::from_fn_with_state(admin, refuse_cross_site))
         .route_layer(ValidateRequestHeaderLayer::custom(Basic::new(password)))
 }
@@ -46,7 +45,7 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
     let sessions = sessions.iter().map(|session| {
         json!({
             "id": session.id().get(),
-            "who": admin.chat.rooms.name_of(session.id()),
+            "who": session.identity().map(ToString::to_string),
             "protocol": session.protocol().map(ToString::to_string),
             "kind": session.kind().as_str(),
             "http": match session.kind() {
@@ -73,9 +72,9 @@ async fn close(State(admin): State<Admin>, Path(id): Path<u64>) -> StatusCode {
     }
 }
 
-/// No session is let in from here on. The server itself goes on until it gets its signal.
+/// Ends all sessions and admits no new ones. The server runs on until it gets a signal.
 async fn drain(State(admin): State<Admin>) -> StatusCode {
-    // It has begun, and the page sees how it goes on.
+    // The drain goes on without this future, and the page polls its progress.
     drop(admin.chat.sessions.drain(GRACE));
     StatusCode::ACCEPTED
 }
@@ -97,7 +96,7 @@ async fn refuse_cross_site(
     }
 }
 
-/// The name `admin`, and a password (RFC 7617).
+/// Basic authentication (RFC 7617) as `admin` with a password.
 #[derive(Clone)]
 struct Basic {
     expected: HeaderValue,
@@ -112,7 +111,7 @@ impl Basic {
         }
     }
 
-    /// In a time that does not tell how much of it was right.
+    /// Compares in constant time.
     fn is_met_by(&self, found: &HeaderValue) -> bool {
         self.expected.as_bytes().ct_eq(found.as_bytes()).into()
     }

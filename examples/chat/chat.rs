@@ -1,4 +1,4 @@
-//! The chat's part of a request and of a session: who gets in, and what is passed on.
+//! The handler of the chat: admission, and messages between a session's WebSocket and the rooms.
 
 use crate::rooms::{Event, Member, NoEntry, Rooms};
 use axum::{
@@ -9,19 +9,21 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use tower_upgrade::{
-    Accept, BoxError, ProtocolHandler, Rejection, Sessions, UpgradeRequest,
+    Accept, BoxError, Identity, ProtocolHandler, Rejection, Sessions, UpgradeRequest,
     websocket::{self, CloseFrame, ErrorKind, Message, WebSocket, WebSocketUpgrade},
 };
 
-/// The server is about to stop: the page comes back when there is another one.
+// Close codes, and the page's reaction.
+
+/// The server is stopping. The page reconnects.
 const GOING_AWAY: u16 = 1001;
-/// The page has sent what is no text: ours does not.
+/// The client has sent a binary message, which the chat page does not do.
 const UNSUPPORTED: u16 = 1003;
-/// The page has not read for too long: it comes back.
+/// The page has read too slowly. It reconnects.
 const TRY_AGAIN_LATER: u16 = 1013;
-/// The same person is here through another connection: the page stays away.
+/// The same user has connected again. The page does not reconnect.
 const REPLACED: u16 = 4001;
-/// Somebody at `/admin` closed it: the page stays away until it is asked to come back.
+/// An administrator has closed the session. The page reconnects only at its user's request.
 const REMOVED: u16 = 4002;
 
 #[derive(Clone)]
@@ -38,11 +40,11 @@ pub(crate) struct Limits {
     pub(crate) sessions_per_address: usize,
 }
 
-/// What a page asks with, in its query: a browser's WebSocket has no headers to set.
+/// The query of a WebSocket request. A browser's WebSocket API cannot set headers.
 #[derive(Deserialize)]
 pub(crate) struct Ticket {
     name: String,
-    /// A secret of the page, which lets it have its name back at once when its connection broke.
+    /// A secret of the page, which lets it reclaim its name at once after its connection broke.
     #[serde(default)]
     key: String,
     #[serde(default)]
@@ -64,7 +66,7 @@ impl Ticket {
 }
 
 impl Chat {
-    /// What the layer would say before the handler is asked.
+    /// Predicts the answer of the session limits, which the layer checks before it calls the handler.
     fn room_for(&self, peer: SocketAddr) -> Result<(), Refusal> {
         let of_peer = |other: SocketAddr| other.ip() == peer.ip();
         let sessions = self.sessions.list();
@@ -86,8 +88,8 @@ impl Chat {
 }
 
 impl ProtocolHandler for Chat {
-    /// Everything is decided here, while a refusal is still a response with a status. The name is taken
-    /// here as well: if the switch is never sent, this drops the member, and the name is free.
+    /// Checks everything here, where a refusal is still a response with a status, and takes the name. If the
+    /// session never starts, the layer drops the member, which frees the name.
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let handshake = self.upgrade.check(request)?;
         let ticket = Ticket::of(request.parts())?;
@@ -96,16 +98,19 @@ impl ProtocolHandler for Chat {
             .enter(&ticket.name, &ticket.key)
             .map_err(Refusal::from)?;
         let sessions = self.sessions.clone();
-        Ok(handshake.accept(move |socket, session| async move {
+        let identity = Identity::new(ticket.name);
+        let accept = handshake.accept(move |socket, session| async move {
             member.arrive(session.id(), ticket.room);
-            // It would keep what the request has brought.
+            // The session keeps the request's extensions in memory.
             drop(session);
             match talk(socket, member, sessions).await {
-                // People close laptops and leave trains: that is an end like any other.
+                // A lost connection is a normal end of a chat session.
                 Err(error) if has_left(&error) => Ok(()),
                 ended => ended,
             }
-        }))
+        });
+        // For the administration page, the log, and `on_close`.
+        Ok(accept.identity(identity))
     }
 }
 
@@ -114,7 +119,7 @@ async fn talk(
     mut member: Member,
     sessions: Sessions,
 ) -> Result<(), BoxError> {
-    // By itself it would close with 1001, whoever told it to stop.
+    // Without `take_stop` the socket would close with 1001 for an administrator's request too.
     let mut stop = socket.take_stop();
     let (code, reason) = loop {
         tokio::select! {
@@ -126,7 +131,7 @@ async fn talk(
             message = socket.recv() => match message.transpose()? {
                 Some(Message::Text(text)) => member.hear(&text)?,
                 Some(Message::Binary(_)) => break (UNSUPPORTED, "a text was expected"),
-                // They have done their work.
+                // The socket has already answered the ping.
                 Some(Message::Ping(_) | Message::Pong(_)) => {}
                 Some(Message::Close(_)) | None => return Ok(()),
             },
@@ -136,7 +141,7 @@ async fn talk(
             },
         }
     };
-    // The name is free, and the others know, before the client has answered.
+    // Free the name and tell the other members now: the client may take long to answer the close frame.
     drop(member);
     Ok(socket.close(CloseFrame::new(code, reason)).await?)
 }
@@ -147,8 +152,8 @@ fn has_left(error: &BoxError) -> bool {
         .is_some_and(|error| error.kind() == ErrorKind::Io)
 }
 
-/// What would become of a session. A browser does not tell a page why its WebSocket was refused, so the
-/// page asks here.
+/// Tells a page whether its WebSocket would be accepted, and if not, why: browsers do not give a page the
+/// response that refuses a WebSocket.
 pub(crate) async fn admission(
     State(chat): State<Chat>,
     Extension(peer): Extension<SocketAddr>,
@@ -192,7 +197,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.message).into_response();
         let header = match self.status {
-            // So that a page of another site can say what is wrong. There is nothing else to read.
+            // Lets a page of another site read the reason. The response contains nothing else.
             StatusCode::FORBIDDEN => (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
             StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "5"),
             _ => return response,

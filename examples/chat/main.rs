@@ -1,26 +1,27 @@
-//! A whole service: a chat in the browser, with a page for its administrator.
+//! A complete service: a chat in the browser, with an administration page.
 //!
 //! ```sh
 //! cargo run --all-features --example chat -- --listen 127.0.0.1:3000
 //! ```
 //!
-//! Then open <http://127.0.0.1:3000/> in two windows, and <http://127.0.0.1:3000/admin> in a third: the
-//! user is `admin`, and the password is printed at the start, or set with `--admin-password`. With `--tls`
-//! it speaks TLS, with a certificate that it makes for itself, and browsers speak WebSocket over HTTP/2.
+//! Then open <http://127.0.0.1:3000/> in two windows, and <http://127.0.0.1:3000/admin> in a third. The user is
+//! `admin`; the server prints the password when it starts, or takes it from `--admin-password`. With `--tls` the server
+//! uses TLS with a self-signed certificate, and browsers use WebSocket over HTTP/2.
 //!
-//! | path | what is there |
+//! | path | response |
 //! |---|---|
-//! | `/` | the page of the chat |
+//! | `/` | the chat page |
 //! | `/chat` | its WebSocket |
-//! | `/api/admission` | why the WebSocket is refused, for a browser does not tell |
-//! | `/ready` | 200, and 503 from the moment at which sessions are told to end |
-//! | `/admin`, `/metrics` | sessions, live; metrics for Prometheus |
+//! | `/api/admission` | the reason for which `/chat` would refuse, which browsers do not report |
+//! | `/ready` | 200, or 503 from the start of the drain |
+//! | `/admin` | the administration page, with the live sessions |
+//! | `/metrics` | metrics for Prometheus |
 //!
-//! Try to restart it while people talk: SIGTERM or SIGINT says goodbye to them, their pages come back by
-//! themselves as soon as there is a server again, and what was typed in the meantime is sent then.
+//! Try to restart the server while users chat: on SIGTERM or SIGINT it closes their sessions, and their pages reconnect
+//! as soon as a server is running again, and then send the messages typed in the meantime.
 //!
-//! `chat.rs` decides on requests and has the sessions, `rooms.rs` knows who is where and what was said,
-//! `admin.rs` is what is behind the password.
+//! `chat.rs` has the handler and the sessions, `rooms.rs` the state of the rooms, and `admin.rs` the routes behind the
+//! password.
 
 mod admin;
 mod chat;
@@ -64,17 +65,19 @@ use tokio_rustls::{
 use tokio_util::{either::Either, sync::CancellationToken};
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_http::{timeout::TimeoutLayer, trace::TraceLayer};
-use tower_upgrade::{BoxError, Closed, Sessions, UpgradeLayer, websocket::WebSocketUpgrade};
+use tower_upgrade::{
+    BoxError, Closed, DrainOptions, Sessions, UpgradeLayer, websocket::WebSocketUpgrade,
+};
 
-/// The pages have no other source than themselves, nobody frames them, and they talk to this server only.
+/// The pages load no other resources, connect only to this server, and must not be framed.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
     style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-/// After how much silence a page is pinged.
+/// The interval of WebSocket pings to idle pages.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
-/// How long connections may take to end after the deadline. `Sessions::drain` gives them as much.
+/// Extra time for connections to close after the deadline, as in `Sessions::drain`.
 const LAST_STEPS: Duration = Duration::from_secs(2);
 
 #[tokio::main]
@@ -83,7 +86,7 @@ async fn main() -> Result<(), BoxError> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
-    // Each session is an open file. If there may be no more of them, it does with what it has.
+    // Each session is an open file. If the limit cannot be raised, continue with the current one.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let metrics = PrometheusBuilder::new().install_recorder()?;
     tower_upgrade::metrics::describe();
@@ -101,8 +104,8 @@ async fn main() -> Result<(), BoxError> {
     let chat = Chat {
         upgrade: WebSocketUpgrade::new()
             .max_message_size(16 * 1024)
-            // A laptop that was closed says nothing any more. A browser answers by itself, also for a page
-            // in the background, whose timers it slows down.
+            // Detects clients that vanish silently, such as a closed laptop. The browser itself answers
+            // pings, also for background pages, whose timers it throttles.
             .keep_alive(KEEP_ALIVE),
         rooms: Rooms::default(),
         sessions: sessions.clone(),
@@ -127,7 +130,7 @@ async fn main() -> Result<(), BoxError> {
             let (io, peer) = accept(&listener).await;
             let (tls, handshakes) = (tls.clone(), handshakes.clone());
             let (server, watcher) = (server.clone(), connections.watcher());
-            // `Sessions` looks for it there.
+            // `Sessions` looks for the peer's address in the extensions.
             let service = app
                 .clone()
                 .map_request(move |mut request: Request<Incoming>| {
@@ -156,13 +159,15 @@ async fn main() -> Result<(), BoxError> {
         never = serve() => match never {},
     }
 
-    // Everybody is told to go, and `/ready` says 503. With a load balancer in front there has to be some
-    // time to see that, so connections are accepted until then: the example `graceful` has more on it.
+    // The drain sends the sessions their stop signal, and `/ready` answers 503. A load balancer needs some
+    // time to notice, so keep accepting connections during the notice: see the example `graceful`.
     let deadline = Instant::now() + args.deadline;
-    let draining = sessions.drain(args.deadline);
+    // Spread, so that the pages do not all reconnect in the same second.
+    let options = DrainOptions::new(args.deadline).spread(args.spread);
+    let draining = sessions.drain(options);
     let noticed = deadline.min(Instant::now() + args.notice);
     let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
-    // From here on a successor can have the port.
+    // From here on a new server can bind the port.
     drop(listener);
     handshakes.cancel();
     let _ = timeout_at(deadline + LAST_STEPS, connections.shutdown()).await;
@@ -170,7 +175,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Everything that is served, from the outside in.
+/// Returns the whole stack.
 fn app(
     chat: Chat,
     admin: Router,
@@ -183,7 +188,7 @@ fn app(
 > + Clone
 + Send
 + 'static {
-    // The leaf decides, at its route. A route of this kind takes extended CONNECT as well.
+    // The leaf service decides. `route_service` accepts any method, extended CONNECT included.
     let websocket = UpgradeLayer::new().protocol("websocket", chat.clone());
     let router = Router::new()
         .route("/", get(Html(include_str!("index.html"))))
@@ -194,13 +199,14 @@ fn app(
         .merge(admin);
 
     ServiceBuilder::new()
-        // The outermost layer commits: if what is inside, such as the timeout, makes something else of
-        // the switch, no session starts. What it sets holds for the leaf.
+        // The outermost layer commits: no session starts if a layer inside, such as the timeout, replaces
+        // the upgrade response. Its settings also apply to the leaf.
         .layer(
             UpgradeLayer::new()
                 .sessions(sessions)
                 .accept_timeout(Duration::from_secs(5))
-                // Whoever is pinged is not idle. Whoever takes nothing cannot be pinged.
+                // Pings and their answers reset this timer. The timer ends sessions whose client does not
+                // read, so that no ping gets out.
                 .idle_timeout(4 * KEEP_ALIVE)
                 .on_close(|closed: &Closed| {
                     tracing::info!(
@@ -211,7 +217,7 @@ fn app(
                     );
                 }),
         )
-        // Without the query: it has what only the page should know.
+        // Log the path without the query, which contains the page's key.
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request<_>| {
             tracing::info_span!("request", method = %request.method(), path = request.uri().path())
         }))
@@ -236,31 +242,31 @@ async fn ready(State(chat): State<Chat>) -> StatusCode {
     }
 }
 
-/// HTTP/1.1 and HTTP/2, whichever the client begins with.
+/// Returns a server for HTTP/1.1 and HTTP/2, detected from the client's first bytes.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // Without a timer a head need never come to its end.
+    // Without a timer hyper applies no timeout to request heads.
     server.http1().timer(TokioTimer::new());
     server
         .http2()
-        // A browser speaks WebSocket over the connection that it has, if it may.
+        // Lets browsers use their HTTP/2 connection for WebSocket.
         .enable_connect_protocol()
-        // By default the windows of a stream and of its connection are equal, so one session that
-        // reads no more takes all of the connection's, and the others stall with it. Here there is
-        // room for each of the 200 streams that a connection may have at a time.
+        // By default a stream's window is as large as the connection's, so one session that stops
+        // reading stalls all others on its connection. Here the connection's window has room for the
+        // windows of all 200 concurrent streams.
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024);
     server
 }
 
-/// The next connection. A failure is that connection's, or passes when others end: of too many open
-/// files, for example.
+/// Accepts the next connection. Errors are not fatal: they concern one connection, or are temporary,
+/// such as too many open files.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((io, peer)) => {
-                // Small writes leave at once: without it each message, and each HTTP/2 frame, may wait
-                // 40 ms for the acknowledgement of the one before.
+                // Send small writes at once. Otherwise each message, and each HTTP/2 frame, may wait
+                // 40 ms for the acknowledgement of the previous one.
                 match io.set_nodelay(true) {
                     Ok(()) => return (io, peer),
                     Err(error) => tracing::warn!(%peer, %error, "cannot set up a connection"),
@@ -286,7 +292,7 @@ async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<Io> {
     }
 }
 
-/// TLS with a certificate that is made here, and that nobody else has reason to trust.
+/// Returns a TLS acceptor with a new self-signed certificate.
 fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
     let address = address.ip().to_string();
     let names = ["localhost", "127.0.0.1", "::1", &address].map(String::from);
@@ -312,9 +318,11 @@ struct Args {
     admin_password: Option<String>,
     /// `--max-sessions NUMBER`, by default 10,000.
     max_sessions: usize,
-    /// `--notice SECONDS`, by default 0: how long load balancers have to look at `/ready`.
+    /// `--notice SECONDS`, by default 0: time for load balancers to notice the 503 of `/ready`.
     notice: Duration,
-    /// `--deadline SECONDS`, by default 10: how long sessions have to end, the notice included.
+    /// `--spread SECONDS`, by default 1: time over which the drain spreads the stop signals.
+    spread: Duration,
+    /// `--deadline SECONDS`, by default 10: time for sessions to end, including the notice.
     deadline: Duration,
 }
 
@@ -326,6 +334,7 @@ impl Args {
             admin_password: None,
             max_sessions: 10_000,
             notice: Duration::ZERO,
+            spread: Duration::from_secs(1),
             deadline: Duration::from_secs(10),
         };
         let mut args = lexopt::Parser::from_env();
@@ -338,6 +347,7 @@ impl Args {
                 }
                 lexopt::Arg::Long("max-sessions") => found.max_sessions = args.value()?.parse()?,
                 lexopt::Arg::Long("notice") => found.notice = seconds(&mut args)?,
+                lexopt::Arg::Long("spread") => found.spread = seconds(&mut args)?,
                 lexopt::Arg::Long("deadline") => found.deadline = seconds(&mut args)?,
                 other => return Err(other.unexpected().into()),
             }
@@ -347,7 +357,7 @@ impl Args {
 }
 
 fn seconds(args: &mut lexopt::Parser) -> Result<Duration, BoxError> {
-    // As `u32`: any number of them can be added to now.
+    // A `u32`, so that adding the duration to `Instant::now()` cannot overflow.
     Ok(Duration::from_secs(args.value()?.parse::<u32>()?.into()))
 }
 

@@ -1,4 +1,5 @@
-//! Rooms: who is in them, and what was said last. Nothing here waits, and nothing touches a socket.
+//! The state of the rooms: their members and latest messages. Nothing here does IO; only
+//! [`Member::next`] is async.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -9,17 +10,18 @@ use std::{
 use tokio::sync::mpsc;
 use tower_upgrade::{SessionId, websocket::Utf8Bytes};
 
-/// The room that everybody begins in. It is always there.
+/// The default room, which always exists.
 const LOBBY: &str = "lobby";
-/// How many messages a room remembers.
+/// The number of messages that a room remembers.
 const HISTORY: usize = 50;
 const MAX_ROOMS: usize = 100;
 const MAX_NAME: usize = 24;
 const MAX_TEXT: usize = 2000;
-/// How many messages may wait for one member, who is too slow if there are more.
+/// The number of messages that may wait for one member. A member with more is too slow and is
+/// disconnected.
 const MAX_WAITING: usize = 256;
 
-/// All of the chat. It is shared by cloning.
+/// A handle to the state of the chat. Clones share the state.
 #[derive(Clone, Default)]
 pub(crate) struct Rooms {
     state: Arc<Mutex<State>>,
@@ -32,26 +34,26 @@ struct State {
     rooms: BTreeMap<String, VecDeque<Message>>,
 }
 
-/// What is known of a member.
+/// A member as the rooms know it.
 struct Seat {
     name: String,
     key: String,
-    /// From the moment at which the session has begun.
+    /// `None` until the session starts, and after the member was replaced.
     session: Option<SessionId>,
     room: String,
-    /// Gone when the member is too slow, or was replaced.
+    /// `None` after the member was too slow, or was replaced.
     outbox: Option<mpsc::Sender<Event>>,
 }
 
-/// What a member is to be told.
+/// An event for a member's session.
 pub(crate) enum Event {
-    /// The same bytes for all who hear it.
+    /// A JSON message. All its receivers share the bytes.
     Say(Utf8Bytes),
-    /// The same person came in again, through another connection.
+    /// The same user has connected again.
     Replaced,
 }
 
-/// What a page says.
+/// A message from a page.
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
 enum FromPage {
@@ -59,8 +61,8 @@ enum FromPage {
         room: String,
     },
     Say {
-        /// Made by the page, so that it knows its message when it comes back, and may send it again when
-        /// it does not know whether it arrived.
+        /// Chosen by the page, which recognizes its own message by the id, and can safely resend the message
+        /// if it does not know whether the first copy arrived.
         id: String,
         room: String,
         text: String,
@@ -68,11 +70,11 @@ enum FromPage {
     Ping,
 }
 
-/// What a page is told.
+/// A message to a page.
 #[derive(Serialize)]
 #[serde(tag = "is", rename_all = "lowercase")]
 enum ToPage<'a> {
-    /// The member is in this room now.
+    /// The member has joined this room.
     Room {
         room: &'a str,
         history: &'a VecDeque<Message>,
@@ -85,10 +87,10 @@ enum ToPage<'a> {
     },
     Message(&'a Message),
     Pong,
-    /// What was asked for is not possible.
+    /// A request of the page has failed.
     Sorry {
         why: &'a str,
-        /// The message that it is about.
+        /// The id of the refused message, if any.
         #[serde(skip_serializing_if = "Option::is_none")]
         about: Option<&'a str>,
     },
@@ -110,7 +112,7 @@ struct Message {
     at: u64,
 }
 
-/// Why somebody does not get in.
+/// The reason for which a name is refused.
 #[derive(Debug, PartialEq)]
 pub(crate) enum NoEntry {
     Invalid,
@@ -118,13 +120,13 @@ pub(crate) enum NoEntry {
 }
 
 impl Rooms {
-    /// Whether somebody could have this name. The key proves that it is the same person as before,
-    /// whose old connection may not have noticed yet that it is gone.
+    /// Checks that a name is valid and free. The key proves that a returning user is the same one, whose old
+    /// session may not have ended yet.
     pub(crate) fn look(&self, name: &str, key: &str) -> Result<(), NoEntry> {
         self.state().look(name, key)
     }
 
-    /// Takes a name, and a place in the lobby, until the member is dropped.
+    /// Takes a name until the member is dropped. The member starts in the lobby.
     pub(crate) fn enter(&self, name: &str, key: &str) -> Result<Member, NoEntry> {
         let mut state = self.state();
         state.look(name, key)?;
@@ -146,20 +148,12 @@ impl Rooms {
         })
     }
 
-    /// Whose session it is.
-    pub(crate) fn name_of(&self, session: SessionId) -> Option<String> {
-        let state = self.state();
-        let mut members = state.members.values();
-        let seat = members.find(|seat| seat.session == Some(session))?;
-        Some(seat.name.clone())
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Somebody in the chat. When this is dropped the name is free again.
+/// A member of the chat. Dropping it frees the name.
 pub(crate) struct Member {
     id: u64,
     rooms: Rooms,
@@ -167,7 +161,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// The session has begun, in this room. Whoever was this person until now no longer is.
+    /// Starts the member's session in this room, and replaces older sessions of the same user.
     pub(crate) fn arrive(&self, session: SessionId, room: String) {
         let mut state = self.rooms.state();
         state.replace_others(self.id);
@@ -181,12 +175,12 @@ impl Member {
         state.join(self.id, room);
     }
 
-    /// The next thing to be told. `None`: too much has been waiting already.
+    /// Waits for the next event. Returns `None` if the member was too slow.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
     }
 
-    /// What the page has said.
+    /// Handles a message from the page.
     pub(crate) fn hear(&self, text: &str) -> Result<(), serde_json::Error> {
         let mut state = self.rooms.state();
         match serde_json::from_str(text)? {
@@ -235,7 +229,7 @@ impl State {
                 seat.session = None;
                 left.push(seat.room.clone());
                 if let Some(outbox) = seat.outbox.take() {
-                    // If there is no place left in the channel, its end says as much.
+                    // If the channel is full, the end of the channel closes the session instead.
                     let _ = outbox.try_send(Event::Replaced);
                 }
             }
@@ -263,7 +257,7 @@ impl State {
         self.show_rooms();
     }
 
-    /// Makes sure that there is such a room. One that nobody is in gives way to a new one.
+    /// Creates the room unless it exists. At the limit, a new room replaces an empty one.
     fn open(&mut self, room: &str) -> Result<(), &'static str> {
         let is_fine = |c: char| c == '-' || c.is_alphanumeric() && !c.is_uppercase();
         let length = room.chars().count();
@@ -296,7 +290,7 @@ impl State {
         else {
             return;
         };
-        // It was sent a second time, because the answer to the first was lost.
+        // The page resent the message, because it did not see the first copy come back.
         if let Some(known) = history
             .iter()
             .find(|known| known.id == id && known.from == seat.name)
@@ -322,7 +316,7 @@ impl State {
         );
     }
 
-    /// Who is in a room.
+    /// Returns the names of the members in a room.
     fn people(&self, room: &str) -> impl Iterator<Item = &str> {
         let here = move |seat: &&Seat| seat.session.is_some() && seat.room == room;
         self.members.values().filter(here).map(|seat| &*seat.name)
@@ -351,14 +345,15 @@ impl State {
         self.tell_all(|other, _| other == id, what);
     }
 
-    fn tell_all(&mut self, whom: impl Fn(u64, &Seat) -> bool, what: &ToPage) {
-        self.send_all(whom, &to_json(what));
+    fn tell_all(&mut self, filter: impl Fn(u64, &Seat) -> bool, what: &ToPage) {
+        self.send_all(filter, &to_json(what));
     }
 
-    /// Whoever is too slow is let go: the channel ends, and with it the session.
-    fn send_all(&mut self, whom: impl Fn(u64, &Seat) -> bool, text: &Utf8Bytes) {
+    /// Sends to the members that `filter` selects. A member that is too slow is disconnected: its channel ends,
+    /// and with it the session.
+    fn send_all(&mut self, filter: impl Fn(u64, &Seat) -> bool, text: &Utf8Bytes) {
         for (id, seat) in &mut self.members {
-            if seat.session.is_some() && whom(*id, seat) {
+            if seat.session.is_some() && filter(*id, seat) {
                 seat.outbox
                     .take_if(|outbox| outbox.try_send(Event::Say(text.clone())).is_err());
             }
@@ -383,7 +378,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// Somebody in the lobby, who has heard all that there is to hear about it.
+    /// Returns a member in the lobby, without pending events.
     fn enter(rooms: &Rooms, name: &str, session: u64) -> Member {
         let mut member = rooms.enter(name, name).expect("the name is free");
         member.arrive(session.into(), LOBBY.into());
@@ -404,23 +399,23 @@ mod tests {
 
     fn say(member: &Member, id: &str, text: &str) {
         let said = json!({ "do": "say", "id": id, "room": LOBBY, "text": text });
-        member.hear(&said.to_string()).expect("it is understood");
+        member.hear(&said.to_string()).expect("a valid message");
     }
 
     #[test]
-    fn a_name_is_one_persons_until_the_member_is_dropped() {
+    fn name_is_taken_until_the_member_is_dropped() {
         let rooms = Rooms::default();
-        let ann = rooms.enter("Ann", "1").expect("it is free");
+        let ann = rooms.enter("Ann", "1").expect("the name is free");
         assert_eq!(rooms.look("ann", "2"), Err(NoEntry::Taken));
         assert_eq!(rooms.look("Ann", ""), Err(NoEntry::Taken));
         assert_eq!(rooms.look("Ann", "1"), Ok(()));
-        // As if its switch was never sent.
+        // As if its session never started.
         drop(ann);
         assert_eq!(rooms.look("ann", "2"), Ok(()));
     }
 
     #[test]
-    fn a_name_is_refused_if_it_cannot_be_read() {
+    fn name_that_is_unreadable_is_refused() {
         let long = "a".repeat(MAX_NAME + 1);
         for name in ["", " ", " Ann", "Ann ", "<b>", "a\u{202e}b", "a\nb", &long] {
             assert_eq!(
@@ -435,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_replaces_the_connection_that_is_left_over() {
+    fn returning_member_replaces_its_old_session() {
         let rooms = Rooms::default();
         let mut before = enter(&rooms, "Ann", 1);
         let mut bob = enter(&rooms, "Bob", 2);
@@ -445,8 +440,6 @@ mod tests {
             Some("replaced")
         );
         drop(before);
-        assert_eq!(rooms.name_of(1.into()), None);
-        assert_eq!(rooms.name_of(3.into()).as_deref(), Some("Ann"));
         let told = heard(&mut bob).concat();
         assert!(
             told.contains(r#"{"is":"people","people":["Bob","Ann"]}"#),
@@ -461,19 +454,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_twice_is_heard_once() {
+    fn resent_message_is_delivered_once() {
         let rooms = Rooms::default();
         let (mut ann, mut bob) = (enter(&rooms, "Ann", 1), enter(&rooms, "Bob", 2));
         heard(&mut ann);
         say(&ann, "1", "hello");
         say(&ann, "1", "hello");
         assert_eq!(heard(&mut bob).len(), 1);
-        // Who sent it is told again: the answer was lost.
+        // The sender gets it twice, as the first copy may be lost.
         assert_eq!(heard(&mut ann).len(), 2);
     }
 
     #[test]
-    fn a_room_remembers_its_last_messages() {
+    fn room_remembers_its_last_messages() {
         let rooms = Rooms::default();
         let mut ann = enter(&rooms, "Ann", 1);
         for number in 0..=HISTORY {
@@ -481,14 +474,14 @@ mod tests {
         }
         heard(&mut ann);
         ann.hear(r#"{ "do": "join", "room": "lobby" }"#)
-            .expect("it is understood");
+            .expect("a valid message");
         let told = heard(&mut ann).concat();
         assert!(!told.contains(r#""id":"0""#));
         assert_eq!(told.matches(r#""id":"#).count(), HISTORY);
     }
 
     #[test]
-    fn who_does_not_listen_is_let_go() {
+    fn slow_member_is_disconnected() {
         let rooms = Rooms::default();
         let (mut ann, mut bob) = (enter(&rooms, "Ann", 1), enter(&rooms, "Bob", 2));
         for number in 0..=MAX_WAITING {
@@ -512,7 +505,7 @@ mod tests {
         let mut ann = enter(&rooms, "Ann", 1);
         for number in 0..2 * MAX_ROOMS {
             let join = json!({ "do": "join", "room": format!("room-{number}") });
-            ann.hear(&join.to_string()).expect("it is understood");
+            ann.hear(&join.to_string()).expect("a valid message");
             heard(&mut ann);
         }
         let state = rooms.state();

@@ -148,16 +148,29 @@ struct Listed {
     port: Option<u16>,
 }
 
-/// An address that is embedded as a mapped one is the same as without; a dot at the end says nothing.
-fn host(text: String) -> (String, bool) {
-    let address = match text.strip_prefix('[') {
-        Some(v6) => v6.trim_end_matches(']').parse().map(IpAddr::V6),
-        None => text.parse().map(IpAddr::V4),
-    };
-    match address {
-        Ok(address) => (address.to_canonical().to_string(), true),
-        Err(_) => (text.strip_suffix('.').unwrap_or(&text).to_owned(), false),
+/// The host in one spelling, and whether it is an address. `None`: the last of its labels is a number, and it is no
+/// address of IPv4 (WHATWG URL, "ends in a number").
+///
+/// A mapped address is the same as the IPv4 address in it; a dot at the end makes no difference.
+fn host(text: String) -> Option<(String, bool)> {
+    if let Some(v6) = text.strip_prefix('[') {
+        let address: Ipv6Addr = v6.trim_end_matches(']').parse().expect("an address");
+        return Some((IpAddr::V6(address).to_canonical().to_string(), true));
     }
+    let text = text.strip_suffix('.').unwrap_or(&text);
+    let labels: Vec<_> = text.split('.').collect();
+    let last = labels.last().expect("one at least");
+    let is_number = match last.get(..2) {
+        Some("0x") => last[2..].chars().all(|c| c.is_ascii_hexdigit()),
+        _ => !last.is_empty() && last.chars().all(|c| c.is_ascii_digit()),
+    };
+    if !is_number {
+        return Some((text.to_owned(), false));
+    }
+    // Four numbers up to 255, without a sign or a zero in front.
+    let is_octet = |label: &&str| label.parse::<u8>().is_ok_and(|octet| octet.to_string() == **label);
+    let is_address = labels.len() == 4 && labels.iter().all(is_octet);
+    is_address.then(|| (text.to_owned(), true))
 }
 
 impl Listed {
@@ -170,7 +183,7 @@ impl Listed {
             Some(port) => Some(port.parse().ok().filter(|port| *port > 0)?),
             None => None,
         };
-        let (host, is_address) = host(named);
+        let (host, is_address) = host(named)?;
         let (is_below, host) = match host.strip_prefix("*.") {
             Some(below) => (true, below.to_owned()),
             None => (false, host),
@@ -214,14 +227,15 @@ fn check_target(text: &str) {
         return;
     };
     let (named, _) = reference::host_and_port(target).expect("the target of a CONNECT");
-    let (host, is_address) = host(named);
+    let host = host(named);
     let is_listed_port = [80, 443].contains(&port);
-    let takes = |own: &Listed| {
-        own.has(&host, is_address) && own.port.map_or(is_listed_port, |own| own == port)
+    let takes = |own: &Listed, host: &str, is_address: bool| {
+        own.has(host, is_address) && own.port.map_or(is_listed_port, |own| own == port)
     };
-    let due = match listed.is_empty() {
-        true => is_listed_port,
-        false => listed.iter().any(takes),
+    let due = match &host {
+        None => false,
+        Some(_) if listed.is_empty() => is_listed_port,
+        Some((host, is_address)) => listed.iter().any(|own| takes(own, host, *is_address)),
     };
     let target: Authority = target.parse().expect("an authority");
     assert_eq!(

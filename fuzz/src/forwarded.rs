@@ -250,6 +250,11 @@ impl Setup {
         if let Some(cookies) = fields.get_mut("cookie") {
             *cookies = vec![joined(cookies, b"; ")];
         }
+        for name in ["sec-websocket-protocol", "sec-websocket-extensions"] {
+            if let Some(lines) = fields.get_mut(name) {
+                *lines = vec![joined(lines, b", ")];
+            }
+        }
         add(&mut fields, "via", "1.1 tower-upgrade");
         if self.x_forwarded != Forwarding::Remove {
             for (name, value) in self.known(host) {
@@ -304,9 +309,10 @@ impl Setup {
         }
         // hyper says these two by itself.
         let own: &[&str] = match self.is_refused {
-            true => &["connection", "content-length", "date"],
-            false => &["connection", "upgrade", "date"],
+            true => &["connection", "content-length", "date", "via"],
+            false => &["connection", "upgrade", "date", "via"],
         };
+        assert!(response.has("via"), "it came through a proxy");
         for name in named(&answered).iter().map(|name| &**name).chain(HOPS) {
             if !own.contains(&name) {
                 assert!(!response.has(name), "{name} is the connection's");

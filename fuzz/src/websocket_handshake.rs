@@ -135,21 +135,13 @@ fn is_same_origin(head: &Head) -> bool {
     let Some((scheme, origin)) = origin.split_once("://") else {
         return false;
     };
-    // RFC 3986 §3.1, but for what is first; no longer than the parser of `http` takes it.
-    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    if !(1..=64).contains(&scheme.len()) || !scheme.chars().all(is_scheme) {
-        return false;
-    }
+    // Pages of the web only (rule W5).
     let default = match scheme {
-        "http" | "ws" => Some(80),
-        "https" | "wss" => Some(443),
-        _ => None,
+        "http" | "ws" => 80,
+        "https" | "wss" => 443,
+        _ => return false,
     };
-    // `None`: no port. `Err`: what is none.
-    let port = |port: Option<&str>| match port {
-        None => Ok(default),
-        Some(port) => port.parse::<u16>().map(Some),
-    };
+    let port = |port: Option<&str>| port.map_or(Ok(default), str::parse::<u16>);
     let (Some(origin), Some(host)) = (
         reference::host_and_port(origin),
         reference::host_and_port(host),

@@ -4,12 +4,26 @@
 mod drain;
 #[path = "../../src/session/guard.rs"]
 pub(crate) mod guard;
+#[path = "../../src/session/identity.rs"]
+mod identity;
 #[path = "../../src/session/registry.rs"]
 mod registry;
 #[path = "../../src/session/state.rs"]
 pub(crate) mod state;
 
 pub(crate) use self::registry::Sessions;
+
+mod spread {
+    use super::{Sessions, state::State};
+    use std::{sync::Arc, time::Duration};
+
+    /// A timer tells them in the crate: here nobody waits for one.
+    pub(super) fn spawn(registry: Sessions, sessions: Vec<Arc<State>>, _spread: Duration) {
+        for state in sessions {
+            state.stop_by(registry.drain_deadline());
+        }
+    }
+}
 
 mod watch {
     use tokio::time::{Duration, Instant};

@@ -1,13 +1,19 @@
 //! A connection for each request.
 
-use super::{Error, Http1, Http2};
-use crate::{BoxError, handler::BoxFuture};
+use super::{Error, Http1, Http2, request::has_no_user};
+use crate::{BoxError, BoxIo, handler::BoxFuture};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::Connection;
-use std::task::{Context, Poll};
+use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
+use percent_encoding::percent_decode_str;
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
 use tower_service::Service;
 
 /// Makes a connection for each request, with a connector of hyper-util's kind: a service of HTTP, for
@@ -36,35 +42,48 @@ use tower_service::Service;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
-pub struct Dial<C> {
+pub struct Dial<C: Service<Uri>> {
     connector: C,
     fallback: Option<C>,
+    /// Without its user.
     destination: Option<Uri>,
+    /// The user of the destination, as `Basic` credentials.
+    credentials: Option<HeaderValue>,
     is_http2: bool,
+    map_io: Option<Arc<MapIo<C::Response>>>,
 }
 
-impl<C> Dial<C> {
+type MapIo<T> = dyn Fn(T) -> BoxIo + Send + Sync;
+
+impl<C: Service<Uri>> Dial<C> {
     /// Dials with `connector` what a request is for.
     ///
     /// A request whose URI is a path alone, and a [CONNECT](super::Request::connect), need a
     /// [destination](Self::to). Without one the connector is asked for a URI that has no scheme, and fails: an error
-    /// of kind [`Transport`](super::ErrorKind::Transport).
+    /// of kind [`Connector`](super::ErrorKind::Connector).
     pub fn new(connector: C) -> Self {
         Self {
             connector,
             fallback: None,
             destination: None,
+            credentials: None,
             is_http2: false,
+            map_io: None,
         }
     }
 
     /// Dials `destination` whatever a request is for: a proxy, that is to be asked with
     /// [CONNECT](super::Request::connect), or a backend. A request whose URI is a path alone is for the
     /// destination, unless its `Host` says for whom.
+    ///
+    /// A user in the URI of a proxy, as in `http://user:password@proxy:3128`, is sent to it: percent-decoded, in the
+    /// `Proxy-Authorization: Basic` of each CONNECT that has no such field yet (RFC 7617). Any other request to a
+    /// destination with a user is an error of kind [`Request`](super::ErrorKind::Request): send `Authorization`.
     #[must_use]
     pub fn to(mut self, destination: Uri) -> Self {
+        let (destination, credentials) = without_user(destination);
         self.destination = Some(destination);
+        self.credentials = credentials;
         self
     }
 
@@ -84,6 +103,60 @@ impl<C> Dial<C> {
         self.fallback = Some(connector);
         self
     }
+
+    /// Maps each connection, also one of the [fallback](Self::fallback), to a [`BoxIo`], after the connector has told
+    /// the version of HTTP.
+    ///
+    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) needs to know the socket of a connection to reset it
+    /// and to `splice`. It knows that of `HttpConnector`. A connector for TLS returns a type of its own, which
+    /// `map_io` takes apart:
+    ///
+    #[cfg_attr(feature = "tunnel", doc = "```")]
+    #[cfg_attr(not(feature = "tunnel"), doc = "```ignore")]
+    /// use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+    /// use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+    /// use tokio::net::TcpStream;
+    /// use tower_upgrade::{BoxIo, client::Dial};
+    ///
+    /// fn dial(https: HttpsConnector<HttpConnector>) -> Dial<HttpsConnector<HttpConnector>> {
+    ///     Dial::new(https).map_io(|io: MaybeHttpsStream<TokioIo<TcpStream>>| match io {
+    ///         MaybeHttpsStream::Http(tcp) => BoxIo::new(tcp.into_inner()),
+    ///         MaybeHttpsStream::Https(tls) => {
+    ///             BoxIo::over(tls.into_inner(), |tls| tls.get_ref().0.inner().inner())
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    #[must_use]
+    pub fn map_io(mut self, map_io: impl Fn(C::Response) -> BoxIo + Send + Sync + 'static) -> Self {
+        self.map_io = Some(Arc::new(map_io));
+        self
+    }
+}
+
+impl<C: Service<Uri> + Clone> Clone for Dial<C> {
+    fn clone(&self) -> Self {
+        Self {
+            connector: self.connector.clone(),
+            fallback: self.fallback.clone(),
+            destination: self.destination.clone(),
+            credentials: self.credentials.clone(),
+            is_http2: self.is_http2,
+            map_io: self.map_io.clone(),
+        }
+    }
+}
+
+impl<C: Service<Uri> + fmt::Debug> fmt::Debug for Dial<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dial")
+            .field("connector", &self.connector)
+            .field("fallback", &self.fallback)
+            .field("destination", &self.destination)
+            .field("credentials", &self.credentials)
+            .field("is_http2", &self.is_http2)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<C> Service<Request<Full<Bytes>>> for Dial<C>
@@ -102,6 +175,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
+        let checked =
+            has_no_user(request.uri()).and_then(|()| authorize(&mut request, &self.credentials));
+        if let Err(error) = checked {
+            return Box::pin(std::future::ready(Err(error)));
+        }
         if let Some(destination) = &self.destination {
             complete(request.uri_mut(), destination);
         }
@@ -109,25 +187,39 @@ where
         let io = self.connector.call(destination.clone());
         let fallback = self.fallback.clone();
         let is_http2 = self.is_http2;
+        let map_io = self.map_io.clone();
         Box::pin(async move {
             let io = io.await.map_err(Error::connect)?;
             let mut http1 = if is_http2 || io.connected().is_negotiated_h2() {
-                let mut http2 = Http2::on(io).await?;
+                let mut http2 = match &map_io {
+                    Some(map_io) => Http2::on(TokioIo::new(map_io(io))).await?,
+                    None => Http2::on(io).await?,
+                };
                 match (http2.supports(&request), fallback) {
                     (Err(_), Some(mut fallback)) => {
                         drop(http2);
                         super::ready(&mut fallback).await.map_err(Error::connect)?;
                         let io = fallback.call(destination).await;
-                        Http1::on(io.map_err(Error::connect)?).await?
+                        http1(io.map_err(Error::connect)?, map_io.as_deref()).await?
                     }
                     _ => return http2.call(request).await,
                 }
             } else {
-                Http1::on(io).await?
+                http1(io, map_io.as_deref()).await?
             };
             super::ready(&mut http1).await?;
             http1.call(request).await
         })
+    }
+}
+
+async fn http1<T>(io: T, map_io: Option<&MapIo<T>>) -> Result<Http1, Error>
+where
+    T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+{
+    match map_io {
+        Some(map_io) => Http1::on(TokioIo::new(map_io(io))).await,
+        None => Http1::on(io).await,
     }
 }
 
@@ -141,5 +233,104 @@ fn complete(uri: &mut Uri, destination: &Uri) {
     // A destination without a scheme is not one that can be dialed.
     if let Ok(complete) = Uri::from_parts(parts) {
         *uri = complete;
+    }
+}
+
+/// Takes the user off a URI (RFC 3986 §3.2.1).
+fn without_user(uri: Uri) -> (Uri, Option<HeaderValue>) {
+    let user = uri
+        .authority()
+        .and_then(|own| own.as_str().rsplit_once('@'));
+    let Some((user, host)) = user else {
+        return (uri, None);
+    };
+    // A parsed authority without its user is valid.
+    let Ok(host) = Authority::try_from(host) else {
+        return (uri, None);
+    };
+    let credentials = (!user.is_empty()).then(|| basic(user));
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(host);
+    match Uri::from_parts(parts) {
+        Ok(uri) => (uri, credentials),
+        Err(_) => (uri, None),
+    }
+}
+
+/// `user:password` of a URI as credentials (RFC 7617 §2).
+fn basic(user: &str) -> HeaderValue {
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let mut decoded: Vec<u8> = percent_decode_str(user).collect();
+    decoded.push(b':');
+    decoded.extend(percent_decode_str(password));
+    let basic = format!("Basic {}", STANDARD.encode(decoded));
+    let mut basic = HeaderValue::try_from(basic).expect("base64 is valid in a header");
+    basic.set_sensitive(true);
+    basic
+}
+
+/// Sends the destination's user to a proxy. To a server it has no meaning: the request would be sent without it.
+fn authorize<B>(request: &mut Request<B>, credentials: &Option<HeaderValue>) -> Result<(), Error> {
+    let Some(credentials) = credentials else {
+        return Ok(());
+    };
+    if *request.method() != Method::CONNECT {
+        return Err(Error::request(
+            "the destination is a URI with a user, and not asked as a proxy: send `Authorization`",
+        ));
+    }
+    let headers = request.headers_mut();
+    if !headers.contains_key(header::PROXY_AUTHORIZATION) {
+        headers.insert(header::PROXY_AUTHORIZATION, credentials.clone());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper_util::client::legacy::connect::HttpConnector;
+
+    #[test]
+    fn user_of_uri_becomes_credentials() {
+        for (uri, rest, decoded) in [
+            ("http://proxy:3128", "http://proxy:3128/", None),
+            ("http://@proxy:3128", "http://proxy:3128/", None),
+            ("http://ann@proxy/a?b", "http://proxy/a?b", Some("ann:")),
+            ("http://ann:@proxy", "http://proxy/", Some("ann:")),
+            ("http://:secret@proxy", "http://proxy/", Some(":secret")),
+            (
+                "https://ann:a:b@[::1]:1",
+                "https://[::1]:1/",
+                Some("ann:a:b"),
+            ),
+            (
+                "http://a%40b:%3A%2f%25@proxy",
+                "http://proxy/",
+                Some("a@b::/%"),
+            ),
+        ] {
+            let (found, credentials) = without_user(uri.parse().expect(uri));
+            assert_eq!(found, rest);
+            let expected = decoded.map(|decoded| format!("Basic {}", STANDARD.encode(decoded)));
+            let credentials = credentials.as_ref().map(|value| value.as_bytes());
+            assert_eq!(
+                credentials,
+                expected.as_ref().map(|value| value.as_bytes()),
+                "{uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn password_is_not_in_debug_output() {
+        let dial =
+            Dial::new(HttpConnector::new()).to("http://ann:secret@proxy".parse().expect("a URI"));
+        let shown = format!("{dial:?}");
+        assert!(
+            !shown.contains("ann") && !shown.contains("secret"),
+            "{shown}"
+        );
+        assert!(shown.contains("Sensitive"), "{shown}");
     }
 }

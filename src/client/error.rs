@@ -1,9 +1,14 @@
 //! Why there is no session.
 
-use super::Body;
+use super::{
+    Body,
+    cause::{self, Cause, TIMED_OUT},
+};
 use crate::BoxError;
 use http::Response;
-use std::{borrow::Cow, error::Error as _, fmt, io};
+#[cfg(doc)]
+use std::io;
+use std::{borrow::Cow, error::Error as _, fmt, sync::Arc};
 
 /// Why a request for an upgrade came to no session.
 ///
@@ -24,8 +29,8 @@ use std::{borrow::Cow, error::Error as _, fmt, io};
 /// }
 /// ```
 pub struct Error {
-    /// In a box, so that it is cheap to return.
-    inner: Box<Inner>,
+    /// Shared with the error of a connector that a client has wrapped in its own. An `Arc` is also cheap to return.
+    inner: Arc<Inner>,
 }
 
 struct Inner {
@@ -35,57 +40,103 @@ struct Inner {
     source: Option<BoxError>,
 }
 
-/// What kind of an [`Error`] it is.
+/// The kind of an [`Error`].
 ///
-/// | kind | what came of the request | to ask again |
+/// | kind | the request | another attempt |
 /// |---|---|---|
-/// | [`Request`](Self::Request) | it was not sent | comes to the same |
-/// | [`Unsupported`](Self::Unsupported) | it was not sent, or came to nothing that can be used | comes to the same |
-/// | [`Refused`](Self::Refused) | the server has answered | if the [response](Error::response) says so, such as 503 with `Retry-After` |
-/// | [`Protocol`](Self::Protocol) | the server switched to something else | comes to the same |
-/// | [`Transport`](Self::Transport), [`Timeout`](Self::Timeout) | it is not known: the server may have begun a session, and sees it end | may help; the server may see the request twice |
+/// | [`Request`](Self::Request) | was not sent | fails again |
+/// | [`Unsupported`](Self::Unsupported) | was not sent, or its response cannot be used | fails again |
+/// | [`Unreachable`](Self::Unreachable) | was not sent | may help |
+/// | [`Tls`](Self::Tls) | was not sent, or the server's TLS rejected the connection | fails again |
+/// | [`Connector`](Self::Connector) | was not sent | depends on the [source](std::error::Error::source) |
+/// | [`ProxyRefused`](Self::ProxyRefused) | was not sent: a proxy refused the tunnel | helps only if the [response](Error::response) says so: credentials after a 407, a wait after a 503 with `Retry-After` |
+/// | [`Refused`](Self::Refused) | was answered by the server | helps only if the [response](Error::response) says so |
+/// | [`Protocol`](Self::Protocol) | was answered with an invalid upgrade response | fails again |
+/// | [`Transport`](Self::Transport), [`Timeout`](Self::Timeout) | may have reached the server, which may have begun a session | may help; the server may see the request twice |
+///
+/// A retry policy made of this table needs a limit on its attempts for the kinds that "may help".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request cannot be sent: it offers no protocol, or is for no host. Nothing was sent.
+    /// The request is invalid: it offers no protocol, names no host, or its URI has a user that would be lost.
+    /// Nothing was sent.
     Request,
-    /// The connection cannot be asked for this: it is HTTP/2, and its server has not allowed extended
-    /// CONNECT, or the client beneath does not do it.
+    /// The connection cannot carry the request: an HTTP/2 server has not allowed extended CONNECT, or the inner
+    /// client does not support upgrades.
     Unsupported,
-    /// The server answered with a response that is no switch. It is in [`Error::response`].
+    /// A connection to the server, or to a proxy on the way, could not be made: it was refused, there is no route,
+    /// or the name was not resolved. Nothing was sent.
+    Unreachable,
+    /// TLS failed, with the server or with a proxy on the way: the certificate is not trusted or has another name,
+    /// the two sides have no version in common, or the server requires a client certificate.
+    ///
+    /// The sign is an [`io::Error`] of kind [`InvalidData`](io::ErrorKind::InvalidData) from the connector or the
+    /// connection, as tokio-rustls and hyper-rustls return it. An error type of another TLS library, such as native-tls, is a
+    /// [`Connector`](Self::Connector) error unless the connector maps it to such an `io::Error`.
+    Tls,
+    /// The connector failed with an error of its own, which says neither that the network failed nor that TLS did:
+    /// it does not take the URI, for example. A connector without TLS says `invalid URL, scheme is not http` to
+    /// `https`, and to a URI without a scheme. The error is the [source](std::error::Error::source). Nothing was
+    /// sent.
+    Connector,
+    /// A proxy on the way answered the CONNECT of a [`Tunnel`](super::Tunnel) with a status other than 2xx. Its
+    /// response is in [`Error::response`]. The server has not seen the request: the response is not the server's,
+    /// and anyone on the way to the proxy may have written it.
+    ProxyRefused,
+    /// The server answered with a response other than an upgrade response. It is in [`Error::response`].
     Refused,
-    /// The server switched, and not to what was asked for (RFC 9110 §7.8). The connection was dropped.
+    /// The server, or a proxy on the way, answered with an invalid upgrade response, such as a 101 without
+    /// `Connection: upgrade`, or to a protocol that was not offered (RFC 9110 §7.8). The connection was dropped.
     Protocol,
-    /// The connection could not be made, broke, or was not HTTP. What the client beneath says is the
-    /// [source](std::error::Error::source). It is of this kind as well if a connector does not take the URI, however
-    /// often it is asked: one without TLS says `invalid URL, scheme is not http` to `https`, and to a URI without a
-    /// scheme.
+    /// The connection broke, or carried something other than HTTP. The error of the inner client is the
+    /// [source](std::error::Error::source).
     Transport,
-    /// It took longer than [`handshake_timeout`](super::UpgradeLayer::handshake_timeout), or than a limit
-    /// beneath that says [`TimedOut`](io::ErrorKind::TimedOut).
+    /// The attempt took longer than [`handshake_timeout`](super::UpgradeLayer::handshake_timeout), or than a limit
+    /// of the inner client or the connector: an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut), or
+    /// the `Elapsed` of tokio or of tower's `Timeout`.
     Timeout,
 }
 
 impl Error {
     fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(Inner {
+            kind,
+            message: message.into(),
+            response: None,
+            source: None,
+        })
+    }
+
+    fn of(inner: Inner) -> Self {
         Self {
-            inner: Box::new(Inner {
-                kind,
-                message: message.into(),
-                response: None,
-                source: None,
-            }),
+            inner: Arc::new(inner),
         }
     }
 
-    fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.inner.source = Some(source.into());
-        self
+    fn with_source(
+        kind: ErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        Self::of(Inner {
+            kind,
+            message: message.into(),
+            response: None,
+            source: Some(source.into()),
+        })
     }
 
-    fn with_response(mut self, response: Response<Body>) -> Self {
-        self.inner.response = Some(response);
-        self
+    fn with_response(
+        kind: ErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        response: Response<Body>,
+    ) -> Self {
+        Self::of(Inner {
+            kind,
+            message: message.into(),
+            response: Some(response),
+            source: None,
+        })
     }
 
     pub(crate) fn request(message: &'static str) -> Self {
@@ -100,11 +151,10 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// The client beneath turned the request into one that asks for nothing. Whatever the answer is, it
-    /// is to that.
+    /// The response answers a request from which the inner client removed the upgrade.
     pub(super) fn not_asked(response: Response<Body>) -> Self {
-        Self::unsupported("the client sent an `Upgrade` over HTTP/2, where there is none")
-            .with_response(response)
+        let message = "the client sent an `Upgrade` over HTTP/2, where there is none";
+        Self::with_response(ErrorKind::Unsupported, message, response)
     }
 
     pub(super) fn refused(response: Response<Body>) -> Self {
@@ -113,7 +163,7 @@ impl Error {
             status if status.is_success() => format!("the offer was ignored: {status}"),
             status => format!("refused with {status}"),
         };
-        Self::new(ErrorKind::Refused, message).with_response(response)
+        Self::with_response(ErrorKind::Refused, message, response)
     }
 
     pub(crate) fn protocol(message: Cow<'static, str>) -> Self {
@@ -121,68 +171,94 @@ impl Error {
     }
 
     pub(super) fn timeout() -> Self {
-        Self::new(ErrorKind::Timeout, "the handshake took too long")
+        Self::new(ErrorKind::Timeout, TIMED_OUT)
     }
 
-    /// What the service beneath failed with.
+    /// An error of the inner service.
     pub(crate) fn transport(error: impl Into<BoxError>) -> Self {
         // It may be one of ours, from a service further in.
-        let error = match error.into().downcast::<Self>() {
-            Ok(error) => return *error,
-            Err(error) => error,
-        };
-        if has_timed_out(&*error) {
-            Self::timeout().with_source(error)
-        } else {
-            Self::not_connected(error)
+        match error.into().downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self::wrap(error, false),
         }
     }
 
-    /// What a connector failed with. One that goes through a proxy may fail with a refusal, which the
-    /// server that the request is for has never seen.
+    /// An error of a connector. A refusal among these is a proxy's: the server has not seen the request.
     pub(super) fn connect(error: impl Into<BoxError>) -> Self {
-        let error = error.into();
-        match error.downcast_ref::<Self>().map(Self::kind) {
-            Some(ErrorKind::Timeout) => Self::timeout().with_source(error),
-            Some(_) => Self::not_connected(error),
-            None => Self::transport(error),
+        match error.into().downcast::<Self>() {
+            Ok(error) => error.of_proxy(),
+            Err(error) => Self::wrap(error, true),
         }
     }
 
-    fn not_connected(error: BoxError) -> Self {
-        Self::new(ErrorKind::Transport, "the connection failed").with_source(error)
+    /// An error of the client that asks a proxy for a tunnel.
+    pub(super) fn tunnel(error: impl Into<BoxError>) -> Self {
+        let error = Self::transport(error);
+        match error.kind() {
+            ErrorKind::Refused | ErrorKind::ProxyRefused => error.of_proxy(),
+            kind => Self::with_source(kind, "no tunnel through the proxy", error),
+        }
     }
 
-    /// What kind of an error it is.
+    fn wrap(error: BoxError, is_connector: bool) -> Self {
+        match cause::of(&*error, is_connector) {
+            Cause::Own(own, is_connector) => {
+                // The last reference to the response, if there is one, so that it can be handed out.
+                drop(error);
+                match is_connector {
+                    true => own.of_proxy(),
+                    false => own,
+                }
+            }
+            Cause::Kind(kind, message) => Self::with_source(kind, message, error),
+        }
+    }
+
+    /// The same error, of a proxy on the way.
+    fn of_proxy(self) -> Self {
+        let status = match (self.kind(), self.response()) {
+            (ErrorKind::Refused, Some(response)) => response.status(),
+            _ => return self,
+        };
+        let message = format!("the proxy refused with {status}");
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => Self::of(Inner {
+                kind: ErrorKind::ProxyRefused,
+                message: message.into(),
+                ..inner
+            }),
+            // Shared by a client that hands its errors out more than once, such as tower's `Buffer`.
+            Err(inner) => Self::with_source(ErrorKind::ProxyRefused, message, Self { inner }),
+        }
+    }
+
+    pub(super) fn share(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
     }
 
-    /// The response, if there was one: always of an error that is [`Refused`](ErrorKind::Refused).
+    /// Returns the response, if there was one: the server's if the kind is [`Refused`](ErrorKind::Refused), the proxy's
+    /// if it is [`ProxyRefused`](ErrorKind::ProxyRefused).
+    ///
+    /// Look at the [kind](Self::kind) before you act on a status: a 401 from a proxy is no reason to send the server's
+    /// credentials.
     #[must_use]
     pub fn response(&self) -> Option<&Response<Body>> {
         self.inner.response.as_ref()
     }
 
-    /// The response, with a body that can be read. The connection may be used for the next request
-    /// once it was.
+    /// Returns the response, with a body that can be read. Once it was read, the connection may be used for the next
+    /// request.
     #[must_use]
     pub fn into_response(self) -> Option<Response<Body>> {
-        self.inner.response
-    }
-}
-
-fn has_timed_out(mut error: &(dyn std::error::Error + 'static)) -> bool {
-    loop {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            return true;
-        }
-        match error.source() {
-            Some(source) => error = source,
-            None => return false,
-        }
+        Arc::into_inner(self.inner)?.response
     }
 }
 

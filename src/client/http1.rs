@@ -31,6 +31,7 @@ use tower_service::Service;
 ///
 /// # async fn example() -> Result<(), tower_upgrade::BoxError> {
 /// let io = TcpStream::connect("127.0.0.1:3000").await?;
+/// io.set_nodelay(true)?; // or each small write may wait 40 ms for an acknowledgement
 /// let connection = client::Http1::handshake(io).await?;
 /// let mut client = client::UpgradeLayer::new().layer(connection);
 ///

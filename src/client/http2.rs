@@ -218,7 +218,7 @@ fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
             offered.next().map(Protocol::from)
         };
         if let Some(protocol) = &protocol {
-            let protocol = hyper::ext::Protocol::from(protocol.as_str());
+            let protocol = negotiate::extended_connect::protocol(protocol);
             request.extensions_mut().insert(protocol);
         }
         *request.method_mut() = Method::CONNECT;

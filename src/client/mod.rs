@@ -106,16 +106,16 @@
 //!
 //! ## Retry
 //!
-//! A [`Request`] can be cloned, and a refusal is a response to act on: here credentials are sent to who asks for
-//! them, and a server that is busy gets the time that it wants. Which errors are worth another attempt is in a table of
-//! [`ErrorKind`].
+//! A [`Request`] can be cloned, and a refusal is a response to act on: this policy sends credentials to a server that
+//! asks for them, and waits for a server that is busy. The table of [`ErrorKind`] says which errors are worth another
+//! attempt. A policy that acts on a response looks at the kind first: the response may be a proxy's.
 //!
 //! ```
 //! use http::{HeaderValue, StatusCode, header};
 //! use std::time::Duration;
 //! use tokio::time::{Sleep, sleep};
 //! use tower::{ServiceBuilder, ServiceExt as _, retry::Policy};
-//! use tower_upgrade::client::{self, Error, Request, Session};
+//! use tower_upgrade::client::{self, Error, ErrorKind, Request, Session};
 //!
 //! #[derive(Clone)]
 //! struct Again {
@@ -126,7 +126,8 @@
 //!     type Future = Sleep;
 //!
 //!     fn retry(&mut self, request: &mut Request, result: &mut Result<Session, Error>) -> Option<Sleep> {
-//!         let refusal = result.as_ref().err()?.response()?;
+//!         let error = result.as_ref().err()?;
+//!         let refusal = error.response().filter(|_| error.kind() == ErrorKind::Refused)?;
 //!         self.attempts = self.attempts.checked_sub(1)?;
 //!         let wait = match refusal.status() {
 //!             StatusCode::UNAUTHORIZED => {
@@ -228,6 +229,7 @@
 //! ```
 
 mod body;
+mod cause;
 mod dial;
 mod error;
 mod http1;

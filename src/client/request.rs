@@ -50,7 +50,8 @@ pub struct Request<B = Full<Bytes>> {
 }
 
 impl Request {
-    /// Asks for an upgrade with a GET. The scheme is `http` or `https`; `ws` and `wss` say the same.
+    /// Asks for an upgrade with a GET. The scheme is `http` or `https`, or `ws` or `wss` for the same, in any case of
+    /// letters. A URI with a user is [refused](super::ErrorKind::Request): send `Authorization`.
     #[must_use]
     pub fn get(uri: Uri) -> Self {
         Self::new(Method::GET, uri)
@@ -200,10 +201,12 @@ impl<B> Request<B> {
 
 /// `ws` is asked for as `http` is, and `wss` as `https` (RFC 6455 §3, RFC 8441 §5).
 fn http_uri(uri: Uri) -> Result<Uri, Error> {
-    let scheme = match uri.scheme_str() {
-        Some("ws") => Scheme::HTTP,
-        Some("wss") => Scheme::HTTPS,
-        _ => return Ok(uri),
+    // Schemes compare without case (RFC 3986 §3.1), and http keeps the letters of those that it does not know.
+    let is = |scheme: &str| uri.scheme().is_some_and(|own| *own == *scheme);
+    let scheme = match (is("ws"), is("wss")) {
+        (true, _) => Scheme::HTTP,
+        (_, true) => Scheme::HTTPS,
+        (false, false) => return Ok(uri),
     };
     let mut parts = uri.into_parts();
     parts.scheme = Some(scheme);
@@ -258,6 +261,10 @@ mod tests {
         for (uri, asked) in [
             ("ws://test", "http://test/"),
             ("wss://test:1/a?b", "https://test:1/a?b"),
+            ("WS://test", "http://test/"),
+            ("Ws://test", "http://test/"),
+            ("wSS://test/a", "https://test/a"),
+            ("HTTPS://test/a", "https://test/a"),
             ("http://test/", "http://test/"),
             ("https://test/", "https://test/"),
             ("/a", "/a"),

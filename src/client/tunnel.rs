@@ -1,6 +1,6 @@
 //! A connector through a proxy.
 
-use super::{Error, Request, Session};
+use super::{Error, Request, Session, request::has_no_user};
 use crate::{BoxError, Upgraded, handler::BoxFuture};
 use http::{
     HeaderMap, HeaderValue, Uri,
@@ -18,12 +18,12 @@ use tower_service::Service;
 /// of HTTP. Nothing is sent through the tunnel before the proxy has said that there is one, and what has
 /// arrived behind that is read first.
 ///
-/// It fails with an [`Error`], which is the [source](std::error::Error::source) of what a client fails with
-/// that connects through it: what a proxy refuses is not for the server to have said.
+/// It fails with an [`Error`]: of kind [`ProxyRefused`](super::ErrorKind::ProxyRefused) and with the proxy's response if
+/// the proxy refuses. An [`Upgrade`](super::Upgrade) service whose client connects through it fails with the same; other
+/// clients have the error among the [sources](std::error::Error::source) of theirs.
 ///
 /// ```no_run
 /// use bytes::Bytes;
-/// use http::HeaderValue;
 /// use http_body_util::Full;
 /// use hyper_rustls::HttpsConnectorBuilder;
 /// use hyper_util::{
@@ -35,10 +35,9 @@ use tower_service::Service;
 /// use tower_upgrade::client;
 ///
 /// # async fn example(tls: ClientConfig) -> Result<(), tower_upgrade::BoxError> {
-/// let proxy = client::Dial::new(HttpConnector::new()).to("http://proxy.example:3128".parse()?);
+/// let proxy = client::Dial::new(HttpConnector::new()).to("http://ann:secret@proxy.example:3128".parse()?);
 /// let proxy = client::UpgradeLayer::new().layer(proxy);
-/// let tunnel = client::Tunnel::new(proxy)
-///     .header("proxy-authorization", HeaderValue::from_static("Basic YW5uOnNlY3JldA=="));
+/// let tunnel = client::Tunnel::new(proxy);
 ///
 /// let https = HttpsConnectorBuilder::new()
 ///     .with_tls_config(tls)
@@ -96,17 +95,20 @@ where
     type Future = BoxFuture<Result<Upgraded, Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.client.poll_ready(cx).map_err(Error::transport)
+        self.client.poll_ready(cx).map_err(Error::tunnel)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
+        if let Err(error) = has_no_user(&uri) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let Some(target) = target(&uri) else {
             return Box::pin(std::future::ready(Err(Error::no_host())));
         };
         let mut request = Request::connect(target);
         *request.http_mut().headers_mut() = self.headers.clone();
         let session = self.client.call(request);
-        Box::pin(async move { Ok(session.await.map_err(Error::transport)?.into_io()) })
+        Box::pin(async move { Ok(session.await.map_err(Error::tunnel)?.into_io()) })
     }
 }
 
@@ -114,7 +116,12 @@ where
 fn target(uri: &Uri) -> Option<Authority> {
     let port = match uri.port_u16() {
         Some(port) => port,
-        None if matches!(uri.scheme_str(), Some("https" | "wss")) => 443,
+        None if uri
+            .scheme()
+            .is_some_and(|own| *own == *"https" || *own == *"wss") =>
+        {
+            443
+        }
         None => 80,
     };
     format!("{}:{port}", uri.host()?).parse().ok()

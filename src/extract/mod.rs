@@ -36,8 +36,8 @@
 //!     .layer(UpgradeLayer::new());
 //! ```
 //!
-//! A route that serves both takes an `Option` of them: `None` is a request that asks for no upgrade, or, with
-//! [`WebSocketUpgrade`], whose `Upgrade` offers other protocols only. A layer that has protocols of its own refuses
+//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which gives back the whole request
+//! if it does not ask for one. (An `Option` of an extractor would lose the body.) A layer that has protocols of its own refuses
 //! an extended CONNECT for others before any route sees it: see
 //! [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
 //!
@@ -53,7 +53,7 @@
 //! | `.requested_protocols()` | [`requested_protocols`](WebSocketUpgrade::requested_protocols) |
 //! | `.selected_protocol()` | [`selected_protocol`](WebSocketUpgrade::selected_protocol), and [`WebSocket::subprotocol`](crate::websocket::WebSocket::subprotocol) |
 //! | `.max_message_size(..)`, 64 MiB | [`max_message_size`](WebSocketUpgrade::max_message_size), 1 MiB |
-//! | `.max_frame_size(..)`, 16 MiB | [`max_frame_size`](WebSocketUpgrade::max_frame_size), 1 MiB |
+//! | `.max_frame_size(..)`, 16 MiB | not needed: a frame may be as long as a message |
 //! | `.read_buffer_size(..)`, `.write_buffer_size(..)`, `.max_write_buffer_size(..)` | there are no buffers while nothing comes |
 //! | `.accept_unmasked_frames(..)` | not to be had (RFC 6455 §5.1) |
 //! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); with its reason, unless a layer made something else of the switch, [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) |
@@ -118,7 +118,6 @@
 //!         let upgrade = upgrade
 //!             .protocols(["chat"])
 //!             .max_message_size(64 * 1024)
-//!             .max_frame_size(64 * 1024)
 //!             .any_origin() // as it was; better leave it out
 //!             .on_failed_upgrade(|| eprintln!("the session never started"));
 //!         println!("{} offered", upgrade.requested_protocols().count());
@@ -146,16 +145,17 @@
 //! }
 //! ```
 
+mod maybe;
 mod upgrade;
 #[cfg(feature = "websocket")]
 mod websocket;
 
-pub use self::upgrade::UpgradeRequest;
 #[cfg(feature = "websocket")]
 pub use self::websocket::WebSocketUpgrade;
+pub use self::{maybe::MaybeUpgrade, upgrade::UpgradeRequest};
 
 use crate::{Rejection, body::ErasedBody};
-use axum_core::{
+use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };

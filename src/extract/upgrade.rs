@@ -10,8 +10,8 @@ use crate::{
     session::guard::Admitted,
     trace,
 };
-use axum_core::{
-    extract::{self, FromRequest, OptionalFromRequest},
+use axum::{
+    extract::{self, FromRequest},
     response::Response,
 };
 use http::StatusCode;
@@ -215,19 +215,6 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
 
 fn not_handed_over() -> Rejection {
     config::not_implemented("the server does not hand over this connection")
-}
-
-impl<S: Send + Sync> OptionalFromRequest<S> for UpgradeRequest {
-    type Rejection = Rejection;
-
-    async fn from_request(request: extract::Request, state: &S) -> Result<Option<Self>, Rejection> {
-        match kind(&request) {
-            Some(_) => <Self as FromRequest<S>>::from_request(request, state)
-                .await
-                .map(Some),
-            None => Ok(None),
-        }
-    }
 }
 
 impl fmt::Debug for UpgradeRequest {

@@ -3,10 +3,10 @@
 use super::{UpgradeRequest, upgrade::kind};
 use crate::{
     BoxError, Protocol, Rejection, Session, UpgradeKind, negotiate, trace,
-    websocket::{WebSocket, WebSocketUpgrade as Handler, handshake},
+    websocket::{RateLimit, WebSocket, WebSocketUpgrade as Handler, handshake},
 };
-use axum_core::{
-    extract::{FromRequest, OptionalFromRequest, Request},
+use axum::{
+    extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };
 use std::{
@@ -64,15 +64,17 @@ impl WebSocketUpgrade {
         self.handler.choose(self.request.headers())
     }
 
-    /// How many bytes a message may have. Defaults to 1 MiB.
+    /// Sets the longest message that a client may send, in bytes. The default is 1 MiB: see
+    /// [`max_message_size`](crate::websocket::WebSocketUpgrade::max_message_size).
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.handler = self.handler.max_message_size(bytes);
         self
     }
 
-    /// How many bytes a frame may have. Defaults to 1 MiB.
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.handler = self.handler.max_frame_size(bytes);
+    /// Limits the rate at which the client may send messages: see
+    /// [`RateLimit`](crate::websocket::RateLimit). By default there is no limit.
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.handler = self.handler.rate_limit(limit);
         self
     }
 
@@ -153,10 +155,19 @@ fn websocket() -> Protocol {
     "websocket".parse().expect("a token")
 }
 
-/// Whether an `Upgrade` offers WebSocket, among others.
-fn offers_websocket(request: &Request) -> bool {
+/// Whether a request asks for a WebSocket.
+///
+/// An `Upgrade` to other protocols does not: it may be ignored (RFC 9110 §7.8), and some clients offer HTTP/2 with each
+/// first request. A CONNECT may not be ignored: any answer of success would be the upgrade response.
+pub(super) fn asks_for_websocket(request: &Request) -> bool {
     let websocket = websocket();
-    negotiate::http1::offered(request.headers()).any(|member| websocket.takes(member))
+    match kind(request) {
+        Some(UpgradeKind::Upgrade) => {
+            negotiate::http1::offered(request.headers()).any(|member| websocket.takes(member))
+        }
+        Some(_) => true,
+        None => false,
+    }
 }
 
 /// Calls back if it is dropped before the session has started.
@@ -196,22 +207,6 @@ impl<S: Send + Sync> FromRequest<S> for WebSocketUpgrade {
             handler: Handler::new(),
             on_failed: None,
         })
-    }
-}
-
-impl<S: Send + Sync> OptionalFromRequest<S> for WebSocketUpgrade {
-    type Rejection = Rejection;
-
-    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Rejection> {
-        match kind(&request) {
-            // An offer may be ignored (RFC 9110 §7.8), and some clients offer HTTP/2 with each first request. A
-            // CONNECT may not: any answer of success would switch.
-            Some(UpgradeKind::Upgrade) if !offers_websocket(&request) => Ok(None),
-            Some(_) => <Self as FromRequest<S>>::from_request(request, state)
-                .await
-                .map(Some),
-            None => Ok(None),
-        }
     }
 }
 

@@ -1,71 +1,78 @@
 //! # The commit
 //!
-//! A handler accepts, and its session starts later, or never. The step in between, the commit, is what this crate
-//! adds to an upgrade in tower. [The crate's page](crate#why-commit-is-a-step-of-its-own) has the short version,
-//! and what was measured.
+//! Between the moment a handler accepts and the moment its session starts, other middleware can still replace the
+//! response. The commit is the step in which the outermost [`UpgradeLayer`](crate::UpgradeLayer) looks at the final
+//! response and starts the session, or drops it. [The crate documentation](crate) has a summary
+//! and measurements.
 //!
 //! # What goes wrong without it
 //!
-//! A service that upgrades with hyper alone does two things at once: it makes a 101, and it spawns a task that waits
-//! for the connection. The task does not see what becomes of the 101, and hyper hands the connection over
-//! [whatever was answered](super::stack_below#hyper-hands-the-connection-over-whatever-was-answered). So a layer
-//! around it can make the two disagree: the client was told 403, and the handler runs, with whatever it was
-//! allowed to do. Its bytes reach the client, and the client can answer.
+//! A service that upgrades with hyper alone builds a 101 and spawns a task that awaits the connection. The task does not
+//! learn whether the 101 was sent, and hyper hands over the connection
+//! [even after a refusal](super::stack_below#hyper-hands-over-the-connection-even-after-a-refusal). If a layer around the
+//! service replaces the 101 with a 403, the handler runs nevertheless: its bytes reach a client that was refused, and
+//! the client can answer.
 //!
-//! # What the gate does
+//! # How it works
 //!
-//! 1. The outermost `UpgradeLayer` puts an empty slot into the extensions of the request. Those further in find it.
-//! 2. The layer that has a handler for the request moves the connection from the request into the slot. From here
-//!    on nobody else can have it.
-//! 3. The handler accepts. Its session is prepared, and travels outwards in the extensions of the response. It does
-//!    not run, and it has no connection.
-//! 4. The outermost layer looks at the response that leaves. If it is the switch, a 101 or a 2xx to a CONNECT, and
-//!    carries the session that was prepared for this request, the session gets its task. If not, it is dropped with
-//!    all that the handler had prepared, its permit is given back, and the fields of the handshake are taken off the
-//!    response.
-//! 5. The task waits until the server hands the connection over, no longer than the
-//!    [`handshake_timeout`](crate::UpgradeLayer::handshake_timeout). Then the handler speaks.
+//! 1. The outermost `UpgradeLayer` puts an empty slot into the request's extensions, where inner layers find it.
+//! 2. The layer that has a handler for the request moves the pending upgrade from the request into the slot. Other code
+//!    can no longer take the connection.
+//! 3. The handler accepts. The prepared session travels outwards in the response's extensions. It neither runs nor
+//!    has a connection yet.
+//! 4. The outermost layer checks the response that it returns. The session's task starts if the response is an upgrade
+//!    response (a 101, or a 2xx to a CONNECT) and carries the session that was prepared for this request. Otherwise the
+//!    layer drops the session with everything that the handler prepared, releases its permit, and removes the handshake
+//!    headers from the response.
+//! 5. The task waits for the server to hand over the connection, for at most the
+//!    [`handshake_timeout`](crate::UpgradeLayer::handshake_timeout), and then runs the session.
 //!
-//! The same holds the other way round. A 101, or a 2xx to a CONNECT, that has lost its session on its way does not
-//! leave: it becomes a 500 or a 501, and an event says so.
+//! The check also works the other way round: the outermost layer does not return an upgrade response without its
+//! session. It replaces a 101 with a 500, and a 2xx to a CONNECT with a 501, and emits an event.
 //!
 //! # Nested layers
 //!
-//! Inner layers decide, the outermost one commits. That takes no configuration: a layer that finds a slot in the
-//! request is not the outermost. How far apart they are makes no difference, nor does a router in between, as
-//! long as the extensions of the request and of the response are passed on.
+//! Inner layers choose the handler, the outermost layer commits. No configuration is needed: a layer that finds a slot in
+//! the request knows that it is not the outermost. Any number of layers and routers may lie in between, as long as they
+//! keep the extensions of the request and of the response.
 //!
-//! What a layer sets, timeouts, [`Sessions`](crate::Sessions) and `on_close`, holds for all that is decided inside it,
-//! unless one further in has its own.
+//! Settings of the outermost layer (timeouts, [`Sessions`](crate::Sessions), `on_close`) apply to all sessions accepted
+//! inside it. A setting of an inner layer takes precedence.
 //!
 //! # What it cannot see
 //!
-//! | | what happens | what to do |
+//! | | consequence | remedy |
 //! |---|---|---|
-//! | a layer outside of the outermost one makes something else of the switch | the session starts, as it would without this crate | an `UpgradeLayer::new()` at the very outside: [Where to put the layer](super::placement) |
-//! | a layer outside clones the request with its extensions, and sends both | both wait for one connection, and one of them never starts | put retries and mirrors inside |
-//! | the server has taken the 101, and the client is gone | the session starts, and reads an end or an error | nothing |
-//! | a handler spawns a task in `accept`, and does not wait for its session | the task runs, whatever is answered | do what has effects in the session |
+//! | middleware outside the outermost layer replaces the upgrade response | the session starts, as it would without this crate | an `UpgradeLayer::new()` around that middleware: [Where to put the layer](super::placement) |
+//! | middleware outside clones the request with its extensions and sends both copies | both wait for one connection, and one session never starts | retry and mirror inside the outermost layer |
+//! | the client disconnects after the server has taken the 101 | the session starts, and reads EOF or an error | none needed |
+//! | a handler spawns a task in `accept` that does not wait for the session | the task runs even if the upgrade is refused | put side effects into the session |
 //!
-//! What it does see: a request that is cloned inside comes to one session, a clone of a response carries none, and a
-//! switch of another request is none of this one.
+//! Cases that the commit does handle: a request cloned inside the outermost layer yields one session, a clone of a
+//! response carries no session, and an upgrade response made for a different request starts no session.
 //!
 //! # Upgraders of other crates
 //!
-//! A service inside that upgrades by itself, such as axum's `WebSocketUpgrade`, works as it does without this
-//! crate, and has no gate: its task is its own, and hyper's `OnUpgrade` is left where it is until a handler of this
-//! crate was chosen. [There are two exceptions](crate#why-commit-is-a-step-of-its-own). To have the gate, let the
-//! handler be one of this crate: [Coming from elsewhere](super::migration).
+//! A service inside that does its own upgrade, such as axum's `WebSocketUpgrade`, works as it does without this crate. The
+//! commit does not cover it: the service spawns its own task, and the layer leaves hyper's `OnUpgrade` in the request
+//! until a handler of this crate is chosen. To have the session covered, use a handler of this crate: [Coming from
+//! elsewhere](super::migration).
+//!
+//! Two kinds of request do not reach such a service with a usable upgrade:
+//!
+//! - CONNECT on HTTP/1: a refusal has to close the connection, so the outermost layer takes the upgrade out of each.
+//! - Extended CONNECT for a protocol without a handler: a layer with handlers for other protocols refuses the request,
+//!   unless [`unsupported`](crate::UpgradeLayer::unsupported) says to pass it on.
 //!
 //! # The tests
 //!
-//! | in `tests/gate/` of the repository | |
+//! | in `tests/gate/` of the repository | shows |
 //! |---|---|
-//! | `foreign.rs` | axum's own handler runs where the switch was lost; this pins what the gate is for |
-//! | `matrix.rs` | no session starts whose switch was lost, on a connection that goes on, one that closes, and with a client that leaves; layers that let the switch pass do no harm |
-//! | `nested.rs`, `settings.rs` | who decides, whose settings hold, a request that is sent twice |
-//! | `slot.rs` | a switch of another request, requests and responses that outlive their exchange |
-//! | `connect.rs` | the same for CONNECT, and on HTTP/2 |
+//! | `foreign.rs` | axum's own handler runs although its 101 was replaced: the problem that the commit solves |
+//! | `matrix.rs` | no session starts if its upgrade response was replaced, whether the connection goes on, closes, or loses its client; sessions start behind middleware that keeps the response |
+//! | `nested.rs`, `settings.rs` | which layer decides, which settings apply, a request that is sent twice |
+//! | `slot.rs` | an upgrade response of a different request; requests and responses that outlive their exchange |
+//! | `connect.rs` | the same for CONNECT and for HTTP/2 |
 //!
-//! `tests/sessions/permits.rs` has the permit on each path, and `tests/conformance/safety.rs` clones of
-//! responses and a 101 that nobody stands behind.
+//! `tests/sessions/permits.rs` shows that every path releases the permit. `tests/conformance/safety.rs` covers clones of
+//! responses, and a 101 without a session.

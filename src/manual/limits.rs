@@ -18,6 +18,7 @@
 //! | [`handshake_timeout`](crate::UpgradeLayer::handshake_timeout), from the outermost layer, which lets the switch out, to the connection | 10 s | the session never starts | a response that is held back further out, or is never sent |
 //! | [`idle_timeout`](crate::UpgradeLayer::idle_timeout), without a byte either way | none | the handler is dropped, and the connection shut down | |
 //! | [`lifetime`](crate::UpgradeLayer::lifetime), from the switch on | none | the session is told to stop, and after `shutdown_timeout` its handler is dropped | |
+//! | [`Accept::lifetime`](crate::Accept::lifetime), the same for one session; the earlier holds | none | the same | |
 //! | [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), to flush and shut down; for a peer of a WebSocket to answer a close frame | 10 s | the connection is dropped | |
 //! | what is read of a peer behind our end | 1 s, 1 MiB | the connection is dropped | RFC 9112 §9.6: no reset overtakes what was written |
 //! | a refusal of more than 16 KiB on a connection that is to end, whose request was not read | 10 s | the connection is ended | hyper [would cut it](super::stack_below#a-long-response-to-an-unread-request-is-cut) |
@@ -47,11 +48,11 @@
 //! | limit | default | past it | because of |
 //! |---|---|---|---|
 //! | `max_message_size` | 1 MiB | closed with 1009; before it is read, if it is in one frame | RFC 6455 §10.4 |
-//! | `max_frame_size` | 1 MiB | closed with 1009, before it is read | the same |
 //! | payload of a control frame | 125 bytes | closed with 1002 | RFC 6455 §5.5 |
 //! | answers to pings that a peer does not take | 16 KiB | nothing more is read of it | |
 //! | what a thread keeps of buffers for the next message | 1 MiB to read into, and 1 MiB to write from | they are freed | |
-//! | `keep_alive`, silence until a ping, and as long again | none | the session ends as idle; it may take twice as long | |
+//! | `keep_alive`: an interval of silence, then a ping, and an interval without an answer; or a blocked write of which the peer takes nothing for an interval | none | the session ends as idle, within three intervals | |
+//! | `rate_limit`, a `RateLimit`: messages and bytes per second, with a burst | none | the reader waits, or, as configured, the session is closed with 1008 | |
 //! | answer to a close frame | `shutdown_timeout` on the server, 10 s on the client | the connection is dropped | RFC 6455 §7.1.1 |
 //!
 //! ## The client

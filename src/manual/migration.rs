@@ -1,16 +1,16 @@
 //! # Coming from elsewhere
 //!
-//! What changes when a server's upgrades move here, one crate at a time. The snippets named `before` are compiled
-//! with the crate that they come from, but for those of warp and hyper-tungstenite.
+//! How to move upgrade code from another crate to this one. The modules named `before` are compiled with the crate
+//! that they use; the snippets for warp and hyper-tungstenite are not.
 //!
 //! # Step by step
 //!
-//! 1. Put an `UpgradeLayer::new()` around the stack. Upgraders of other crates inside
-//!    [go on as they were](super::commit#upgraders-of-other-crates).
-//! 2. Move one handler after the other, as below. Each that has moved has the gate.
-//! 3. Give the outermost layer [`Sessions`](crate::Sessions), and [drain](super::stopping) them where the server
+//! 1. Put an `UpgradeLayer::new()` around the stack. Upgrade code of other crates inside it
+//!    [keeps working](super::commit#upgraders-of-other-crates).
+//! 2. Move one handler at a time, as below. [The commit](super::commit) covers each handler that you have moved.
+//! 3. Give the outermost layer [`Sessions`](crate::Sessions), and [drain](super::stopping) them when the server
 //!    stops.
-//! 4. Read [the limits](super::limits): some are on that were not there before.
+//! 4. Read [the limits](super::limits). Some are on by default.
 //!
 //! # hyper's `upgrade::on`
 //!
@@ -93,13 +93,13 @@
 //!
 //! | hyper | here |
 //! |---|---|
-//! | one value of `Upgrade`, and `Connection` not looked at | the grammar of both, lists over several lines, versions, the client's order |
-//! | HTTP/1.1 | the same handler on HTTP/2, and for CONNECT with [`connect`](crate::UpgradeLayer::connect) |
-//! | the task runs [whatever is answered](super::stack_below#hyper-hands-the-connection-over-whatever-was-answered) | it runs if the switch was sent |
-//! | [an unread body](super::stack_below#a-body-that-was-not-read-becomes-the-new-protocol) becomes the protocol | it is read first |
-//! | an error or a panic is the task's | it is reported, with the [reason](crate::CloseReason) of the end |
-//! | the socket is dropped at the end | it is flushed, shut down, and read to its end |
-//! | nobody knows of the tasks | [`Sessions`](crate::Sessions) |
+//! | the code above compares one value of `Upgrade` and ignores `Connection` | parses both headers: lists over several lines, versions, the client's order |
+//! | HTTP/1.1 only | the same handler on HTTP/2, and for CONNECT with [`connect`](crate::UpgradeLayer::connect) |
+//! | the task runs [even after a refusal](super::stack_below#hyper-hands-over-the-connection-even-after-a-refusal) | the session runs only if the upgrade response leaves the outermost layer |
+//! | [an unread request body](super::stack_below#a-body-that-was-not-read-becomes-the-new-protocol) is read as the new protocol | the layer reads the body before it sends the 101 |
+//! | errors and panics stay in the task | reported with the [close reason](crate::CloseReason) |
+//! | the socket is dropped when the task ends | flushed, shut down, and read until EOF |
+//! | no list of the tasks | [`Sessions`](crate::Sessions) |
 //! | `TokioIo::new(upgraded)`, `upgraded.downcast::<TokioIo<TcpStream>>()` | [`Upgraded`](crate::Upgraded) has tokio's traits and hyper's; `downcast::<TcpStream>()` |
 //!
 //! # axum's `ws`
@@ -146,8 +146,13 @@
 //! }
 //! ```
 //!
-//! The module `extract` (feature `axum`) goes through it method by method. A handler that is the same on every route
-//! can also be registered with the layer: `UpgradeLayer::new().protocol("websocket", websocket(chat))`.
+//! The documentation of the module `extract` (feature `axum`) compares the two extractors method by method. A handler
+//! that is the same on every route can be registered with the layer instead:
+//! `UpgradeLayer::new().protocol("websocket", websocket(chat))`.
+//!
+//! A route that serves requests with and without an upgrade, such as `POST /exec/ID/start` of Docker's API, takes
+//! `extract::MaybeUpgrade`. The example `docker_exec` of the repository implements that API: a JSON body, half-close, and
+//! a response of 200 or 101 on one route.
 //!
 //! # warp's `ws`
 //!
@@ -164,18 +169,18 @@
 //! warp::serve(chat).run(([127, 0, 0, 1], 3000)).await;
 //! ```
 //!
-//! What the filter was for, the path, is a condition of the handler, or a router's matter:
+//! The path that the warp filter matches becomes a condition of the handler, or a route of a router:
 //!
 //! ```no_run
+//! use axum::serve::ListenerExt as _;
 //! use futures_util::{SinkExt as _, StreamExt as _};
-//! use tower_upgrade::{ProtocolHandler as _, UpgradeLayer, websocket::{WebSocket, websocket}};
+//! use tower_upgrade::{ProtocolHandler as _, UpgradeLayer, websocket::{Message, WebSocket, websocket}};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> std::io::Result<()> {
 //! let chat = websocket(|mut socket: WebSocket, _session| async move {
 //!     while let Some(message) = socket.next().await {
-//!         let message = message?;
-//!         if message.as_text().is_some() {
+//!         if let message @ (Message::Text(_) | Message::Binary(_)) = message? {
 //!             socket.send(message).await?;
 //!         }
 //!     }
@@ -186,6 +191,8 @@
 //!     .fallback(|| async { "nothing here" })
 //!     .layer(UpgradeLayer::new().protocol("websocket", at_chat));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //! axum::serve(listener, app).await
 //! # }
 //! ```
@@ -203,8 +210,8 @@
 //! }
 //! ```
 //!
-//! The service that serves the index stays as it is, inside of the layer. What takes a `WebSocketStream` can stay as
-//! well: the opening handshake is this crate's, and the frames are the ones that you have.
+//! The service that answers with the index stays unchanged inside the layer. Code that takes a `WebSocketStream` can
+//! stay too: this crate does the opening handshake, and tokio-tungstenite keeps handling the frames.
 //!
 //! ```
 //! use futures_util::{SinkExt as _, StreamExt as _};
@@ -219,7 +226,7 @@
 //!     websocket::WebSocketUpgrade,
 //! };
 //!
-//! /// As it was.
+//! /// Unchanged.
 //! async fn talk<S>(mut socket: WebSocketStream<S>) -> Result<(), BoxError>
 //! where
 //!     S: AsyncRead + AsyncWrite + Unpin,
@@ -255,9 +262,9 @@
 //!
 //! # tokio-tungstenite's `accept_async`
 //!
-//! It speaks on a listener of its own. Here there is an HTTP server around it, so the same port serves plain
-//! requests, and HTTP/2. What `accept_hdr_async` was told in a callback a handler decides in `accept`, where it may
-//! wait.
+//! `accept_async` needs a listener that serves nothing but WebSocket. Here the same port also serves ordinary requests
+//! and HTTP/2. A decision made in the callback of `accept_hdr_async` moves to
+//! [`accept`](crate::ProtocolHandler::accept), which is async.
 //!
 //! ```no_run
 //! # #[allow(dead_code)]
@@ -286,6 +293,7 @@
 //! }
 //!
 //! mod after {
+//!     use axum::serve::ListenerExt as _;
 //!     use tokio::net::TcpListener;
 //!     use tower_upgrade::{UpgradeLayer, websocket::{Message, WebSocket, websocket}};
 //!
@@ -299,27 +307,29 @@
 //!             Ok(())
 //!         });
 //!         let app = UpgradeLayer::new().protocol("websocket", echo).into_service();
+//!         // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+//!         let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //!         axum::serve(listener, axum::Router::new().fallback_service(app)).await
 //!     }
 //! }
 //! # fn main() { drop(after::serve); }
 //! ```
 //!
-//! Its `connect_async` is `websocket::WebSocketRequest` here, over any client of the module `client`.
+//! The counterpart of `connect_async` is `websocket::WebSocketRequest`, sent over any client of the module `client`.
 //!
 //! # What is different in all of them
 //!
-//! | | there | here, with the feature `websocket` |
+//! | | these crates | the feature `websocket` of this crate |
 //! |---|---|---|
-//! | a message, a frame may have | 64 MiB, 16 MiB | 1 MiB, 1 MiB: [limits](super::limits#websocket) |
-//! | pages of other origins | are let in | [are refused](super::threats#cross-site-websocket-hijacking) with 403 |
-//! | a handler that ends | drops the connection | is closed in order: 1000, 1011 after an error, 1001 if it was told to stop |
-//! | a subprotocol | as the crate has it | the first of the client's that is spoken |
-//! | a server that stops | the handler has to be told | each client gets 1001, with no code for it |
-//! | buffers of an idle session | what was needed last | none |
-//! | over HTTP/2 | axum | yes |
+//! | maximum message size, frame size | 64 MiB, 16 MiB | 1 MiB, 1 MiB: [limits](super::limits#websocket) |
+//! | requests from pages of other origins | accepted | [refused](super::threats#cross-site-websocket-hijacking) with 403 |
+//! | when the handler ends | the connection is dropped | a close frame: 1000, 1011 after an error, 1001 if the session was stopping |
+//! | subprotocol | differs between the crates | the first of the client's list that the server supports |
+//! | when the server stops | the handler has to find out | every client gets 1001, without code in the handler |
+//! | buffers of an idle session | as large as last needed | none |
+//! | WebSocket over HTTP/2 | axum only | yes |
 //!
 //! ## Other frames
 //!
-//! Where frames of another library stay, as with hyper-tungstenite above, limits, masking, pings and close frames are
-//! theirs. The module `websocket` has four of them.
+//! If another library handles the frames, as with tokio-tungstenite in the example for hyper-tungstenite, message
+//! limits, masking, pings and close frames are up to that library. The module `websocket` takes care of all four.

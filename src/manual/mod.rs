@@ -1,27 +1,29 @@
-//! The manual: what belongs to no single item.
+//! Guides to topics that span several items.
 //!
 //! | to understand | |
 //! |---|---|
-//! | [The commit](commit) | why it is a step of its own, what it sees and what it cannot see |
-//! | [Threats](threats) | whom this crate trusts, what it defends against and with which test, what is left to you |
-//! | [Behaviour of the stack below](stack_below) | what hyper, h2 and hyper-util do that surprises, and how to set a server up for it |
+//! | [The commit](commit) | when a session starts, and when it does not |
+//! | [Threats](threats) | trust, attacks with their defences and tests, and the part that is left to you |
+//! | [Behaviour of the stack below](stack_below) | surprising behaviour of hyper, h2 and hyper-util, and how to configure a server for it |
 //!
 //! | to set up | |
 //! |---|---|
-//! | [Where to put the layer](placement) | with other layers, one by one, and in axum's routers |
-//! | [Limits and timeouts](limits) | every one, with its default, and how to choose |
-//! | [Coming from elsewhere](migration) | from hyper, axum, warp, hyper-tungstenite, tokio-tungstenite |
+//! | [Where to put the layer](placement) | among other middleware, and in axum's routers |
+//! | [Limits and timeouts](limits) | each limit, its default, and how to choose a value |
+//! | [Coming from elsewhere](migration) | moving from hyper, axum, warp, hyper-tungstenite or tokio-tungstenite |
 //!
 //! | to run | |
 //! |---|---|
-//! | [Stopping a server](stopping) | the order to stop things in, and what sessions see of it |
-//! | [What is logged and counted](observing) | the span of a session, events with their levels, which metrics to look at |
-//! | [Scaling out](scaling) | behind nginx, HAProxy, Envoy and Kubernetes; what has to be sticky |
+//! | [Stopping a server](stopping) | in which order to stop, and how sessions notice |
+//! | [What is logged and counted](observing) | the span of a session, events with their levels, metrics worth watching |
+//! | [Performance](performance) | memory, handshakes, round trips and throughput, beside other crates and proxies |
+//! | [Scaling out](scaling) | behind nginx, HAProxy, Envoy and Kubernetes; sticky sessions |
 
 pub mod commit;
 pub mod limits;
 pub mod migration;
 pub mod observing;
+pub mod performance;
 pub mod placement;
 pub mod scaling;
 pub mod stack_below;

@@ -17,6 +17,7 @@
 //! | `kind` | | `upgrade`, `connect` or `extended-connect` |
 //! | `protocol` | | as the client wrote it; a CONNECT has none |
 //! | `peer` | | the client's address, [where the server left it](crate::SessionsBuilder::peer); without `Sessions` none |
+//! | `identity` | | the [`Identity`](crate::Identity), as its `Display` writes it, if the handler or a layer set one |
 //! | `reason` | at the end | such as `finished`: [all of them](crate::CloseReason::as_str) |
 //! | `bytes_read`, `bytes_written` | | what the handler read and wrote |
 //! | `duration` | | from the switch on |
@@ -29,8 +30,8 @@
 //! | event | level | fields |
 //! |---|---|---|
 //! | `session started` | `DEBUG` | |
-//! | `session failed`, by its connection or its peer: the handler ended with an [`io::Error`](std::io::Error), or an error of the module `websocket` that is the peer's doing | `DEBUG` | `error` |
-//! | `session failed`, by any other error of its handler | `WARN` | `error` |
+//! | `session failed` because of its connection or its peer: the handler ended with an [`io::Error`](std::io::Error), or an error made of one, after an operation on the session's own IO had failed (`UnexpectedEof`: after the end was read); with an error of its own WebSocket that the peer caused; or `tunnel::relay` failed, by either of its connections | `DEBUG` | `error` |
+//! | `session failed` with any other error of its handler, such as the `io::Error` of a file or of a process that could not be spawned | `WARN` | `error` |
 //! | `session aborted`: its handler was dropped at the deadline | `WARN` | |
 //! | `session panicked` | `ERROR` | `panic` |
 //! | `session never started` | `DEBUG` | `error` |

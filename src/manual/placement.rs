@@ -1,13 +1,13 @@
 //! # Where to put the layer
 //!
-//! Two places, which may be one:
+//! A stack has two positions for an [`UpgradeLayer`](crate::UpgradeLayer). One layer can fill both.
 //!
-//! - **outermost**: an [`UpgradeLayer`](crate::UpgradeLayer) around all others, which [commits](super::commit).
-//!   `UpgradeLayer::new()` does, if it has nothing to decide.
-//! - **where it decides**: the layer, or the leaf, with the handlers. What is around it acts on the request before a
-//!   handler is asked, and on the response before it is sent.
+//! - **The outermost layer** wraps the whole stack and [commits](super::commit): it starts a session only if the
+//!   response that it returns is the upgrade response. `UpgradeLayer::new()` without handlers is enough.
+//! - **The handler layer** has the protocol handlers, as a layer around a service or as a leaf service. Middleware
+//!   around it sees the request before a handler does, and the response before the client does.
 //!
-//! So other layers go *between* the two: there they can refuse, and when they do no session starts.
+//! Put other middleware *between* the two. Middleware there can refuse an upgrade, and the session then never starts.
 //!
 //! # A stack
 //!
@@ -35,33 +35,35 @@
 //!     copy(&mut reader, &mut writer).await?;
 //!     Ok(())
 //! });
-//! let decides = UpgradeLayer::new().protocol("echo", echo).into_service();
+//! let leaf = UpgradeLayer::new().protocol("echo", echo).into_service();
 //! let router: Router = Router::new()
 //!     .route("/", get(|| async { "index" }))
 //!     .route("/slow", get(std::future::pending::<()>))
-//!     .route("/echo", any_service(decides));
+//!     .route("/echo", any_service(leaf));
 //!
 //! let app = ServiceBuilder::new()
-//!     .layer(TraceLayer::new_for_http()) // sees what is sent in the end, and changes nothing
+//!     .layer(TraceLayer::new_for_http()) // logs the final status
 //!     .layer(UpgradeLayer::new().sessions(Sessions::builder().max(10_000).build()))
 //!     .layer(CatchPanicLayer::new())
 //!     .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(5)))
 //!     .layer(CorsLayer::new().allow_origin(HeaderValue::from_static("https://example.com")))
 //!     .layer(CompressionLayer::new())
-//!     .layer(ValidateRequestHeaderLayer::custom(check)) // 401 to who does not say who they are
+//!     .layer(ValidateRequestHeaderLayer::custom(check)) // 401 without a `user` header
 //!     .service(router);
 //!
-//! let ask = || testing::request("echo").uri("/echo");
-//! let exchange = testing::upgrade(app.clone(), ask().header("user", "ann").body(String::new())?).await?;
+//! let echo_request = || testing::request("echo").uri("/echo");
+//! let exchange =
+//!     testing::upgrade(app.clone(), echo_request().header("user", "ann").body(String::new())?).await?;
 //! drop(exchange.expect_switched("echo"));
-//! // Nobody was asked, or what was decided came to nothing:
-//! let exchange = testing::upgrade(app.clone(), ask().body(String::new())?).await?;
+//! // Authentication refuses the request before the handler is called.
+//! let exchange = testing::upgrade(app.clone(), echo_request().body(String::new())?).await?;
 //! assert_eq!(exchange.response().status(), StatusCode::UNAUTHORIZED);
-//! let refuses_all = ask().header("user", "ann").header("accept-encoding", "identity;q=0");
-//! let exchange = testing::upgrade(app.clone(), refuses_all.body(String::new())?).await?;
+//! // The handler accepts, but `CompressionLayer` replaces the 101: the session never starts.
+//! let no_encoding = echo_request().header("user", "ann").header("accept-encoding", "identity;q=0");
+//! let exchange = testing::upgrade(app.clone(), no_encoding.body(String::new())?).await?;
 //! assert_eq!(exchange.response().status(), StatusCode::NOT_ACCEPTABLE);
 //! assert!(!exchange.response().headers().contains_key("upgrade"));
-//! // What is no upgrade is served as ever.
+//! // Ordinary requests pass through both upgrade layers.
 //! let slow = http::Request::builder().uri("/slow").header("user", "ann");
 //! let exchange = testing::upgrade(app, slow.body(String::new())?).await?;
 //! assert_eq!(exchange.response().status(), StatusCode::GATEWAY_TIMEOUT);
@@ -69,53 +71,54 @@
 //! # }
 //! ```
 //!
-//! In axum the outermost is the last `.layer(..)` of the router that is served, or a layer around it.
+//! In axum, the last `.layer(..)` call on the served router adds the outermost layer. A layer around the router is
+//! further out still.
 //!
 //! # Layer by layer
 //!
-//! *Inside* is inside of the outermost `UpgradeLayer`, and around the one that decides. *Anywhere* is where it does
-//! no harm on either side.
+//! In this table, *inside* means between the outermost layer and the handler layer. *Anywhere* means that the
+//! middleware is harmless outside the outermost layer too.
 //!
-//! | layer | where | why |
+//! | middleware | where | why |
 //! |---|---|---|
-//! | tower-http's `TimeoutLayer`, tower's `TimeoutLayer` | inside | It bounds the decision, and never the session. For handlers [`accept_timeout`](crate::UpgradeLayer::accept_timeout) does it by default; a route that decides with an extractor of the module `extract` needs this |
-//! | authentication: `ValidateRequestHeaderLayer`, `AsyncRequireAuthorizationLayer` | inside | A 401 comes before a handler is asked, and what it puts into the extensions [the session has](crate::Session::extensions). After a 407 to a CONNECT the outermost layer ends the connection (RFC 9931) |
-//! | `TraceLayer` | anywhere, around the one that decides | It changes nothing. A session's span follows from the span that is current when its handler is chosen. Outermost it sees the status that is sent |
-//! | `CompressionLayer` | inside | It leaves a 101 alone, but answers 406 to `Accept-Encoding: identity;q=0` |
-//! | `CorsLayer` | anywhere | It answers preflights, and else only adds fields. Browsers do not ask it about WebSocket: there [the origins](super::threats#cross-site-websocket-hijacking) are what counts |
-//! | `RateLimitLayer`, `ConcurrencyLimitLayer`, `GlobalConcurrencyLimitLayer` | inside | They count handshakes: a permit is given back with the response. Sessions are limited by [`Sessions`](crate::SessionsBuilder::max) |
-//! | `LoadShedLayer`, `BufferLayer` | inside, with something around that makes a response of the error | An error of the inner service starts nothing, and hyper answers nothing to it. `BufferLayer` makes of a service one that can be cloned |
-//! | `CatchPanicLayer` | inside | For the services there. Panics of handlers are caught already, in decisions (500) and in sessions |
-//! | `NormalizePathLayer` | around the router, and the one that decides if it looks at the path | Handlers see the path as it is where they are. A CONNECT has none, and is left alone |
-//! | retries, mirrors, hedging | inside | A clone of an upgrade request that is sent twice from outside [waits for one connection](super::commit#what-it-cannot-see) |
-//! | `map_response`, and whatever rewrites statuses | inside | Outside it would tell a client 403 whose session runs |
-//! | what adds fields to responses | anywhere | Fields are kept. Those that frame a switch cannot be overridden inside |
+//! | tower-http's `TimeoutLayer`, tower's `TimeoutLayer` | inside | Limits the time until the response, not the session. Handlers already have [`accept_timeout`](crate::UpgradeLayer::accept_timeout); a route that uses an extractor of the module `extract` needs this layer |
+//! | `ValidateRequestHeaderLayer`, `AsyncRequireAuthorizationLayer`, other authentication | inside | Answers 401 before the handler is called. The [session keeps the extensions](crate::Session::extensions) that the layer adds to the request. If the layer answers an HTTP/1 CONNECT with 407, the outermost layer closes the connection (RFC 9931) |
+//! | `TraceLayer` | anywhere around the handler layer | Leaves the response alone. The session's span follows from the span that is current when the handler is chosen. Around the outermost layer, `TraceLayer` logs the final status |
+//! | `CompressionLayer` | inside | Leaves a 101 alone, but that of tower-http 0.7 answers `Accept-Encoding: identity;q=0` with 406 |
+//! | `CorsLayer` | anywhere | Answers preflight requests and otherwise only adds headers. Browsers do not apply CORS to WebSocket: use [the origin check](super::threats#cross-site-websocket-hijacking) |
+//! | `RateLimitLayer`, `ConcurrencyLimitLayer`, `GlobalConcurrencyLimitLayer` | inside | Limit handshakes, because they release their permit with the response. [`Sessions`](crate::SessionsBuilder::max) limits sessions |
+//! | `LoadShedLayer`, `BufferLayer` | inside, with a layer around them that turns their error into a response | No session starts when the inner service returns an error, and hyper drops the connection without a response. `BufferLayer` makes a service cloneable |
+//! | `CatchPanicLayer` | inside | Catches panics of the other services inside. The `UpgradeLayer` already catches panics of handlers: in `accept` (500) and in sessions |
+//! | `NormalizePathLayer` | around the router, and around the handler layer if a handler reads the path | A handler sees the path as rewritten by the middleware around its layer. A CONNECT has no path and passes unchanged |
+//! | retries, mirroring, hedging | inside | Two copies of an upgrade request sent from outside [compete for one connection](super::commit#what-it-cannot-see) |
+//! | `map_response` and other middleware that rewrites the status | inside | Outside, it can send the client a 403 while the session runs |
+//! | middleware that adds response headers | anywhere | Added headers are kept, except that middleware inside cannot override the headers of the handshake |
 //!
-//! Shown over real connections in `tests/gate/` of the repository: `matrix.rs` has the layers that refuse, rewrite
-//! and panic, on either side; `placement.rs` those of limits, `CorsLayer` and `NormalizePathLayer`; `nested.rs` a
-//! request that is sent twice.
+//! Tests over real connections are in `tests/gate/` of the repository: `matrix.rs` covers middleware that refuses,
+//! rewrites or panics, inside and outside; `placement.rs` covers the limiting layers, `CorsLayer` and
+//! `NormalizePathLayer`; `nested.rs` covers a request that is sent twice.
 //!
 //! # In axum
 //!
-//! | | what it means |
+//! | position of the layer | requests it sees |
 //! |---|---|
-//! | `Router::layer(..)` | around all routes that were added before, and the fallback if that was set before |
-//! | `Router::route_layer(..)` | around these routes only; a path that no route has is a 404, whatever was offered |
-//! | `Router::route_service(path, layer.into_service())` | a leaf, for one path: everything else there is refused, with 426, or 400 over HTTP/2 |
-//! | `Router::nest(prefix, router)` | a layer on the nested router sees the path without its prefix |
-//! | around the router that is served: `layer.layer(router)` | everything, a CONNECT included |
+//! | `Router::layer(layer)` | all routes added before, and the fallback if it was set before |
+//! | `Router::route_layer(layer)` | only these routes; an unmatched path gets 404, also for an upgrade request |
+//! | `Router::route_service(path, layer.into_service())` | one path, as a leaf that refuses every request for which it has no handler: 426, or 400 over HTTP/2 |
+//! | `Router::nest(prefix, router)`, with the layer on the nested router | paths under the prefix, with the prefix removed |
+//! | `layer.layer(router)` | every request, including CONNECT |
 //!
 //! ## Methods
 //!
-//! An extended CONNECT is not a GET, and routers look at the method:
+//! A WebSocket over HTTP/2 is an extended CONNECT rather than a GET, so the router's method filter matters:
 //!
-//! | the layer is | a browser's WebSocket over HTTP/2 |
+//! | position of the layer | a WebSocket over HTTP/2 |
 //! |---|---|
-//! | around the router, or on its routes (`.layer(..)`, `.route_layer(..)`) | reaches it |
-//! | a leaf at `.route_service(path, leaf)`, or under `any_service(leaf)` | reaches it |
-//! | a leaf under `get_service(leaf)` | is answered with 405 |
+//! | around the router, or on its routes (`.layer(..)`, `.route_layer(..)`) | reaches the layer |
+//! | a leaf at `.route_service(path, leaf)`, or in `any_service(leaf)` | reaches the layer |
+//! | a leaf in `get_service(leaf)` | gets 405 |
 //!
-//! In the last case route CONNECT as well:
+//! In the last case, route CONNECT to the leaf as well:
 //!
 //! ```
 //! use axum::{Router, routing::{MethodFilter, on_service}};
@@ -127,8 +130,8 @@
 //! let app: Router = Router::new().route("/chat", on_service(methods, leaf));
 //! ```
 //!
-//! Where the router is not yours to change, make the request a GET in front of it. It is still known by
-//! its `:protocol`:
+//! If you cannot change the router, rewrite the method to GET in front of it. The layer still recognizes the request
+//! by its `:protocol`:
 //!
 //! ```
 //! use axum::{Router, ServiceExt as _, extract::Request, routing::get_service};
@@ -138,7 +141,7 @@
 //!
 //! fn connect_as_get(mut request: Request) -> Request {
 //!     let protocol = request.extensions().get::<hyper::ext::Protocol>();
-//!     // Only what is served: to a client that asks, any other GET's 200 would be a switch.
+//!     // Only for served protocols: the client would take a 200 from any other GET route for an upgrade response.
 //!     if protocol.is_some_and(|protocol| protocol.as_str() == "chat") {
 //!         *request.method_mut() = Method::GET;
 //!     }
@@ -154,8 +157,8 @@
 //!
 //! ## CONNECT
 //!
-//! A plain CONNECT has no path, so no route matches it. The layer that serves it goes around the whole
-//! router. `Router::layer` covers the fallback only if that was set before:
+//! A plain CONNECT has no path and matches no route, so put the layer that serves it around the whole router.
+//! (`Router::layer` wraps the fallback only if the fallback was set before.)
 //!
 //! ```
 //! use axum::{Router, ServiceExt, body::Body, extract::Request, response::Response, routing::get};
@@ -165,10 +168,10 @@
 //!
 //! let router = Router::new().route("/", get(|| async { "index" }));
 //! let app = ServiceBuilder::new()
-//!     .map_response(|response: Response<_>| response.map(Body::new)) // `axum::serve` wants its own
+//!     .map_response(|response: Response<_>| response.map(Body::new)) // `axum::serve` needs axum's body type
 //!     .layer(UpgradeLayer::new().connect(proxy))
 //!     .service(router);
 //! let make_service = ServiceExt::<Request>::into_make_service(app); // for `axum::serve`
 //! ```
 //!
-//! All of this is shown in `tests/routers.rs` and `tests/frameworks.rs` of the repository.
+//! The tests for this section are `tests/routers.rs` and `tests/frameworks.rs` in the repository.

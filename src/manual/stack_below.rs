@@ -1,21 +1,22 @@
 //! # Behaviour of the stack below
 //!
-//! This crate works with what hyper, h2 and hyper-util hand it. Some of what they do surprises. This
-//! page says what that is, what this crate makes of it, and what to do about it.
+//! hyper, h2 and hyper-util behave in some ways that surprise users of upgrades. Each section describes one such
+//! behaviour, how this crate deals with it, and how your code should.
 //!
-//! All of it was measured with hyper 1.12, hyper-util 0.1.21 and h2 0.4.20. A test in `tests/stack/`
-//! of the repository pins each point, so that a change of theirs is seen.
+//! Everything here was measured with hyper 1.12, hyper-util 0.1.21 and h2 0.4.20. A test in `tests/stack/` of the
+//! repository pins each behaviour, and fails if a new version changes it.
 //!
 //! | behaviour | what to do |
 //! |---|---|
 //! | **[HTTP/1.1](#http11)** | |
-//! | [hyper hands the connection over whatever was answered](#hyper-hands-the-connection-over-whatever-was-answered) | an `UpgradeLayer` at the very outside |
-//! | [hyper offers an upgrade that nobody asked for](#hyper-offers-an-upgrade-that-nobody-asked-for) | nothing |
+//! | [hyper hands over the connection even after a refusal](#hyper-hands-over-the-connection-even-after-a-refusal) | put an `UpgradeLayer` outermost |
+//! | [hyper offers an upgrade without `Connection: upgrade`](#hyper-offers-an-upgrade-without-connection-upgrade) | nothing |
+//! | [hyper does not check `Host`](#hyper-does-not-check-host) | check it where it matters |
 //! | [A 101 goes out to HTTP/1.0 clients](#a-101-goes-out-to-http10-clients) | nothing |
 //! | [A body that was not read becomes the new protocol](#a-body-that-was-not-read-becomes-the-new-protocol) | nothing |
 //! | [A 2xx to CONNECT with a `Content-Length` is not sent](#a-2xx-to-connect-with-a-content-length-is-not-sent) | nothing |
 //! | [A long response to an unread request is cut](#a-long-response-to-an-unread-request-is-cut) | read the body |
-//! | [Only one clone of an upgrade is of use](#only-one-clone-of-an-upgrade-is-of-use) | do not clone requests outside of the layer |
+//! | [Only one clone of `OnUpgrade` works](#only-one-clone-of-onupgrade-works) | do not clone requests outside the layer |
 //! | [After a refusal hyper ends the connection without a shutdown](#after-a-refusal-hyper-ends-the-connection-without-a-shutdown) | nothing |
 //! | [A client that half-closes counts as gone](#a-client-that-half-closes-counts-as-gone) | `half_close(true)`, if such clients matter |
 //! | **[HTTP/2](#http2)** | |
@@ -23,124 +24,133 @@
 //! | [A CONNECT with a `Content-Length` ends the whole connection](#a-connect-with-a-content-length-ends-the-whole-connection) | expect sessions to end with an error |
 //! | [One session that does not read stops all the others](#one-session-that-does-not-read-stops-all-the-others) | set window sizes |
 //! | [Small messages that are not read end the connection](#small-messages-that-are-not-read-end-the-connection) | set window sizes, read |
-//! | [A connection has 200 sessions](#a-connection-has-200-sessions) | `max_concurrent_streams` |
+//! | [A connection has at most 200 sessions](#a-connection-has-at-most-200-sessions) | `max_concurrent_streams` |
 //! | [Frames wait for acknowledgements](#frames-wait-for-acknowledgements) | `TCP_NODELAY` |
-//! | [A flush does not say that anything was sent](#a-flush-does-not-say-that-anything-was-sent) | small writes; answers of the protocol's own |
+//! | [A flush does not say that anything was sent](#a-flush-does-not-say-that-anything-was-sent) | write in small pieces; acknowledge in the protocol |
 //! | [A stream outlives its session](#a-stream-outlives-its-session) | [bound the graceful shutdown](super::stopping) |
-//! | [A reset can look like an end](#a-reset-can-look-like-an-end) | an end mark of the protocol's own |
+//! | [A reset can look like an end](#a-reset-can-look-like-an-end) | mark the end of messages in the protocol |
 //! | [A connection that breaks is an error](#a-connection-that-breaks-is-an-error) | nothing |
 //! | [A stream ends with `NO_ERROR`](#a-stream-ends-with-no_error) | let the client end first |
-//! | [A session on HTTP/2 has no socket of its own](#a-session-on-http2-has-no-socket-of-its-own) | handle the `Err` of `downcast` |
+//! | [A session on HTTP/2 has no `TcpStream`](#a-session-on-http2-has-no-tcpstream) | handle the `Err` of `downcast` |
 //! | **[Shutting down](#shutting-down)** | |
-//! | [HTTP/1.1 sessions are not waited for](#http11-sessions-are-not-waited-for) | [drain them](super::stopping) |
-//! | [HTTP/2 sessions are waited for](#http2-sessions-are-waited-for) | [drain them](super::stopping) |
+//! | [A graceful shutdown does not wait for HTTP/1.1 sessions](#a-graceful-shutdown-does-not-wait-for-http11-sessions) | [drain them](super::stopping) |
+//! | [A graceful shutdown waits for HTTP/2 sessions](#a-graceful-shutdown-waits-for-http2-sessions) | [drain them](super::stopping) |
 //! | **[Clients](#clients)** | |
 //! | [A client is handed the connection for any 101](#a-client-is-handed-the-connection-for-any-101) | nothing |
 //! | [A client's body that was not sent yet is lost at a switch](#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) | send short bodies |
 //! | [A client is handed a tunnel for a 200](#a-client-is-handed-a-tunnel-for-a-200) | expect an error for another 2xx |
-//! | [A client sends an extended CONNECT whatever the server allows](#a-client-sends-an-extended-connect-whatever-the-server-allows) | `client::Http2`, or `client::Dial` |
-//! | [A pool may send an `Upgrade` over HTTP/2](#a-pool-may-send-an-upgrade-over-http2) | do not let it negotiate HTTP/2 |
-//! | [A client takes a 101 over HTTP/2 for no answer](#a-client-takes-a-101-over-http2-for-no-answer) | nothing |
-//! | [hyper-util's tunnel loses what comes early](#hyper-utils-tunnel-loses-what-comes-early) | `client::Tunnel` |
+//! | [A client sends an extended CONNECT to any server](#a-client-sends-an-extended-connect-to-any-server) | `client::Http2`, or `client::Dial` |
+//! | [A pool may send an `Upgrade` over HTTP/2](#a-pool-may-send-an-upgrade-over-http2) | do not negotiate HTTP/2 in the pool |
+//! | [A client ignores a 101 over HTTP/2](#a-client-ignores-a-101-over-http2) | nothing |
+//! | [hyper-util's tunnel loses early data](#hyper-utils-tunnel-loses-early-data) | `client::Tunnel` |
 //!
 //! # HTTP/1.1
 //!
-//! ## hyper hands the connection over whatever was answered
+//! ## hyper hands over the connection even after a refusal
 //!
-//! hyper makes one upgrade for each request that asks for it. It is fulfilled when the connection
-//! ends, also if the answer was a 403. A service that spawned a task on `hyper::upgrade::on` then
-//! speaks to a client that was refused. After a refusal the connection serves further requests; if
-//! one of them asks for an upgrade as well, the earlier upgrade yields an error.
+//! hyper creates an `OnUpgrade` for each request that asks for an upgrade, and resolves it when the connection ends,
+//! even if the response was a 403. A task that awaits `hyper::upgrade::on` then runs with a client that was refused.
+//! After a refusal the connection serves further requests; if one of them asks for an upgrade too, the earlier
+//! `OnUpgrade` resolves to an error.
 //!
-//! This crate starts a session only if the response that leaves the outermost layer is the switch.
-//! [The commit](super::commit) has more.
+//! This crate starts a session only if the response that leaves the outermost layer is the upgrade response. See
+//! [The commit](super::commit).
 //!
 //! *What to do:* put an [`UpgradeLayer`](crate::UpgradeLayer) at the very outside of the stack.
 //!
-//! ## hyper offers an upgrade that nobody asked for
+//! ## hyper offers an upgrade without `Connection: upgrade`
 //!
-//! hyper looks at the `Upgrade` header alone. Without `Connection: upgrade` the request has an
-//! `OnUpgrade` as well, and a 101 switches.
+//! hyper looks at the `Upgrade` header alone. A request without `Connection: upgrade` has an `OnUpgrade` too, and hyper
+//! hands over the connection after a 101.
 //!
-//! This crate ignores an `Upgrade` without the connection option, as RFC 9110 asks of a server.
+//! This crate ignores an `Upgrade` header without the connection option, as RFC 9110 requires of a server.
 //!
 //! *What to do:* nothing.
 //!
+//! ## hyper does not check `Host`
+//!
+//! hyper serves an HTTP/1.1 request without `Host`, with two, or with one that is not valid, where RFC 9112 §3.2 asks for
+//! 400. Over HTTP/2 it serves one whose `Host` is not its `:authority` (RFC 9113 §8.3.1).
+//!
+//! `ReverseProxy` and `ConnectProxy` refuse all of these with 400: another server on the way could read another host from
+//! them. [`UpgradeRequest::authority`](crate::UpgradeRequest::authority) returns the host of the target, or else of the
+//! only `Host`, and an error if neither is valid.
+//!
+//! *What to do:* ask for the authority in a handler to which the host matters.
+//!
 //! ## A 101 goes out to HTTP/1.0 clients
 //!
-//! hyper offers no upgrade to an HTTP/1.0 request that has an `Upgrade` header. But if the service
-//! answers 101 all the same, hyper sends it. A CONNECT on HTTP/1.0 is offered one, unless it has an
-//! `Upgrade` header as well.
+//! hyper creates no `OnUpgrade` for an HTTP/1.0 request with an `Upgrade` header, but sends a 101 if the service returns
+//! one. A CONNECT on HTTP/1.0 has an `OnUpgrade`, unless the request also has an `Upgrade` header.
 //!
-//! This crate ignores `Upgrade` on HTTP/1.0, and serves CONNECT. A CONNECT with an `Upgrade` header on
-//! HTTP/1.0 it refuses with 501.
+//! This crate ignores `Upgrade` on HTTP/1.0 and serves CONNECT. A CONNECT on HTTP/1.0 with an `Upgrade` header gets 501.
 //!
 //! *What to do:* nothing.
 //!
 //! ## A body that was not read becomes the new protocol
 //!
-//! If a service answers 101 before it has read the request's body, hyper hands the connection over,
-//! and what comes of the body then are the first bytes of the new protocol. The client chooses them.
+//! If a service returns a 101 before it has read the request body, hyper hands over the connection at once. The rest of
+//! the body, which the client chose, is then read as the first bytes of the new protocol.
 //!
-//! This crate reads what the handler left of the body before it answers 101, up to
-//! [`body_limit`](crate::UpgradeLayer::body_limit) and for
+//! This crate reads the part of the body that the handler left before it returns the 101: up to
+//! [`body_limit`](crate::UpgradeLayer::body_limit) bytes, within
 //! [`body_timeout`](crate::UpgradeLayer::body_timeout).
 //!
 //! *What to do:* nothing.
 //!
 //! ## A 2xx to CONNECT with a `Content-Length` is not sent
 //!
-//! On HTTP/1.1 hyper drops the connection, without any answer, even if the length is 0. On HTTP/2 it
-//! resets the stream with `INTERNAL_ERROR` if the length is not 0. A body without the header is
-//! dropped silently.
+//! - On HTTP/1.1, hyper drops the connection without a response, even if the length is 0.
+//! - On HTTP/2, hyper resets the stream with `INTERNAL_ERROR` if the length is not 0.
+//! - A body without the header is silently dropped.
 //!
-//! This crate removes the header and the body, also if a layer around added them.
+//! This crate removes the header and the body, even if middleware around the handler layer added them.
 //!
 //! *What to do:* nothing.
 //!
 //! ## A long response to an unread request is cut
 //!
-//! Where an upgrade was offered and the connection is to end, hyper hands it over as soon as the request's
-//! body was dropped and the response is in its own buffer. What the socket had not taken by then is
-//! lost: of a response of 20 MB 3.9 MB arrived.
+//! If a request asked for an upgrade and its connection is to be closed, hyper hands over the connection as soon as the
+//! request body has been dropped and the response is in hyper's buffer. The part that the socket has not accepted by
+//! then is lost: of a 20 MB response 3.9 MB arrived.
 //!
-//! This crate keeps the request open behind a long refusal of its own. It can do nothing for an inner
-//! service's.
+//! This crate keeps the unread request body alive behind its own long refusals. It cannot do so for responses of an inner
+//! service.
 //!
-//! *What to do:* in a service that answers at length, read the body.
+//! *What to do:* read the request body in services that return long responses.
 //!
-//! ## Only one clone of an upgrade is of use
+//! ## Only one clone of `OnUpgrade` works
 //!
-//! `OnUpgrade` is `Clone`, but to poll a clone when another has resolved panics. A request that is
-//! cloned has a clone of it.
+//! `OnUpgrade` is `Clone`, and a clone of a request contains a clone of it. Polling one clone after another has resolved
+//! panics.
 //!
-//! This crate takes the upgrade out of the request as soon as the outermost layer has a handler for
-//! it. If a layer further out has used a clone by then, the panic is caught and the session never
-//! starts.
+//! This crate takes the `OnUpgrade` out of the request as soon as the outermost layer has a handler for it. If middleware
+//! further out has used a clone by then, the layer catches the panic and the session never starts.
 //!
-//! *What to do:* do not clone requests outside of the outermost layer, for example to retry them.
+//! *What to do:* do not clone requests outside the outermost layer, for example to retry them.
 //!
 //! ## After a refusal hyper ends the connection without a shutdown
 //!
-//! Where an upgrade was offered and refused, hyper drops the connection in the end, where it shuts
-//! other connections down. On TLS there is no close_notify.
+//! hyper shuts other connections down, but drops a connection on which an upgrade was offered and refused. With TLS
+//! the client gets no close_notify.
 //!
-//! This crate waits for such a connection and shuts it down in order.
+//! This crate waits for such a connection and shuts it down.
 //!
-//! *What to do:* nothing. If a service further in refuses upgrades itself, hyper's behaviour remains.
+//! *What to do:* nothing. If an inner service refuses the upgrade itself, hyper's behaviour remains.
 //!
 //! ## A client that half-closes counts as gone
 //!
-//! A client that shuts its side down before it is answered is taken for a client that left: hyper
-//! drops the service's future, and the client reads the end. With `half_close(true)` it is answered. If
-//! the client has sent more bytes behind its request, hyper does not read on and does not see the end
-//! in either case. After the switch such an end is the session's EOF.
+//! If a client shuts down its write side before it has the response, hyper takes it for disconnected: hyper drops the
+//! service's future, and the client reads EOF. With `half_close(true)` the client gets its response.
 //!
-//! This crate bounds what it cannot see: a decision ends with
+//! If the client has sent more bytes after its request, hyper does not read on, and notices EOF with neither setting.
+//! After the upgrade response the session reads such an end as EOF.
+//!
+//! This crate limits the time of a decision for a client that may be gone:
 //! [`accept_timeout`](crate::UpgradeLayer::accept_timeout).
 //!
-//! *What to do:* if such clients matter, set it. `axum::serve` has no such setting, and takes them for
-//! gone.
+//! *What to do:* set `half_close(true)` if such clients matter. `axum::serve` has no such setting and takes them for
+//! disconnected.
 //!
 //! ```
 //! use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -153,8 +163,8 @@
 //!
 //! ## Extended CONNECT has to be enabled
 //!
-//! Where it is not, h2 resets the stream of an extended CONNECT with `PROTOCOL_ERROR`, and no service
-//! is asked. The other streams go on. `axum::serve` enables it, with axum's feature `http2`.
+//! Otherwise h2 resets the stream of an extended CONNECT with `PROTOCOL_ERROR` and the service is not called. Other
+//! streams go on. `axum::serve` enables extended CONNECT if axum has its feature `http2`.
 //!
 //! *What to do:*
 //!
@@ -167,27 +177,27 @@
 //!
 //! ## A CONNECT with a `Content-Length` ends the whole connection
 //!
-//! If the length is not 0 hyper ends the connection at once, with all streams of it. No service is
-//! asked. The other sessions on that connection see an error.
+//! If the length is not 0, hyper closes the connection with all its streams at once. The service is not called, and
+//! the other sessions on the connection read an error.
 //!
-//! This crate cannot know of it before.
+//! This crate cannot prevent it.
 //!
-//! *What to do:* expect it where clients share one connection, such as behind a proxy: one of them can
-//! end the sessions of all.
+//! *What to do:* expect such errors if several clients share one connection, for example behind a proxy. One client
+//! can end the sessions of all.
 //!
 //! ## One session that does not read stops all the others
 //!
-//! hyper's defaults are a window of 1 MiB for a stream, and of 1 MiB for the connection. A peer may
-//! send 1 MiB to a session that does not read. Then the connection's window is used up: no other
-//! session of the connection gets any data, until the first one reads or ends.
+//! By default hyper has a window of 1 MiB for each stream, and of 1 MiB for the connection. A peer can send 1 MiB to a
+//! session that does not read. The connection's window is then used up, and the other sessions of the connection receive
+//! nothing until the first one reads or ends.
 //!
-//! With smaller stream windows a session stops only itself, until so many do not read that their
-//! windows together are the connection's.
+//! With smaller stream windows a session blocks only itself, until the windows of the blocked sessions add up to that of
+//! the connection.
 //!
-//! This crate changes nothing about it: windows are the server's.
+//! This crate leaves the windows alone: they are settings of the server.
 //!
-//! *What to do:* choose both windows, so that the connection's holds those of all its streams. The
-//! larger one is also what a connection can make the server keep in memory.
+//! *What to do:* choose both windows so that the connection's window holds those of all its streams. The connection's
+//! window is also the amount of memory that one connection can make the server use.
 //!
 //! ```
 //! use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -197,26 +207,27 @@
 //!     .http2()
 //!     .enable_connect_protocol()
 //!     .initial_stream_window_size(64 * 1024)
-//!     .initial_connection_window_size(200 * 64 * 1024); // of 200 streams, as many as there may be
+//!     .initial_connection_window_size(200 * 64 * 1024); // 200 streams, hyper's limit
 //! ```
 //!
 //! ## Small messages that are not read end the connection
 //!
-//! A frame of less than 256 bytes that waits to be read costs more than it holds, so h2 counts what is missing. When
-//! that comes to half of the connection's window it ends the *connection*, with `ENHANCE_YOUR_CALM`, and all
-//! sessions on it fail. With hyper's window of 1 MiB that is a peer which sends 2,057 single bytes to a session that
-//! reads nothing. h2 does so since 0.4.16, and in proportion to the window since 0.4.19: before, a larger one makes no
-//! difference.
+//! An unread frame of less than 256 bytes costs more memory than its window accounts for. h2 adds up the difference. When
+//! the sum reaches half of the connection's window, h2 closes the *connection* with `ENHANCE_YOUR_CALM`, and all its
+//! sessions fail. With hyper's default of 1 MiB, a peer reaches that with 2,057 single bytes to a session that does not
+//! read.
 //!
-//! *What to do:* a larger window for the connection, as above, leaves room for more. Read what comes, or end the
-//! session.
+//! h2 has this limit since 0.4.16. It depends on the window since 0.4.19; in earlier versions a larger window does not
+//! help.
 //!
-//! ## A connection has 200 sessions
+//! *What to do:* use a larger window for the connection, as above. Keep reading, or end the session.
 //!
-//! A session is a stream, and hyper allows 200 streams at a time. A further request is reset with
-//! `REFUSED_STREAM`, and no service is asked, as long as 200 sessions are open.
+//! ## A connection has at most 200 sessions
 //!
-//! *What to do:* where sessions last, set `max_concurrent_streams` to what a connection may have.
+//! A session is a stream, and hyper allows 200 concurrent streams. While 200 sessions are open, hyper resets further
+//! requests with `REFUSED_STREAM`, and the service is not called.
+//!
+//! *What to do:* for long sessions, raise `max_concurrent_streams`.
 //!
 //! ```
 //! use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -227,10 +238,14 @@
 //!
 //! ## Frames wait for acknowledgements
 //!
-//! A write of a session can take several segments on the wire, and without `TCP_NODELAY` the system
-//! holds the last one back until the ones before are acknowledged. Measured over loopback on Linux:
-//! 64 echoes of 32 KiB each, one after the other, took 4.8 s; with `TCP_NODELAY` on the server's side
-//! 1.9 s, and on both sides 0.06 s.
+//! A write of a session can become several segments on the wire. Without `TCP_NODELAY` the system holds the last segment
+//! back until the earlier ones are acknowledged. Measured over loopback on Linux, 64 consecutive echoes of 32 KiB took:
+//!
+//! | `TCP_NODELAY` | time |
+//! |---|---|
+//! | on neither side | 4.8 s |
+//! | on the server | 1.9 s |
+//! | on both sides | 0.06 s |
 //!
 //! *What to do:* set it on every accepted socket. With `axum::serve`:
 //!
@@ -241,7 +256,7 @@
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 //! let listener = listener.tap_io(|socket| {
 //!     if let Err(error) = socket.set_nodelay(true) {
-//!         eprintln!("no TCP_NODELAY: {error}");
+//!         eprintln!("cannot set TCP_NODELAY: {error}");
 //!     }
 //! });
 //! axum::serve(listener, app).await
@@ -250,77 +265,74 @@
 //!
 //! ## A flush does not say that anything was sent
 //!
-//! Between a session and h2 is a channel for a few writes.
+//! A channel for a few writes connects a session with h2.
 //!
-//! - A write is taken whole, whatever its length, and copied into memory: 8 MiB at once for a peer that
-//!   takes nothing. There is no limit in bytes, only one in writes.
-//! - A flush ends when the channel has room for another write. With a peer that takes nothing, two
-//!   writes can be flushed; a third is taken, and then a flush and a further write wait.
-//! - A shutdown waits until all writes are handed to h2. For the last of them that is as soon as the
-//!   peer takes one byte of it.
+//! - **Write:** hyper accepts a write of any length as a whole and copies it: 8 MiB at once for a peer that receives
+//!   nothing. The channel limits the number of writes, not of bytes.
+//! - **Flush:** completes when the channel has room for another write. With a peer that receives nothing, two writes can
+//!   be flushed. A third write is accepted; after it a flush, or a further write, waits.
+//! - **Shutdown:** waits until h2 has taken all writes. h2 takes the last one as soon as the peer receives one byte of
+//!   it.
 //!
-//! This crate passes writes on as they come. [`copy`](crate::copy()) writes no more than 72 KiB at a time.
+//! This crate passes writes on unchanged. [`copy`](crate::copy()) writes at most 72 KiB at a time.
 //!
-//! *What to do:* write in small pieces. To know that the peer has something, let it answer.
+//! *What to do:* write in small pieces. To know that the peer has received a message, have it acknowledge the message.
 //!
 //! ## A stream outlives its session
 //!
-//! What a session has written stays with h2 until the peer takes it, also when the session's
-//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) is over. hyper does not reset the stream
-//! when its IO is dropped. So a peer that takes nothing keeps a stream, and what was written to it,
-//! for as long as its connection lasts, and [a graceful shutdown](#http2-sessions-are-waited-for)
-//! waits for it.
+//! h2 keeps data that a session has written until the peer receives it, even after the session's
+//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout). hyper does not reset the stream when its IO is dropped.
+//! So a peer that receives nothing keeps a stream and its data alive as long as the connection, and
+//! [a graceful shutdown](#a-graceful-shutdown-waits-for-http2-sessions) waits for the stream.
 //!
-//! *What to do:* give the graceful shutdown a limit.
+//! *What to do:* set a time limit for the graceful shutdown.
 //!
 //! ## A reset can look like an end
 //!
-//! hyper makes a clean EOF of a peer's `RST_STREAM` with `CANCEL` or `NO_ERROR`. Data that came before it
-//! is read first. Every other reset is an error. Writes fail after any reset.
+//! hyper turns a `RST_STREAM` with `CANCEL` or `NO_ERROR` into a clean EOF, after the data that came before it. Any other
+//! reset is a read error. Writes fail after any reset.
 //!
-//! This crate passes it on.
+//! This crate passes the EOF on.
 //!
-//! *What to do:* where it matters whether a message is whole, let the protocol say its length or its
-//! end.
+//! *What to do:* if truncated messages matter, send the length or an end marker in the protocol.
 //!
 //! ## A connection that breaks is an error
 //!
-//! If the client's socket closes, a session on HTTP/2 reads an error, `BrokenPipe`. On HTTP/1.1 the
-//! same is a clean EOF.
+//! If the client's socket closes, a session on HTTP/2 reads an error, `BrokenPipe`. A session on HTTP/1.1 reads a clean
+//! EOF.
 //!
-//! *What to do:* nothing; a handler that returns the error ends its session.
+//! *What to do:* nothing. A handler that returns the error ends its session.
 //!
 //! ## A stream ends with `NO_ERROR`
 //!
-//! A refused CONNECT is answered with its response, to an `END_STREAM`. If the client has not ended its
-//! side, `RST_STREAM(NO_ERROR)` follows: not an error, but a word that nobody reads on.
+//! The response to a refused CONNECT ends with `END_STREAM`. If the client has not closed its direction,
+//! `RST_STREAM(NO_ERROR)` follows. The reset reports no error: it tells the client that the server reads no further.
 //!
-//! A session that ends first sends its `END_STREAM` at once. Then this crate reads for up to a second
-//! what the client still sends, and if the client has not ended its side by then,
-//! `RST_STREAM(NO_ERROR)` follows. If it has, nothing follows.
+//! A session that ends first sends its `END_STREAM` at once. This crate then reads for up to a second. If the client
+//! has not closed its direction by then, `RST_STREAM(NO_ERROR)` follows; otherwise no frame follows.
 //!
-//! *What to do:* let the client end first, if the protocol leaves the choice.
+//! *What to do:* if the protocol leaves the choice, have the client end first.
 //!
-//! ## A session on HTTP/2 has no socket of its own
+//! ## A session on HTTP/2 has no `TcpStream`
 //!
-//! [`Upgraded::downcast`](crate::Upgraded::downcast) to `TcpStream` gives the IO on HTTP/1.1, and on
-//! HTTP/2 the `Upgraded` back.
+//! [`Upgraded::downcast`](crate::Upgraded::downcast) to `TcpStream` succeeds on HTTP/1.1. On HTTP/2 it returns the
+//! `Upgraded` as an error.
 //!
-//! *What to do:* handle the `Err`: use the `Upgraded` as it is.
+//! *What to do:* handle the `Err`, and use the `Upgraded` in it.
 //!
 //! # Shutting down
 //!
-//! ## HTTP/1.1 sessions are not waited for
+//! ## A graceful shutdown does not wait for HTTP/1.1 sessions
 //!
-//! The future of an HTTP/1.1 connection ends when its session begins. Whatever waits for connections
-//! does not wait for the session: hyper's `graceful_shutdown()`, hyper-util's `GracefulShutdown`, and
-//! `axum::serve` with `with_graceful_shutdown`. The session goes on until the runtime ends.
+//! The future of an HTTP/1.1 connection completes when its session starts. A graceful shutdown that waits for
+//! connections therefore does not wait for sessions: not hyper's `graceful_shutdown()`, hyper-util's `GracefulShutdown`,
+//! nor `axum::serve` with `with_graceful_shutdown`. Sessions go on until the runtime ends.
 //!
-//! An upgrade that is being decided when the shutdown begins goes on. Its 101 says
-//! `Connection: upgrade, close`, and its session starts.
+//! If a handler is deciding when the shutdown begins, the upgrade continues: the 101 has
+//! `Connection: upgrade, close`, and the session starts.
 //!
-//! `GracefulShutdown` does not take hyper's own HTTP/1 connection once it is `with_upgrades()`. It takes
-//! hyper-util's `auto` connection:
+//! `GracefulShutdown` cannot watch hyper's own HTTP/1 connection after `with_upgrades()`. It can watch hyper-util's `auto`
+//! connection:
 //!
 //! ```compile_fail,E0277
 //! # use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown, service::TowerToHyperService};
@@ -334,78 +346,77 @@
 //! # }
 //! ```
 //!
-//! ## HTTP/2 sessions are waited for
+//! ## A graceful shutdown waits for HTTP/2 sessions
 //!
-//! A session on HTTP/2 is a stream of its connection, and the connection's future ends when the last
-//! stream has ended. At a graceful shutdown hyper sends a `GOAWAY` and a `PING`. When the client has
-//! answered the `PING`, a second `GOAWAY` says which stream was the last, and later ones are ignored.
-//! Sessions go on, and the connection with them, without a limit.
+//! A session on HTTP/2 is a stream of its connection. The connection's future completes after its last stream.
 //!
-//! *What to do for both:* give the layer [`Sessions`](crate::Sessions), and [drain](crate::Sessions::drain)
-//! them while the connections shut down: [Stopping a server](super::stopping) has it all.
+//! At a graceful shutdown hyper sends a `GOAWAY` and a `PING`. After the client has answered the `PING`, a second `GOAWAY`
+//! names the last stream that the server accepts; h2 ignores later streams. Open sessions keep the connection alive
+//! without a time limit.
+//!
+//! *What to do for both:* give the layer [`Sessions`](crate::Sessions), and [drain](crate::Sessions::drain) them while
+//! the connections shut down, as in [Stopping a server](super::stopping).
 //!
 //! # Clients
 //!
-//! What this crate makes of it needs the feature `client`.
+//! The measures of this crate in this section need the feature `client`.
 //!
 //! ## A client is handed the connection for any 101
 //!
-//! hyper's client looks at nothing but the status: a 101 without `Upgrade`, for a protocol that was not
-//! offered, or to a request that asked for none, hands the connection over.
+//! hyper's client looks only at the status. It hands over the connection for a 101 without `Upgrade`, for a protocol
+//! that was not offered, or in response to a request without `Upgrade`.
 //!
-//! This crate reads the 101, and drops the connection of one that does not answer what was asked for.
+//! This crate checks the 101, and drops the connection if the 101 does not match the request.
 //!
 //! *What to do:* nothing.
 //!
 //! ## A client's body that was not sent yet is lost at a switch
 //!
-//! If a server answers 101 before it has read all of the request, hyper's client hands the connection over
-//! with what it still had to send in its own buffer. That is lost, and the first bytes of the new protocol are
-//! taken for the rest of the body: of one of 64 MB 3.9 MB arrived. A client may not begin before it has sent
-//! its request (RFC 9110 §7.8), and hyper does not tell whether it has.
+//! If a server sends a 101 before it has read the whole request, hyper's client hands over the connection and drops the
+//! unsent part of the request in its buffer. The server then takes the first bytes of the new protocol for the rest of
+//! the body: of a 64 MB body 3.9 MB arrived. A client must not switch protocols before it has sent its request (RFC 9110
+//! §7.8), but hyper does not report whether it has.
 //!
-//! This crate can do nothing about it.
+//! This crate cannot prevent it.
 //!
-//! *What to do:* with servers that may not read the body first, keep it shorter than what the socket takes at
-//! once: some KiB.
+//! *What to do:* if a server may not read the body first, keep the body smaller than the socket's send buffer: some KiB.
 //!
 //! ## A client is handed a tunnel for a 200
 //!
-//! Any 2xx to a CONNECT makes a tunnel (RFC 9110 §9.3.6). hyper's client hands it over for all but 204 on
-//! HTTP/1, and for nothing but 200 on HTTP/2.
+//! Any 2xx response to a CONNECT opens a tunnel (RFC 9110 §9.3.6). On HTTP/1, hyper's client hands over the connection
+//! for any 2xx but 204; on HTTP/2, only for 200.
 //!
-//! This crate makes another 2xx an error of kind `Unsupported`.
+//! This crate returns an error of kind `Unsupported` for the other 2xx responses.
 //!
 //! *What to do:* nothing. Proxies answer 200.
 //!
-//! ## A client sends an extended CONNECT whatever the server allows
+//! ## A client sends an extended CONNECT to any server
 //!
-//! A client may send one only when the server's settings allow it (RFC 8441 §3). h2 does not look, nor
-//! does hyper, and the connection's `is_extended_connect_protocol_enabled` is `false` until the settings
-//! have come.
+//! A client may send an extended CONNECT only if the server's settings allow it (RFC 8441 §3). Neither h2 nor hyper
+//! checks them, and the connection's `is_extended_connect_protocol_enabled` is `false` until the settings have arrived.
 //!
-//! This crate waits for the settings of the connections that it makes.
+//! This crate waits for the settings on the connections that it makes.
 //!
 //! *What to do:* use `client::Http2`, or `client::Dial`.
 //!
 //! ## A pool may send an `Upgrade` over HTTP/2
 //!
-//! Where TLS negotiates HTTP/2, hyper-util's pooled `Client` sends an `Upgrade` as a plain request: hyper
-//! takes the fields off. The server answers that.
+//! If TLS negotiates HTTP/2, hyper-util's pooled `Client` sends an `Upgrade` as an ordinary request: hyper removes the
+//! headers, and the server answers a request that asks for no upgrade.
 //!
-//! This crate makes an error of any such answer, of kind `Unsupported`.
+//! This crate turns any such response into an error of kind `Unsupported`.
 //!
 //! *What to do:* give the pool a connector that does not negotiate HTTP/2, or use `client::Dial`.
 //!
-//! ## A client takes a 101 over HTTP/2 for no answer
+//! ## A client ignores a 101 over HTTP/2
 //!
-//! There is none in HTTP/2 (RFC 9113 §8.6). h2 skips it, as it skips a 103, and waits on.
+//! HTTP/2 has no 101 (RFC 9113 §8.6). h2 skips it like a 103 and keeps waiting for a response.
 //!
-//! *What to do:* nothing: the wait is bounded.
+//! *What to do:* nothing. The time for a response is limited.
 //!
-//! ## hyper-util's tunnel loses what comes early
+//! ## hyper-util's tunnel loses early data
 //!
-//! Its connector through a proxy, `connect::proxy::Tunnel`, drops what arrives in one read with the
+//! `connect::proxy::Tunnel`, hyper-util's connector through a proxy, drops data that arrives in the same read as the
 //! proxy's 200, such as the greeting of an SSH or SMTP server.
 //!
 //! *What to do:* use `client::Tunnel`.

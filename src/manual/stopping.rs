@@ -19,7 +19,7 @@
 //! With axum:
 //!
 //! ```no_run
-//! use axum::{Router, routing::get};
+//! use axum::{Router, routing::get, serve::ListenerExt as _};
 //! use std::time::Duration;
 //! use tokio::io::AsyncWriteExt as _;
 //! use tower_upgrade::{Session, Sessions, UpgradeLayer, copy, handler_fn};
@@ -50,6 +50,8 @@
 //!     }
 //! };
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //! axum::serve(listener, app).with_graceful_shutdown(stop).await?;
 //! println!("{}", sessions.drain(limit).await);
 //! # Ok(())
@@ -59,6 +61,22 @@
 //! The example `graceful` of the repository does it with hyper-util, and goes on accepting for a while, so
 //! that a load balancer in front has time to notice. It is restarted behind HAProxy in a test, with no
 //! request lost. [Scaling out](super::scaling) has what the balancer was told, and what Kubernetes has to know.
+//!
+//! # Many clients
+//!
+//! The clients of a drained server reconnect, all of them at once unless told otherwise: 10,000 TLS handshakes within a
+//! second can stop the server that takes over. [`DrainOptions::spread`](crate::DrainOptions::spread) sends the stop
+//! signals evenly over a time, the oldest session first:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_upgrade::{DrainOptions, DrainReport, Sessions};
+//!
+//! async fn drain(sessions: &Sessions) -> DrainReport {
+//!     let options = DrainOptions::new(Duration::from_secs(60)).spread(Duration::from_secs(45));
+//!     sessions.drain(options).await
+//! }
+//! ```
 //!
 //! # What a session sees of it
 //!

@@ -173,7 +173,8 @@
 //! - *Shown by:* `u7_a_body_that_does_not_come_is_refused`, `s2_`, `session/end.rs`, `websocket/closing.rs`,
 //!   `c6_what_takes_too_long_is_a_gateway_timeout`.
 //! - *Yours:* [a timer for heads](super::limits#beneath), which is hyper's: by default a client that does not finish
-//!   its head stays for ever. `idle_timeout`, or `keep_alive`, for sessions.
+//!   its head stays for ever. `idle_timeout` for sessions, or for WebSocket `keep_alive`, which also ends a session whose
+//!   peer stops reading (`websocket/keep_alive.rs`, rule S11).
 //!
 //! ## Messages that are too large, or too many
 //!
@@ -183,11 +184,11 @@
 //! - *Here:* frames and messages are bounded by 1 MiB, and what is too long is refused when its header is there.
 //!   Fragments count together. No extension is accepted, so nothing is decompressed. A peer that pings and does not
 //!   read the answers is not read any more.
-//! - *Shown by:* `websocket/strictness.rs`, `w6_no_extension_is_accepted`,
+//! - *Shown by:* `websocket/strictness.rs`, `websocket/rate_limit.rs`, `w6_no_extension_is_accepted`,
 //!   `a_peer_that_does_not_read_answers_is_read_no_more`.
 //! - *Yours:* the limits may be too large for many sessions: a client can make the server hold one message for each.
-//!   How many messages a client may send, empty fragments included, is not limited: count them in the handler, or set
-//!   a `lifetime`.
+//!   The number of messages has no limit by default: set a `websocket::RateLimit`. Empty fragments
+//!   of one message do not count: a `lifetime` bounds them.
 //!
 //! ## Frames that are not masked
 //!
@@ -234,9 +235,9 @@
 //! tunnel that ends both directions with the first one cuts the other off. A TLS connection that ends without a
 //! close_notify looks like an attack, or makes an attack look like an end.
 //!
-//! - *Here:* S6; each direction of a relay has its own end; a broken connection is passed on as a reset, and as
-//!   an end without close_notify on TLS.
-//! - *Shown by:* `s6_` in `conformance/closing.rs`, `relay/ends.rs`, `over_tls_a_break_has_no_close_notify`,
+//! - *Here:* S6; each direction of a relay has its own end; a broken connection is passed on as a reset, also beneath
+//!   TLS, where the socket is known: see `tunnel::Relay`.
+//! - *Shown by:* `s6_` in `conformance/closing.rs`, `relay/ends.rs`, `s10_` in `conformance/resets.rs`,
 //!   `reverse/ends.rs`; a rolling restart behind HAProxy in `peers/haproxy.rs`.
 //! - *Yours:* [the order in which a server stops](super::stopping). On HTTP/2 hyper sends an end for a break: let
 //!   protocols say when a message is whole.

@@ -1,23 +1,23 @@
-//! What a server made of an upgrade request.
+//! The server's response to an upgrade request, as a client reads it.
 
 use super::{http1, switch};
 use crate::{Protocol, UpgradeKind, protocol::Member};
 use http::{HeaderMap, StatusCode, Version};
 use std::borrow::Cow;
 
-/// An answer that keeps to the rules.
+/// A response that follows the rules.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The connection has left HTTP, for this protocol. CONNECT names none.
+    /// The connection switches to this protocol. CONNECT names none.
     Switched(Option<Protocol>),
     Refused,
 }
 
-/// Reads the head of a final response to a request that asked for `offered`.
+/// Reads the head of the final response to a request that offered `offered`.
 ///
 /// # Errors
 ///
-/// What is wrong with a switch (RFC 9110 §7.8 and §15.2.2).
+/// A message that says which rule the upgrade response breaks (RFC 9110 §7.8 and §15.2.2).
 pub(crate) fn answer(
     kind: UpgradeKind,
     offered: &[Protocol],
@@ -33,13 +33,13 @@ pub(crate) fn answer(
         };
         Ok(Answer::Switched(protocol))
     } else if status == StatusCode::SWITCHING_PROTOCOLS {
-        Err("a 101 that nobody asked for".into())
+        Err("a 101 to a CONNECT".into())
     } else {
         Ok(Answer::Refused)
     }
 }
 
-/// The protocol that a 101 switches to.
+/// Returns the protocol that a 101 switches to.
 fn chosen(
     offered: &[Protocol],
     version: Version,

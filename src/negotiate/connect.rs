@@ -3,14 +3,14 @@
 use http::{HeaderMap, Uri, header, uri::Authority};
 use std::net::Ipv6Addr;
 
-/// The target of a CONNECT: `host:port`, and nothing else.
+/// Returns the target of a CONNECT, which is exactly `host:port`.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// A message that says why the target is invalid.
 pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
     let authority = match uri.authority() {
-        // Without a scheme there is no path either.
+        // A URI with an authority and without a scheme has neither path nor query.
         Some(authority) if uri.scheme().is_none() => authority,
         _ => return Err("the target of a CONNECT is `host:port`"),
     };
@@ -23,11 +23,11 @@ pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
     }
 }
 
-/// Whether an authority is a host, or a host and the digits of a port (RFC 3986 §3.2.3). A user is
-/// none of these.
+/// Whether an authority consists of a host and an optional port in digits (RFC 3986 §3.2.3), without user
+/// information.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
-    // The parser's host of `[::1]x:80` is `[::1]`, and that of `ann@host` is `host`. Its port of
-    // `host:+80` is 80.
+    // `Authority` is more lenient: it reads the host `[::1]` from `[::1]x:80`, the host `host` from `ann@host`,
+    // and the port 80 from `host:+80`.
     let rest = authority.as_str().strip_prefix(authority.host());
     let is_port = |rest: &str| match rest.strip_prefix(':') {
         Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
@@ -36,7 +36,7 @@ pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     rest.is_some_and(is_port) && is_host(authority.host())
 }
 
-/// The port of an authority, if it is one that can be connected to.
+/// Returns the port of an authority, if it is from 1 to 65535.
 pub(crate) fn port(authority: &Authority) -> Option<u16> {
     authority.port_u16().filter(|port| *port > 0)
 }
@@ -55,8 +55,8 @@ fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
-/// Whether a head announces content. A CONNECT has none: on HTTP/1 nobody could tell it from the
-/// bytes for the tunnel (RFC 9110 §9.3.6).
+/// Whether a head announces content. On HTTP/1, the content of a CONNECT is indistinguishable from bytes for
+/// the tunnel (RFC 9110 §9.3.6).
 pub(crate) fn has_content(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
         || headers
@@ -65,7 +65,8 @@ pub(crate) fn has_content(headers: &HeaderMap) -> bool {
             .any(|length| !is_zero(length.as_bytes()))
 }
 
-/// Whether a length is one, and nothing. Of two that hyper takes for the same it keeps the first.
+/// Whether a `Content-Length` is zero, in any number of digits. hyper drops repeated values that are equal to
+/// the first.
 fn is_zero(length: &[u8]) -> bool {
     !length.is_empty() && length.iter().all(|digit| *digit == b'0')
 }
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_a_host_and_a_port() {
+    fn target_is_host_and_port() {
         for (text, port) in [
             ("example.com:443", 443),
             ("EXAMPLE.com:1", 1),
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_says_what_is_wrong() {
+    fn invalid_target_error_names_invalid_part() {
         for (text, wrong) in [
             ("/", "`host:port`"),
             ("/example.com:443", "`host:port`"),
@@ -120,14 +121,14 @@ mod tests {
             let error = target(&uri).expect_err(text);
             assert!(error.contains(wrong), "{text}: {error}");
         }
-        // What the parser refuses never gets here.
+        // `Uri` does not parse these.
         for text in ["a{b}:443", "a\"b:443", "a%41:443", ""] {
             assert!(text.parse::<Uri>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn content_is_announced_by_what_frames_it() {
+    fn length_and_transfer_encoding_announce_content() {
         let headers = |name, value: &'static str| {
             HeaderMap::from_iter([(name, http::HeaderValue::from_static(value))])
         };

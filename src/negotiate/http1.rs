@@ -1,4 +1,4 @@
-//! The `Upgrade` request of HTTP/1.1 (RFC 9110 §7.8).
+//! Upgrade requests on HTTP/1.1 (RFC 9110 §7.8).
 
 use super::token;
 use crate::protocol::Member;
@@ -6,8 +6,8 @@ use http::{HeaderMap, Version, header};
 
 /// Whether a request head asks for an upgrade.
 ///
-/// It does when it is HTTP/1.1, lists `upgrade` among the options of `Connection`, and offers at
-/// least one protocol. An `Upgrade` that is not a list of protocols offers nothing.
+/// The version must be HTTP/1.1, `Connection` must list `upgrade`, and `Upgrade` must offer at least one
+/// protocol. A malformed `Upgrade` offers nothing.
 pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && headers.contains_key(header::UPGRADE)
@@ -28,7 +28,7 @@ fn offers_well_formed(headers: &HeaderMap) -> bool {
     members.peek().is_some() && members.all(|member| Member::parse(member).is_some())
 }
 
-/// The protocols that a request offers, in the client's order.
+/// Returns the offered protocols, in the client's order.
 pub(crate) fn offered(headers: &HeaderMap) -> impl Iterator<Item = Member<'_>> {
     members(headers).filter_map(Member::parse)
 }

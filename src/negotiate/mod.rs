@@ -1,10 +1,14 @@
-//! Pure functions from a request head to what should become of it. No IO here.
+//! Negotiation: pure functions from the head of a request to its outcome, without IO.
 
 #[cfg(feature = "client")]
 pub(crate) mod answer;
 pub(crate) mod connect;
-mod extended_connect;
+pub(crate) mod extended_connect;
+#[cfg(feature = "tunnel")]
+pub(crate) mod host;
 pub(crate) mod http1;
+#[cfg(any(feature = "tunnel", all(feature = "client", feature = "websocket")))]
+pub(crate) mod join;
 pub(crate) mod switch;
 pub(crate) mod token;
 #[cfg(any(feature = "tunnel", feature = "websocket"))]
@@ -16,7 +20,7 @@ use crate::{
 };
 use http::{Extensions, HeaderMap, Method, Version, header, request::Parts, uri::Authority};
 
-/// How a request asks to leave HTTP, if it does.
+/// Returns the kind of upgrade that a request asks for, or `None` for a plain request.
 pub(crate) fn kind(
     method: &Method,
     version: Version,
@@ -34,7 +38,7 @@ pub(crate) fn kind(
     }
 }
 
-/// The host, and the port if there is one, that a request is for, if they are valid.
+/// Returns the host, with an optional port, that a request is for.
 pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let authority = match (parts.uri.authority(), hosts.next(), hosts.next()) {
@@ -45,7 +49,7 @@ pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
     authority.filter(connect::is_host_and_port)
 }
 
-/// The protocols that a request offers, in the client's order.
+/// Returns the offered protocols, in the client's order.
 pub(crate) fn offered(kind: UpgradeKind, parts: &Parts) -> impl Iterator<Item = Member<'_>> {
     let (list, one) = match kind {
         UpgradeKind::Upgrade => (Some(http1::offered(&parts.headers)), None),
@@ -55,42 +59,49 @@ pub(crate) fn offered(kind: UpgradeKind, parts: &Parts) -> impl Iterator<Item = 
     list.into_iter().flatten().chain(one)
 }
 
-/// Whose order decides where a client offers more than one protocol that is supported.
+/// The order of preference among protocols that are both offered and supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preference {
-    /// The order in which the client lists them, its most wanted first (RFC 9110 §7.8).
+    /// The order in which the client lists the protocols, by descending preference (RFC 9110 §7.8).
     #[default]
     Client,
     /// The order in which the handlers were registered.
     Server,
 }
 
-/// What becomes of an upgrade request for which there is no handler.
+/// The response to upgrade requests that match no handler: see
+/// [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unsupported {
-    /// It goes to the inner service, which may ignore an offer (RFC 9110 §7.8).
+    /// The inner service gets the request, and may ignore the offer (RFC 9110 §7.8).
     Pass,
-    /// It is refused: an offer of HTTP/1.1 with 426 and a list of what is supported (RFC 9110
-    /// §15.5.22), a CONNECT and an extended CONNECT with 501 (RFC 9110 §15.6.2, RFC 9220 §3).
+    /// The layer rejects the request.
+    ///
+    /// | request | status |
+    /// |---|---|
+    /// | `Upgrade` on HTTP/1.1 | 426 with the list of supported protocols (RFC 9110 §15.5.22) |
+    /// | CONNECT | 501 (RFC 9110 §15.6.2) |
+    /// | extended CONNECT | 501 (RFC 9220 §3) |
     Refuse,
 }
 
-/// What [`choose`] found.
+/// The outcome of [`choose`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Choice<'a> {
-    /// The handler at `index` takes `member` of the offer.
+    /// The handler at `index` takes the offered `member`.
     Chosen { index: usize, member: Member<'a> },
-    /// Something offered is supported, and its handler does not want this request.
+    /// A handler for an offered protocol was found, but does not want the request.
     Declined,
-    /// Nothing offered is supported.
+    /// None of the offered protocols is supported.
     Unsupported,
 }
 
-/// Picks one of the `supported` protocols for an offer.
+/// Chooses one of the `supported` protocols for an offer.
 ///
-/// `wants` is asked about a protocol by its index, once, in the order of preference, until one is wanted.
+/// `wants` gets the index of a protocol that is offered and supported. It is called in the order of preference,
+/// at most once for each protocol, until it returns true.
 pub(crate) fn choose<'a, 'p, O>(
     offered: impl Fn() -> O,
     supported: impl Iterator<Item = &'p Protocol> + Clone,
@@ -100,7 +111,7 @@ pub(crate) fn choose<'a, 'p, O>(
 where
     O: Iterator<Item = Member<'a>>,
 {
-    // A client may offer a protocol any number of times.
+    // A client may offer the same protocol many times: call `wants` only once for it.
     let mut declined = Vec::new();
     let mut take = |index: usize, protocol: &Protocol, member: Member<'a>| {
         if !protocol.takes(member) || declined.contains(&index) {

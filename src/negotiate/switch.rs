@@ -1,4 +1,4 @@
-//! The response head of a switch, and what is taken off a response that turned out to be none.
+//! The head of an upgrade response, and its removal from a response that took its place.
 
 use super::token;
 use crate::{Protocol, UpgradeKind};
@@ -7,16 +7,16 @@ use http::{
     header::{self, HeaderName},
 };
 
-/// What makes a head the head of a switch.
+/// The header fields that make a response an upgrade response.
 #[derive(Clone, Debug)]
 pub(crate) struct Switch {
-    /// The protocol that was chosen, as it was offered: the `Upgrade` of a 101. CONNECT has none.
+    /// The value of `Upgrade` in a 101: the chosen protocol, as offered. `None` for CONNECT.
     protocol: Option<HeaderValue>,
     /// The fields that the handler adds.
     added: HeaderMap,
 }
 
-/// What frames a message, or says what the connection becomes: not a handler's to set.
+/// Fields that frame a message or name the protocol of a connection. Handlers cannot set them.
 const FRAMING: [HeaderName; 4] = [
     header::CONNECTION,
     header::UPGRADE,
@@ -25,7 +25,7 @@ const FRAMING: [HeaderName; 4] = [
 ];
 
 impl Switch {
-    /// The switch of a request with these headers.
+    /// Creates the head for a request with the headers `request`.
     pub(crate) fn new(
         kind: UpgradeKind,
         request: &HeaderMap,
@@ -49,16 +49,15 @@ impl Switch {
         }
     }
 
-    /// The fields of the head.
+    /// Returns the header fields of the upgrade response.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = self.added.clone();
         self.insert(&mut headers);
         headers
     }
 
-    /// Makes sure of the fields without which a 101 is none, and takes off those that a switch may not
-    /// have (RFC 9110 §7.8, §8.6 and §9.3.6, RFC 9112 §6.1), whatever the layers on its way did to
-    /// them.
+    /// Adds the fields that a 101 requires, and removes those that an upgrade response must not have (RFC 9110
+    /// §7.8, §8.6 and §9.3.6, RFC 9112 §6.1), in case middleware has changed them.
     pub(crate) fn enforce(&self, headers: &mut HeaderMap) {
         FRAMING.iter().for_each(|name| drop(headers.remove(name)));
         self.insert(headers);
@@ -71,9 +70,9 @@ impl Switch {
         }
     }
 
-    /// Takes the head of a switch off a response that became something else.
+    /// Removes the fields of the upgrade response from a response that took its place.
     pub(crate) fn strip(&self, status: StatusCode, headers: &mut HeaderMap) {
-        // A 426 has an `Upgrade` of its own: what it lists is for the next request.
+        // The `Upgrade` of a 426 lists protocols for the next request, and stays.
         if status != StatusCode::UPGRADE_REQUIRED {
             headers.remove(header::UPGRADE);
             remove_options(headers, |option| option.eq_ignore_ascii_case(b"upgrade"));
@@ -84,7 +83,7 @@ impl Switch {
     }
 }
 
-/// Whether a response with this status leaves HTTP, as far as the connection is concerned.
+/// Whether a client takes a response with this status as the upgrade response.
 pub(crate) fn switches(kind: UpgradeKind, status: StatusCode) -> bool {
     match kind {
         UpgradeKind::Upgrade => status == StatusCode::SWITCHING_PROTOCOLS,
@@ -92,7 +91,7 @@ pub(crate) fn switches(kind: UpgradeKind, status: StatusCode) -> bool {
     }
 }
 
-/// Lets the connection end after the response.
+/// Sets the `Connection` field that closes the connection after the response.
 pub(crate) fn close(headers: &mut HeaderMap) {
     remove_options(headers, |option| {
         option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
@@ -100,7 +99,7 @@ pub(crate) fn close(headers: &mut HeaderMap) {
     headers.append(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// Takes options out of `Connection`, also where a layer has joined them.
+/// Removes options from `Connection`, including those that middleware joined into one line.
 fn remove_options(headers: &mut HeaderMap, is_unwanted: impl Fn(&[u8]) -> bool) {
     let mut others: Vec<u8> = Vec::new();
     for option in headers
@@ -116,14 +115,14 @@ fn remove_options(headers: &mut HeaderMap, is_unwanted: impl Fn(&[u8]) -> bool) 
     }
     headers.remove(header::CONNECTION);
     if !others.is_empty() {
-        let others = HeaderValue::from_bytes(&others).expect("parts of field values are one");
+        let others = HeaderValue::from_bytes(&others).expect("joined options are a field value");
         headers.insert(header::CONNECTION, others);
     }
 }
 
-/// The chosen protocol as a field value, as it was offered.
+/// Returns the chosen protocol as a field value, spelled as offered.
 fn upgrade_to(protocol: &Protocol, request: &HeaderMap) -> HeaderValue {
-    // Most requests offer one protocol: then the line is the value.
+    // Most requests offer one protocol: cloning its line saves an allocation.
     let line = request
         .get_all(header::UPGRADE)
         .iter()
@@ -135,7 +134,7 @@ fn upgrade_to(protocol: &Protocol, request: &HeaderMap) -> HeaderValue {
     }
 }
 
-/// Keeps those lines of a field that `keep` says to keep, in order.
+/// Keeps the values of a field for which `keep` returns true. Their order stays the same.
 fn retain(headers: &mut HeaderMap, name: HeaderName, keep: impl Fn(&HeaderValue) -> bool) {
     if let header::Entry::Occupied(entry) = headers.entry(name) {
         let (name, values) = entry.remove_entry_mult();
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_became_a_refusal_keeps_only_what_is_not_the_switch() {
+    fn strip_removes_only_fields_of_upgrade_response() {
         let mut added = HeaderMap::new();
         added.append("sec-websocket-protocol", value("chat"));
         added.append(header::VARY, value("origin"));
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_handler_adds_cannot_change_the_framing() {
+    fn handler_cannot_set_framing_fields() {
         let mut added = HeaderMap::new();
         added.append(header::CONTENT_LENGTH, value("5"));
         added.append(header::TRANSFER_ENCODING, value("chunked"));
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_handler_may_not_add_is_left_to_a_response_in_place_of_the_switch() {
+    fn strip_keeps_fields_that_handler_could_not_set() {
         for (name, text) in [
             (header::CONNECTION, "close"),
             (header::UPGRADE, "other"),
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ends_is_not_said_to_be_kept() {
+    fn close_removes_keep_alive() {
         let mut headers = HeaderMap::new();
         close(&mut headers);
         assert_eq!(headers[header::CONNECTION], "close");

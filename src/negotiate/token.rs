@@ -1,4 +1,4 @@
-//! The grammar that `Upgrade` and `Connection` share: tokens and comma lists.
+//! The grammar of `Upgrade` and `Connection`: tokens and comma-separated lists.
 
 /// Whether `bytes` is a `token` (RFC 9110 §5.6.2).
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
@@ -9,9 +9,10 @@ fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The members of a comma list (`#element`, RFC 9110 §5.6.1), without the white space around them.
+/// Returns the members of a comma-separated list (`#element`, RFC 9110 §5.6.1), without surrounding white
+/// space.
 ///
-/// Empty members are legal and carry nothing, so they are left out.
+/// Empty members are legal, and are skipped.
 pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b',')
         .map(trim_ows)
@@ -34,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens() {
+    fn is_token_accepts_only_token_characters() {
         for token in ["a", "foo", "HTTP", "h2c", "x-y_z.1", "!#$%&'*+-.^_`|~"] {
             assert!(is_token(token.as_bytes()), "{token}");
         }
@@ -44,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_skip_what_is_empty_and_trim_only_white_space() {
+    fn members_skips_empty_members_and_trims_only_spaces_and_tabs() {
         let list: Vec<_> = members(b" ,a,\t b/1 ,,c\x0b, ").collect();
         assert_eq!(list, [&b"a"[..], b"b/1", b"c\x0b"]);
         assert_eq!(members(b"").count(), 0);

@@ -1,4 +1,4 @@
-//! The key of WebSocket's opening handshake on HTTP/1.1, and its answer (RFC 6455 §4).
+//! `Sec-WebSocket-Key` and `Sec-WebSocket-Accept` of the WebSocket handshake on HTTP/1.1 (RFC 6455 §4).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, header};
@@ -6,14 +6,14 @@ use sha1::{Digest as _, Sha1};
 
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The key of a request: 16 bytes in base64, once.
+/// Returns the `Sec-WebSocket-Key` of a request, if it occurs once and encodes 16 bytes in base64.
 pub(crate) fn key(headers: &HeaderMap) -> Option<&HeaderValue> {
     let key = one(headers, header::SEC_WEBSOCKET_KEY)?;
     let decoded = STANDARD.decode(key.as_bytes()).ok()?;
     (decoded.len() == 16).then_some(key)
 }
 
-/// The answer to a key: `Sec-WebSocket-Accept` (RFC 6455 §4.2.2).
+/// Returns the `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
 pub(crate) fn accept(key: &HeaderValue) -> HeaderValue {
     let mut hash = Sha1::new();
     hash.update(key.as_bytes());
@@ -22,20 +22,20 @@ pub(crate) fn accept(key: &HeaderValue) -> HeaderValue {
     HeaderValue::try_from(accept).expect("base64 is valid in a header")
 }
 
-/// A key of 16 random bytes.
+/// Returns a key of 16 random bytes.
 #[cfg(feature = "client")]
 pub(crate) fn random_key() -> HeaderValue {
     let key = STANDARD.encode(rand::random::<[u8; 16]>());
     HeaderValue::try_from(key).expect("base64 is valid in a header")
 }
 
-/// Whether the head of an answer is one to this key.
+/// Whether a response has the `Sec-WebSocket-Accept` for this key.
 #[cfg(feature = "client")]
 pub(crate) fn is_answered(key: &HeaderValue, answer: &HeaderMap) -> bool {
     one(answer, header::SEC_WEBSOCKET_ACCEPT) == Some(&accept(key))
 }
 
-/// The value of a header that may be there once.
+/// Returns the value of a header that occurs exactly once.
 pub(crate) fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
@@ -54,14 +54,14 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_of_the_rfc() {
+    fn accept_matches_rfc_sample() {
         let headers = headers(&[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]);
         let key = key(&headers).expect("a key");
         assert_eq!(accept(key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]
-    fn a_key_is_base64_of_16_bytes_once() {
+    fn key_is_base64_of_16_bytes_and_occurs_once() {
         for value in [
             "",
             "dGhlIHNhbXBsZSBub25jZQ",

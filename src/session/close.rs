@@ -1,16 +1,16 @@
 //! How a session ends, and what is said about it.
 
-use crate::{BoxError, Protocol, SessionId, UpgradeKind};
-use std::{borrow::Cow, error::Error, fmt, net::SocketAddr, time::Duration};
+use crate::{Identity, Protocol, SessionId, UpgradeKind};
+use std::{borrow::Cow, error::Error, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Why a session ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// Its handler was done.
     Finished,
     /// Its handler ended with this error.
-    Failed(BoxError),
+    Failed(Arc<dyn Error + Send + Sync>),
     /// Its handler panicked, or what the handler owned did when it was dropped, with this message.
     Panicked(Cow<'static, str>),
     /// No byte went either way for as long as
@@ -28,7 +28,7 @@ pub enum CloseReason {
     /// The connection never switched, though the outermost layer had let the switch out: the client left, the
     /// server does not hand its connections over, or it took longer than
     /// [`UpgradeLayer::handshake_timeout`](crate::UpgradeLayer::handshake_timeout).
-    NeverSwitched(BoxError),
+    NeverSwitched(Arc<dyn Error + Send + Sync>),
 }
 
 impl CloseReason {
@@ -70,14 +70,14 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// What is known of a session when it has ended: see
-/// [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close).
-#[derive(Debug)]
+/// A session that has ended: see [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close).
+#[derive(Clone, Debug)]
 pub struct Closed {
     pub(crate) id: SessionId,
     pub(crate) kind: UpgradeKind,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) identity: Option<Identity>,
     pub(crate) reason: CloseReason,
     pub(crate) duration: Duration,
     pub(crate) bytes_read: u64,
@@ -108,6 +108,12 @@ impl Closed {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Returns the identity of the session, if it has one: see [`Identity`].
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Why it ended.

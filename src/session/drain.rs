@@ -30,6 +30,10 @@ impl Drain {
         self.deadline
     }
 
+    pub(super) fn spread(&mut self, spread: Duration) {
+        self.report.spread = self.report.spread.max(spread);
+    }
+
     pub(super) fn count(&mut self, was_aborted: bool) {
         match was_aborted {
             true => self.report.aborted += 1,
@@ -39,6 +43,54 @@ impl Drain {
 
     pub(super) fn report(&self) -> DrainReport {
         self.report
+    }
+}
+
+/// How [`Sessions::drain`](crate::Sessions::drain) ends sessions.
+///
+/// A [`Duration`] converts into the options with that deadline and no spread.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_upgrade::{DrainOptions, Sessions};
+///
+/// # async fn example(sessions: Sessions) {
+/// // 10,000 clients do not reconnect within the same second.
+/// let options = DrainOptions::new(Duration::from_secs(60)).spread(Duration::from_secs(45));
+/// println!("{}", sessions.drain(options).await);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainOptions {
+    pub(super) timeout: Duration,
+    pub(super) spread: Duration,
+}
+
+impl DrainOptions {
+    /// Tells all sessions to stop at once, and aborts those that have not ended after `timeout`.
+    #[must_use]
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            spread: Duration::ZERO,
+        }
+    }
+
+    /// Tells the sessions to stop evenly over this time, the oldest first: their clients then reconnect elsewhere over
+    /// the same time. The default is zero, all at once.
+    ///
+    /// It is not longer than the timeout, which holds for all of them: choose a spread that leaves the last session time
+    /// to end.
+    #[must_use]
+    pub fn spread(mut self, spread: Duration) -> Self {
+        self.spread = spread;
+        self
+    }
+}
+
+impl From<Duration> for DrainOptions {
+    fn from(timeout: Duration) -> Self {
+        Self::new(timeout)
     }
 }
 
@@ -53,6 +105,9 @@ pub struct DrainReport {
     /// Sessions, and requests for one, that were still there when it returned: their connection was
     /// not shut down in time.
     pub left: usize,
+    /// The time over which sessions were told to stop: the longest [`spread`](DrainOptions::spread) of all drains, no
+    /// longer than its timeout.
+    pub spread: Duration,
 }
 
 impl DrainReport {
@@ -67,7 +122,12 @@ impl fmt::Display for DrainReport {
             ended,
             aborted,
             left,
+            spread,
         } = self;
-        write!(f, "{ended} sessions ended, {aborted} aborted, {left} left")
+        write!(f, "{ended} sessions ended, {aborted} aborted, {left} left")?;
+        match *spread {
+            Duration::ZERO => Ok(()),
+            spread => write!(f, ", told to stop over {spread:?}"),
+        }
     }
 }

@@ -3,19 +3,24 @@
 mod close;
 mod drain;
 pub(crate) mod guard;
+mod identity;
 mod registry;
+mod spread;
 pub(crate) mod state;
 pub(crate) mod task;
 mod watch;
 
 pub use self::{
     close::{CloseReason, Closed},
-    drain::DrainReport,
+    drain::{DrainOptions, DrainReport},
+    identity::Identity,
     registry::{SessionInfo, Sessions, SessionsBuilder},
     state::SessionId,
 };
 
 use self::state::State;
+#[cfg(feature = "websocket")]
+pub(crate) use self::watch::after;
 use crate::{Protocol, Upgraded, request::UpgradeKind};
 use http::{Extensions, request::Parts};
 use std::{fmt, net::SocketAddr, sync::Arc};
@@ -60,6 +65,13 @@ impl Session {
         self.state.peer
     }
 
+    /// Returns the identity that the handler set with [`Accept::identity`](crate::Accept::identity), or that a layer put
+    /// into the extensions of the request.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.state.identity()
+    }
+
     /// Completes when the session is to stop: when [`Sessions::drain`] or [`Sessions::close`] say so, and
     /// when it has reached its [lifetime](crate::UpgradeLayer::lifetime). A handler that does not end
     /// then is dropped in the end.
@@ -89,6 +101,12 @@ impl Session {
 
     /// The request's extensions: what the layers around the handler, and the handler itself in
     /// [`accept`](crate::ProtocolHandler::accept), left there.
+    ///
+    /// An extension that shares the buffer of the request's head keeps that buffer, of at least 8 KiB with hyper, as long as
+    /// the session has it. Where this crate knows one it has put a copy in its place: `hyper::ext::Protocol`, and with the
+    /// feature `axum` axum's `OriginalUri`. Without that feature, a session of a layer on the routes of an axum `Router` costs
+    /// less if its handler drops the session, or removes `OriginalUri`. So does one with an extension of your own that has a
+    /// header value or a URI: copy the text instead.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
@@ -120,12 +138,17 @@ impl Session {
 
     /// The connection, beside the rest.
     ///
-    /// The rest stays alive with it. Under axum the extensions have the request's URI, which holds on
-    /// to the buffer that the head was read into, measured at 10 KiB: a session that idles does
-    /// better with [`into_io`](Self::into_io).
+    /// The rest stays alive with it, and so do the [extensions](Self::extensions).
     #[must_use]
     pub fn io_mut(&mut self) -> &mut Upgraded {
         &mut self.io
+    }
+}
+
+#[cfg(any(feature = "tunnel", feature = "websocket"))]
+impl Session {
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
     }
 }
 
@@ -136,10 +159,6 @@ impl Session {
     pub(crate) fn take_io(&mut self) -> Upgraded {
         let gone = Upgraded::from_box_io(crate::BoxIo::gone());
         std::mem::replace(&mut self.io, gone)
-    }
-
-    pub(crate) fn state(&self) -> &Arc<State> {
-        &self.state
     }
 
     pub(crate) fn shutdown_timeout(&self) -> std::time::Duration {

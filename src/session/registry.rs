@@ -1,8 +1,10 @@
 //! The registry: how many sessions there are, which ones, and the end of all of them.
 
 use super::{
-    drain::{Drain, DrainReport},
+    drain::{Drain, DrainOptions, DrainReport},
     guard::{Admitted, KeyLimit, Permit},
+    identity::Identity,
+    spread,
     state::{SessionId, State},
     watch::after,
 };
@@ -109,6 +111,40 @@ impl Sessions {
             .collect()
     }
 
+    /// Returns the sessions with this identity whose handler has accepted, the oldest first.
+    #[must_use]
+    pub fn list_of(&self, identity: &Identity) -> Vec<SessionInfo> {
+        let mut list = self.list();
+        list.retain(|session| session.identity() == Some(identity));
+        list
+    }
+
+    /// Returns the number of sessions with this identity whose handler has accepted.
+    #[must_use]
+    pub fn count_of(&self, identity: &Identity) -> usize {
+        self.list_of(identity).len()
+    }
+
+    /// Tells all sessions with this identity to stop, and aborts those that have not ended within `grace`: for a logout.
+    ///
+    /// Returns how many there are. It does not wait for their end.
+    ///
+    /// A request that passed authentication before, and whose handler is still deciding, is not among them: revoke the
+    /// credentials first, and limit the time of a decision with
+    /// [`accept_timeout`](crate::UpgradeLayer::accept_timeout).
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "it closes, whether the count is used or not"
+    )]
+    pub fn close_of(&self, identity: &Identity, grace: Duration) -> usize {
+        let list = self.list_of(identity);
+        let deadline = after(grace);
+        for session in &list {
+            session.state.stop_by(deadline);
+        }
+        list.len()
+    }
+
     /// Tells a session to stop, and drops its handler if it has not ended within `grace`.
     ///
     /// Returns whether there is such a session. It does not wait for its end.
@@ -123,24 +159,33 @@ impl Sessions {
         }
     }
 
-    /// Ends all sessions: refuses new ones with 503, tells those that are open to
-    /// [stop](crate::Session::stop), waits for them, and drops the handlers that have not ended by the
-    /// deadline.
+    /// Stops admitting sessions and ends the open ones.
     ///
-    /// It begins when it is called; the future only waits. A request that is being decided counts as a
-    /// session: if its handler accepts in time, its session starts and is told to stop at once; at the
-    /// deadline it is refused. When the deadline has passed, connections have up to two seconds more to
-    /// be shut down. No session is let in again. A handler that blocks its thread cannot be dropped.
+    /// Calling this method rejects new upgrade requests with 503 and sends the open sessions their
+    /// [stop signal](crate::Session::stop): all at once, or evenly over the [`spread`](DrainOptions::spread) of the
+    /// options. The returned future only waits. It resolves when all sessions have ended, or when the timeout has
+    /// passed, the remaining handlers have been aborted, and their connections have had up to two seconds to shut
+    /// down. A handler that blocks its thread cannot be aborted.
     ///
-    /// With several calls the earliest deadline holds.
+    /// A request whose handler is still deciding counts as an open session. If the handler accepts before the deadline,
+    /// the session starts with its stop signal already set; after the deadline the request is rejected.
+    ///
+    /// A drained registry stays closed. With several calls the earliest deadline holds, and a call without a spread
+    /// tells at once those sessions that another call would have told later.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, if the options have a spread.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, what was begun goes on: no session is let in, and those that are open
-    /// end by the deadline.
-    #[must_use = "it has begun, and the future waits for its end"]
-    pub fn drain(&self, timeout: Duration) -> impl Future<Output = DrainReport> + Send + use<> {
-        let deadline = self.begin_drain(after(timeout));
+    /// If the future is dropped, the drain goes on: no session is admitted, and the open ones end by the deadline.
+    #[must_use = "the drain has begun, and the future waits for its end"]
+    pub fn drain<O>(&self, options: O) -> impl Future<Output = DrainReport> + Send + use<O>
+    where
+        O: Into<DrainOptions>,
+    {
+        let deadline = self.begin_drain(options.into());
         let sessions = self.clone();
         async move { sessions.wait_for_all(deadline + Drain::LAST_STEPS).await }
     }
@@ -168,19 +213,31 @@ impl Sessions {
         self.open().drain.is_some()
     }
 
-    fn begin_drain(&self, deadline: Instant) -> Instant {
+    fn begin_drain(&self, options: DrainOptions) -> Instant {
         let mut open = self.open();
-        let deadline = open
-            .drain
-            .get_or_insert_with(|| Drain::new(deadline))
-            .no_later_than(deadline);
-        let accepted: Vec<_> = open.accepted.values().map(Arc::clone).collect();
+        let deadline = after(options.timeout);
+        let spread = options.spread.min(deadline - Instant::now());
+        let drain = open.drain.get_or_insert_with(|| Drain::new(deadline));
+        drain.spread(spread);
+        let deadline = drain.no_later_than(deadline);
+        let mut accepted: Vec<_> = open.accepted.values().map(Arc::clone).collect();
         drop(open);
-        for state in accepted {
-            state.stop_by(deadline);
+        if spread.is_zero() {
+            for state in accepted {
+                state.stop_by(deadline);
+            }
+        } else if !accepted.is_empty() {
+            accepted.sort_unstable_by_key(|state| state.id);
+            spread::spawn(self.clone(), accepted, spread);
         }
         self.registry.draining.notify_waiters();
         deadline
+    }
+
+    /// The deadline of the drain that has begun.
+    pub(super) fn drain_deadline(&self) -> Instant {
+        let deadline = self.open().drain.as_ref().map(Drain::deadline);
+        deadline.unwrap_or_else(Instant::now)
     }
 
     /// Waits until a drain's deadline has passed.
@@ -405,6 +462,7 @@ impl fmt::Debug for SessionsBuilder {
 }
 
 /// A session in the [list](Sessions::list). What it says is what holds when it is asked.
+#[derive(Clone)]
 pub struct SessionInfo {
     state: Arc<State>,
 }
@@ -432,6 +490,12 @@ impl SessionInfo {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.state.peer
+    }
+
+    /// Returns the identity of the session, if it has one: see [`Identity`].
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.state.identity()
     }
 
     /// How long ago its handler accepted.

@@ -1,5 +1,6 @@
 //! What a session's task, its IO, its handler and the registry share.
 
+use super::identity::Identity;
 use crate::{
     Protocol, UpgradeKind,
     box_io::BoxIo,
@@ -55,6 +56,8 @@ pub(crate) struct State {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) labels: Labels,
+    /// In a box, so that a session without one has a pointer more and nothing else.
+    identity: Option<Box<Identity>>,
     accepted: Instant,
     /// When its IO came, in milliseconds from there.
     switched: AtomicU64,
@@ -69,6 +72,14 @@ pub(crate) struct State {
     home: Mutex<Home>,
     is_taken: AtomicBool,
     is_over: AtomicBool,
+    /// An operation on the IO failed.
+    has_failed: AtomicBool,
+    /// The peer's end was read.
+    has_ended: AtomicBool,
+    /// The session ends because its peer was silent.
+    is_idle: AtomicBool,
+    /// The peer, or another connection that the session passes on, is the reason why the session failed.
+    is_peers_failure: AtomicBool,
     /// Of whoever reads, and of whoever writes: it may be another task.
     reader: AtomicWaker,
     writer: AtomicWaker,
@@ -107,6 +118,7 @@ impl State {
             protocol,
             peer,
             labels,
+            identity: None,
             accepted: Instant::now(),
             switched: AtomicU64::new(NEVER),
             read: AtomicU64::new(0),
@@ -120,9 +132,22 @@ impl State {
             home: Mutex::new(Home::Away),
             is_taken: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            is_idle: AtomicBool::new(false),
+            is_peers_failure: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         }
+    }
+
+    pub(crate) fn with_identity(mut self, identity: Option<Identity>) -> Self {
+        self.identity = identity.map(Box::new);
+        self
+    }
+
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
     }
 
     pub(crate) fn accepted(&self) -> Instant {
@@ -197,6 +222,47 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Notes that an operation on the IO failed: an `io::Error` of the handler may be that one.
+    pub(crate) fn fail(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the peer's end was read: an `UnexpectedEof` of the handler may be that end.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether an `io::Error` that the handler ended with can be one of the session's IO. So can any error of an IO
+    /// that the handler took for itself, which is not watched any more.
+    #[allow(dead_code, reason = "for the feature `tracing`")]
+    pub(crate) fn may_be_of_io(&self, error: &std::io::Error) -> bool {
+        let is_end = error.kind() == std::io::ErrorKind::UnexpectedEof;
+        self.has_failed.load(Ordering::Relaxed)
+            || is_end && self.has_ended.load(Ordering::Relaxed)
+            || matches!(*self.home(), Home::Taken)
+    }
+
+    /// Notes that the session ends because its peer was silent, whatever its handler ends with.
+    #[allow(dead_code, reason = "for the feature `websocket`")]
+    pub(crate) fn set_idle(&self) {
+        self.is_idle.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_idle.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the session fails because of its peer, whatever error its handler ends with.
+    #[allow(dead_code, reason = "for the features `tunnel` and `websocket`")]
+    pub(crate) fn blame_peer(&self) {
+        self.is_peers_failure.store(true, Ordering::Relaxed);
+    }
+
+    #[allow(dead_code, reason = "for the feature `tracing`")]
+    pub(crate) fn is_peers_failure(&self) -> bool {
+        self.is_peers_failure.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_going_on(&self) -> Result<(), SessionOver> {

@@ -49,10 +49,10 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
 
         let io = match switched(&mut accepted.upgrade, &mut watch, &end).await {
             Ok(Some(Ok(io))) => io,
-            Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error)),
+            Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error.into())),
             Ok(None) => {
                 let late = "the switch was not sent in time";
-                return end.report(CloseReason::NeverSwitched(late.into()));
+                return end.report(CloseReason::NeverSwitched(BoxError::from(late).into()));
             }
             Err(overdue) => return end.report_overdue(overdue, &watch),
         };
@@ -156,12 +156,11 @@ impl End {
 
     fn reason(&mut self, ended: Ended, watch: &Watch) -> CloseReason {
         match ended {
+            Ok(Ok(_)) if self.state.is_idle() => CloseReason::Idle,
             Ok(Ok(Ok(()))) if watch.is_too_old() => CloseReason::Lifetime,
             Ok(Ok(Ok(()))) if self.state.is_stopping() => CloseReason::Drained,
             Ok(Ok(Ok(()))) => CloseReason::Finished,
-            #[cfg(feature = "websocket")]
-            Ok(Ok(Err(error))) if crate::websocket::is_idle(&error) => CloseReason::Idle,
-            Ok(Ok(Err(error))) => CloseReason::Failed(error),
+            Ok(Ok(Err(error))) => CloseReason::Failed(error.into()),
             Ok(Err(panic)) => CloseReason::Panicked(trace::panic_message(&*panic)),
             Err(overdue) => self.overdue(overdue, watch),
         }
@@ -193,12 +192,13 @@ impl End {
             kind: state.kind,
             protocol: state.protocol.clone(),
             peer: state.peer,
+            identity: state.identity().cloned(),
             reason,
             duration: state.switched().map(|at| at.elapsed()).unwrap_or_default(),
             bytes_read: state.bytes_read(),
             bytes_written: state.bytes_written(),
         };
-        contain(|| trace::closed(&closed));
+        contain(|| trace::closed(state, &closed));
         contain(|| metrics::closed(&state.labels, &closed));
         if let Some(on_close) = &self.settings.on_close {
             contain(|| on_close(&closed));

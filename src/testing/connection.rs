@@ -1,8 +1,8 @@
-//! Connections in memory, with hyper at both ends.
+//! Connections in memory between a client and a server of hyper.
 
 use crate::BoxError;
 use http::{
-    Method, Request, Response, Uri, Version, header,
+    HeaderValue, Method, Request, Response, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
@@ -14,10 +14,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-/// How much is under way between the two ends before a write has to wait.
+/// How many bytes may be in flight in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The peer's end of a connection to a service.
+/// The client side of a connection to a service.
 pub(super) enum Connection<B> {
     Http1(http1::SendRequest<B>),
     Http2(http2::SendRequest<B>),
@@ -29,9 +29,10 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// Connects with a service, over HTTP/2 or else HTTP/1.1.
+    /// Connects to a service over HTTP/2 or HTTP/1.1.
     ///
-    /// Over HTTP/2 nobody waits for the server's settings: that it allows extended CONNECT is known here.
+    /// Over HTTP/2 the client does not wait for the settings of the server, which is known to allow extended
+    /// CONNECT.
     pub(super) async fn open<S, ResBody>(version: Version, service: S) -> Result<Self, BoxError>
     where
         S: HttpService<Incoming, ResBody = ResBody, Error: Into<BoxError>> + Send + 'static,
@@ -68,7 +69,10 @@ where
         mut request: Request<B>,
     ) -> Result<Response<Incoming>, BoxError> {
         let response = match self {
-            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http1(sender) => {
+                name_host(&mut request);
+                sender.send_request(request).await
+            }
             Self::Http2(sender) => {
                 address(&mut request)?;
                 sender.send_request(request).await
@@ -78,7 +82,17 @@ where
     }
 }
 
-/// Which HTTP a request is for: one with a `:protocol` is for HTTP/2 whatever it says.
+/// Sets the `Host` that an HTTP/1.1 client has to send (RFC 9112 §3.2), where the target names one.
+fn name_host<B>(request: &mut Request<B>) {
+    let host = request.uri().authority().map(Authority::as_str);
+    if let Some(Ok(host)) = host.map(HeaderValue::from_str) {
+        let headers = request.headers_mut();
+        headers.entry(header::HOST).or_insert(host);
+    }
+}
+
+/// Returns the HTTP version to send a request over: HTTP/2 for a request with a `:protocol`, even if its own
+/// version is HTTP/1.1.
 pub(super) fn version<B>(request: &Request<B>) -> Result<Version, BoxError> {
     let has_protocol = request.extensions().get::<hyper::ext::Protocol>().is_some();
     match request.version() {
@@ -89,8 +103,8 @@ pub(super) fn version<B>(request: &Request<B>) -> Result<Version, BoxError> {
     }
 }
 
-/// Makes the target what HTTP/2 has to have (RFC 9113 §8.3.1), so that a request can be made like one of
-/// HTTP/1.1: with a path, and `Host` if it matters.
+/// Completes the request target as HTTP/2 requires (RFC 9113 §8.3.1). A test can thus build the request as for
+/// HTTP/1.1: with a path, and with `Host` if it matters.
 fn address<B>(request: &mut Request<B>) -> Result<(), BoxError> {
     *request.version_mut() = Version::HTTP_2;
     let is_tunnel = *request.method() == Method::CONNECT

@@ -1,4 +1,4 @@
-//! What a test can say of what came of its request.
+//! The outcome of a request, and the expectations of a test about it.
 
 use super::observer::Reports;
 use crate::{Closed, Protocol, RejectionReason, UpgradeKind, Upgraded};
@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use std::{fmt, sync::Arc};
 
-/// What came of a request: the response, and the peer's end of the session if there is one.
+/// The outcome of a request: the response, and the client side of the session if one has started.
 #[derive(Debug)]
-#[must_use = "say what is expected of it"]
+#[must_use = "call one of the `expect_` methods to check the outcome"]
 pub struct Exchange {
     pub(super) response: Response<Bytes>,
     pub(super) reason: Option<RejectionReason>,
@@ -16,27 +16,27 @@ pub struct Exchange {
     pub(super) reports: Reports,
 }
 
-/// A connection, or a stream, that has left HTTP.
+/// A connection or a stream that has switched protocols.
 #[derive(Debug)]
 pub(super) struct Switched {
     pub(super) kind: UpgradeKind,
-    /// What the peer was told that it speaks, if it can be read.
+    /// The protocol of the session, if its name is valid.
     pub(super) protocol: Option<Protocol>,
     pub(super) io: Upgraded,
 }
 
 impl Exchange {
-    /// The response.
+    /// Returns the response.
     #[must_use]
     pub fn response(&self) -> &Response<Bytes> {
         &self.response
     }
 
-    /// The peer's end of the session that an `Upgrade`, or an extended CONNECT, was answered with.
+    /// Returns the client side of the session that an `Upgrade` or an extended CONNECT has started.
     ///
     /// # Panics
     ///
-    /// If there was no switch, or not to this protocol.
+    /// If the response does not switch to `protocol`.
     #[must_use]
     #[track_caller]
     pub fn expect_switched(self, protocol: &str) -> Upgraded {
@@ -48,11 +48,11 @@ impl Exchange {
         }
     }
 
-    /// The peer's end of the session that a CONNECT was answered with.
+    /// Returns the client side of the tunnel that a CONNECT has opened.
     ///
     /// # Panics
     ///
-    /// If the CONNECT was refused, or the request was none.
+    /// If the CONNECT was rejected, or the request was not a CONNECT.
     #[must_use]
     #[track_caller]
     pub fn expect_connected(self) -> Upgraded {
@@ -62,11 +62,11 @@ impl Exchange {
         }
     }
 
-    /// The response of a handler, or of an `UpgradeLayer`, that refused.
+    /// Returns the response of a handler or an `UpgradeLayer` that rejected the request.
     ///
     /// # Panics
     ///
-    /// If nobody refused, or with another status.
+    /// If the request was not rejected, or was rejected with another status.
     #[track_caller]
     pub fn expect_refused(self, status: StatusCode) -> Response<Bytes> {
         if self.reason.is_some() && self.response.status() == status {
@@ -76,12 +76,11 @@ impl Exchange {
         }
     }
 
-    /// The response of the inner service, to which the request was passed, or of a layer that
-    /// answered in its place.
+    /// Returns the response of the inner service, or of middleware that answered in its place.
     ///
     /// # Panics
     ///
-    /// If there was a switch, or a handler or an `UpgradeLayer` refused.
+    /// If the request was upgraded, or rejected by a handler or an `UpgradeLayer`.
     #[track_caller]
     pub fn expect_passed(self) -> Response<Bytes> {
         if self.reason.is_none() && self.switched.is_none() {
@@ -91,21 +90,23 @@ impl Exchange {
         }
     }
 
-    /// Waits until the session has ended, and says how: the reason, the bytes, how long it was open.
+    /// Waits for the end of the session, and returns its close reason, byte counts and duration.
     ///
-    /// Ask for this before the peer's end is taken out with [`expect_switched`](Self::expect_switched), and
-    /// await it after what is to end the session. The stack needs no
-    /// [`on_close`](crate::UpgradeLayer::on_close) for it; one that it has is called before. The connection
-    /// is shut down after it: a session is in its [`Sessions`](crate::Sessions) until then.
+    /// Call this method before [`expect_switched`](Self::expect_switched) consumes the exchange, and await the
+    /// future after the action that ends the session.
+    ///
+    /// The stack does not need an [`on_close`](crate::UpgradeLayer::on_close) callback. If it has one, the
+    /// callback runs before this future completes. The connection is shut down later: the session stays in its
+    /// [`Sessions`](crate::Sessions) until then.
     ///
     /// # Panics
     ///
-    /// When it is awaited, if there is no session of an `UpgradeLayer`: the request was refused or passed, or
-    /// somebody else switched.
+    /// The future panics if no `UpgradeLayer` started a session: the request was rejected or passed, or other
+    /// code upgraded it.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, one that was made beside it completes just the same.
+    /// If the future is dropped, other futures of this method still complete.
     pub fn closed(&self) -> impl Future<Output = Arc<Closed>> + Send + use<> {
         self.reports.clone().closed(self.response.status())
     }

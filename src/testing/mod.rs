@@ -1,21 +1,23 @@
-//! Test a handler, or a whole stack, with no socket.
+//! Utilities for testing handlers and whole stacks without a socket.
 //!
-//! [`upgrade`] sends one request through a stack, in memory, with hyper at both ends, and holds the
-//! peer's end of what comes of it. Nothing waits for a real clock, so that a test can run with tokio's time
-//! paused (`start_paused = true`, which needs tokio's feature `test-util`): then idle timeouts and drains take no
-//! time. The stack is the one that is served; it needs nothing for its tests.
+//! [`upgrade`] sends one request through a stack in memory, with hyper on both sides, and returns an
+//! [`Exchange`]: the response, and the client side of the session if one has started. The stack is the one that
+//! you serve; it needs no changes for its tests.
 //!
-//! | the test makes | which asks for | over | and expects |
+//! Tests can run with tokio's time paused (`start_paused = true`, which needs tokio's feature `test-util`),
+//! because nothing waits for a real clock. Idle timeouts and drains then take no time.
+//!
+//! | constructor | request | HTTP version | expected outcome |
 //! |---|---|---|---|
 //! | [`request("chat")`](request) | `Upgrade` | HTTP/1.1 | [`expect_switched("chat")`](Exchange::expect_switched) |
-//! | [`extended_connect("chat")`](extended_connect) | extended CONNECT | HTTP/2 | the same |
+//! | [`extended_connect("chat")`](extended_connect) | extended CONNECT | HTTP/2 | [`expect_switched("chat")`](Exchange::expect_switched) |
 //! | [`connect("example.com:443")`](connect) | CONNECT | HTTP/1.1, or HTTP/2 with `.version(..)` | [`expect_connected()`](Exchange::expect_connected) |
-//! | any other request | nothing | its version | [`expect_passed()`](Exchange::expect_passed) |
+//! | [`http::Request::builder()`] | no upgrade | that of the request | [`expect_passed()`](Exchange::expect_passed) |
 //!
-//! Any of them may be refused: [`expect_refused(status)`](Exchange::expect_refused). How a session ended
-//! is told by [`Exchange::closed`].
+//! For a rejected request, call [`expect_refused(status)`](Exchange::expect_refused). [`Exchange::closed`]
+//! returns how a session ended.
 //!
-//! # A handler that refuses
+//! # A handler that rejects
 //!
 //! ```
 //! use http::{HeaderValue, StatusCode};
@@ -24,7 +26,7 @@
 //!     Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, testing,
 //! };
 //!
-//! /// Greets those who say who they are.
+//! /// Greets the user that the header `user` names.
 //! struct Greeter;
 //!
 //! impl ProtocolHandler for Greeter {
@@ -48,21 +50,21 @@
 //! let response = exchange.expect_refused(StatusCode::UNAUTHORIZED);
 //! assert_eq!(*response.body(), "Unauthorized");
 //!
-//! // Nor does anybody speak this: it is the layer that refuses.
+//! // `chess` matches no handler, so the layer rejects the request.
 //! let request = testing::request("chess").body(String::new())?;
 //! testing::upgrade(app.clone(), request).await?.expect_refused(StatusCode::UPGRADE_REQUIRED);
 //!
 //! let request = testing::request("greet").header("user", "ann").body(String::new())?;
 //! let exchange = testing::upgrade(app, request).await?;
 //! assert_eq!(exchange.response().headers()["greeting"], "follows");
-//! let mut said = String::new();
-//! exchange.expect_switched("greet").read_to_string(&mut said).await?;
-//! assert_eq!(said, "hello ann");
+//! let mut received = String::new();
+//! exchange.expect_switched("greet").read_to_string(&mut received).await?;
+//! assert_eq!(received, "hello ann");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # One that echoes, over both versions of HTTP
+//! # A handler that echoes, over HTTP/1.1 and HTTP/2
 //!
 //! ```
 //! use std::time::Duration;
@@ -84,11 +86,11 @@
 //! for request in [testing::request("echo"), testing::extended_connect("echo")] {
 //!     let exchange = testing::upgrade(app.clone(), request.body(String::new())?).await?;
 //!     let closed = exchange.closed();
-//!     let mut peer = exchange.expect_switched("echo");
-//!     peer.write_all(b"hello").await?;
-//!     peer.shutdown().await?;
+//!     let mut client = exchange.expect_switched("echo");
+//!     client.write_all(b"hello").await?;
+//!     client.shutdown().await?;
 //!     let mut echo = String::new();
-//!     peer.read_to_string(&mut echo).await?;
+//!     client.read_to_string(&mut echo).await?;
 //!     assert_eq!(echo, "hello");
 //!
 //!     let closed = closed.await;
@@ -96,11 +98,11 @@
 //!     assert_eq!((closed.bytes_read(), closed.bytes_written()), (5, 5));
 //! }
 //!
-//! // A peer that says nothing. The minute passes at once.
+//! // A silent client: the 60 seconds pass at once, because the time is paused.
 //! let request = testing::extended_connect("echo").body(String::new())?;
 //! let exchange = testing::upgrade(app, request).await?;
 //! let closed = exchange.closed();
-//! let _peer = exchange.expect_switched("echo");
+//! let _client = exchange.expect_switched("echo");
 //! let closed = closed.await;
 //! assert_eq!(closed.reason().as_str(), "idle");
 //! assert_eq!(closed.duration(), Duration::from_secs(60));
@@ -108,7 +110,7 @@
 //! # }
 //! ```
 //!
-//! # One that drains
+//! # A registry that drains
 //!
 //! ```
 //! use std::time::Duration;
@@ -117,7 +119,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), tower_upgrade::BoxError> {
-//! /// Says goodbye to those who wait, and does not stop once it is at work.
+//! /// Says goodbye if it is stopped while it waits for a byte. After the byte, it ignores the stop signal.
 //! let polite = handler_fn(|session: Session| async move {
 //!     let stop = session.stop();
 //!     let mut io = session.into_io();
@@ -143,15 +145,15 @@
 //! let busy_closed = busy.closed();
 //! let mut busy = busy.expect_switched("polite");
 //! busy.write_u8(1).await?;
-//! // Without this the session may not have read it by the time that it is told to stop.
+//! // Wait until the session has read the byte: the stop signal must come later.
 //! assert_eq!(busy.read_u8().await?, 1);
 //!
 //! let start = Instant::now();
-//! // It begins here, whoever waits for it.
+//! // The drain begins with this call, before the future is awaited.
 //! let drain = sessions.drain(Duration::from_secs(30));
-//! let mut said = String::new();
-//! idle.read_to_string(&mut said).await?;
-//! assert_eq!(said, "bye");
+//! let mut received = String::new();
+//! idle.read_to_string(&mut received).await?;
+//! assert_eq!(received, "bye");
 //! assert_eq!(idle_closed.await.reason().as_str(), "drained");
 //! assert_eq!(start.elapsed(), Duration::ZERO);
 //! drop(idle);
@@ -182,18 +184,19 @@ use std::{
 };
 use tower_service::Service;
 
-/// Starts a request that offers `protocols`, a value of `Upgrade` such as `chat/2, chat/1`, for HTTP/1.1.
+/// Creates a builder for an HTTP/1.1 request that offers `protocols`, a value of `Upgrade` such as
+/// `chat/2, chat/1`.
 ///
-/// It is a `GET /` until the builder is told otherwise.
+/// The request is a `GET /` unless the builder changes it.
 pub fn request(protocols: &str) -> http::request::Builder {
     Request::builder()
         .header(header::CONNECTION, "upgrade")
         .header(header::UPGRADE, protocols)
 }
 
-/// Starts an extended CONNECT (RFC 8441) for `protocol`, such as `chat/2`, for HTTP/2.
+/// Creates a builder for an extended CONNECT (RFC 8441) over HTTP/2 for `protocol`, such as `chat/2`.
 ///
-/// It is for `/` until the builder is told otherwise.
+/// The path is `/` unless the builder changes it.
 #[must_use]
 pub fn extended_connect(protocol: &str) -> http::request::Builder {
     Request::builder()
@@ -202,35 +205,35 @@ pub fn extended_connect(protocol: &str) -> http::request::Builder {
         .extension(Protocol::from(protocol))
 }
 
-/// Starts a CONNECT to `target`, a host and a port such as `example.com:443`.
+/// Creates a builder for a CONNECT to `target`, a host and a port such as `example.com:443`.
 ///
-/// It is for HTTP/1.1 until the builder is told otherwise: with `.version(Version::HTTP_2)` it is for HTTP/2.
+/// The request goes over HTTP/1.1, or over HTTP/2 with `.version(Version::HTTP_2)`.
 #[must_use]
 pub fn connect(target: &str) -> http::request::Builder {
     Request::builder().method(Method::CONNECT).uri(target)
 }
 
-/// Sends a request through a stack, and returns what the peer then sees.
+/// Sends a request through a stack, and returns the outcome.
 ///
-/// The request says over what: one of version HTTP/2, or with a [`Protocol`] in its extensions, goes over
-/// HTTP/2, where the server allows extended CONNECT; every other over HTTP/1.1. Each has a connection of
-/// its own, which ends with the session.
+/// A request of version HTTP/2, or with a [`Protocol`] in its extensions, goes over HTTP/2 to a server that
+/// allows extended CONNECT. Every other request goes over HTTP/1.1. Each call opens a new connection, which
+/// ends with the session.
 ///
-/// Over HTTP/2 a request with no authority in its URI is for that of `Host`, or else for `localhost`. Over
-/// HTTP/1.1 it has the `Host` that it is given, or none.
+/// Over HTTP/2, a request without an authority in its URI gets that of its `Host` header, or else `localhost`.
+/// Over HTTP/1.1, a request without a `Host` header gets the authority of its URI, if it has one.
 ///
 /// # Errors
 ///
-/// What hyper says at the peer's end if there is no response: when the stack's service fails, or
-/// panics, or when the request cannot be sent. One of version HTTP/3 cannot.
+/// Returns hyper's client error if the stack sends no response, because its service fails or panics, and if the
+/// request cannot be sent. Requests of version HTTP/3 cannot be sent.
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime.
+/// If called outside of a tokio runtime.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped the connection is closed.
+/// If the future is dropped, the connection is closed.
 pub async fn upgrade<S, ReqBody, ResBody>(
     service: S,
     request: Request<ReqBody>,
@@ -247,10 +250,10 @@ where
     ResBody::Error: Into<BoxError>,
 {
     let (observer, reports) = Reports::new();
-    // Taken out for the one request, so that whoever waits for the end of a session is not kept waiting
-    // by a connection that has none.
+    // The request takes the observer with it. Kept here, the observer would live as long as the connection, and
+    // `Exchange::closed` would wait that long for a session that never starts.
     let observer = Mutex::new(Some(observer));
-    // What cannot be seen from the peer's end: whether a response is a refusal or inner's.
+    // The client side cannot tell a rejection from a response of the inner service.
     let reason = Arc::new(OnceLock::new());
     let service = hyper::service::service_fn({
         let reason = Arc::clone(&reason);
@@ -292,10 +295,10 @@ where
     })
 }
 
-/// What a response is read in the light of.
+/// The parts of a request that determine the meaning of its response.
 struct Asked {
     is_connect: bool,
-    /// Of an extended CONNECT, whose answer does not say it again.
+    /// The protocol of an extended CONNECT, which the response does not repeat.
     protocol: Option<Protocol>,
 }
 
@@ -307,7 +310,7 @@ impl Asked {
         }
     }
 
-    /// How a response with this status leaves HTTP, if it does.
+    /// Returns the kind of upgrade that a response with this status completes.
     fn kind(&self, status: StatusCode) -> Option<UpgradeKind> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             Some(UpgradeKind::Upgrade)
@@ -321,7 +324,7 @@ impl Asked {
         }
     }
 
-    /// The protocol of the switch.
+    /// Returns the protocol that the response switches to.
     fn switched_to<B>(&self, response: &Response<B>) -> Option<crate::Protocol> {
         let protocol = match &self.protocol {
             Some(protocol) => protocol.as_str(),

@@ -1,21 +1,22 @@
-//! What a test is told of the end of a session.
+//! Reports the end of a session to its test.
 
 use crate::{Closed, time::Settings};
 use http::{Extensions, StatusCode};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Of one request: it travels inwards in the request's extensions, as far as the outermost
-/// `UpgradeLayer`, and from there in the settings that hold for the session.
+/// The sender of the report, for one request.
 ///
-/// Neither does it make a layer the outermost one, nor does a user's `on_close` replace it.
+/// The observer travels inwards in the extensions of the request to the outermost `UpgradeLayer`, and from
+/// there in the settings of the session. It does not affect which layer is outermost, and a user's `on_close`
+/// does not replace it.
 #[derive(Clone)]
 pub(crate) struct Observer {
     ended: watch::Sender<Option<Arc<Closed>>>,
 }
 
 impl Observer {
-    /// Takes that of a request, if a test sent it, into the settings that hold for the request.
+    /// Moves the observer of a request, if it has one, into the settings for that request.
     pub(crate) fn take_in(settings: Arc<Settings>, extensions: &mut Extensions) -> Arc<Settings> {
         match extensions.remove() {
             Some(observer) => Arc::new(Settings {
@@ -31,7 +32,7 @@ impl Observer {
     }
 }
 
-/// The test's end of it.
+/// The receiver of the report, in the test.
 #[derive(Clone, Debug)]
 pub(super) struct Reports {
     ended: watch::Receiver<Option<Arc<Closed>>>,
@@ -43,7 +44,7 @@ impl Reports {
         (Observer { ended: sender }, Self { ended: receiver })
     }
 
-    /// Waits for the end of the session that began with a response of this status.
+    /// Waits for the end of the session. `status` is that of the response, for the panic message.
     pub(super) async fn closed(mut self, status: StatusCode) -> Arc<Closed> {
         let ended = self.ended.wait_for(Option::is_some).await;
         match ended.ok().and_then(|ended| Option::clone(&ended)) {

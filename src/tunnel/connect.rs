@@ -8,7 +8,7 @@ use super::{
     relay,
 };
 use crate::{
-    Accept, BoxError, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
+    Accept, BoxError, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest, negotiate,
     time::{limit, within},
 };
 use http::StatusCode;
@@ -26,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// | | status |
 /// |---|---|
+/// | the request is HTTP/1.1 without `Host`, has two, or one that is not valid or, over HTTP/2, not its `:authority` | 400 |
+/// | the host ends in a number and is not an IPv4 address in dotted-decimal notation, as `127.1`: see [`Policy::hosts`] | 400 |
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
 /// | the host cannot be resolved, refuses, or cannot be reached | 502 |
 /// | it takes longer than the [`connect_timeout`](Self::connect_timeout) | 504 |
@@ -39,6 +41,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// tunnel's. No more than 16 are tried. The connection has `TCP_NODELAY`.
 ///
 /// ```no_run
+/// use axum::serve::ListenerExt as _;
 /// use std::time::Duration;
 /// use tower_upgrade::{Sessions, UpgradeLayer, tunnel::{ConnectProxy, Policy}};
 ///
@@ -52,10 +55,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///     .into_service();
 ///
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3128").await?;
+/// // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+/// let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 /// axum::serve(listener, axum::Router::new().fallback_service(app)).await?;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A server that accepts clients with and without TLS should serve a [`BoxIo`](crate::BoxIo) instead of an enum: only
+/// then does the [`Relay`](super::Relay#the-socket-of-a-connection) of a tunnel pass resets on and `splice`.
 ///
 /// # Who may use it
 ///
@@ -179,8 +187,13 @@ impl ProtocolHandler for ConnectProxy {
                 "this is a proxy for CONNECT",
             ));
         };
+        negotiate::host::check(request.parts())
+            .map_err(|message| Rejection::new(StatusCode::BAD_REQUEST, message))?;
         let target = request.authority()?;
-        let host = Host::of(&target);
+        let host = Host::of(&target).ok_or_else(|| {
+            let message = "the host ends in a number and is not an IPv4 address";
+            Rejection::new(StatusCode::BAD_REQUEST, message)
+        })?;
         self.policy
             .check(&host, port)
             .map_err(|denied| Failure::denied(denied, &target))?;

@@ -83,7 +83,7 @@ impl Direction {
 
     /// What has become of the socket that it reads from, if it has broken off.
     pub(super) fn sender_error(&self, ends: &mut Both) -> Option<io::Error> {
-        ends.get(self.from).socket()?.take_error().ok()?
+        ends.get(self.from).carrier()?.take_error().ok()?
     }
 
     /// Nobody takes it, and the other direction may go on for long.
@@ -246,7 +246,7 @@ mod gears {
             }
             let read = ready!(self.poll_copy(cx, ends))?;
             self.gears.count(read, || {
-                ends.get(self.from).socket().is_some() && ends.get(self.to).socket().is_some()
+                ends.get(self.from).as_socket().is_some() && ends.get(self.to).as_socket().is_some()
             });
             Poll::Ready(Ok(read))
         }

@@ -4,7 +4,7 @@ use crate::negotiate::connect;
 use http::uri::Authority;
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
@@ -12,23 +12,37 @@ use std::{
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Host<'a> {
     Address(IpAddr),
-    /// Whatever is no address in its usual spelling. A resolver may still take it for one: `127.1`.
+    /// A name that a resolver cannot take for an address.
     Name(&'a str),
 }
 
 impl<'a> Host<'a> {
-    /// The host of an authority that is [a host and a port](connect::is_host_and_port).
-    pub(crate) fn of(authority: &'a Authority) -> Self {
+    /// Parses the host of an authority that is [a host and a port](connect::is_host_and_port).
+    ///
+    /// A host that [ends in a number](ends_in_a_number) is an IPv4 address in dotted-decimal notation, with or without a
+    /// dot at the end, or invalid: `None`. Resolvers take `127.1`, `0x7f.1`, `0177.0.0.1` and `2130706433` for
+    /// `127.0.0.1`. No public name ends in a number, so these forms are refused rather than converted.
+    pub(crate) fn of(authority: &'a Authority) -> Option<Self> {
         let host = authority.host();
-        let address = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            Some(v6) => v6.parse::<Ipv6Addr>().map(IpAddr::V6),
-            None => host.parse(),
-        };
-        match address {
-            Ok(address) => Self::Address(address),
-            Err(_) => Self::Name(host),
+        match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(v6) => Some(Self::Address(v6.parse::<Ipv6Addr>().ok()?.into())),
+            None if ends_in_a_number(host) => {
+                let address: Ipv4Addr = without_root(host).parse().ok()?;
+                Some(Self::Address(address.into()))
+            }
+            None => Some(Self::Name(host)),
         }
     }
+}
+
+/// Whether the last label of a host, but for the root, is a number: digits, or `0x` and hexadecimal digits (WHATWG URL,
+/// "ends in a number").
+fn ends_in_a_number(host: &str) -> bool {
+    let host = without_root(host);
+    let last = host.rsplit_once('.').map_or(host, |(_, last)| last);
+    let is_decimal = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    is_decimal || hexadecimal.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A member of a list of hosts: `example.com`, `*.example.com`, `192.0.2.1`, `[2001:db8::1]`, each with a
@@ -92,7 +106,7 @@ fn parse(text: &str) -> Option<Pattern> {
         true => Some(connect::port(&authority)?),
         false => None,
     };
-    let hosts = match Host::of(&authority) {
+    let hosts = match Host::of(&authority)? {
         Host::Address(address) => Hosts::Address(address),
         Host::Name(name) => {
             let name = without_root(name);
@@ -123,7 +137,7 @@ impl fmt::Display for InvalidHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no host: expected a name, `*.` and a name, or an address, each with `:port` or without",
+            "{:?} is not a host: expected a name, `*.` and a name, or an address in its usual form, each with or without `:port`",
             self.text
         )
     }
@@ -138,7 +152,7 @@ mod tests {
     fn matches(pattern: &str, target: &str) -> bool {
         let authority: Authority = target.parse().expect(target);
         let pattern: Pattern = pattern.parse().expect(pattern);
-        pattern.matches(&Host::of(&authority))
+        pattern.matches(&Host::of(&authority).expect(target))
     }
 
     #[test]
@@ -171,22 +185,46 @@ mod tests {
         ] {
             assert!(!matches("*.example.com", host), "{host}");
         }
-        assert!(!matches("*.0.0.1", "127.0.0.1"));
     }
 
     #[test]
     fn s5_an_address_is_itself_however_it_is_spelled() {
         for (pattern, host) in [
             ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1", "192.0.2.1."),
+            ("192.0.2.1.", "192.0.2.1"),
             ("192.0.2.1", "[::ffff:192.0.2.1]"),
             ("2001:db8::1", "[2001:DB8:0::1]"),
             ("[2001:db8::1]:22", "[2001:db8::1]"),
         ] {
             assert!(matches(pattern, host), "{pattern} {host}");
         }
-        // A resolver might take these for it.
-        for host in ["192.0.513", "192.0.2.1.", "0xc0.0.2.1", "192.0.2.2"] {
-            assert!(!matches("192.0.2.1", host), "{host}");
+        assert!(!matches("192.0.2.1", "192.0.2.2"));
+    }
+
+    #[test]
+    fn s5_host_that_ends_in_a_number_is_an_address_or_invalid() {
+        for host in [
+            "192.0.513",
+            "127.1",
+            "0x7f.1",
+            "0X7F.1.",
+            "2130706433",
+            "0177.0.0.1",
+            "1.2.3.4.5",
+            "256.0.0.1",
+            "a.1",
+            "a.0x",
+            "example.com.09",
+            "*.0.0.1",
+        ] {
+            let authority: Authority = host.parse().expect(host);
+            assert_eq!(Host::of(&authority), None, "{host}");
+            host.parse::<Pattern>().expect_err(host);
+        }
+        for host in ["1.example", "0x7f.test", "a1", "a.1b", "0xg", "1-1"] {
+            let authority: Authority = host.parse().expect(host);
+            assert_eq!(Host::of(&authority), Some(Host::Name(host)));
         }
     }
 

@@ -35,4 +35,5 @@ pub use self::{
     policy::Policy,
     relay::{Relay, RelayEnd, Relayed, relay},
     reverse::{Forwarding, ReverseProxy},
+    socket::Socket,
 };

@@ -72,8 +72,12 @@ impl Policy {
     /// |---|---|
     /// | `example.com` | this name: case, and a dot at the end, make no difference |
     /// | `*.example.com` | every name below it, at any depth, but not `example.com` |
-    /// | `192.0.2.1`, `2001:db8::1` | this address, where a client asks for it and not for a name |
+    /// | `192.0.2.1`, `2001:db8::1` | this address, where a client asks for it and not for a name; a dot at the end makes no difference |
     /// | any of these with a port: `example.com:22`, `[2001:db8::1]:22` | the same at this port, whatever the [`ports`](Self::ports) are |
+    ///
+    /// A host whose last label is a number is an IPv4 address in dotted-decimal notation, or invalid (WHATWG URL,
+    /// "ends in a number"): `127.1`, `0x7f.1` and `2130706433` are rejected, here and as the target of a client,
+    /// since resolvers take them for `127.0.0.1`.
     ///
     /// A host that is listed is reached only at an address that is allowed: a private one takes
     /// [`allow_network`](Self::allow_network) as well.
@@ -157,7 +161,7 @@ mod tests {
     fn check(policy: &Policy, target: &str) -> Result<(), Denied> {
         let authority: Authority = target.parse().expect(target);
         let port = authority.port_u16().expect("a port");
-        policy.check(&Host::of(&authority), port)
+        policy.check(&Host::of(&authority).expect(target), port)
     }
 
     #[test]
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "\"a b\" is no host")]
+    #[should_panic(expected = "\"a b\" is not a host")]
     fn s5_a_list_with_something_else_in_it_panics() {
         let _ = Policy::new().hosts(["a", "a b"]);
     }

@@ -9,6 +9,7 @@ use futures_util::{FutureExt as _, future::join_all};
 use std::{
     fmt, io,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -57,8 +58,16 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let stop = session.stop();
+    let state = Arc::clone(session.state());
     let relay = Relay::new(session.into_io(), io).stop(stop);
-    relay.map(|relayed| Ok(relayed.into_result().map(drop)?))
+    relay.map(move |relayed| {
+        let result = relayed.into_result();
+        if result.is_err() {
+            // Of one of two connections: either is a peer, whose resets are not for the log of who runs the server.
+            state.blame_peer();
+        }
+        Ok(result.map(drop)?)
+    })
 }
 
 /// Two connections that are joined: what arrives at one is sent to the other, in both directions at once.
@@ -90,20 +99,38 @@ where
 /// other's write side is shut down; the other goes on sending as long as it likes. The relay is done when
 /// both have ended. A peer that no longer takes anything keeps what comes from it until its own end.
 ///
-/// A connection that breaks off, with a reset for example, ends both directions: then the other is reset as well if
-/// it is TCP, and dropped without an end where it is TLS, so that its peer does not take what it has for all that
-/// there was. On HTTP/2 it sees an end (RFC 9113 §8.5 wants a reset, which hyper does not send).
+/// A connection that breaks off, with a reset for example, ends both directions: the relay resets the TCP socket of
+/// the other, also beneath TLS, so that its peer does not take a part for the whole. This needs
+/// [the socket](#the-socket-of-a-connection). A peer on HTTP/2 sees an end (RFC 9113 §8.5 wants a reset, which hyper
+/// does not send).
 ///
-/// While what came from a connection waits for the other to take it, that the first was reset is noticed within a
-/// second if it is a TCP or Unix socket beneath, and else when the other takes something.
+/// While bytes of a connection wait for the other to take them, the relay notices a reset of the first within a
+/// second if it knows the socket, and else when the other takes something.
 ///
-/// What belongs to a [`Session`] goes back to it, to be shut down in order. The other connection is shut down here.
+/// The relay gives the connection of a [`Session`] back to its session, which shuts it down in order. It shuts the
+/// other connection down itself.
+///
+/// # The socket of a connection
+///
+/// To reset a connection, to notice its reset early and to use `splice(2)` the relay has to know the socket:
+///
+/// | the connection is | reset | `splice` |
+/// |---|---|---|
+/// | a `TcpStream` or a `UnixStream`, also in a [`BoxIo::new`](crate::BoxIo::new) | yes (TCP) | yes |
+/// | an [`Upgraded`] of an HTTP/1 connection that was served on, or dialed as, one of these | yes (TCP) | yes |
+/// | a [`BoxIo::over`](crate::BoxIo::over), which names the socket of a connection such as TLS, and an `Upgraded` of it | yes (TCP) | no |
+/// | any other type: an enum of TLS and TCP, a bare TLS stream | no | no |
+/// | a stream of HTTP/2 | no | no |
+///
+/// Without the socket a connection is dropped in place of a reset. A peer of plain TCP then sees an orderly end, and
+/// may take a part for the whole. So serve each kind of connection as a [`BoxIo`](crate::BoxIo) instead of an enum, and
+/// set [`Dial::map_io`](crate::client::Dial::map_io) where a connector returns one.
 ///
 /// # What it costs
 ///
 /// A relay that waits owns no buffer, and no pipe. While there is something to be read it borrows a buffer of
 /// 72 KiB from its thread, as [`copy`](crate::copy) does. On Linux, where both connections are TCP or Unix sockets
-/// beneath, it moves bytes with `splice(2)` once four reads in a row have filled that buffer, through a pipe of up
+/// ([which the relay knows](#the-socket-of-a-connection)), it moves bytes with `splice(2)` once four reads in a row have filled that buffer, through a pipe of up
 /// to 1 MiB: they are not copied to this process, and it has a fraction of the work. A process has up to 32 such pipes;
 /// where there is none to be had, or the kernel refuses, bytes are copied as before.
 ///

@@ -12,14 +12,46 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
+/// A socket that [`BoxIo::over`](crate::BoxIo::over) takes: a [`TcpStream`], or a `UnixStream` on Unix.
+///
+/// The trait is sealed.
+pub trait Socket: sealed::Sealed + 'static {}
+
+impl Socket for TcpStream {}
+
+#[cfg(unix)]
+impl Socket for UnixStream {}
+
+mod sealed {
+    use super::SocketRef;
+
+    pub trait Sealed {
+        fn socket_ref(&self) -> SocketRef<'_>;
+    }
+}
+
+impl sealed::Sealed for TcpStream {
+    fn socket_ref(&self) -> SocketRef<'_> {
+        SocketRef::Tcp(self)
+    }
+}
+
+#[cfg(unix)]
+impl sealed::Sealed for UnixStream {
+    fn socket_ref(&self) -> SocketRef<'_> {
+        SocketRef::Unix(self)
+    }
+}
+
 /// A socket whose type is known.
-pub(crate) enum Socket<'a> {
+#[derive(Clone, Copy, Debug)]
+pub enum SocketRef<'a> {
     Tcp(&'a TcpStream),
     #[cfg(unix)]
     Unix(&'a UnixStream),
 }
 
-impl<'a> Socket<'a> {
+impl<'a> SocketRef<'a> {
     pub(crate) fn of(io: &'a dyn Any) -> Option<Self> {
         if let Some(tcp) = io.downcast_ref() {
             return Some(Self::Tcp(tcp));
@@ -31,7 +63,7 @@ impl<'a> Socket<'a> {
         None
     }
 
-    /// What has become of it that nobody has been told yet.
+    /// Returns the pending error of the socket (`SO_ERROR`), and clears it.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Self::Tcp(tcp) => tcp.take_error(),
@@ -44,7 +76,7 @@ impl<'a> Socket<'a> {
     pub(crate) fn reset_on_drop(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.set_zero_linger(),
-            // It has no such thing.
+            // A Unix socket has no reset.
             #[cfg(unix)]
             Self::Unix(_) => Ok(()),
         }
@@ -52,7 +84,7 @@ impl<'a> Socket<'a> {
 }
 
 #[cfg(target_os = "linux")]
-impl Socket<'_> {
+impl SocketRef<'_> {
     /// Waits until the socket may have something, and reads it with `read`, which does not block. `None`: that
     /// saw nothing. It may still be there for another way of reading, so nobody is woken for it.
     pub(crate) fn poll_read_with(

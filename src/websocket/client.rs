@@ -4,7 +4,7 @@ use super::{WebSocket, codec::Codec, handshake, reader::Limits};
 use crate::{
     BoxError, UpgradeKind,
     client::{Error, Request, Session},
-    negotiate::websocket_key,
+    negotiate::{join, websocket_key},
 };
 use http::{
     HeaderMap, HeaderValue, Uri,
@@ -96,26 +96,23 @@ impl WebSocketRequest {
         self
     }
 
-    /// How many bytes a message may have that the server sends. Defaults to 1 MiB.
+    /// Sets the longest message that the server may send, in bytes, in one frame or several. The default is 1 MiB. A
+    /// longer message ends the WebSocket with 1009.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
         self
     }
 
-    /// How many bytes a frame may have that the server sends. Defaults to 1 MiB.
-    #[must_use]
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.limits.frame = bytes;
-        self
-    }
-
-    /// Pings a server that was silent for this long, and gives it up if it is silent for as long again: then
-    /// [`recv`](WebSocket::recv) fails. By default there are no pings.
+    /// Pings a server that has been silent for `interval`, and gives it up if it stays silent for as long again: then
+    /// [`recv`](WebSocket::recv) and [`send`](WebSocket::send) fail with kind [`Idle`](super::ErrorKind::Idle). A blocked
+    /// `send` of which the server takes nothing counts as silence. By default there are no pings.
+    ///
+    /// On the client this works while the WebSocket is received from or sent to.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `interval` is zero.
     #[must_use]
     #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {
@@ -128,8 +125,8 @@ impl WebSocketRequest {
     ///
     /// # Errors
     ///
-    /// Those of the client; one of a layer around it is of kind
-    /// [`Transport`](crate::client::ErrorKind::Transport). An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an
+    /// Those of the client, also through a layer around it; another error of such a layer is of kind
+    /// [`Transport`](crate::client::ErrorKind::Transport), or [`Timeout`](crate::client::ErrorKind::Timeout). An answer whose `Sec-WebSocket-Accept` is wrong, or with a subprotocol or an
     /// extension that was not offered, is of kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455
     /// §4.1).
     ///
@@ -153,6 +150,8 @@ impl WebSocketRequest {
         for subprotocol in &self.subprotocols {
             headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
         }
+        // One line, as browsers send it: many servers read no more than the first.
+        join::lines(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
         let ready = poll_fn(|cx| client.poll_ready(cx)).await;
         ready.map_err(Error::transport)?;
         let session = client.call(request).await.map_err(Error::transport)?;

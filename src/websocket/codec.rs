@@ -3,10 +3,12 @@
 use super::{
     CloseFrame, Error, Message,
     frames::Frames,
+    keep_alive::Signs,
     out::Out,
     reader::{CONTROL, Limits, Reader},
 };
 use crate::Upgraded;
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -29,6 +31,9 @@ const QUEUED: usize = 64 * 1024;
 /// How much may be queued of answers to a peer that does not read them, before nothing more is read of it.
 const ANSWERS: usize = 16 * 1024;
 
+/// How many control frames are read at one look, on behalf of a handler that does not receive.
+const MOST_CONTROL_FRAMES: usize = 64;
+
 /// tungstenite's codec around an IO. It is there only while it has something to remember: between messages it is the
 /// thread's, and reads the next one that comes to any session.
 ///
@@ -42,7 +47,21 @@ pub(super) struct Codec {
     /// How much of what is queued are answers to the peer.
     answers: usize,
     phase: Phase,
-    writers: Arc<Writers>,
+    has_failed: bool,
+    /// The peer was silent for too long: `recv` says so once, and `send` always.
+    idle: Idle,
+    /// A message that was read while nothing received, or the error.
+    waiting: Option<Box<Result<Message, Error>>>,
+    /// Tasks that read are woken when another one has read.
+    is_watched: bool,
+    wakers: Arc<Wakers>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Idle {
+    No,
+    Untold,
+    Told,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,16 +75,16 @@ enum Phase {
     Ended,
 }
 
-/// Who waits to write: it may be two tasks, of which the IO knows one.
+/// The tasks that wait for the IO: it may be two, of which the IO knows the last.
 #[derive(Default)]
-struct Writers {
+struct Wakers {
     /// It sends messages.
     sender: AtomicWaker,
     /// It receives messages, and answers some.
     receiver: AtomicWaker,
 }
 
-impl Wake for Writers {
+impl Wake for Wakers {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -86,13 +105,73 @@ impl Codec {
             out: Out::default(),
             answers: 0,
             phase: Phase::Open,
-            writers: Arc::default(),
+            has_failed: false,
+            idle: Idle::No,
+            waiting: None,
+            is_watched: false,
+            wakers: Arc::default(),
         }
     }
 
-    /// Whether anything came since this was last asked.
-    pub(super) fn has_heard(&mut self) -> bool {
-        self.io.has_read()
+    /// A waker of the tasks that wait for the IO.
+    pub(super) fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.wakers))
+    }
+
+    /// Prepares for [`look`](Self::look).
+    pub(super) fn watch(&mut self) {
+        self.is_watched = true;
+    }
+
+    /// Reads on behalf of a handler that does not receive, so that a pong is seen, and says what was noticed of the peer.
+    ///
+    /// Pings are answered. One message is kept for the next call of [`poll_next`](Self::poll_next), and nothing is read
+    /// behind it.
+    pub(super) fn look(&mut self) -> Signs {
+        // The IO knows one task for each direction: it wakes those that send and receive, and not the one that looks.
+        let waker = self.waker();
+        let cx = &mut Context::from_waker(&waker);
+        // A peer that floods is not read on and on.
+        for _ in 0..MOST_CONTROL_FRAMES {
+            // A message whose `send` was dropped half-way is written on.
+            let written = self.poll_write_some(cx);
+            if self.waiting.is_some() || self.phase != Phase::Open {
+                self.has_failed |= matches!(written, Poll::Ready(Err(_)));
+                break;
+            }
+            match self.poll_read(cx, written) {
+                Poll::Ready(Some(Ok(Message::Ping(_)))) => {}
+                Poll::Ready(Some(Ok(Message::Pong(payload)))) if payload.is_empty() => {}
+                Poll::Ready(Some(received)) => {
+                    self.waiting = Some(Box::new(received));
+                    self.wakers.receiver.wake();
+                }
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Signs {
+            has_read: self.io.has_read(),
+            // A handler that has not received the end waits elsewhere, perhaps for ever.
+            is_behind: match self.waiting.as_deref() {
+                Some(received) => matches!(received, Ok(Message::Text(_) | Message::Binary(_))),
+                None => self.phase != Phase::Open,
+            },
+            has_unblocked: self.io.has_unblocked(),
+            is_blocked: self.io.is_blocked() && self.out.is_pending(),
+        }
+    }
+
+    /// Sends a ping, or as much of it as can be written now.
+    pub(super) fn ping(&mut self) {
+        // If it is closed there is nothing to wait for.
+        if self.start_send(Message::Ping(Bytes::new())).is_ok() {
+            // The tasks that send and receive go on with the rest, and so does the next look.
+            let waker = self.waker();
+            let written = self.poll_write_some(&mut Context::from_waker(&waker));
+            if let Poll::Ready(Err(_)) = written {
+                self.has_failed = true;
+            }
+        }
     }
 
     /// The next message. Pings and the peer's close frame are answered.
@@ -100,8 +179,43 @@ impl Codec {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Message, Error>>> {
+        if self.idle == Idle::Untold {
+            self.idle = Idle::Told;
+            return Poll::Ready(Some(Err(Error::idle())));
+        }
+        if let Some(waiting) = self.waiting.take() {
+            return Poll::Ready(Some(*waiting));
+        }
+        if self.is_watched {
+            self.wakers.receiver.register(cx.waker());
+        }
         // Whether it can be written now or not, there may be something to read.
-        let written = self.poll_write_all(cx, |writers| &writers.receiver);
+        let written = self.poll_write_all(cx, |wakers| &wakers.receiver);
+        self.poll_read(cx, written)
+    }
+
+    /// Receives nothing, but for the end of a peer that is silent, and writes what is queued.
+    pub(super) fn poll_waiting(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        if self.is_idle() || self.phase == Phase::Ended {
+            return self.poll_next(cx);
+        }
+        if self.is_watched {
+            self.wakers.receiver.register(cx.waker());
+        }
+        match self.poll_write_all(cx, |wakers| &wakers.receiver) {
+            Poll::Ready(Err(error)) => Poll::Ready(self.fail(cx, error.into())),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<()>>,
+    ) -> Poll<Option<Result<Message, Error>>> {
         if self.phase == Phase::Ended {
             return Poll::Ready(None);
         }
@@ -162,21 +276,52 @@ impl Codec {
         }
     }
 
-    /// Ends it: the peer is not there any more.
-    pub(super) fn idle(&mut self) -> Error {
+    /// Whether the connection or the peer failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Ends it: the peer sent too much, and is told.
+    pub(super) fn end_rate_limited(&mut self, cx: &mut Context<'_>) -> Error {
+        self.has_failed = true;
+        let _ = self.start_close(CloseFrame::new(1008, ""));
+        // What cannot be written now is when the session ends.
+        let _ = self.poll_write_all(cx, |wakers| &wakers.receiver);
         self.phase = Phase::Ended;
-        Error::idle()
+        Error::rate_limited()
+    }
+
+    /// Ends it: the peer is silent. The tasks that send and receive are told.
+    pub(super) fn end_idle(&mut self) {
+        self.has_failed = true;
+        self.phase = Phase::Ended;
+        self.idle = Idle::Untold;
+        self.wakers.wake_by_ref();
+    }
+
+    /// Whether the peer was silent for too long.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle != Idle::No
+    }
+
+    fn check_idle(&self) -> Result<(), Error> {
+        match self.is_idle() {
+            true => Err(Error::idle()),
+            false => Ok(()),
+        }
     }
 
     /// Ends it: the peer had its time to close. It has closed, if its close frame has come.
     pub(super) fn give_up<T>(&mut self) -> Option<Result<T, Error>> {
         let has_closed = self.has_closed();
+        self.has_failed |= !has_closed;
         self.phase = Phase::Ended;
         (!has_closed).then(|| Err(Error::unanswered()))
     }
 
     /// Queues a message.
     pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {
+        self.check_idle()?;
         if self.phase != Phase::Open {
             return Err(Error::closed());
         }
@@ -231,15 +376,29 @@ impl Codec {
 
     /// Writes all that is queued.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let flushed = ready!(self.poll_write_all(cx, |writers| &writers.sender));
+        self.check_idle()?;
+        let flushed = ready!(self.poll_write_all(cx, |wakers| &wakers.sender));
         self.forget();
+        self.has_failed |= flushed.is_err();
         Poll::Ready(flushed.map_err(|error| Error::codec(error.into())))
+    }
+
+    /// Writes as much as can be written, with a waker of all tasks that wait.
+    fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.out.is_pending() {
+            return Poll::Ready(Ok(()));
+        }
+        let written = ready!(self.out.poll_write(cx, &mut self.io));
+        self.answers = 0;
+        // A task may wait for what was written here.
+        self.wakers.wake_by_ref();
+        Poll::Ready(written)
     }
 
     fn poll_write_all(
         &mut self,
         cx: &mut Context<'_>,
-        task: fn(&Writers) -> &AtomicWaker,
+        task: fn(&Wakers) -> &AtomicWaker,
     ) -> Poll<io::Result<()>> {
         if !self.out.is_pending() {
             return Poll::Ready(Ok(()));
@@ -247,17 +406,17 @@ impl Codec {
         let was_blocked = self.io.is_blocked();
         let mut written = self.out.poll_write(cx, &mut self.io);
         if written.is_pending() {
-            task(&self.writers).register(cx.waker());
-            let writers = Waker::from(Arc::clone(&self.writers));
+            task(&self.wakers).register(cx.waker());
+            let waker = self.waker();
             written = self
                 .out
-                .poll_write(&mut Context::from_waker(&writers), &mut self.io);
+                .poll_write(&mut Context::from_waker(&waker), &mut self.io);
         }
         let written = ready!(written);
         self.answers = 0;
         if was_blocked {
             // The IO may have told this task alone.
-            self.writers.wake_by_ref();
+            self.wakers.wake_by_ref();
         }
         Poll::Ready(written)
     }
@@ -278,11 +437,12 @@ impl Codec {
             self.phase = Phase::Ended;
             return None;
         }
+        self.has_failed = true;
         let error = Error::codec(error);
         if let Some(code) = error.close_code() {
             let _ = self.start_close(CloseFrame::new(code, ""));
             // If it cannot be written now, it is when the session ends.
-            let _ = self.poll_write_all(cx, |writers| &writers.receiver);
+            let _ = self.poll_write_all(cx, |wakers| &wakers.receiver);
         }
         self.phase = Phase::Ended;
         Some(Err(error))

@@ -14,6 +14,7 @@ pub struct Error {
 enum Repr {
     Codec(tungstenite::Error),
     Idle,
+    RateLimited,
     Unanswered,
     /// A control frame of this many bytes was to be sent.
     TooLong(usize),
@@ -33,8 +34,10 @@ pub enum ErrorKind {
     Io,
     /// Nothing can be sent any more: the WebSocket is closed, or about to be.
     Closed,
-    /// The peer did not answer a ping.
+    /// The peer did not answer a ping, or did not read.
     Idle,
+    /// The client sent more than a [`RateLimit`](super::RateLimit) allows: it was told so with 1008.
+    RateLimited,
     /// The code of a close frame that was to be sent is none that [may be sent](super::CloseFrame::code).
     InvalidCode,
 }
@@ -52,6 +55,12 @@ impl Error {
 
     pub(super) fn idle() -> Self {
         Self { repr: Repr::Idle }
+    }
+
+    pub(super) fn rate_limited() -> Self {
+        Self {
+            repr: Repr::RateLimited,
+        }
     }
 
     /// A close frame was not answered in time.
@@ -79,7 +88,6 @@ impl Error {
     }
 
     /// Whether it is the peer's doing, and not of those who speak here.
-    #[cfg(feature = "tracing")]
     pub(super) fn is_peers(&self) -> bool {
         !matches!(self.repr, Repr::TooLong(_) | Repr::Code(_)) && self.kind() != ErrorKind::Closed
     }
@@ -90,6 +98,7 @@ impl Error {
         use tungstenite::error::ProtocolError::{ResetWithoutClosingHandshake, SendAfterClosing};
         match &self.repr {
             Repr::Idle => ErrorKind::Idle,
+            Repr::RateLimited => ErrorKind::RateLimited,
             Repr::Unanswered => ErrorKind::Io,
             Repr::TooLong(_) => ErrorKind::TooLarge,
             Repr::Code(_) => ErrorKind::InvalidCode,
@@ -111,6 +120,7 @@ impl Error {
             (_, Repr::Codec(tungstenite::Error::Utf8(_))) => Some(1007),
             (ErrorKind::Protocol, _) => Some(1002),
             (ErrorKind::TooLarge, _) => Some(1009),
+            (ErrorKind::RateLimited, _) => Some(1008),
             (ErrorKind::Io | ErrorKind::Closed | ErrorKind::Idle | ErrorKind::InvalidCode, _) => {
                 None
             }
@@ -122,7 +132,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.repr {
             Repr::Codec(error) => error.fmt(f),
-            Repr::Idle => f.write_str("the peer did not answer a ping"),
+            Repr::Idle => f.write_str("the peer did not answer a ping, or did not read"),
+            Repr::RateLimited => f.write_str("the client sent more than the rate limit allows"),
             Repr::Unanswered => f.write_str("the peer did not answer the close frame"),
             Repr::TooLong(size) => write!(f, "a control frame of {size} bytes is too long"),
             Repr::Code(code) => write!(f, "a close frame may not be sent with the code {code}"),
@@ -134,7 +145,11 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.repr {
             Repr::Codec(error) => error.source(),
-            Repr::Idle | Repr::Unanswered | Repr::TooLong(_) | Repr::Code(_) => None,
+            Repr::Idle
+            | Repr::RateLimited
+            | Repr::Unanswered
+            | Repr::TooLong(_)
+            | Repr::Code(_) => None,
         }
     }
 }

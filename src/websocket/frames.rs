@@ -20,6 +20,8 @@ pub(super) struct Frames<T> {
     /// The last write or flush did not finish: there is something to say.
     is_blocked: bool,
     has_read: bool,
+    /// A write that was blocked went on.
+    has_unblocked: bool,
 }
 
 struct Ahead {
@@ -36,6 +38,7 @@ impl<T> Frames<T> {
             position: Position::default(),
             is_blocked: false,
             has_read: false,
+            has_unblocked: false,
         }
     }
 
@@ -51,6 +54,11 @@ impl<T> Frames<T> {
     /// Whether anything was read since this was last asked.
     pub(super) fn has_read(&mut self) -> bool {
         std::mem::take(&mut self.has_read)
+    }
+
+    /// Whether a write that was blocked went on since this was last asked.
+    pub(super) fn has_unblocked(&mut self) -> bool {
+        std::mem::take(&mut self.has_unblocked)
     }
 }
 
@@ -105,6 +113,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.has_unblocked |= self.is_blocked && matches!(written, Poll::Ready(Ok(1..)));
         self.is_blocked = written.is_pending();
         written
     }

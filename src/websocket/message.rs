@@ -51,6 +51,15 @@ pub struct CloseFrame {
 pub struct Utf8Bytes(tungstenite::Utf8Bytes);
 
 impl Message {
+    /// The length of its payload, in bytes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.as_str().len(),
+            Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes.len(),
+            Self::Close(frame) => frame.as_ref().map_or(0, |frame| 2 + frame.reason.len()),
+        }
+    }
+
     /// A message of text.
     pub fn text(text: impl Into<Utf8Bytes>) -> Self {
         Self::Text(text.into())

@@ -4,7 +4,7 @@
 //! anything is answered, and what is wrong with it is refused with words: see [`WebSocketUpgrade`].
 //!
 //! ```no_run
-//! use axum::{Router, routing::get};
+//! use axum::{Router, routing::get, serve::ListenerExt as _};
 //! use std::time::Duration;
 //! use tower_upgrade::{
 //!     Session, UpgradeLayer,
@@ -34,6 +34,8 @@
 //!     .route("/", get(|| async { "index" }))
 //!     .layer(UpgradeLayer::new().protocol("websocket", chat));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+//! let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
 //! axum::serve(listener, app).await?;
 //! # Ok(())
 //! # }
@@ -196,6 +198,7 @@ mod keep_alive;
 mod message;
 mod origin;
 mod out;
+mod rate_limit;
 mod reader;
 mod server;
 mod socket;
@@ -205,19 +208,7 @@ pub use self::client::WebSocketRequest;
 pub use self::{
     error::{Error, ErrorKind},
     message::{CloseFrame, Message, Utf8Bytes},
+    rate_limit::RateLimit,
     server::{Handshake, WebSocketUpgrade, websocket},
     socket::WebSocket,
 };
-
-/// Whether a handler has ended because of what its peer did, and not of what it did itself.
-#[cfg(feature = "tracing")]
-pub(crate) fn is_peers(error: &crate::BoxError) -> bool {
-    error.downcast_ref().is_some_and(Error::is_peers)
-}
-
-/// Whether a handler has ended because its peer did not answer a ping.
-pub(crate) fn is_idle(error: &crate::BoxError) -> bool {
-    error
-        .downcast_ref::<Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::Idle)
-}

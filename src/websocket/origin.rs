@@ -12,7 +12,7 @@ use std::{net::Ipv6Addr, sync::Arc};
 /// The pages that may.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Policy {
-    /// Those of the host that the request is for.
+    /// Pages of the request's own host and port, over `http` or `https`.
     #[default]
     SameOrigin,
     /// Those of these origins.
@@ -50,7 +50,7 @@ impl Policy {
         let is_allowed = match self {
             Self::Any => true,
             Self::SameOrigin => authority
-                .is_some_and(|authority| origin.is_scheme(uri.scheme()) && origin.is_at(authority)),
+                .is_some_and(|authority| origin.is_web(uri.scheme()) && origin.is_at(authority)),
             Self::List(origins) => origins.contains(&origin),
         };
         match is_allowed {
@@ -83,6 +83,9 @@ impl Origin {
         if rest.contains(['/', '?', '#', '@']) {
             return None;
         }
+        if !is_scheme(scheme) {
+            return None;
+        }
         // In lower case, as the parser knows the ones that have a default port.
         let scheme: Scheme = scheme.to_ascii_lowercase().parse().ok()?;
         let authority: Authority = rest.parse().ok()?;
@@ -97,9 +100,16 @@ impl Origin {
         })
     }
 
-    /// Whether it has this scheme. A request of HTTP/1.1 does not say which one it came by.
-    fn is_scheme(&self, scheme: Option<&Scheme>) -> bool {
-        scheme.is_none_or(|scheme| scheme.as_str().eq_ignore_ascii_case(&self.scheme))
+    /// Returns whether this is the origin of a web page (`http`, `https`; some clients send `ws`, `wss`), and the page
+    /// has the scheme of the request, where the request names one: an HTTP/1.1 request does not.
+    ///
+    /// Other schemes have no port by which to compare them: `tauri://localhost` is not the page of a service at
+    /// `Host: localhost`.
+    fn is_web(&self, of_request: Option<&Scheme>) -> bool {
+        let of_page = is_secure(&self.scheme);
+        of_page.is_some()
+            && of_request
+                .is_none_or(|scheme| is_secure(&scheme.as_str().to_ascii_lowercase()) == of_page)
     }
 
     /// Whether it is at this host and port. Where the port is left out it is the default of the scheme,
@@ -136,11 +146,28 @@ fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| is_digits)
 }
 
-fn default_port(scheme: &Scheme) -> Option<u16> {
-    match scheme.as_str() {
-        "http" | "ws" => Some(80),
-        "https" | "wss" => Some(443),
+/// The grammar of RFC 3986 §3.1. The parser of `http` takes other characters as well.
+fn is_scheme(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// Whether a scheme of the web, in lower case, implies TLS. `None`: another scheme.
+fn is_secure(scheme: &str) -> Option<bool> {
+    match scheme {
+        "http" | "ws" => Some(false),
+        "https" | "wss" => Some(true),
         _ => None,
+    }
+}
+
+fn default_port(scheme: &Scheme) -> Option<u16> {
+    match is_secure(scheme.as_str())? {
+        false => Some(80),
+        true => Some(443),
     }
 }
 
@@ -187,6 +214,10 @@ mod tests {
             ("https://test:80", "test"),
             ("http://[::1]", "[::2]"),
             ("chrome-extension://test", "test:1"),
+            ("chrome-extension://test", "test"),
+            ("tauri://localhost", "localhost"),
+            ("capacitor://localhost", "localhost"),
+            ("ftp://test:80", "test:80"),
             ("http://test.", "test"),
             ("http://test", "test."),
             ("http://test", "test:99999"),
@@ -204,8 +235,14 @@ mod tests {
             check(&policy, "https://test", "https://test/", "test"),
             Ok(())
         );
-        let refused = check(&policy, "http://test", "https://test/", "test");
-        assert_eq!(refused, Err(Refused::CrossOrigin));
+        assert_eq!(
+            check(&policy, "wss://test", "https://test/", "test"),
+            Ok(())
+        );
+        for origin in ["http://test", "ws://test", "tauri://test"] {
+            let refused = check(&policy, origin, "https://test/", "test");
+            assert_eq!(refused, Err(Refused::CrossOrigin), "{origin}");
+        }
     }
 
     #[test]
@@ -232,6 +269,9 @@ mod tests {
             "http://a http://b",
             "http://[::1",
             "ht tp://test",
+            "f~oo://test",
+            "1http://test",
+            "://test",
         ] {
             let refused = check(&Policy::SameOrigin, origin, "/", "test");
             assert_eq!(refused, Err(Refused::Opaque), "{origin}");

@@ -22,18 +22,17 @@ pub(super) const POOLED: usize = 1024 * 1024;
 /// How long the payload of a control frame may be (RFC 6455 §5.5).
 pub(super) const CONTROL: usize = 125;
 
-/// What a peer may send, in bytes.
+/// Limits on what a peer may send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// Bytes of a message, and so of each of its frames.
     pub(super) message: usize,
-    pub(super) frame: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             message: 1024 * 1024,
-            frame: 1024 * 1024,
         }
     }
 }
@@ -57,8 +56,8 @@ impl Reader {
     pub(super) fn borrow(role: Role, limits: Limits) -> Box<Self> {
         let set = |config: &mut WebSocketConfig| {
             config.max_message_size = Some(limits.message);
-            // What a message may not be is not waited for.
-            config.max_frame_size = Some(limits.frame.min(limits.message.max(CONTROL)));
+            // A frame that is longer than its message may be fails when its header has come.
+            config.max_frame_size = Some(limits.message.max(CONTROL));
         };
         if let Some(mut reader) = pool::borrow(pool_of(role)) {
             reader.context.set_config(set);

@@ -2,20 +2,32 @@
 
 use super::{
     Error, ErrorKind, WebSocket,
-    caught::Caught,
+    caught::{Caught, Panic},
     codec::Codec,
     handshake,
+    keep_alive::{KeepAlive, Silent},
     origin::{Origin, Policy, Refused},
+    rate_limit::RateLimit,
     reader::Limits,
-    socket::Home,
+    socket::Shared,
 };
 use crate::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest,
     config::not_implemented,
+    handler::BoxFuture,
     negotiate::{self, websocket_key},
+    session::{after, state::State},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
-use std::{fmt, panic, sync::Arc, time::Duration};
+use pin_project_lite::pin_project;
+use std::{
+    fmt, panic,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep_until};
 use tungstenite::protocol::Role;
 
 /// A handler for `websocket`, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441): register it with
@@ -39,8 +51,8 @@ use tungstenite::protocol::Role;
 /// let layer = UpgradeLayer::new().protocol("websocket", echo.subprotocols(["echo"]));
 /// ```
 ///
-/// The session that comes with the socket has everything but the IO. It costs what is in its extensions: take
-/// what you need, and drop it.
+/// The session that comes with the socket has everything but the IO. It keeps the
+/// [extensions](Session::extensions) of the request, which cost what middleware put into them.
 pub fn websocket<F, Fut>(speak: F) -> WebSocketUpgrade<F>
 where
     F: Fn(WebSocket, Session) -> Fut + Send + Sync + 'static,
@@ -102,6 +114,7 @@ pub(super) struct Options {
     origins: Policy,
     pub(super) limits: Limits,
     pub(super) keep_alive: Option<Duration>,
+    rate_limit: Option<RateLimit>,
 }
 
 impl WebSocketUpgrade {
@@ -181,30 +194,44 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// How many bytes a message may have. Defaults to 1 MiB. A longer one ends the session with
-    /// 1009: if it is in one frame, before it is read.
+    /// Sets the longest message that a client may send, in bytes, in one frame or several. The default is 1 MiB.
+    ///
+    /// A longer message ends the session with 1009 (RFC 6455 §7.4.1) when the header of the frame that exceeds the
+    /// limit has arrived, before the frame is read. Memory for a whole frame is allocated when its header has arrived, so
+    /// choose a limit that the memory of the machine allows for each session.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.options.limits.message = bytes;
         self
     }
 
-    /// How many bytes a frame may have. Defaults to 1 MiB. A longer one ends the session with 1009, before it
-    /// is read: room is made for a whole frame when its header is there, so let it not be more than there is.
+    /// Limits the rate at which a client may send messages: see [`RateLimit`]. By default there is no limit.
     #[must_use]
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.options.limits.frame = bytes;
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.options.rate_limit = Some(limit);
         self
     }
 
-    /// Pings a peer that was silent for this long, and gives it up if it is silent for as long again: the
-    /// session ends as [`Idle`](crate::CloseReason::Idle). By default there are no pings.
+    /// Pings a client that has been silent for `interval`, and ends the session if it stays silent for as long again: with
+    /// the close reason [`Idle`](crate::CloseReason::Idle). By default there are no pings.
     ///
-    /// It may take twice as long until a silence is noticed.
+    /// The session looks after this, whatever its handler waits for. A client is silent if
+    ///
+    /// - it was pinged, and nothing arrived for an interval; or
+    /// - a [`send`](WebSocket::send) is blocked, and the client took nothing of it for an interval. A client that reads
+    ///   slowly, but reads, stays.
+    ///
+    /// Then sending and receiving fail with kind [`Idle`](super::ErrorKind::Idle), wherever the handler does it, and the
+    /// handler is aborted if it has not ended after [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout). It takes
+    /// up to three intervals from the last sign of the client until it is noticed.
+    ///
+    /// For a handler that does not receive, the session reads on its behalf: it answers pings, and keeps one message for
+    /// the next [`recv`](WebSocket::recv). While that message waits, nothing more is read, and the client does not count
+    /// as silent unless a write is blocked.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `interval` is zero.
     #[must_use]
     #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {
@@ -342,7 +369,7 @@ impl Handshake {
             subprotocol,
             options,
         } = self;
-        let mut accept = Accept::new(move |session| run(session, subprotocol, options, speak));
+        let mut accept = Accept::new(move |session| run(session, subprotocol, &options, speak));
         accept.headers = headers;
         accept
     }
@@ -361,35 +388,144 @@ impl Handshake {
 }
 
 /// Runs a session, and closes its WebSocket in the end.
-async fn run<F, Fut>(
+///
+/// Not an `async fn`: that would keep its arguments, the session among them, beside the handler's future for as long as the
+/// session lives.
+fn run<F, Fut>(
     mut session: Session,
     subprotocol: Option<HeaderValue>,
-    options: Options,
+    options: &Options,
     speak: F,
-) -> Result<(), BoxError>
+) -> Running<Fut>
 where
     F: FnOnce(WebSocket, Session) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
     let state = Arc::clone(session.state());
     let codec = Codec::new(session.take_io(), Role::Server, options.limits);
-    let home = Arc::new(Home::new(codec, session.shutdown_timeout()));
-    let socket =
-        WebSocket::of_session(&session, Arc::clone(&home), options.keep_alive, subprotocol);
-    let ended = Caught::new(|| speak(socket, session)).await;
-    let code = match &ended {
-        Err(_) => 1011,
-        _ if state.is_stopping() => 1001,
-        Ok(Ok(())) => 1000,
-        Ok(Err(_)) => 1011,
-    };
-    // Bounded in time already. As a silence it would take the handler's own reason away.
-    state.ignore_idleness();
-    home.close(&state, code).await;
-    match ended {
-        Err(panic) => panic::resume_unwind(panic),
-        Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
-        Ok(ended) => ended,
+    let shared = Arc::new(Shared::new(codec, session.shutdown_timeout()));
+    let socket = WebSocket::of_session(
+        &session,
+        Arc::clone(&shared),
+        options.rate_limit,
+        subprotocol,
+    );
+    let watch = options.keep_alive.map(|interval| {
+        shared.watch();
+        Box::new(Watch::new(interval, session.shutdown_timeout()))
+    });
+    Running {
+        handler: Caught::new(|| speak(socket, session)),
+        watch,
+        end: Some(End { state, shared }),
+        closing: None,
+    }
+}
+
+pin_project! {
+    /// The handler of a session beside the keep-alive of its WebSocket, and then the end.
+    struct Running<Fut> {
+        #[pin]
+        handler: Caught<Fut>,
+        watch: Option<Box<Watch>>,
+        end: Option<End>,
+        closing: Option<BoxFuture<Result<(), BoxError>>>,
+    }
+}
+
+impl<Fut> Future for Running<Fut>
+where
+    Fut: Future<Output = Result<(), BoxError>>,
+{
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(end) = this.end {
+            let ended = match (this.handler.poll(cx), &mut *this.watch) {
+                (Poll::Pending, Some(watch)) => {
+                    let error = ready!(watch.poll(cx, &end.shared, &end.state));
+                    Ok(Err(error))
+                }
+                (polled, _) => ready!(polled),
+            };
+            *this.watch = None;
+            *this.closing = this
+                .end
+                .take()
+                .map(|end| -> BoxFuture<_> { Box::pin(end.close(ended)) });
+        }
+        match this.closing {
+            Some(closing) => closing.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// What the end of a WebSocket needs.
+struct End {
+    state: Arc<State>,
+    shared: Arc<Shared>,
+}
+
+impl End {
+    async fn close(self, ended: Result<Result<(), BoxError>, Panic>) -> Result<(), BoxError> {
+        let Self { state, shared } = self;
+        let code = match &ended {
+            Err(_) => 1011,
+            _ if state.is_stopping() => 1001,
+            Ok(Ok(())) => 1000,
+            Ok(Err(_)) => 1011,
+        };
+        let is_peers = |error: &BoxError| error.downcast_ref().is_some_and(Error::is_peers);
+        if matches!(&ended, Ok(Err(error)) if is_peers(error)) && shared.has_failed() {
+            state.blame_peer();
+        }
+        // Bounded in time already. As a silence it would take the handler's own reason away.
+        state.ignore_idleness();
+        shared.close(&state, code).await;
+        match ended {
+            Err(panic) => panic::resume_unwind(panic),
+            Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
+            Ok(ended) => ended,
+        }
+    }
+}
+
+/// Ends a session whose peer is silent.
+struct Watch {
+    keep_alive: KeepAlive,
+    /// How long the handler has to end then.
+    grace: Duration,
+    aborts: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch {
+    fn new(interval: Duration, grace: Duration) -> Self {
+        Self {
+            keep_alive: KeepAlive::new(interval),
+            grace,
+            aborts: None,
+        }
+    }
+
+    /// Completes when the handler, which was told that the peer is silent, has not ended in time.
+    fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared, state: &State) -> Poll<BoxError> {
+        if self.aborts.is_none() {
+            let Silent = ready!(self.keep_alive.poll(cx, shared));
+            state.set_idle();
+            shared.end_idle();
+            // The handler is woken by it, if it sends or receives.
+            self.aborts = Some(Box::pin(sleep_until(after(self.grace))));
+        }
+        match &mut self.aborts {
+            // Not bound by the budget of the task either.
+            Some(aborts) => {
+                let timer = pin!(tokio::task::unconstrained(aborts.as_mut()));
+                timer.poll(cx).map(|()| Error::idle().into())
+            }
+            None => Poll::Pending,
+        }
     }
 }
 

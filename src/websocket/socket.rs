@@ -1,6 +1,11 @@
 //! The WebSocket, as those who speak have it.
 
-use super::{CloseFrame, Error, Message, codec::Codec, keep_alive::KeepAlive};
+use super::{
+    CloseFrame, Error, Message,
+    codec::Codec,
+    keep_alive::{KeepAlive, Signs},
+    rate_limit::{Meter, RateLimit},
+};
 use crate::{Session, session::state::State, time::within};
 use futures_util::{Sink, Stream};
 use http::HeaderValue;
@@ -14,24 +19,27 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-/// A WebSocket (RFC 6455): messages over a connection that has left HTTP.
+/// A WebSocket (RFC 6455): messages over an upgraded connection.
 ///
-/// Whoever [receives](Self::recv) lets it live: that is when pings and the peer's close frame are answered,
-/// keep-alive pings are sent, and an order to stop is heeded. So a handler that mostly sends receives as well,
-/// in a `select!`.
+/// [Receiving](Self::recv) answers pings and the peer's close frame, and sends a close frame when the session is to stop.
+/// A handler that mostly sends therefore receives as well, in a `select!`. With `keep_alive` the session answers and sends
+/// pings also while the handler does not receive.
 ///
-/// It is a [`Stream`] and a [`Sink`] of messages too, and can be split into both.
+/// A `WebSocket` is also a [`Stream`] and a [`Sink`] of messages, and can be split into both.
 ///
-/// On the server, when its handler ends without a close frame, one is sent: 1000 if the handler ended well,
-/// 1011 if it ended with an error or a panic. One that is dropped before waits for that; to close at once there is
-/// [`close`](Self::close). The WebSocket ends with its handler also where it, or a half of it, is in another task:
-/// there it receives nothing more, to send is an error of kind [`Closed`](super::ErrorKind::Closed), and who
-/// waits for it is woken. So a handler waits for the tasks that it has given halves to.
+/// On the server, a close frame is sent when the handler ends without one: 1000 if it returned `Ok`, 1011 if it returned
+/// an error or panicked. Dropping the `WebSocket` earlier does not send it earlier; [`close`](Self::close) does. The
+/// WebSocket ends with its handler, even if it or a half of it is in another task: there `recv` returns `None`, sending
+/// fails with kind [`Closed`](super::ErrorKind::Closed), and waiting tasks are woken. A handler therefore waits for the
+/// tasks that hold halves.
 ///
-/// On the client it ends when it is dropped, without a close frame.
+/// On the client, the WebSocket ends when it is dropped, without a close frame.
 pub struct WebSocket {
-    home: Arc<Home>,
+    shared: Arc<Shared>,
     subprotocol: Option<HeaderValue>,
+    /// None without a limit.
+    meter: Option<Box<Meter>>,
+    /// On the client, where no session looks after it.
     keep_alive: Option<Box<KeepAlive>>,
     /// Until the session is to stop.
     stop: Option<Stop>,
@@ -51,7 +59,7 @@ struct Stop {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a WebSocket has in common with its session, which closes it in the end, wherever it is then.
-pub(super) struct Home {
+pub(super) struct Shared {
     /// `None` once the session closes it.
     codec: Mutex<Option<Codec>>,
     /// How long the peer may take to answer a close frame.
@@ -66,15 +74,21 @@ impl WebSocket {
         keep_alive: Option<Duration>,
         subprotocol: Option<HeaderValue>,
     ) -> Self {
-        let home = Arc::new(Home::new(codec, CLOSE_TIMEOUT));
-        Self::new(home, keep_alive, subprotocol)
+        let shared = Arc::new(Shared::new(codec, CLOSE_TIMEOUT));
+        if keep_alive.is_some() {
+            shared.watch();
+        }
+        Self {
+            keep_alive: keep_alive.map(|interval| Box::new(KeepAlive::new(interval))),
+            ..Self::new(shared, subprotocol)
+        }
     }
 
     /// That of a session, which closes it.
     pub(super) fn of_session(
         session: &Session,
-        home: Arc<Home>,
-        keep_alive: Option<Duration>,
+        shared: Arc<Shared>,
+        rate_limit: Option<RateLimit>,
         subprotocol: Option<HeaderValue>,
     ) -> Self {
         let stop = Stop {
@@ -84,19 +98,17 @@ impl WebSocket {
         };
         Self {
             stop: Some(stop),
-            ..Self::new(home, keep_alive, subprotocol)
+            meter: rate_limit.map(|limit| Box::new(Meter::new(limit))),
+            ..Self::new(shared, subprotocol)
         }
     }
 
-    fn new(
-        home: Arc<Home>,
-        keep_alive: Option<Duration>,
-        subprotocol: Option<HeaderValue>,
-    ) -> Self {
+    fn new(shared: Arc<Shared>, subprotocol: Option<HeaderValue>) -> Self {
         Self {
-            home,
+            shared,
             subprotocol,
-            keep_alive: keep_alive.map(|interval| Box::new(KeepAlive::new(interval))),
+            keep_alive: None,
+            meter: None,
             stop: None,
             closing: None,
         }
@@ -181,12 +193,12 @@ impl WebSocket {
         let mut message = Some(message.into());
         poll_fn(|cx| {
             if message.is_some() {
-                ready!(self.poll_codec(|codec| codec.poll_ready(cx)))?;
+                ready!(self.poll_write(cx, Codec::poll_ready))?;
             }
             if let Some(message) = message.take() {
                 self.queue(message)?;
             }
-            self.poll_codec(|codec| codec.poll_flush(cx))
+            self.poll_write(cx, Codec::poll_flush)
         })
         .await
     }
@@ -212,18 +224,38 @@ impl WebSocket {
         Ok(())
     }
 
-    fn poll_codec(
-        &self,
-        poll: impl FnOnce(&mut Codec) -> Poll<Result<(), Error>>,
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: fn(&mut Codec, &mut Context<'_>) -> Poll<Result<(), Error>>,
     ) -> Poll<Result<(), Error>> {
-        match &mut *self.home.lock() {
-            Some(codec) => poll(codec),
+        let polled = match &mut *self.shared.lock() {
+            Some(codec) => poll(codec, cx),
             None => Poll::Ready(Err(Error::closed())),
+        };
+        if polled.is_pending() && self.poll_keep_alive() {
+            return Poll::Ready(Err(Error::idle()));
         }
+        polled
+    }
+
+    /// Returns whether the server is silent, on the client.
+    fn poll_keep_alive(&mut self) -> bool {
+        let (Some(keep_alive), Some(waker)) = (&mut self.keep_alive, self.shared.waker()) else {
+            return false;
+        };
+        // The timer knows one task, and the halves of a WebSocket may be in two: it wakes both.
+        let cx = &mut Context::from_waker(&waker);
+        let is_silent = keep_alive.poll(cx, &self.shared).is_ready();
+        if is_silent {
+            self.keep_alive = None;
+            self.shared.end_idle();
+        }
+        is_silent
     }
 
     fn with_codec(&self, act: impl FnOnce(&mut Codec) -> Result<(), Error>) -> Result<(), Error> {
-        match &mut *self.home.lock() {
+        match &mut *self.shared.lock() {
             Some(codec) => act(codec),
             None => Err(Error::closed()),
         }
@@ -246,7 +278,7 @@ impl WebSocket {
 
     /// From here on there is an end to it, whether the peer answers or not.
     fn await_answer(&mut self) {
-        let limit = self.home.limit;
+        let limit = self.shared.limit;
         if self.closing.is_none() && limit != Duration::MAX {
             self.closing = Some(Box::pin(sleep(limit)));
         }
@@ -260,15 +292,25 @@ impl WebSocket {
                 // Nothing is wrong with the frame.
                 let _ = self.begin_close(CloseFrame::new(1001, ""));
             }
-            let mut home = self.home.lock();
-            let Some(codec) = &mut *home else {
+            let mut shared = self.shared.lock();
+            let Some(codec) = &mut *shared else {
                 return Poll::Ready(None);
             };
-            let next = codec.poll_next(cx);
+            // Once a close frame was sent the answer is waited for, whatever is in front of it.
+            let meter = self.meter.as_mut().filter(|_| self.closing.is_none());
+            let next = match meter.map(|meter| meter.poll_ready(cx)) {
+                None | Some(Poll::Ready(())) => codec.poll_next(cx),
+                Some(Poll::Pending) => codec.poll_waiting(cx),
+            };
+            if let (Some(meter), Poll::Ready(Some(Ok(message)))) = (&mut self.meter, &next) {
+                if meter.count(message.size()).is_err() {
+                    return Poll::Ready(Some(Err(codec.end_rate_limited(cx))));
+                }
+            }
             match &next {
                 Poll::Ready(None | Some(Err(_))) => return next,
                 Poll::Ready(Some(Ok(Message::Close(_)))) => {
-                    drop(home);
+                    drop(shared);
                     // The answer may have to wait for the peer to read.
                     self.await_answer();
                     return next;
@@ -291,10 +333,8 @@ impl WebSocket {
                     continue;
                 }
             }
-            if let Some(keep_alive) = &mut self.keep_alive {
-                if ready!(keep_alive.poll(cx, codec)).is_err() {
-                    return Poll::Ready(Some(Err(codec.idle())));
-                }
+            drop(shared);
+            if self.poll_keep_alive() {
                 continue;
             }
             return Poll::Pending;
@@ -318,10 +358,46 @@ impl Stop {
     }
 }
 
-impl Home {
+impl Shared {
     pub(super) fn new(codec: Codec, limit: Duration) -> Self {
         let codec = Mutex::new(Some(codec));
         Self { codec, limit }
+    }
+
+    /// Prepares for a [`KeepAlive`].
+    pub(super) fn watch(&self) {
+        if let Some(codec) = &mut *self.lock() {
+            codec.watch();
+        }
+    }
+
+    /// A waker of the tasks that wait for the IO.
+    fn waker(&self) -> Option<Waker> {
+        self.lock().as_ref().map(Codec::waker)
+    }
+
+    /// Says what was noticed of the peer. `None`: the session closes the WebSocket.
+    pub(super) fn look(&self) -> Option<Signs> {
+        Some(self.lock().as_mut()?.look())
+    }
+
+    pub(super) fn ping(&self) {
+        if let Some(codec) = &mut *self.lock() {
+            codec.ping();
+        }
+    }
+
+    /// Ends the WebSocket of a peer that is silent: to send and to receive fail, wherever that is done.
+    pub(super) fn end_idle(&self) {
+        if let Some(codec) = &mut *self.lock() {
+            codec.end_idle();
+        }
+    }
+
+    /// Returns whether this WebSocket failed. An error that a handler ends with may be of another one, which is the
+    /// client of another server.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().as_ref().is_some_and(Codec::has_failed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Codec>> {
@@ -335,6 +411,10 @@ impl Home {
             return;
         };
         session.wake_io();
+        if codec.is_idle() {
+            // Nothing can be written, and nothing is answered.
+            return;
+        }
         // Nothing is wrong with the frame.
         let _ = codec.start_close(CloseFrame::new(code, ""));
         let answer = poll_fn(|cx| {
@@ -361,7 +441,7 @@ impl Sink<Message> for WebSocket {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_codec(|codec| codec.poll_ready(cx))
+        self.get_mut().poll_write(cx, Codec::poll_ready)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -369,13 +449,13 @@ impl Sink<Message> for WebSocket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_codec(|codec| codec.poll_flush(cx))
+        self.get_mut().poll_write(cx, Codec::poll_flush)
     }
 
     /// Sends a close frame. Receive until there is nothing more to wait for the peer's.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.begin_close(CloseFrame::new(1000, ""))?;
-        self.poll_codec(|codec| codec.poll_flush(cx))
+        self.poll_write(cx, Codec::poll_flush)
     }
 }
 

@@ -6,10 +6,11 @@ mod support;
 use axum::{
     Router,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, Version},
     response::{IntoResponse as _, Response},
-    routing::{any, get, post},
+    routing::{any, post},
 };
+use hyper_util::rt::TokioIo;
 use std::{
     sync::{
         Arc,
@@ -28,8 +29,8 @@ use tokio::{net::TcpStream, sync::Notify};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
     Accept, Rejection, Sessions, UpgradeLayer,
-    extract::{UpgradeRequest, WebSocketUpgrade},
-    websocket::{Message, WebSocket},
+    extract::{MaybeUpgrade, UpgradeRequest, WebSocketUpgrade},
+    websocket::{Message, RateLimit, WebSocket},
 };
 
 async fn echo(upgrade: UpgradeRequest) -> Response {
@@ -101,22 +102,43 @@ async fn what_was_not_offered_is_refused() {
 }
 
 #[tokio::test]
-async fn a_route_may_serve_both() {
-    async fn both(upgrade: Option<UpgradeRequest>) -> Response {
+async fn route_for_both_reads_the_body_with_and_without_an_upgrade() {
+    #[derive(Clone)]
+    struct OfALayer;
+
+    async fn both(upgrade: MaybeUpgrade) -> Response {
         match upgrade {
-            Some(upgrade) => upgrade.accept("echo", Accept::new(speak_echo)).await,
-            None => "plain".into_response(),
+            MaybeUpgrade::Upgrade(mut upgrade) => {
+                let body = upgrade.read_body(100).await.expect("a short body");
+                assert_eq!(body, "{\"Detach\":false}");
+                upgrade.accept("echo", Accept::new(speak_echo)).await
+            }
+            MaybeUpgrade::Plain(request) => {
+                assert!(request.extensions().get::<OfALayer>().is_some());
+                let body = axum::body::to_bytes(request.into_body(), 100).await;
+                body.expect("a short body").into_response()
+            }
         }
     }
     let app = Router::new()
-        .route("/", get(both))
+        .route("/", any(both))
+        .layer(axum::Extension(OfALayer))
         .layer(UpgradeLayer::new());
     let server = Server::start(app).await;
     let mut peer = server.connect().await;
-    peer.send(head(&["GET / HTTP/1.1", "Host: test"])).await;
-    assert_eq!(peer.response().await.1, "plain");
-    peer.send(offer("echo", &[])).await;
+    let plain = ["POST / HTTP/1.1", "Host: test", "Content-Length: 15"];
+    peer.send(head(&plain) + "{\"Detach\":true}").await;
+    assert_eq!(peer.response().await.1, "{\"Detach\":true}");
+    let upgrade = [
+        "POST / HTTP/1.1",
+        "Host: test",
+        "Connection: Upgrade",
+        "Upgrade: echo",
+        "Content-Length: 16",
+    ];
+    peer.send(head(&upgrade) + "{\"Detach\":false}early").await;
     peer.head().await.assert_switched("echo");
+    assert_eq!(peer.exactly(5).await, b"early");
 }
 
 #[tokio::test]
@@ -451,11 +473,11 @@ async fn a_callback_that_panics_is_not_the_connections_end() {
 }
 
 #[tokio::test]
-async fn a_route_that_serves_both_ignores_what_is_no_websocket() {
-    async fn both(upgrade: Option<WebSocketUpgrade>) -> Response {
+async fn route_for_both_ignores_an_upgrade_to_another_protocol() {
+    async fn both(upgrade: MaybeUpgrade<WebSocketUpgrade>) -> Response {
         match upgrade {
-            Some(upgrade) => upgrade.on_upgrade(speak),
-            None => "plain".into_response(),
+            MaybeUpgrade::Upgrade(upgrade) => upgrade.on_upgrade(speak),
+            MaybeUpgrade::Plain(_request) => "plain".into_response(),
         }
     }
     let app = Router::new()
@@ -477,6 +499,36 @@ async fn a_route_that_serves_both_ignores_what_is_no_websocket() {
     let request = h2::extended_connect("chess").uri("http://test/").body(());
     let answer = client.ask(request.expect("a request")).await;
     assert_eq!(answer.head.status(), 501);
+}
+
+#[tokio::test]
+async fn plain_request_of_a_route_for_both_can_still_be_upgraded_by_others() {
+    async fn both(upgrade: MaybeUpgrade<WebSocketUpgrade>) -> Response {
+        let MaybeUpgrade::Plain(mut request) = upgrade else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        assert_eq!(request.version(), Version::HTTP_11);
+        assert_eq!(request.headers()["upgrade"], "chess");
+        let upgrade = hyper::upgrade::on(&mut request);
+        let body = axum::body::to_bytes(request.into_body(), 100).await;
+        assert_eq!(body.expect("a short body"), "body");
+        tokio::spawn(async move {
+            let io = upgrade.await.expect("an upgrade");
+            let (mut reader, mut writer) = tokio::io::split(TokioIo::new(io));
+            tokio::io::copy(&mut reader, &mut writer).await
+        });
+        let headers = [("connection", "upgrade"), ("upgrade", "chess")];
+        (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    }
+    let app = Router::new()
+        .route("/", any(both))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let request = offer("chess", &["Content-Length: 4"]) + "bodyearly";
+    let (head, mut peer) = ask(&server, request).await;
+    head.assert_switched("chess");
+    assert_eq!(peer.exactly(5).await, b"early");
+    peer.expect_echo(b"hello").await;
 }
 
 /// One at a time: a permit that is lost would refuse all that come later.
@@ -570,16 +622,21 @@ async fn each_way_out_gives_the_permit_back() {
 #[tokio::test]
 async fn a_websocket_has_the_policies_of_its_route() {
     async fn any_page(upgrade: WebSocketUpgrade) -> Response {
-        upgrade.any_origin().max_frame_size(10).on_upgrade(speak)
+        upgrade.any_origin().max_message_size(10).on_upgrade(speak)
     }
     async fn pinged(upgrade: WebSocketUpgrade) -> Response {
         upgrade
             .keep_alive(Duration::from_millis(1))
             .on_upgrade(speak)
     }
+    async fn limited(upgrade: WebSocketUpgrade) -> Response {
+        let limit = RateLimit::new(1).burst(Duration::ZERO).close();
+        upgrade.rate_limit(limit).on_upgrade(speak)
+    }
     let app = Router::new()
         .route("/", any(any_page))
         .route("/pinged", any(pinged))
+        .route("/limited", any(limited))
         .layer(UpgradeLayer::new());
     let server = Server::start(app).await;
     let (head, mut peer) = ask(&server, opening(&["Origin: null"])).await;
@@ -589,6 +646,10 @@ async fn a_websocket_has_the_policies_of_its_route() {
     let request = opening(&[]).replace("GET / ", "GET /pinged ");
     let (_, mut peer) = ask(&server, request).await;
     assert_eq!(Frame::read(&mut peer).await, Frame::new(9, ""));
+    let request = opening(&[]).replace("GET / ", "GET /limited ");
+    let (_, mut peer) = ask(&server, request).await;
+    peer.send(Frame::new(TEXT, "hello").masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::close(1008, ""));
 }
 
 #[tokio::test]

@@ -13,11 +13,11 @@ use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioIo},
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    Accept, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
+    Accept, BoxIo, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
     client::{Dial, ErrorKind, Request, UpgradeLayer},
 };
 
@@ -81,6 +81,29 @@ async fn it_asks_in_the_version_that_was_negotiated() {
             .expect_echo(b"hello")
             .await;
     }
+}
+
+/// A `BoxIo` does not tell the version, so `Dial` asks the connector's connection before it maps it.
+#[tokio::test]
+async fn mapped_connection_keeps_the_negotiated_version() {
+    let boxed = |io| BoxIo::new(TokioIo::new(io));
+    for (alpn, kind) in [
+        (&["h2", "http/1.1"][..], UpgradeKind::ExtendedConnect),
+        (&["http/1.1"], UpgradeKind::Upgrade),
+    ] {
+        let (server, tls) = start(Via::Auto, alpn).await;
+        let dial = Dial::new(any_version(&tls)).map_io(boxed);
+        let session = UpgradeLayer::new().layer(dial).oneshot(request(&server));
+        let session = session.await.expect("a session");
+        assert_eq!(session.kind(), kind, "{alpn:?}");
+        expect_session(Ok(session)).expect_echo(b"hello").await;
+    }
+    let (server, tls) = start(Via::AutoWithoutExtendedConnect, &["h2", "http/1.1"]).await;
+    let dial = Dial::new(any_version(&tls)).fallback(http1(&tls));
+    let client = UpgradeLayer::new().layer(dial.map_io(boxed));
+    let session = client.oneshot(request(&server)).await.expect("a session");
+    assert_eq!(session.kind(), UpgradeKind::Upgrade);
+    expect_session(Ok(session)).expect_echo(b"hello").await;
 }
 
 #[tokio::test]

@@ -74,13 +74,13 @@ fn what_is_no_protocol_cannot_be_offered() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_a_failure_of_the_transport() {
+async fn k8_a_server_that_is_not_there_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     drop(listener);
     for (name, client) in clients() {
         let request = request(&format!("http://{address}/")).protocol("echo");
-        let error = expect_error(client.oneshot(request).await, ErrorKind::Transport);
+        let error = expect_error(client.oneshot(request).await, ErrorKind::Unreachable);
         let mut source = error.source();
         let mut messages = Vec::new();
         while let Some(error) = source {
@@ -221,10 +221,10 @@ impl tower::Service<http::Uri> for Closed {
 async fn a_connector_that_is_not_ready_is_not_called() {
     let mut client = UpgradeLayer::new().layer(Dial::new(Closed));
     let ready = client.ready().await.map(drop);
-    assert_eq!(ready.expect_err("closed").kind(), ErrorKind::Transport);
+    assert_eq!(ready.expect_err("closed").kind(), ErrorKind::Unreachable);
     let mut tunnel = Tunnel::new(client);
     let ready = tunnel.ready().await.map(drop);
-    assert_eq!(ready.expect_err("closed").kind(), ErrorKind::Transport);
+    assert_eq!(ready.expect_err("closed").kind(), ErrorKind::Unreachable);
 }
 
 #[tokio::test]
@@ -326,7 +326,6 @@ async fn a_user_that_a_redirect_names_is_not_sent() {
         let mut peer = server.accept().await;
         peer.request_head().await;
         peer.send(redirect).await;
-        server.accept().await.expect_end().await;
     };
     let asking = client.oneshot(Request::get(server.uri("/")).protocol("echo"));
     let (result, ()) = soon(async { tokio::join!(asking, answering) }).await;

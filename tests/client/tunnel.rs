@@ -128,7 +128,7 @@ async fn a_proxy_that_refuses_says_why() {
     let proxy = proxy(Via::Http1).await;
     let result = Tunnel::new(dial(&proxy)).oneshot(uri.clone()).await;
     let error = result.expect_err("no password");
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::ProxyRefused);
     let response = error.response().expect("a response");
     assert_eq!(response.headers()["proxy-authenticate"], "Basic");
 
@@ -147,7 +147,7 @@ async fn a_proxy_that_refuses_says_why() {
         Some(error)
     })
     .find_map(|error| error.downcast_ref::<client::Error>());
-    assert_eq!(refused.expect("ours").kind(), ErrorKind::Refused);
+    assert_eq!(refused.expect("ours").kind(), ErrorKind::ProxyRefused);
 }
 
 /// Whoever answers for a server of TLS must not be the proxy, which anybody may be.
@@ -164,12 +164,8 @@ async fn what_a_proxy_refuses_is_not_what_the_server_says() {
             .await;
     };
     let (result, ()) = soon(async { tokio::join!(client.oneshot(request), answering) }).await;
-    let error = expect_error(result, ErrorKind::Transport);
-    assert!(error.response().is_none());
-    let source = error.source().expect("a source").downcast_ref();
-    let source: &client::Error = source.expect("ours");
-    assert_eq!(source.kind(), ErrorKind::Refused);
-    assert_eq!(source.response().expect("a response").status(), 401);
+    let error = expect_error(result, ErrorKind::ProxyRefused);
+    assert_eq!(error.response().expect("a response").status(), 401);
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,7 +196,7 @@ async fn it_takes_a_client_with_layers_around() {
         .oneshot(uri)
         .await
         .expect_err("no password");
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!(error.kind(), ErrorKind::ProxyRefused);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! U4, U6, E1 and E3, where a handler takes any protocol and chooses one itself.
+//! U4, U6, E1 and E3 for handlers that accept any protocol, or choose the protocol themselves.
 
 use crate::server::assert_passes;
 use crate::support::{
@@ -18,7 +18,7 @@ use tower_upgrade::{
     UpgradeRequest,
 };
 
-/// Accepts for the protocol that it is told, and notes which one is said to be chosen.
+/// Accepts with `choice`, or else with the protocol that the layer chose. Records the layer's choices.
 #[derive(Clone, Default)]
 struct Chooses {
     choice: Option<&'static str>,
@@ -40,10 +40,10 @@ impl Chooses {
 
 impl ProtocolHandler for Chooses {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let protocol = request.protocol().expect("no CONNECT").to_string();
+        let protocol = request.protocol().expect("not a CONNECT").to_string();
         self.seen.lock().expect("no panic").push(protocol);
         let accept = Accept::new(|session: Session| async move {
-            let protocol = session.protocol().expect("no CONNECT");
+            let protocol = session.protocol().expect("not a CONNECT");
             tracing::info!(%protocol, "spoken");
             speak_echo(session).await
         });
@@ -59,7 +59,7 @@ async fn server(layer: UpgradeLayer) -> Server {
 }
 
 #[tokio::test]
-async fn u4_a_handler_for_any_protocol_gets_the_first_that_is_offered() {
+async fn u4_any_protocol_handler_gets_the_first_offer() {
     let any = Chooses::default();
     let server = server(UpgradeLayer::new().any_protocol(any.clone())).await;
     let mut peer = server.connect().await;
@@ -75,7 +75,7 @@ async fn u4_a_handler_for_any_protocol_gets_the_first_that_is_offered() {
 }
 
 #[tokio::test]
-async fn u4_the_choice_of_a_handler_is_echoed_as_it_was_offered() {
+async fn u4_protocol_chosen_by_the_handler_is_echoed_as_offered() {
     let any = Chooses::choosing("CHAT/1");
     let server = server(UpgradeLayer::new().any_protocol(any)).await;
     let mut peer = server.connect().await;
@@ -85,7 +85,7 @@ async fn u4_the_choice_of_a_handler_is_echoed_as_it_was_offered() {
 }
 
 #[tokio::test]
-async fn u4_the_choice_is_what_everybody_is_told() {
+async fn u4_protocol_chosen_by_the_handler_is_reported_everywhere() {
     let (log, _guard) = Log::start();
     let sessions = Sessions::new();
     let (closed, mut is_closed) = mpsc::unbounded_channel();
@@ -95,7 +95,7 @@ async fn u4_the_choice_is_what_everybody_is_told() {
             let protocol = end.protocol().map(ToString::to_string);
             closed.send(protocol).expect("the test waits");
         })
-        // It need not be one for any protocol.
+        // Handlers registered by name may choose as well.
         .protocol("chat", Chooses::choosing("chess"));
     let server = server(layer).await;
     let mut peer = server.connect().await;
@@ -106,16 +106,16 @@ async fn u4_the_choice_is_what_everybody_is_told() {
     assert_eq!(listed[0].protocol().expect("a protocol").as_str(), "Chess");
     peer.finish().await;
     peer.expect_end().await;
-    let told = soon(is_closed.recv()).await.expect("it has ended");
+    let told = soon(is_closed.recv()).await.expect("a report");
     assert_eq!(told.as_deref(), Some("Chess"));
     let spoken = log.lines("spoken");
     assert!(spoken[0].contains("protocol=Chess"), "{spoken:?}");
-    // In the span as well.
+    // In the event and in its span.
     assert_eq!(spoken[0].matches("protocol=Chess").count(), 2, "{spoken:?}");
 }
 
 #[tokio::test]
-async fn u4_what_was_not_offered_is_not_switched_to() {
+async fn u4_protocol_that_was_not_offered_is_a_500() {
     let (log, _guard) = Log::start();
     for choice in ["chess", "chat", "chat/1.0"] {
         let any = Chooses::choosing(choice);
@@ -127,7 +127,7 @@ async fn u4_what_was_not_offered_is_not_switched_to() {
         head.assert_no_handshake();
         assert_eq!(head.status, 500, "{choice}: {body}");
         assert!(!body.contains(choice), "{body}");
-        // It is not the client's mistake: the connection goes on.
+        // The client is not at fault, so the connection stays open.
         assert_passes(
             &mut peer,
             &crate::support::head(&["GET /x HTTP/1.1", "Host: test"]),
@@ -141,9 +141,8 @@ async fn u4_what_was_not_offered_is_not_switched_to() {
     assert_eq!(log.lines("a handler accepted for").len(), 6);
 }
 
-/// For CONNECT there is nothing to choose from.
 #[tokio::test]
-async fn u4_a_connect_has_no_protocol_to_choose() {
+async fn u4_protocol_chosen_for_connect_is_a_500() {
     struct Wrong;
     impl ProtocolHandler for Wrong {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -160,7 +159,7 @@ async fn u4_a_connect_has_no_protocol_to_choose() {
 }
 
 #[tokio::test]
-async fn u6_names_come_before_any_protocol() {
+async fn u6_named_handlers_come_before_any_protocol() {
     let (named, any) = (Chooses::default(), Chooses::default());
     let picky = Chooses::default();
     let layer = UpgradeLayer::new()
@@ -183,7 +182,7 @@ async fn u6_names_come_before_any_protocol() {
 }
 
 #[tokio::test]
-async fn u6_handlers_for_any_protocol_are_asked_in_their_order() {
+async fn u6_any_protocol_handlers_are_tried_in_order() {
     let (first, second) = (Chooses::default(), Chooses::default());
     let layer = UpgradeLayer::new()
         .any_protocol(first.clone().when(|parts| parts.uri.path() == "/first"))
@@ -199,15 +198,15 @@ async fn u6_handlers_for_any_protocol_are_asked_in_their_order() {
 }
 
 #[tokio::test]
-async fn u6_what_a_handler_for_any_protocol_does_not_want_passes() {
-    let unwilling = || UpgradeLayer::new().any_protocol(echo().when(|_| false));
-    // There is nothing to list in a 426 either.
-    for layer in [unwilling(), unwilling().unsupported(Unsupported::Refuse)] {
+async fn u6_request_declined_by_any_protocol_handler_passes() {
+    let declining = || UpgradeLayer::new().any_protocol(echo().when(|_| false));
+    // Without named protocols the layer has none to list in a 426, so it passes even with `Refuse`.
+    for layer in [declining(), declining().unsupported(Unsupported::Refuse)] {
         let server = server(layer).await;
         let mut peer = server.connect().await;
         assert_passes(&mut peer, &offer("chat", &[])).await;
     }
-    let named = unwilling()
+    let named = declining()
         .protocol("chess", echo())
         .unsupported(Unsupported::Refuse);
     let server = server(named).await;
@@ -219,9 +218,9 @@ async fn u6_what_a_handler_for_any_protocol_does_not_want_passes() {
 }
 
 #[tokio::test]
-async fn e3_what_a_handler_for_any_protocol_does_not_want_is_refused() {
-    let unwilling = || UpgradeLayer::new().any_protocol(echo().when(|_| false));
-    for layer in [unwilling(), unwilling().protocol("chess", echo())] {
+async fn e3_request_declined_by_any_protocol_handler_is_refused() {
+    let declining = || UpgradeLayer::new().any_protocol(echo().when(|_| false));
+    for layer in [declining(), declining().protocol("chess", echo())] {
         let server = server(layer).await;
         let mut client = Client::connect(server.connect().await).await;
         let request = extended_connect("chat").body(()).expect("a request");
@@ -235,7 +234,7 @@ async fn e3_what_a_handler_for_any_protocol_does_not_want_is_refused() {
         let refusal = http::Response::builder().status(404).body(String::new());
         Ok::<_, std::convert::Infallible>(refusal.expect("a response"))
     });
-    let layer = unwilling().unsupported(Unsupported::Pass);
+    let layer = declining().unsupported(Unsupported::Pass);
     let server = Server::start_via(Via::Auto, layer.layer(refusing)).await;
     let mut client = Client::connect(server.connect().await).await;
     let request = extended_connect("chat").body(()).expect("a request");
@@ -243,7 +242,7 @@ async fn e3_what_a_handler_for_any_protocol_does_not_want_is_refused() {
 }
 
 #[tokio::test]
-async fn e1_a_protocol_that_is_none_is_for_nobody() {
+async fn e1_invalid_protocol_matches_no_handler() {
     let any = Chooses::default();
     let server = server(UpgradeLayer::new().any_protocol(any.clone())).await;
     let mut client = Client::connect(server.connect().await).await;
@@ -255,7 +254,7 @@ async fn e1_a_protocol_that_is_none_is_for_nobody() {
 }
 
 #[tokio::test]
-async fn c4_any_protocol_is_no_handler_for_connect() {
+async fn c4_any_protocol_handler_does_not_serve_connect() {
     let server = server(UpgradeLayer::new().any_protocol(echo())).await;
     let mut peer = server.connect().await;
     peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
@@ -265,7 +264,7 @@ async fn c4_any_protocol_is_no_handler_for_connect() {
 }
 
 #[tokio::test]
-async fn u6_a_leaf_for_any_protocol_has_nothing_to_list() {
+async fn u6_any_protocol_leaf_answers_400_instead_of_426() {
     let leaf = UpgradeLayer::new().any_protocol(echo()).into_service();
     let server = Server::start(leaf).await;
     let mut peer = server.connect().await;

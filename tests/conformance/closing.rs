@@ -1,4 +1,4 @@
-//! S6: how a connection ends.
+//! S6: the end of a connection.
 
 use crate::support::{Peer, Server, Via, handlers::echo, head, offer, plain, tls::Tls};
 use http::StatusCode;
@@ -9,19 +9,19 @@ use tower_upgrade::{
     handler_fn,
 };
 
-/// Sends an upgrade request whose body is declared and over the limit, and goes on sending.
+/// Sends an upgrade request that declares a body over the limit, keeps sending, and asserts that the 413 arrives.
 async fn assert_response_survives<Io: AsyncRead + AsyncWrite + Unpin>(mut peer: Peer<Io>) {
     peer.send(offer("echo", &["Content-Length: 1000000"])).await;
     peer.send(vec![b'x'; 500_000]).await;
     let (refusal, body) = peer.response().await;
     assert_eq!(refusal.status, 413);
     assert!(body.contains("exceeds 65536 bytes"), "{body}");
-    // An end in order, not a reset. On TLS: with a close_notify.
+    // EOF instead of a reset; on TLS with a close_notify.
     peer.expect_end().await;
 }
 
 #[tokio::test]
-async fn s6_a_refusal_that_closes_reaches_a_client_that_still_sends() {
+async fn s6_closing_refusal_reaches_a_client_that_still_sends() {
     for via in [Via::Http1, Via::Auto] {
         let layer = UpgradeLayer::new().protocol("echo", echo());
         let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
@@ -31,9 +31,9 @@ async fn s6_a_refusal_that_closes_reaches_a_client_that_still_sends() {
     }
 }
 
-/// It is the outermost layer that ends the connection, whichever layer refused, and without a handler.
+/// The outermost layer closes the connection even if it has no handler and an inner layer refused.
 #[tokio::test]
-async fn s6_a_refusal_of_an_inner_layer_reaches_a_client_that_still_sends() {
+async fn s6_refusal_of_an_inner_layer_reaches_a_client_that_still_sends() {
     let refuses = UpgradeLayer::new()
         .protocol("echo", echo())
         .unsupported(Unsupported::Refuse);
@@ -50,8 +50,8 @@ async fn s6_a_refusal_of_an_inner_layer_reaches_a_client_that_still_sends() {
 }
 
 #[tokio::test]
-async fn s6_a_long_refusal_that_closes_is_not_cut() {
-    /// More than any socket takes at once.
+async fn s6_long_closing_refusal_is_complete() {
+    /// More than the send buffer of any socket.
     const LENGTH: usize = 20_000_000;
     struct Refuse;
     impl ProtocolHandler for Refuse {
@@ -90,7 +90,7 @@ pub(crate) async fn tls_server(via: Via, layer: UpgradeLayer) -> (Server, Tls) {
 }
 
 #[tokio::test]
-async fn s6_a_refusal_that_closes_ends_tls_with_a_close_notify() {
+async fn s6_closing_refusal_sends_close_notify() {
     for via in [Via::Http1, Via::Auto] {
         let (server, tls) = tls_server(via, UpgradeLayer::new().protocol("echo", echo())).await;
         assert_response_survives(tls.connect(server.connect().await).await).await;
@@ -98,7 +98,7 @@ async fn s6_a_refusal_that_closes_ends_tls_with_a_close_notify() {
 }
 
 #[tokio::test]
-async fn s6_the_later_end_after_a_refusal_has_a_close_notify() {
+async fn s6_later_end_after_a_refusal_sends_close_notify() {
     struct Refuse;
     impl ProtocolHandler for Refuse {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -132,7 +132,7 @@ async fn s6_the_later_end_after_a_refusal_has_a_close_notify() {
 }
 
 #[tokio::test]
-async fn s6_a_session_ends_with_what_was_written_and_a_close_notify() {
+async fn s6_session_end_sends_all_written_bytes_and_close_notify() {
     let brief = handler_fn(|mut session: Session| async move {
         session.io_mut().write_all(&[b'x'; 100_000]).await?;
         Err("the handler fails without reading".into())
@@ -143,7 +143,7 @@ async fn s6_a_session_ends_with_what_was_written_and_a_close_notify() {
     )
     .await;
     let mut peer = tls.connect(server.connect().await).await;
-    peer.send(offer("brief", &[]) + "unread bytes, for which a socket would be reset")
+    peer.send(offer("brief", &[]) + "unread bytes, which would cause a reset")
         .await;
     peer.head().await.assert_switched("brief");
     assert_eq!(peer.rest().await.expect("a close_notify").len(), 100_000);

@@ -23,14 +23,14 @@ pub(crate) fn connect_to(target: &str, more: &[&str]) -> String {
     head(&[&[line.as_str(), host.as_str()], more].concat())
 }
 
-/// A 200 with nothing in it that a tunnel may not have.
+/// Asserts a 200 without headers.
 #[track_caller]
 fn assert_connected(head: &Head) {
     assert_eq!(head.status, 200, "{head:?}");
     assert_eq!(head.names(), [] as [&str; 0], "{head:?}");
 }
 
-/// A refusal after which the connection ends, with nothing of what is behind it answered.
+/// Expects a refusal, then EOF without a response to later requests on the connection.
 pub(crate) async fn expect_refusal(peer: &mut Peer<TcpStream>, status: u16) -> (Head, String) {
     let (head, body) = peer.response().await;
     head.assert_no_handshake();
@@ -43,7 +43,7 @@ pub(crate) async fn expect_refusal(peer: &mut Peer<TcpStream>, status: u16) -> (
 pub(crate) const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
 
 #[tokio::test]
-async fn u13_connect_with_an_upgrade_is_a_connect() {
+async fn u13_connect_with_an_upgrade_header_is_a_connect() {
     let tunnel = Counted::default();
     let upgrade = Counted::default();
     let layer = UpgradeLayer::new()
@@ -61,37 +61,37 @@ async fn u13_connect_with_an_upgrade_is_a_connect() {
     peer.expect_echo(b"hello").await;
     assert_eq!((tunnel.started(), upgrade.accepted()), (1, 0));
 
-    // What it lists is no offer, either.
-    let server = echo_server(UpgradeLayer::new().connect(Tell)).await;
+    // The protocols in its `Upgrade` header are not offers.
+    let server = echo_server(UpgradeLayer::new().connect(DescribeTarget)).await;
     let mut peer = server.connect().await;
     let upgrade = ["Connection: upgrade", "Upgrade: echo"];
     peer.send(connect_to("test:1", &upgrade)).await;
     expect_refusal(&mut peer, 418).await;
 }
 
-/// Says what it was asked for, in a refusal.
-struct Tell;
+/// Refuses with a description of the target.
+struct DescribeTarget;
 
-impl ProtocolHandler for Tell {
+impl ProtocolHandler for DescribeTarget {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         assert_eq!(request.kind(), UpgradeKind::Connect);
         assert_eq!((request.protocol(), request.offered().count()), (None, 0));
-        let (authority, port) = (request.authority()?, request.port().expect("it has one"));
+        let (authority, port) = (request.authority()?, request.port().expect("a port"));
         let text = format!("{authority} is {} at {port}", authority.host());
         Err(Rejection::new(StatusCode::IM_A_TEAPOT, text))
     }
 }
 
 #[tokio::test]
-async fn c1_the_target_has_a_host_and_a_port() {
-    let server = echo_server(UpgradeLayer::new().connect(Tell)).await;
+async fn c1_valid_target_reaches_the_handler() {
+    let server = echo_server(UpgradeLayer::new().connect(DescribeTarget)).await;
     for (target, told) in [
         ("example.com:443", "example.com:443 is example.com at 443"),
         ("127.0.0.1:1", "127.0.0.1:1 is 127.0.0.1 at 1"),
         ("[::1]:65535", "[::1]:65535 is [::1] at 65535"),
     ] {
         let mut peer = server.connect().await;
-        // `Host` is another's business.
+        // The `Host` header has no influence on the target.
         peer.send(head(&[
             &format!("CONNECT {target} HTTP/1.1"),
             "Host: other",
@@ -102,7 +102,7 @@ async fn c1_the_target_has_a_host_and_a_port() {
 }
 
 #[tokio::test]
-async fn c1_any_other_target_is_a_bad_request() {
+async fn c1_invalid_target_is_a_bad_request() {
     let tunnel = Counted::default();
     let server = echo_server(UpgradeLayer::new().connect(tunnel.clone())).await;
     for target in [
@@ -137,9 +137,9 @@ async fn c1_any_other_target_is_a_bad_request() {
     assert_eq!(tunnel.accepted(), 0);
 }
 
-/// Who chooses by the target may rely on it.
+/// Conditions of handlers may rely on a valid target.
 #[tokio::test]
-async fn c1_the_target_is_checked_before_a_handler_is_asked_whether_it_wants_it() {
+async fn c1_target_is_checked_before_wants() {
     let asked = echo().when(|parts| parts.uri.port_u16().expect("a port") > 0);
     let server = echo_server(UpgradeLayer::new().connect(asked)).await;
     for target in ["example.com", "example.com:0"] {
@@ -154,7 +154,7 @@ async fn c1_a_connect_has_no_content() {
     let tunnel = Counted::default();
     let server = echo_server(UpgradeLayer::new().connect(tunnel.clone())).await;
     for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
-        // Nobody waits for it, long as it may take to come.
+        // The refusal does not wait for the content.
         let mut peer = server.connect().await;
         peer.send(connect_to("test:1", &[framing])).await;
         assert_eq!(peer.head().await.status, 400);
@@ -190,7 +190,7 @@ async fn c2_success_is_200_without_framing() {
 }
 
 #[tokio::test]
-async fn c2_a_layer_around_cannot_break_the_tunnel() {
+async fn c2_layer_around_cannot_break_the_tunnel() {
     let service = tower::ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: Response<_>| {
@@ -214,10 +214,10 @@ async fn c2_a_layer_around_cannot_break_the_tunnel() {
     peer.send(connect_to("test:1", &[])).await;
     let head = peer.head().await;
     assert_eq!((head.status, head.names()), (200, vec!["x-kept"]));
-    peer.expect_echo(b"the first byte is the tunnel's").await;
+    peer.expect_echo(b"no byte of a body before this").await;
 }
 
-/// An inner service that counts what it is asked for, and refuses what it does not know.
+/// An inner service that counts its requests and refuses CONNECT with 404.
 pub(crate) fn counting(
     asked: &Arc<AtomicUsize>,
 ) -> impl Clone
@@ -242,7 +242,7 @@ pub(crate) fn counting(
 }
 
 #[tokio::test]
-async fn c4_a_connect_without_a_handler_is_not_implemented() {
+async fn c4_connect_without_a_handler_is_a_501() {
     let asked = Arc::new(AtomicUsize::new(0));
     let protocols_only = || UpgradeLayer::new().protocol("echo", echo());
     for layer in [
@@ -266,7 +266,7 @@ async fn c4_a_connect_without_a_handler_is_not_implemented() {
 }
 
 #[tokio::test]
-async fn c4_a_leaf_for_connect_says_so_to_other_requests() {
+async fn c4_connect_leaf_answers_other_requests_with_405() {
     let server = Server::start(UpgradeLayer::new().connect(echo()).into_service()).await;
     let mut peer = server.connect().await;
     for request in [SMUGGLED.to_owned(), crate::support::offer("echo", &[])] {
@@ -306,7 +306,7 @@ async fn c4_s8_a_success_that_nobody_stands_behind_does_not_leave() {
 }
 
 #[tokio::test]
-async fn c8_connect_over_http_1_0_is_served_and_closed_alike() {
+async fn c8_connect_over_http_1_0_is_served_and_closed() {
     for via in [Via::Http1, Via::Auto] {
         let layer = UpgradeLayer::new()
             .connect(echo().when(|parts| parts.uri.port_u16() == Some(1)))
@@ -339,16 +339,16 @@ async fn c8_connect_over_http_1_0_is_served_and_closed_alike() {
     }
 }
 
-/// A refusal that the client would take for the tunnel.
+/// The client would take a rejection with a success status for the upgrade response.
 #[tokio::test]
-async fn c2_a_refusal_with_a_success_is_none() {
+async fn c2_refusal_with_a_success_status_is_a_500() {
     struct RefusesWith(StatusCode);
     impl ProtocolHandler for RefusesWith {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
             Err(Rejection::new(self.0, "cached"))
         }
     }
-    // Nor with a 101, which hyper would take for a switch.
+    // hyper would take a 101 for the upgrade response.
     for status in [StatusCode::OK, StatusCode::SWITCHING_PROTOCOLS] {
         let server = echo_server(UpgradeLayer::new().connect(RefusesWith(status))).await;
         let mut peer = server.connect().await;
@@ -358,9 +358,9 @@ async fn c2_a_refusal_with_a_success_is_none() {
     }
 }
 
-/// The end of the connection is said in the words of the request's version, and no other.
+/// The version decides how hyper announces that it closes the connection.
 #[tokio::test]
-async fn c8_a_refusal_has_the_version_of_its_request() {
+async fn c8_refusal_has_the_version_of_its_request() {
     let server = echo_server(UpgradeLayer::new().connect(Refuse)).await;
     for version in ["HTTP/1.0", "HTTP/1.1"] {
         let mut peer = server.connect().await;

@@ -2,19 +2,23 @@
 
 use crate::server::Refuse;
 use crate::support::{
-    Peer, Server, Via, frames,
+    Peer, Server, Via,
+    clients::Scripted,
+    frames,
     h2::{Answer, Client, connect, extended_connect},
     handlers::{Counted, echo, speak_echo},
     offer, plain, soon, text, until,
+    websocket::{Frame, TEXT},
 };
 use h2::Reason;
 use http::{HeaderValue, Response, StatusCode, header};
+use hyper_util::client::legacy::connect::HttpConnector;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
     Accept, ProtocolHandler, Rejection, Session, Unsupported, UpgradeKind, UpgradeLayer,
-    UpgradeRequest, handler_fn,
+    UpgradeRequest, client, handler_fn, tunnel::ReverseProxy,
 };
 
 async fn start(layer: UpgradeLayer) -> (Server, Client) {
@@ -391,4 +395,92 @@ async fn s1_a_panic_in_a_session_leaves_the_others_on_its_connection_alone() {
     peer.expect_end().await;
     other.expect_echo(b"still here").await;
     ask(&mut client, "echo").await.expect_switched();
+}
+
+/// A backend that compares `:protocol` with the bytes `websocket`, as others do.
+async fn axum_ws() -> Server {
+    use axum::{Router, extract::ws::WebSocketUpgrade, routing::any};
+    let app = Router::new().route(
+        "/",
+        any(|upgrade: WebSocketUpgrade| async move {
+            upgrade.on_upgrade(|mut socket| async move {
+                while let Some(Ok(message)) = socket.recv().await {
+                    if socket.send(message).await.is_err() {
+                        break;
+                    }
+                }
+            })
+        }),
+    );
+    Server::start_via(Via::Http2, app).await
+}
+
+fn http2_client(server: &Server) -> client::Upgrade<client::Dial<HttpConnector>> {
+    let uri = format!("http://{}", server.address).parse().expect("a URI");
+    client::UpgradeLayer::new().layer(client::Dial::new(HttpConnector::new()).to(uri).http2_only())
+}
+
+#[tokio::test]
+async fn e7_websocket_is_written_in_lower_case_to_http_2() {
+    let backend = axum_ws().await;
+    for name in ["websocket", "WebSocket", "WEBSOCKET"] {
+        let request = client::Request::get("/".parse().expect("a path"))
+            .protocol(name)
+            .header("sec-websocket-version", HeaderValue::from_static("13"));
+        let session = soon(http2_client(&backend).oneshot(request)).await;
+        let session = session.expect("a session");
+        assert_eq!(session.protocol().expect("a protocol").as_str(), name);
+        let mut peer = Peer::new(session.into_io());
+        let frame = Frame::new(TEXT, "hello");
+        peer.send(frame.masked()).await;
+        assert_eq!(soon(Frame::read(&mut peer)).await, frame);
+    }
+}
+
+#[tokio::test]
+async fn e7_the_client_of_a_reverse_proxy_gets_its_own_spelling() {
+    let backend = axum_ws().await;
+    let proxy = ReverseProxy::new(http2_client(&backend));
+    let layer = UpgradeLayer::new().any_protocol(proxy);
+    let front = Server::start(layer.layer(service_fn(plain))).await;
+    for name in ["websocket", "WebSocket", "WEBSOCKET"] {
+        let mut peer = front.connect().await;
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+        let request = offer(name, &[key, "Sec-WebSocket-Version: 13"]);
+        peer.send(request).await;
+        let head = peer.head().await;
+        head.assert_switched(name);
+        let accept = head.get("sec-websocket-accept");
+        assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        let frame = Frame::new(TEXT, "hello");
+        peer.send(frame.masked()).await;
+        assert_eq!(soon(Frame::read(&mut peer)).await, frame);
+    }
+}
+
+/// Between connections of HTTP/1.1 a name passes as it was written, and the answer names it as it was offered (U4).
+#[tokio::test]
+async fn e7_a_name_passes_over_http_1_1_as_it_was_written() {
+    let backend = Scripted::start().await;
+    let dial = client::Dial::new(HttpConnector::new()).to(backend.uri(""));
+    let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(dial));
+    let layer = UpgradeLayer::new().any_protocol(proxy);
+    let front = Server::start(layer.layer(service_fn(plain))).await;
+    for (name, key) in [
+        ("WebSocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Chat/2", "X: y"),
+    ] {
+        let mut peer = front.connect().await;
+        peer.send(offer(name, &[key])).await;
+        let mut at_backend = backend.accept().await;
+        let head = at_backend.request_head().await;
+        assert!(head.contains(&format!("\r\nupgrade: {name}\r\n")), "{head}");
+        let chosen = name.to_ascii_lowercase();
+        let answer = format!(
+            "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: {chosen}\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        );
+        at_backend.send(answer).await;
+        peer.head().await.assert_switched(name);
+    }
 }

@@ -4,7 +4,7 @@ use crate::connect::{SMUGGLED, connect_to, expect_refusal};
 use crate::support::{
     AnyIo, Peer, Server, Via,
     h2::{Client, connect},
-    plain, soon, text,
+    head, plain, soon, text,
     tunnel::{LOOPBACK, Pending, Refuses, Resolver, Target, loopback},
 };
 use std::{io, time::Duration};
@@ -39,8 +39,8 @@ async fn expect_tunnel(
     }
     let mut peer = server.connect().await;
     peer.send(connect_to(target, &[]) + early).await;
-    let head = peer.head().await;
-    assert_eq!((head.status, head.names()), (200, vec![]), "{head:?}");
+    let answer = peer.head().await;
+    assert_eq!((answer.status, answer.names()), (200, vec![]), "{answer:?}");
     peer.boxed()
 }
 
@@ -80,6 +80,45 @@ async fn c6_a_target_that_is_allowed_and_there_is_connected() {
         }
         // An address is not asked for.
         assert_eq!((target.accepted(), resolver.asked()), (2, 1));
+    }
+}
+
+/// hyper serves such requests: RFC 9112 §3.2 wants 400.
+#[tokio::test]
+async fn c1_a_connect_without_one_valid_host_is_refused() {
+    let target = Target::start().await;
+    let authority = target.address.to_string();
+    let server = proxy_server(Via::Http1, &ConnectProxy::new(target.policy())).await;
+    let line = format!("CONNECT {authority} HTTP/1.1");
+    for lines in [&[][..], &["Host: a", "Host: a"], &["Host: a b"]] {
+        let mut peer = server.connect().await;
+        let request = head(&[&[&*line], lines].concat());
+        peer.send(request + SMUGGLED).await;
+        let (_, body) = expect_refusal(&mut peer, 400).await;
+        assert!(body.contains("`Host`"), "{body}");
+    }
+    let server = proxy_server(Via::Http2, &ConnectProxy::new(target.policy())).await;
+    let mut client = Client::connect(server.connect().await).await;
+    let request = connect(&authority).header("host", "other").body(());
+    let refused = client
+        .ask(request.expect("a request"))
+        .await
+        .refused()
+        .await;
+    assert_eq!(refused.0, 400, "{}", refused.1);
+    assert_eq!(target.accepted(), 0);
+
+    // The target counts, and HTTP/1.0 has no `Host`.
+    let server = proxy_server(Via::Http1, &ConnectProxy::new(target.policy())).await;
+    for lines in [
+        [&*line, "Host: other"],
+        [&*line, "Host:"],
+        [&line.replace("1.1", "1.0"), "X: y"],
+    ] {
+        let mut peer = server.connect().await;
+        peer.send(head(&lines)).await;
+        assert_eq!(peer.head().await.status, 200, "{lines:?}");
+        peer.expect_echo(b"hello").await;
     }
 }
 
@@ -176,16 +215,27 @@ async fn s5_by_default_addresses_that_are_not_globally_reachable_are_denied() {
     }
 }
 
-/// `getaddrinfo` takes more for an address than is one. What it makes of these is judged.
+/// `getaddrinfo` takes these for an address: they are refused, on a proxy that allows the address as well.
 #[tokio::test]
-async fn s5_an_odd_spelling_of_an_address_is_no_way_around() {
+async fn s5_odd_spelling_of_an_address_is_a_bad_request() {
+    let target = Target::start().await;
+    let allowed = ConnectProxy::new(target.policy());
+    for host in ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.0.0.0x1"] {
+        let authority = format!("{host}:{}", target.port());
+        let message = "the host ends in a number and is not an IPv4 address";
+        expect_refused(&allowed, &authority, 400, message).await;
+        assert_eq!(target.accepted(), 0, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn s5_name_and_address_with_a_dot_at_the_end_are_judged_by_their_address() {
     let target = Target::start().await;
     let proxy = ConnectProxy::new(Policy::new().ports([target.port()]));
     let allowed = ConnectProxy::new(target.policy());
-    for host in ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "localhost"] {
+    for host in ["localhost", "127.0.0.1."] {
         let authority = format!("{host}:{}", target.port());
         for via in VERSIONS {
-            // What it is where it may be, so that the denial is for the address.
             let server = proxy_server(via, &allowed).await;
             let mut peer = expect_tunnel(via, &server, &authority, "").await;
             peer.expect_echo(b"hello").await;

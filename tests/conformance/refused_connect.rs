@@ -1,4 +1,4 @@
-//! C3 and C5: nothing behind a refused CONNECT on HTTP/1 is taken for a request (RFC 9931).
+//! C3 and C5: bytes behind a refused CONNECT on HTTP/1 are never read as a request (RFC 9931).
 
 use crate::connect::{SMUGGLED, connect_to, counting, expect_refusal};
 use crate::server::{Refuse, echo_server};
@@ -19,7 +19,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn c3_nothing_behind_a_connect_that_a_handler_refused_is_processed() {
+async fn c3_bytes_after_a_connect_refused_by_a_handler_are_ignored() {
     for via in [Via::Http1, Via::Auto, Via::HalfClose] {
         let asked = Arc::new(AtomicUsize::new(0));
         let layer = UpgradeLayer::new().connect(Refuse);
@@ -34,12 +34,12 @@ async fn c3_nothing_behind_a_connect_that_a_handler_refused_is_processed() {
 }
 
 #[tokio::test]
-async fn c3_nothing_behind_a_connect_that_the_inner_service_refused_is_processed() {
+async fn c3_bytes_after_a_connect_refused_by_the_inner_service_are_ignored() {
     let pass = UpgradeLayer::new()
         .protocol("echo", echo())
         .unsupported(Unsupported::Pass);
-    let unwilling = UpgradeLayer::new().connect(echo().when(|_parts| false));
-    for layer in [UpgradeLayer::new(), pass, unwilling] {
+    let declining = UpgradeLayer::new().connect(echo().when(|_parts| false));
+    for layer in [UpgradeLayer::new(), pass, declining] {
         let asked = Arc::new(AtomicUsize::new(0));
         let server = Server::start(layer.layer(counting(&asked))).await;
         let mut peer = server.connect().await;
@@ -51,7 +51,7 @@ async fn c3_nothing_behind_a_connect_that_the_inner_service_refused_is_processed
 }
 
 #[tokio::test]
-async fn c3_a_refusal_reaches_a_client_that_sends_on() {
+async fn c3_refusal_reaches_a_client_that_still_sends() {
     let server = echo_server(UpgradeLayer::new().connect(Refuse)).await;
     let requests = [
         connect_to("test:1", &[]),
@@ -66,8 +66,8 @@ async fn c3_a_refusal_reaches_a_client_that_sends_on() {
 }
 
 #[tokio::test]
-async fn c3_a_long_refusal_is_not_cut() {
-    /// More than any socket takes at once.
+async fn c3_long_refusal_is_complete() {
+    /// More than the send buffer of any socket.
     const LENGTH: usize = 20_000_000;
     struct Long;
     impl ProtocolHandler for Long {
@@ -82,9 +82,9 @@ async fn c3_a_long_refusal_is_not_cut() {
     assert_eq!(body.len(), LENGTH);
 }
 
-/// hyper hands the connection over when it ends, whatever was answered: nobody inside may get it.
+/// hyper hands over the connection whatever the response, so the layer must not leave it to inner services.
 #[tokio::test]
-async fn c3_a_foreign_handler_inside_does_not_get_the_connection() {
+async fn c3_foreign_upgrader_inside_does_not_get_the_connection() {
     let taken = Arc::new(AtomicUsize::new(0));
     let foreign = service_fn({
         let taken = Arc::clone(&taken);
@@ -109,9 +109,9 @@ async fn c3_a_foreign_handler_inside_does_not_get_the_connection() {
     assert_eq!(taken.load(Ordering::SeqCst), 0);
 }
 
-/// Where a layer around has taken the connection out of the request, there is none to hold.
+/// A layer around has taken the `OnUpgrade` out of the request.
 #[tokio::test]
-async fn c3_a_connect_whose_connection_is_not_there_is_refused_and_closes_as_well() {
+async fn c3_connect_without_its_upgrade_is_refused_and_closes() {
     for (status, sent) in [(StatusCode::OK, 501), (StatusCode::NOT_FOUND, 404)] {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
@@ -139,7 +139,7 @@ async fn c3_a_connect_whose_connection_is_not_there_is_refused_and_closes_as_wel
 }
 
 #[tokio::test]
-async fn c5_a_proxy_authentication_from_a_layer_around_comes_through() {
+async fn c5_407_from_a_layer_around_reaches_the_client() {
     let tunnel = Counted::default();
     #[allow(
         clippy::result_large_err,
@@ -183,9 +183,8 @@ async fn c5_a_proxy_authentication_from_a_layer_around_comes_through() {
     assert_eq!(tunnel.started(), 1);
 }
 
-/// A handler that fails before it decides refuses as well.
 #[tokio::test]
-async fn c3_a_panic_or_a_decision_that_takes_too_long_closes_as_well() {
+async fn c3_panic_or_timeout_in_accept_closes() {
     struct Panics;
     impl ProtocolHandler for Panics {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {

@@ -1,4 +1,4 @@
-//! U7 to U9: the body of the request, and what comes behind it.
+//! U7 to U9: request bodies, and early bytes behind the request.
 
 use crate::server::{Refuse, assert_passes, connect_to_echo, echo_server};
 use crate::support::{
@@ -15,20 +15,20 @@ use tokio::sync::Notify;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest};
 
-/// A request with a body, whose handler leaves it unread.
+/// An upgrade request that declares a body. The `echo` handler leaves the body unread.
 fn offer_with_body(length: usize) -> String {
     offer("echo", &[&format!("Content-Length: {length}")])
 }
 
 #[tokio::test]
-async fn u7_body_is_read_before_the_switch() {
+async fn u7_body_is_read_before_the_101() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let (server, mut has_read) =
         Server::start_metered(Via::Http1, layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     let request = offer_with_body(10) + "01234";
     peer.send(&request).await;
-    // The body is not complete: when all of this was read, nothing may be answered yet.
+    // The body is incomplete: the server must not answer after reading this part.
     soon(has_read.wait_for(|total| *total == request.len()))
         .await
         .expect("a server");
@@ -38,7 +38,7 @@ async fn u7_body_is_read_before_the_switch() {
     let nothing = peer
         .io
         .try_read(&mut [0; 1])
-        .expect_err("answered in the middle of the request");
+        .expect_err("no response before the whole request");
     assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     peer.send(b"56789after").await;
     peer.head().await.assert_switched("echo");
@@ -47,7 +47,7 @@ async fn u7_body_is_read_before_the_switch() {
 }
 
 #[tokio::test]
-async fn u7_a_chunked_body_is_read_before_the_switch() {
+async fn u7_chunked_body_is_read_before_the_101() {
     let (_server, mut peer) = connect_to_echo().await;
     peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
         .await;
@@ -59,7 +59,7 @@ async fn u7_a_chunked_body_is_read_before_the_switch() {
 }
 
 #[tokio::test]
-async fn u7_the_handler_reads_the_body() {
+async fn u7_handler_can_read_the_body() {
     struct Docker;
     impl ProtocolHandler for Docker {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -96,11 +96,11 @@ async fn u7_the_handler_reads_the_body() {
 }
 
 #[tokio::test]
-async fn u7_a_declared_body_over_the_limit_is_not_read() {
+async fn u7_declared_body_over_the_limit_is_not_read() {
     let layer = UpgradeLayer::new().protocol("echo", echo()).body_limit(100);
     let server = echo_server(layer).await;
     let mut peer = server.connect().await;
-    // Nothing of the body is sent, and 100 is not asked for.
+    // The client sends no body, and the server must not ask for it with 100.
     peer.send(offer(
         "echo",
         &["Content-Length: 101", "Expect: 100-continue"],
@@ -122,10 +122,10 @@ async fn u7_a_declared_body_over_the_limit_is_not_read() {
 }
 
 #[tokio::test]
-async fn u7_a_chunked_body_over_the_limit_is_refused() {
+async fn u7_chunked_body_over_the_limit_is_refused() {
     let layer = UpgradeLayer::new().protocol("echo", echo()).body_limit(100);
     let server = echo_server(layer).await;
-    // The limit is one for all chunks.
+    // The limit applies to the sum of the chunks.
     for chunks in [&[101][..], &[60, 41], &[1; 101]] {
         let mut peer = server.connect().await;
         peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
@@ -146,7 +146,7 @@ async fn u7_a_chunked_body_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn u7_the_default_limit_is_64_kib() {
+async fn u7_default_body_limit_is_64_kib() {
     let (server, mut peer) = connect_to_echo().await;
     peer.send(offer_with_body(64 * 1024)).await;
     peer.send(vec![b'x'; 64 * 1024]).await;
@@ -176,7 +176,7 @@ async fn u7_a_body_that_does_not_come_is_refused() {
 }
 
 #[tokio::test]
-async fn u7_a_malformed_body_never_switches_whatever_the_handler_makes_of_it() {
+async fn u7_malformed_body_is_refused_even_if_the_handler_ignores_the_error() {
     struct Careless {
         refuses: bool,
     }
@@ -194,7 +194,7 @@ async fn u7_a_malformed_body_never_switches_whatever_the_handler_makes_of_it() {
         let mut peer = server.connect().await;
         peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
             .await;
-        peer.send(b"no chunk\r\nand this is no protocol").await;
+        peer.send(b"no chunk\r\nand no protocol either").await;
         let (head, body) = peer.response().await;
         head.assert_no_handshake();
         assert_eq!(
@@ -207,7 +207,7 @@ async fn u7_a_malformed_body_never_switches_whatever_the_handler_makes_of_it() {
 }
 
 #[tokio::test]
-async fn u7_a_body_that_does_not_come_to_the_handler_is_refused() {
+async fn u7_body_timeout_applies_while_the_handler_reads() {
     struct Reads;
     impl ProtocolHandler for Reads {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -230,7 +230,7 @@ async fn u7_a_body_that_does_not_come_to_the_handler_is_refused() {
 }
 
 #[tokio::test]
-async fn u7_a_malformed_body_is_refused() {
+async fn u7_malformed_body_is_refused() {
     let (_server, mut peer) = connect_to_echo().await;
     peer.send(offer("echo", &["Transfer-Encoding: chunked"]))
         .await;
@@ -245,7 +245,7 @@ async fn u7_a_malformed_body_is_refused() {
 }
 
 #[tokio::test]
-async fn u7_a_refusal_reads_the_body_first_up_to_the_limit() {
+async fn u7_body_up_to_the_limit_is_read_before_a_refusal() {
     let layer = UpgradeLayer::new().protocol("echo", Refuse).body_limit(100);
     let server = echo_server(layer).await;
 
@@ -260,7 +260,7 @@ async fn u7_a_refusal_reads_the_body_first_up_to_the_limit() {
     )
     .await;
 
-    // Over the limit it makes no difference whether the body comes.
+    // Over the limit, the response is the same with and without the body.
     for sent in [0, 101] {
         let mut peer = server.connect().await;
         peer.send(offer_with_body(101)).await;
@@ -273,7 +273,7 @@ async fn u7_a_refusal_reads_the_body_first_up_to_the_limit() {
 }
 
 #[tokio::test]
-async fn u7_a_refusal_waits_for_the_body_no_longer_than_a_switch() {
+async fn u7_body_timeout_applies_before_a_refusal() {
     let layer = UpgradeLayer::new()
         .protocol("echo", Refuse)
         .body_timeout(Duration::from_millis(1));
@@ -288,7 +288,7 @@ async fn u7_a_refusal_waits_for_the_body_no_longer_than_a_switch() {
 }
 
 #[tokio::test]
-async fn u7_what_the_handler_read_is_not_left_to_read() {
+async fn u7_body_limit_excludes_the_part_that_the_handler_read() {
     struct ReadSome {
         has_read: Arc<Notify>,
     }
@@ -328,7 +328,7 @@ async fn u7_what_the_handler_read_is_not_left_to_read() {
 }
 
 #[tokio::test]
-async fn u7_a_refusal_that_closes_keeps_its_own_lines() {
+async fn u7_refusal_that_closes_keeps_its_connection_options() {
     struct Other;
     impl ProtocolHandler for Other {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -364,7 +364,7 @@ async fn u8_100_comes_before_101() {
 }
 
 #[tokio::test]
-async fn u8_a_refusal_owes_no_100() {
+async fn u8_refusal_without_100_closes() {
     let server = echo_server(UpgradeLayer::new().protocol("echo", Refuse)).await;
     for expect in ["Expect: 100-continue", "Expect: 100-Continue"] {
         let mut peer = server.connect().await;
@@ -372,21 +372,21 @@ async fn u8_a_refusal_owes_no_100() {
             .await;
         let (head, body) = peer.response().await;
         assert_eq!((head.status, body.as_str()), (403, "not you"));
-        // The client may now send the body or not: only an end of the connection is clear.
+        // The server cannot know whether the client still sends the body, so it has to close.
         assert_eq!(head.get("connection").as_deref(), Some("close"));
         peer.expect_end().await;
     }
 }
 
 #[tokio::test]
-async fn u8_a_client_that_waits_for_no_100_keeps_its_connection() {
+async fn u8_refusal_keeps_the_connection_if_no_100_is_awaited() {
     let server = echo_server(UpgradeLayer::new().protocol("echo", Refuse)).await;
     let mut peer = server.connect().await;
     for (lines, body) in [
-        // No body, so nothing to wait for.
+        // Without a body the client waits for no 100.
         (&["Expect: 100-continue"][..], ""),
         (&["Expect: 100-continue", "Content-Length: 0"], ""),
-        // Another expectation, which hyper leaves to its user: the body comes unasked.
+        // hyper ignores unknown expectations: the client sends the body without a 100.
         (&["Expect: something", "Content-Length: 4"], "body"),
     ] {
         peer.send(offer("echo", lines) + body).await;
@@ -401,7 +401,7 @@ async fn u8_a_client_that_waits_for_no_100_keeps_its_connection() {
 }
 
 #[tokio::test]
-async fn u8_a_refusal_after_the_body_was_asked_for_has_had_its_100() {
+async fn u8_refusal_after_reading_the_body_follows_a_100() {
     struct ReadAndRefuse;
     impl ProtocolHandler for ReadAndRefuse {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -439,7 +439,7 @@ async fn u9_early_bytes_come_first_split_at_every_offset() {
         let mut peer = server.connect().await;
         let (first, second) = request.split_at(split);
         peer.send(first).await;
-        // The split is real: the server has all of the first part, and nothing else yet.
+        // Wait until the server has read exactly the first part.
         soon(server_has_read.wait_for(|total| *total == before + split))
             .await
             .expect("a server");
@@ -456,7 +456,7 @@ async fn u9_early_bytes_come_first_split_at_every_offset() {
 }
 
 #[tokio::test]
-async fn u9_more_early_bytes_than_a_buffer_holds() {
+async fn u9_early_bytes_larger_than_a_buffer_arrive() {
     let server = echo_server(UpgradeLayer::new().protocol("echo", echo())).await;
     let mut peer = server.connect().await;
     let early: Vec<u8> = (0..1_000_000_u32)

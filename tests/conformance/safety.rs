@@ -49,7 +49,7 @@ async fn s1_a_panic_ends_its_session_and_no_other() {
     let mut peer = server.connect().await;
     peer.send(offer("panic", &[])).await;
     peer.head().await.assert_switched("panic");
-    // Even so the end is in order: what was written arrives.
+    // The session still shuts down in order, and the written bytes arrive.
     assert_eq!(
         text(&peer.rest().await.expect("an orderly end")),
         "last words"
@@ -68,7 +68,7 @@ async fn s1_a_panic_ends_its_session_and_no_other() {
 }
 
 #[tokio::test]
-async fn s1_a_panic_before_there_is_a_future_is_a_panic_like_others() {
+async fn s1_panic_before_the_future_exists_is_caught() {
     struct Panics;
     impl ProtocolHandler for Panics {
         #[allow(clippy::manual_async_fn, reason = "it panics before there is a future")]
@@ -96,7 +96,7 @@ async fn s1_a_panic_before_there_is_a_future_is_a_panic_like_others() {
     assert_eq!(reported.len(), 1, "{reported:?}");
     peer.send(offer("late", &[])).await;
     peer.head().await.assert_switched("late");
-    // With a close_notify: an end in order.
+    // EOF with a close_notify.
     peer.expect_end().await;
     let reported = log.lines("session panicked");
     assert!(
@@ -106,7 +106,7 @@ async fn s1_a_panic_before_there_is_a_future_is_a_panic_like_others() {
 }
 
 #[tokio::test]
-async fn s1_a_panic_in_accept_is_a_500() {
+async fn s1_panic_in_accept_is_a_500() {
     struct Panics;
     impl ProtocolHandler for Panics {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -127,14 +127,14 @@ async fn s1_a_panic_in_accept_is_a_500() {
     assert_eq!(
         log.lines("cannot decide on /").len(),
         2,
-        "the panic, and the refusal it led to"
+        "one for the panic, one for the refusal"
     );
     peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
     assert_eq!(peer.response().await.1, "plain GET /next");
 }
 
 #[tokio::test]
-async fn s1_a_panic_in_wants_is_a_500() {
+async fn s1_panic_in_wants_is_a_500() {
     let (log, _guard) = Log::start();
     let choosy = handler_fn(speak_echo).when(|parts| panic!("cannot judge {}", parts.uri));
     let layer = UpgradeLayer::new().protocol("echo", choosy);
@@ -147,7 +147,7 @@ async fn s1_a_panic_in_wants_is_a_500() {
     assert_eq!(
         log.lines("cannot judge /").len(),
         2,
-        "the panic, and the refusal it led to"
+        "one for the panic, one for the refusal"
     );
     peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
     assert_eq!(peer.response().await.1, "plain GET /next");
@@ -162,9 +162,9 @@ impl Drop for Bomb {
     }
 }
 
-/// The response of a layer in between, and the other streams of an HTTP/2 connection, are not the session's.
+/// The 403 of the layer in between still reaches the client.
 #[tokio::test]
-async fn s1_a_panic_of_a_session_that_never_starts_touches_nothing_else() {
+async fn s1_panic_while_dropping_an_unstarted_session_is_caught() {
     struct Armed;
     impl ProtocolHandler for Armed {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -191,32 +191,32 @@ async fn s1_a_panic_of_a_session_that_never_starts_touches_nothing_else() {
     assert_eq!(log.lines("when it was dropped").len(), 1);
 }
 
-/// Says when it is dropped.
-struct Dropped(Arc<AtomicUsize>);
+/// Counts its drops.
+struct CountDrop(Arc<AtomicUsize>);
 
-impl Drop for Dropped {
+impl Drop for CountDrop {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// Never decides, and counts the decisions that were given up.
+/// Never decides, and counts started and cancelled decisions.
 #[derive(Clone, Default)]
 struct Undecided {
     asked: Arc<AtomicUsize>,
-    given_up: Arc<AtomicUsize>,
+    cancelled: Arc<AtomicUsize>,
 }
 
 impl ProtocolHandler for Undecided {
     async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let _dropped = Dropped(Arc::clone(&self.given_up));
+        let _dropped = CountDrop(Arc::clone(&self.cancelled));
         self.asked.fetch_add(1, Ordering::SeqCst);
         std::future::pending().await
     }
 }
 
 #[tokio::test]
-async fn s2_a_client_that_leaves_ends_the_decision() {
+async fn s2_client_disconnect_cancels_the_decision() {
     let handler = Undecided::default();
     let layer = UpgradeLayer::new().protocol("echo", handler.clone());
     let server = Server::start(layer.layer(service_fn(plain))).await;
@@ -224,25 +224,25 @@ async fn s2_a_client_that_leaves_ends_the_decision() {
     peer.send(offer("echo", &[])).await;
     until(|| handler.asked.load(Ordering::SeqCst) == 1).await;
     drop(peer);
-    until(|| handler.given_up.load(Ordering::SeqCst) == 1).await;
+    until(|| handler.cancelled.load(Ordering::SeqCst) == 1).await;
 }
 
 #[tokio::test]
-async fn s2_the_accept_timeout_ends_the_decision_for_a_client_that_left_early_bytes() {
+async fn s2_accept_timeout_cancels_the_decision_if_early_bytes_hide_the_disconnect() {
     let handler = Undecided::default();
     let layer = UpgradeLayer::new()
         .protocol("echo", handler.clone())
         .accept_timeout(Duration::from_millis(1));
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
-    // hyper does not look at the socket while it has unread bytes, so it does not see the end.
+    // hyper does not read the socket while it has unread bytes, so it does not notice EOF.
     peer.send(offer("echo", &[]) + "early").await;
     drop(peer);
-    until(|| handler.given_up.load(Ordering::SeqCst) == 1).await;
+    until(|| handler.cancelled.load(Ordering::SeqCst) == 1).await;
 }
 
 #[tokio::test]
-async fn s2_a_late_decision_is_a_504() {
+async fn s2_accept_timeout_is_a_504() {
     let layer = UpgradeLayer::new()
         .protocol("echo", Undecided::default())
         .accept_timeout(Duration::from_millis(1));
@@ -260,7 +260,7 @@ async fn s2_a_late_decision_is_a_504() {
 }
 
 #[tokio::test]
-async fn s2_the_accept_timeout_ends_the_decision_where_hyper_allows_half_closed_clients() {
+async fn s2_accept_timeout_cancels_the_decision_if_half_close_hides_the_disconnect() {
     let handler = Undecided::default();
     let layer = UpgradeLayer::new()
         .protocol("echo", handler.clone())
@@ -269,11 +269,11 @@ async fn s2_the_accept_timeout_ends_the_decision_where_hyper_allows_half_closed_
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
     drop(peer);
-    until(|| handler.given_up.load(Ordering::SeqCst) == 1).await;
+    until(|| handler.cancelled.load(Ordering::SeqCst) == 1).await;
 }
 
 #[tokio::test]
-async fn s2_a_half_closed_client_is_answered_where_hyper_allows_it() {
+async fn s2_half_closed_client_is_answered_with_half_close() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let server = Server::start_via(Via::HalfClose, layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
@@ -287,7 +287,7 @@ async fn s2_a_half_closed_client_is_answered_where_hyper_allows_it() {
 }
 
 #[tokio::test]
-async fn s2_a_session_whose_client_left_ends() {
+async fn s2_session_of_a_disconnected_client_ends() {
     let handler = Counted::default();
     let layer = UpgradeLayer::new().protocol("echo", handler.clone());
     let server = Server::start(layer.layer(service_fn(plain))).await;
@@ -362,8 +362,8 @@ async fn s3_no_header_of_the_request_is_copied() {
     }
 }
 
-/// What a layer between makes of a switch, and must not get away with.
-async fn assert_lost(rebuild: fn(Response<String>) -> Response<String>) {
+/// Asserts that a 101 becomes a 500 if a layer in between rebuilds the response without its session.
+async fn assert_session_lost(rebuild: fn(Response<String>) -> Response<String>) {
     let (log, _guard) = Log::start();
     let handler = Counted::default();
     let service = ServiceBuilder::new()
@@ -395,8 +395,8 @@ async fn assert_lost(rebuild: fn(Response<String>) -> Response<String>) {
 }
 
 #[tokio::test]
-async fn s8_a_101_that_lost_its_session_does_not_leave() {
-    assert_lost(|response| {
+async fn s8_101_without_its_session_becomes_500() {
+    assert_session_lost(|response| {
         let mut other = Response::new(String::new());
         *other.status_mut() = response.status();
         other.headers_mut().clone_from(response.headers());
@@ -406,8 +406,8 @@ async fn s8_a_101_that_lost_its_session_does_not_leave() {
 }
 
 #[tokio::test]
-async fn s8_a_clone_of_a_response_carries_no_session() {
-    assert_lost(|response| response.clone()).await;
+async fn s8_clone_of_a_response_carries_no_session() {
+    assert_session_lost(|response| response.clone()).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! U: `Upgrade` on HTTP/1.1 (RFC 9110 §7.8, RFC 9112). What is in the body of a request, or behind
-//! it, is in `request_body.rs`.
+//! U: `Upgrade` on HTTP/1.1 (RFC 9110 §7.8, RFC 9112). See `request_body.rs` for request bodies and early
+//! bytes.
 
 use crate::server::{Refuse, assert_passes, connect_to_echo, echo_server};
 use crate::support::{
@@ -15,7 +15,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn u1_upgrade_needs_connection_to_list_it() {
+async fn u1_upgrade_requires_the_connection_option() {
     let (_server, mut peer) = connect_to_echo().await;
     for connection in [
         "",
@@ -48,7 +48,7 @@ async fn u1_upgrade_needs_connection_to_list_it() {
 }
 
 #[tokio::test]
-async fn u1_connection_is_read_in_any_case_and_over_all_lines() {
+async fn u1_connection_option_matches_in_any_case_and_on_any_line() {
     for connection in [
         &["Connection: upgrade"][..],
         &["Connection: Upgrade"],
@@ -129,7 +129,7 @@ async fn u3_versions_compare_exactly() {
 }
 
 #[tokio::test]
-async fn u4_the_clients_order_decides_by_default() {
+async fn u4_clients_order_decides_by_default() {
     let layer = UpgradeLayer::new()
         .protocol("a", echo())
         .protocol("b", echo());
@@ -150,7 +150,7 @@ async fn u4_the_clients_order_decides_by_default() {
 }
 
 #[tokio::test]
-async fn u4_the_choice_is_echoed_as_it_was_offered() {
+async fn u4_chosen_protocol_is_echoed_as_offered() {
     let layer = UpgradeLayer::new().protocol("chat", echo());
     let server = echo_server(layer).await;
     let mut peer = server.connect().await;
@@ -159,7 +159,7 @@ async fn u4_the_choice_is_echoed_as_it_was_offered() {
 }
 
 #[tokio::test]
-async fn u5_the_switch_has_its_fields_and_those_of_the_handler() {
+async fn u5_upgrade_response_keeps_other_headers_of_the_handler() {
     struct Framing;
     impl ProtocolHandler for Framing {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -183,11 +183,11 @@ async fn u5_the_switch_has_its_fields_and_those_of_the_handler() {
     assert_eq!(head.names(), ["connection", "upgrade", "x-one", "x-one"]);
     assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
     assert_eq!(head.get("x-one").as_deref(), Some("1, 2"));
-    peer.expect_echo(b"the first byte is the protocol's").await;
+    peer.expect_echo(b"no byte of a body before this").await;
 }
 
 #[tokio::test]
-async fn u5_a_layer_around_cannot_break_the_switch() {
+async fn u5_layer_around_cannot_break_the_upgrade_response() {
     let layer = tower::ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: http::Response<_>| {
@@ -214,7 +214,7 @@ async fn u5_a_layer_around_cannot_break_the_switch() {
 }
 
 #[tokio::test]
-async fn u6_what_is_not_supported_goes_to_the_inner_service() {
+async fn u6_unsupported_protocol_goes_to_the_inner_service() {
     let (_server, mut peer) = connect_to_echo().await;
     assert_passes(&mut peer, &offer("websocket, h2c", &[])).await;
     peer.send(offer("echo", &[])).await;
@@ -222,7 +222,7 @@ async fn u6_what_is_not_supported_goes_to_the_inner_service() {
 }
 
 #[tokio::test]
-async fn u6_what_is_not_supported_is_refused_with_what_is() {
+async fn u6_unsupported_protocol_gets_426_with_the_supported_ones() {
     let layer = UpgradeLayer::new()
         .protocol("b/2", echo())
         .protocol("a", echo())
@@ -236,7 +236,7 @@ async fn u6_what_is_not_supported_is_refused_with_what_is() {
     assert_eq!(head.get("upgrade").as_deref(), Some("b/2, a"));
     assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
     assert!(body.contains("supported"), "{body}");
-    // Other requests pass, and the connection goes on.
+    // Other requests pass, and the connection stays open.
     assert_passes(
         &mut peer,
         &crate::support::head(&["GET /x HTTP/1.1", "Host: test"]),
@@ -247,7 +247,7 @@ async fn u6_what_is_not_supported_is_refused_with_what_is() {
 }
 
 #[tokio::test]
-async fn u6_a_layer_that_supports_nothing_refuses_nothing() {
+async fn u6_layer_without_protocols_refuses_no_upgrade() {
     let service = tower::ServiceBuilder::new()
         .layer(UpgradeLayer::new().unsupported(Unsupported::Refuse))
         .layer(UpgradeLayer::new().protocol("echo", echo()))
@@ -260,7 +260,7 @@ async fn u6_a_layer_that_supports_nothing_refuses_nothing() {
 }
 
 #[tokio::test]
-async fn u6_a_426_that_closes_still_says_what_is_supported() {
+async fn u6_426_that_closes_lists_the_supported_protocols() {
     let layer = UpgradeLayer::new()
         .protocol("a", echo())
         .unsupported(Unsupported::Refuse);
@@ -277,7 +277,7 @@ async fn u6_a_426_that_closes_still_says_what_is_supported() {
 }
 
 #[tokio::test]
-async fn u6_a_leaf_answers_400_where_there_is_no_upgrade() {
+async fn u6_leaf_answers_400_on_http_2() {
     let leaf = UpgradeLayer::new().protocol("a", echo()).into_service();
     let request = http::Request::get("/")
         .version(http::Version::HTTP_2)
@@ -289,7 +289,7 @@ async fn u6_a_leaf_answers_400_where_there_is_no_upgrade() {
 }
 
 #[tokio::test]
-async fn u6_a_leaf_refuses_what_is_no_upgrade_with_what_is_supported() {
+async fn u6_leaf_answers_requests_without_a_handler_with_426() {
     let leaf = UpgradeLayer::new()
         .protocol("a", echo())
         .protocol("b", echo())
@@ -308,7 +308,7 @@ async fn u6_a_leaf_refuses_what_is_no_upgrade_with_what_is_supported() {
 }
 
 #[tokio::test]
-async fn u10_a_connection_goes_on_after_a_refusal() {
+async fn u10_connection_stays_open_after_a_refusal() {
     let handler = Counted::default();
     let layer = UpgradeLayer::new()
         .protocol("no", Refuse)
@@ -333,7 +333,7 @@ async fn u10_a_connection_goes_on_after_a_refusal() {
 }
 
 #[tokio::test]
-async fn u10_a_pipelined_request_behind_a_refused_one_is_answered() {
+async fn u10_pipelined_request_after_a_refusal_is_answered() {
     let server = echo_server(UpgradeLayer::new().protocol("no", Refuse)).await;
     let mut peer = server.connect().await;
     peer.send(offer("no", &[]) + &head(&["GET /next HTTP/1.1", "Host: test"]))
@@ -357,7 +357,7 @@ async fn u11_any_method_may_upgrade() {
 }
 
 #[tokio::test]
-async fn u11_a_handler_may_restrict_the_method() {
+async fn u11_handler_may_restrict_the_method() {
     struct OnlyGet;
     impl ProtocolHandler for OnlyGet {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -396,15 +396,15 @@ async fn u12_a_malformed_upgrade_makes_a_plain_request() {
     ] {
         assert_passes(&mut peer, &offer(upgrade, &[])).await;
     }
-    // One malformed line spoils the field: it is one list over all its lines.
+    // All lines of the header form one list, so one malformed line invalidates it.
     assert_passes(&mut peer, &offer("echo", &["Upgrade: (echo)"])).await;
 }
 
 #[tokio::test]
 async fn u14_no_token_is_special() {
-    // The session is served by hyper again, with the same layer around.
-    let again = handler_fn(|session: Session| async move {
-        // What is upgraded inside outlives this handler.
+    // hyper serves HTTP/1.1 again on the session's IO, with an upgrade layer.
+    let http_again = handler_fn(|session: Session| async move {
+        // Take the IO out of the session: the inner session outlives this handler.
         let io = hyper_util::rt::TokioIo::new(session.into_io().into_parts().io);
         let layer = UpgradeLayer::new().protocol("echo", echo());
         let service = hyper_util::service::TowerToHyperService::new(layer.layer(service_fn(plain)));
@@ -415,7 +415,7 @@ async fn u14_no_token_is_special() {
         Ok(())
     });
     for token in ["h2c", "TLS/1.0", "HTTP/2.0", "http/1.1"] {
-        let layer = UpgradeLayer::new().protocol(token, again.clone());
+        let layer = UpgradeLayer::new().protocol(token, http_again.clone());
         let server = echo_server(layer).await;
         let mut peer = server.connect().await;
         peer.send(offer(token, &[])).await;
@@ -428,10 +428,10 @@ async fn u14_no_token_is_special() {
         peer.expect_end().await;
     }
 
-    // An HTTP/2 preface is the malformed request that it is for hyper's HTTP/1.1.
-    let server = echo_server(UpgradeLayer::new().protocol("h2c", again)).await;
+    // hyper's HTTP/1.1 takes an HTTP/2 preface for a malformed request.
+    let server = echo_server(UpgradeLayer::new().protocol("h2c", http_again)).await;
     let mut peer = server.connect().await;
     peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    // hyper closes it without a word.
+    // hyper closes the connection without a response.
     peer.expect_end().await;
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
-    websocket::{Message, WebSocket, WebSocketUpgrade, websocket},
+    websocket::{Message, WebSocket, WebSocketRequest, WebSocketUpgrade, websocket},
 };
 
 type Speak = std::pin::Pin<Box<dyn Future<Output = Result<(), tower_upgrade::BoxError>> + Send>>;
@@ -267,6 +267,8 @@ async fn w5_a_page_of_another_origin_is_refused() {
         (Some("http://app.example"), false, false),
         (Some("null"), false, false),
         (Some("garbage"), false, false),
+        (Some("tauri://test:8080"), false, false),
+        (Some("f~oo://test:8080"), false, false),
     ] {
         let origin = origin.map(|origin| format!("Origin: {origin}"));
         let mut lines = vec![KEY, VERSION];
@@ -281,6 +283,28 @@ async fn w5_a_page_of_another_origin_is_refused() {
         let server = Server::start(layer!(listed.clone())).await;
         let (head, _) = ask(&server, &request).await;
         assert_eq!(head.status, if by_list { 101 } else { 403 }, "{origin:?}");
+    }
+}
+
+/// Schemes without a default port: over HTTP/1.1 only the host could be compared.
+#[tokio::test]
+async fn w5_origin_of_another_scheme_is_refused_unless_listed() {
+    for origin in [
+        "tauri://localhost",
+        "capacitor://localhost",
+        "foo://localhost",
+    ] {
+        let line = format!("Origin: {origin}");
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             {KEY}\r\n{VERSION}\r\n{line}\r\n\r\n"
+        );
+        let server = Server::start(layer!(echo())).await;
+        let (head, _) = ask(&server, &request).await;
+        assert_eq!(head.status, 403, "{origin}");
+        let server = Server::start(layer!(echo().origins([origin]))).await;
+        let (head, _) = ask(&server, &request).await;
+        assert_eq!(head.status, 101, "{origin}");
     }
 }
 
@@ -378,4 +402,39 @@ async fn w3_the_switch_is_the_same_with_frames_of_others() {
     let accept = head.get("sec-websocket-accept");
     assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(head.get("sec-websocket-protocol").as_deref(), Some("chat"));
+}
+
+/// gorilla/websocket and many others read the first line only.
+#[tokio::test]
+async fn w8_subprotocols_of_the_client_are_one_line() {
+    let backend = crate::support::clients::Scripted::start().await;
+    let uri: http::Uri = format!("ws://{}/", backend.address).parse().expect("a URI");
+    let other = http::HeaderValue::from_static("own");
+    for (request, line) in [
+        (WebSocketRequest::new(uri.clone()), None),
+        (
+            WebSocketRequest::new(uri.clone()).subprotocols(["a"]),
+            Some("a"),
+        ),
+        (
+            WebSocketRequest::new(uri.clone()).subprotocols(["a", "b", "c"]),
+            Some("a, b, c"),
+        ),
+        (
+            WebSocketRequest::new(uri)
+                .header("sec-websocket-protocol", other)
+                .subprotocols(["a"]),
+            Some("own, a"),
+        ),
+    ] {
+        let client = crate::support::clients::clients()[1].1.clone();
+        let asking = tokio::spawn(request.connect(client));
+        let head = backend.accept().await.request_head().await;
+        let lines: Vec<_> = head
+            .lines()
+            .filter_map(|line| line.strip_prefix("sec-websocket-protocol: "))
+            .collect();
+        assert_eq!(lines, Vec::from_iter(line), "{head}");
+        asking.abort();
+    }
 }

@@ -44,7 +44,24 @@ impl Example {
 
     /// One that needs `features`.
     pub(crate) async fn start_with(name: &str, features: &[&str], args: &[&str]) -> Self {
-        let mut process = Command::new(build(name, features).await)
+        Self::spawn(Command::new(build(name, features).await), args).await
+    }
+
+    /// One whose calls of `splice` are written to a file.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn start_traced(name: &str, args: &[&str], trace: &std::path::Path) -> Self {
+        let example = build(name, &["tunnel"]).await;
+        let mut strace = program("strace", "strace");
+        // With `-D` the process that starts is the example, and the tracer ends after it.
+        strace
+            .args(["-D", "-f", "--seccomp-bpf", "-e", "trace=splice", "-o"])
+            .arg(trace)
+            .arg(example);
+        Self::spawn(strace, args).await
+    }
+
+    async fn spawn(mut command: Command, args: &[&str]) -> Self {
+        let mut process = command
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
             .stdout(Stdio::piped())

@@ -4,6 +4,7 @@
 mod support;
 
 mod curl;
+mod docker;
 mod example;
 mod graceful;
 mod haproxy;
@@ -11,5 +12,7 @@ mod node;
 mod proxy;
 mod reverse;
 mod reverse_proxy;
+#[cfg(target_os = "linux")]
+mod splice;
 mod upcat;
 mod websocket;

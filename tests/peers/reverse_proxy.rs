@@ -2,7 +2,7 @@
 
 use crate::{
     example::{Example, program},
-    support::{Peer, head, offer, soon},
+    support::{Peer, clients::Scripted, head, offer, soon},
 };
 use futures_util::StreamExt as _;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -104,4 +104,169 @@ async fn the_example_passes_frames_of_websockets_on() {
         let closed = soon(socket.close(CloseFrame::new(1000, "bye"))).await;
         closed.expect("an orderly end");
     }
+}
+
+// ---- Plain requests ------------------------------------------------------------------------------
+
+/// What the backend sees of a request, and both connections.
+async fn passed_on(
+    proxy: &Example,
+    backend: &Scripted,
+    request: &str,
+) -> (Vec<String>, Peer<TcpStream>, Peer<TcpStream>) {
+    let mut peer = proxy.connect().await;
+    peer.send(request).await;
+    let mut at_backend = backend.accept().await;
+    let head = at_backend.request_head().await.to_ascii_lowercase();
+    let mut lines: Vec<_> = head.trim_end().split("\r\n").map(str::to_owned).collect();
+    lines.sort_unstable();
+    (lines, peer, at_backend)
+}
+
+const LIES: &[&str] = &[
+    "GET /path?query HTTP/1.1",
+    "Host: test",
+    "Connection: x-hop",
+    "X-Hop: 1",
+    "TE: trailers",
+    "Keep-Alive: timeout=5",
+    "Proxy-Authorization: Basic secret",
+    "Via: 1.0 first",
+    "Via: 1.1 second",
+    "Forwarded: for=10.0.0.1",
+    "X-Forwarded-For: 10.0.0.1",
+    "X_Forwarded_For: 10.0.0.1",
+    "X-Forwarded-Anything: 1",
+    "X-Kept: 1",
+];
+
+#[tokio::test]
+async fn the_example_rewrites_plain_requests_as_it_does_upgrades() {
+    let backend = Scripted::start().await;
+    let url = backend.uri("").to_string();
+    let common = [
+        "get /path?query http/1.1",
+        "host: test",
+        "via: 1.0 first, 1.1 second, 1.1 tower-upgrade",
+        "x-kept: 1",
+    ];
+    for (args, said) in [
+        (&[][..], &[][..]),
+        (
+            &["--forwarded"],
+            &["forwarded: for=127.0.0.1;host=test;proto=http"],
+        ),
+        (
+            &["--x-forwarded"],
+            &[
+                "x-forwarded-for: 127.0.0.1",
+                "x-forwarded-host: test",
+                "x-forwarded-proto: http",
+            ],
+        ),
+    ] {
+        let proxy = proxy(&url, args).await;
+        let mut due = [&common[..], said].concat();
+        due.sort_unstable();
+        let (lines, mut peer, mut at_backend) = passed_on(&proxy, &backend, &head(LIES)).await;
+        assert_eq!(lines, due, "{args:?}");
+        let answer = head(&[
+            "HTTP/1.1 200 OK",
+            "Connection: x-hop",
+            "X-Hop: 1",
+            "Proxy-Authenticate: Basic",
+            "Via: 1.0 it",
+            "X-Kept: 1",
+            "Content-Length: 2",
+        ]);
+        at_backend.send(answer + "ok").await;
+        let (head, body) = peer.response().await;
+        assert_eq!((head.status, body.as_str()), (200, "ok"));
+        assert_eq!(head.names(), ["content-length", "via", "x-kept"]);
+        assert_eq!(
+            head.get("via").as_deref(),
+            Some("1.0 it, 1.1 tower-upgrade")
+        );
+
+        // The offer of an upgrade that is not passed on says the same of the client.
+        let h2c = head_of_h2c();
+        drop((peer, at_backend));
+        let (lines, ..) = passed_on(&proxy, &backend, &h2c).await;
+        let via = "via: 1.1 tower-upgrade".to_owned();
+        assert!(lines.contains(&via), "{lines:?}");
+        let is_upgrade = |line: &String| line.starts_with("upgrade") || line.starts_with("http2-");
+        assert!(!lines.iter().any(is_upgrade), "{lines:?}");
+        proxy.stop("TERM").await;
+    }
+}
+
+fn head_of_h2c() -> String {
+    offer("h2c", &["HTTP2-Settings: AAMAAABkAAQAAP__"])
+}
+
+/// RFC 9110 §15.2.2: the client has not asked for it, and what comes behind is not HTTP.
+#[tokio::test]
+async fn the_example_passes_on_no_101_that_was_not_asked_for() {
+    let backend = Scripted::start().await;
+    let proxy = proxy(&backend.uri("").to_string(), &[]).await;
+    for request in [head(&["GET / HTTP/1.1", "Host: test"]), head_of_h2c()] {
+        let (_, mut peer, mut at_backend) = passed_on(&proxy, &backend, &request).await;
+        let switch = "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\nbehind";
+        at_backend.send(switch).await;
+        let (answer, body) = peer.response().await;
+        answer.assert_no_handshake();
+        assert_eq!((answer.status, body.as_str()), (502, ""));
+        assert!(at_backend.rest().await.is_ok_and(|rest| rest.is_empty()));
+        // The connection goes on.
+        peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
+        let mut at_backend = backend.accept().await;
+        at_backend.request_head().await;
+        at_backend.send("HTTP/1.1 204 No\r\n\r\n").await;
+        assert_eq!(peer.head().await.status, 204);
+    }
+}
+
+#[tokio::test]
+async fn the_example_refuses_plain_requests_without_one_valid_host() {
+    let echo = Example::start("echo", &[]).await;
+    let proxy = proxy(&echo.url, &[]).await;
+    for host in ["X: y", "Host: a\r\nHost: b", "Host: ann@test"] {
+        let mut peer = proxy.connect().await;
+        peer.send(head(&["GET / HTTP/1.1", host])).await;
+        assert_eq!(peer.response().await.0.status, 400, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn the_example_streams_the_bodies_of_plain_requests() {
+    let backend = Scripted::start().await;
+    let proxy = proxy(&backend.uri("").to_string(), &[]).await;
+    let request = head(&[
+        "POST / HTTP/1.1",
+        "Host: test",
+        "Expect: 100-continue",
+        "Transfer-Encoding: chunked",
+    ]);
+    let (lines, mut peer, mut at_backend) = passed_on(&proxy, &backend, &request).await;
+    assert!(
+        lines.contains(&"transfer-encoding: chunked".to_owned()),
+        "{lines:?}"
+    );
+    assert!(
+        !lines.iter().any(|line| line.starts_with("expect")),
+        "{lines:?}"
+    );
+    assert_eq!(peer.head().await.status, 100);
+    peer.send("4\r\nping\r\n").await;
+    assert_eq!(at_backend.exactly(9).await, b"4\r\nping\r\n");
+    // The response begins before the request has ended.
+    at_backend
+        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npong\r\n")
+        .await;
+    assert_eq!(peer.head().await.status, 200);
+    assert_eq!(peer.exactly(9).await, b"4\r\npong\r\n");
+    peer.send("0\r\n\r\n").await;
+    assert_eq!(at_backend.exactly(5).await, b"0\r\n\r\n");
+    at_backend.send("0\r\n\r\n").await;
+    assert_eq!(peer.exactly(5).await, b"0\r\n\r\n");
 }

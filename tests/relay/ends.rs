@@ -174,6 +174,23 @@ async fn a_reset_is_noticed_though_what_came_before_is_not_taken() {
     }
 }
 
+/// Bytes that were read before the relay began do not hide the socket.
+#[tokio::test(start_paused = true)]
+async fn reset_behind_unsent_early_bytes_is_passed_on() {
+    let early = bytes(24 * 1024 * 1024);
+    let (relay, mut first, second) = join(Wire::Tcp, Wire::Tcp, &early).await;
+    let relay = tokio::spawn(relay);
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    // The kernel resets a socket that is closed with unread bytes.
+    drop(second);
+    let error = soon(first.read(&mut [0])).await;
+    let error = error.expect_err("it has not ended, it broke off");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    soon(relay).await.expect("no panic");
+}
+
 /// To leave what one was sent unread is the reset of a Unix socket.
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]

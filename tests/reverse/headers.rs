@@ -78,8 +78,9 @@ async fn a_switch_is_passed_on_without_what_is_the_connections() {
     assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
     assert_eq!(
         head.names(),
-        ["connection", "set-cookie", "set-cookie", "upgrade"]
+        ["connection", "set-cookie", "set-cookie", "upgrade", "via"]
     );
+    assert_eq!(head.get("via").as_deref(), Some("1.1 tower-upgrade"));
     assert_eq!(head.get("date").as_deref(), Some("today"));
 }
 
@@ -93,7 +94,7 @@ async fn a_refusal_is_passed_on_without_what_is_the_connections() {
     .concat();
     let (head, body) = answered(&offer("chat", &[]), head(&more) + "no").await;
     assert_eq!((head.status, body.as_str()), (403, "no"));
-    assert_eq!(head.names(), ["content-length", "server"]);
+    assert_eq!(head.names(), ["content-length", "server", "via"]);
 }
 
 #[tokio::test]
@@ -148,7 +149,7 @@ async fn the_host_is_the_one_that_the_client_named() {
         let peer = front.connect().await;
         async move {
             let mut client = Client::connect(peer).await;
-            let request = extended_connect("chat").header("host", "other");
+            let request = extended_connect("chat").header("host", "TEST");
             client.ask(request.body(()).expect("a request")).await
         }
     });
@@ -165,6 +166,28 @@ async fn the_host_is_the_one_that_the_client_named() {
         ]
     );
     asking.abort();
+}
+
+#[tokio::test]
+async fn w8_lists_of_a_websocket_are_one_line() {
+    let (backend, front) = scripted().await;
+    let more = [
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol: a",
+        "Sec-WebSocket-Extensions: x; y=1",
+        "Sec-WebSocket-Protocol: b, c",
+        "Sec-WebSocket-Extensions: z",
+    ];
+    let (head, ..) = seen(&front, &backend, &offer("websocket", &more)).await;
+    let fields = fields(&head);
+    assert!(
+        fields.contains(&"sec-websocket-protocol: a, b, c"),
+        "{head}"
+    );
+    assert!(
+        fields.contains(&"sec-websocket-extensions: x; y=1, z"),
+        "{head}"
+    );
 }
 
 #[tokio::test]

@@ -175,22 +175,48 @@ async fn success_without_a_switch_is_none_over_http_2() {
 }
 
 #[tokio::test]
-async fn a_switch_that_nobody_asked_for_is_none() {
-    let mut lines = vec![
-        switch_to("chess", &[]),
-        switch_to("chat/2", &[]),
-        switch_to("chat, chess", &[]),
-        head(&["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade"]),
-        head(&["HTTP/1.1 101 Switching Protocols", "Upgrade: chat"]),
-    ];
-    for answer in lines.drain(..) {
+async fn k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field() {
+    const SWITCH: &str = "HTTP/1.1 101 Switching Protocols";
+    for (answer, why) in [
+        (
+            switch_to("chess", &[]),
+            "a 101 to chess, which was not offered",
+        ),
+        (
+            switch_to("chat/2", &[]),
+            "a 101 to chat/2, which was not offered",
+        ),
+        (
+            switch_to("chat, chess", &[]),
+            "a 101 to more than one protocol",
+        ),
+        (
+            switch_to("a b", &[]),
+            "a 101 whose `Upgrade` is no protocol",
+        ),
+        (
+            head(&[SWITCH, "Connection: Upgrade"]),
+            "a 101 without `Upgrade`",
+        ),
+        (
+            head(&[SWITCH, "Upgrade: chat"]),
+            "a 101 without `Connection: upgrade`",
+        ),
+        (
+            head(&["HTTP/1.0 101 S", "Connection: Upgrade", "Upgrade: chat"]),
+            "a 101 that is not of HTTP/1.1",
+        ),
+    ] {
         let (backend, front) = scripted().await;
         let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
         at_backend.send(answer.clone() + "behind").await;
         let (head, body) = client.response().await;
         head.assert_no_handshake();
         assert_eq!(head.status, 502, "{answer}");
-        assert_eq!(body, "the backend switched to what it was not asked for");
+        assert_eq!(
+            body,
+            format!("the backend's upgrade response is invalid: {why}")
+        );
         at_backend.rest().await.expect("an end");
     }
 }
@@ -237,16 +263,21 @@ async fn a_backend_that_is_away_is_a_bad_gateway() {
 
 #[tokio::test]
 async fn a_backend_that_breaks_off_is_a_bad_gateway() {
-    for broken in ["", "HTTP/1.1 101 Swit", "SSH-2.0-OpenSSH\r\n"] {
+    let broke = "the backend did not answer: the connection broke";
+    for (broken, why) in [
+        ("", broke),
+        ("HTTP/1.1 101 Swit", broke),
+        (
+            "SSH-2.0-OpenSSH\r\n",
+            "the backend did not answer: the response is not valid HTTP",
+        ),
+    ] {
         let (backend, front) = scripted().await;
         let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
         at_backend.send(broken).await;
         at_backend.finish().await;
         let (head, body) = client.response().await;
-        assert_eq!(
-            (head.status, body.as_str()),
-            (502, "the backend cannot be reached")
-        );
+        assert_eq!((head.status, body.as_str()), (502, why));
     }
 }
 
@@ -339,11 +370,83 @@ async fn any_other_error_is_a_bad_gateway() {
 async fn a_request_without_a_host_is_refused() {
     let (backend, front) = scripted().await;
     for host in ["X: y", "Host: ann@test", "Host: a\r\nHost: b", "Host: a b"] {
-        let mut peer = front.connect().await;
-        peer.send(offer("chat", &[]).replace("Host: test", host))
-            .await;
-        let (head, _) = peer.response().await;
-        assert_eq!(head.status, 400, "{host}");
+        for target in ["/", "http://test/"] {
+            let mut peer = front.connect().await;
+            let request = offer("chat", &[]).replacen("GET /", &format!("GET {target}"), 1);
+            peer.send(request.replace("Host: test", host)).await;
+            let (head, body) = peer.response().await;
+            assert_eq!(head.status, 400, "{target} {host}");
+            assert!(body.contains("`Host`"), "{body}");
+        }
+    }
+    let mut client = Client::connect(front.connect().await).await;
+    for hosts in [&["other"][..], &["test", "test"]] {
+        let mut request = extended_connect("chat");
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        let answer = client.ask(request.body(()).expect("a request")).await;
+        let (status, body) = answer.refused().await;
+        assert_eq!(status, 400, "{hosts:?}");
+        assert!(body.contains("`Host`"), "{body}");
     }
     assert_untouched(&backend).await;
+}
+
+/// RFC 6455 §4.2.2: a server chooses one subprotocol.
+#[tokio::test]
+async fn more_than_one_subprotocol_is_a_bad_gateway() {
+    let more = [
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol: a, b",
+    ];
+    let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+    for (lines, status) in [
+        (&["Sec-WebSocket-Protocol: a"][..], 101),
+        (
+            &["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"],
+            502,
+        ),
+        (&["Sec-WebSocket-Protocol: a, b"], 502),
+        (&["Sec-WebSocket-Protocol:"], 502),
+    ] {
+        let (backend, front) = scripted().await;
+        let request = offer("websocket", &more);
+        let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+        let lines = [&[accept], lines].concat();
+        at_backend.send(switch_to("websocket", &lines)).await;
+        let head = client.head().await;
+        assert_eq!(head.status, status, "{lines:?}");
+        if status == 502 {
+            head.assert_no_handshake();
+            assert_eq!(head.get("sec-websocket-protocol"), None);
+        }
+    }
+}
+
+/// RFC 6455 §11.3.2: the field may be in a response once.
+#[tokio::test]
+async fn extensions_of_a_backend_are_one_line() {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let (backend, front) = scripted().await;
+    let request = offer("websocket", &[key]);
+    let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+    let lines = [
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        "Sec-WebSocket-Extensions: x",
+        "Sec-WebSocket-Extensions: y",
+    ];
+    at_backend.send(switch_to("websocket", &lines)).await;
+    let head = client.head().await;
+    head.assert_switched("websocket");
+    let count = head
+        .names()
+        .iter()
+        .filter(|name| name.ends_with("extensions"))
+        .count();
+    assert_eq!(count, 1, "{head:?}");
+    assert_eq!(
+        head.get("sec-websocket-extensions").as_deref(),
+        Some("x, y")
+    );
 }

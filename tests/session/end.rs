@@ -11,7 +11,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::oneshot,
 };
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
     Accept, BoxError, Parts, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
     Upgraded, handler_fn, testing,
@@ -27,17 +27,25 @@ async fn a_session_that_ends_is_reported_with_its_error() {
             handler_fn(|_session| async { Err("it went wrong".into()) }),
         )
         .protocol(
-            "broken",
+            "own",
             handler_fn(|_session| async {
-                Err(std::io::Error::other("the connection broke").into())
+                tokio::process::Command::new("/nowhere/to/be/found").spawn()?;
+                Ok(())
+            }),
+        )
+        .protocol(
+            "wrapped",
+            handler_fn(|_session| async {
+                let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+                Err(std::io::Error::other(error).into())
             }),
         );
     let service = layer.into_service();
     for (protocol, level, event, error) in [
         ("good", "DEBUG", "session finished", ""),
         ("bad", "WARN", "session failed", "it went wrong"),
-        // That is the peer's doing.
-        ("broken", "DEBUG", "session failed", "the connection broke"),
+        ("own", "WARN", "session failed", "No such file or directory"),
+        ("wrapped", "WARN", "session failed", "entity not found"),
     ] {
         let request = testing::request(protocol)
             .body(String::new())
@@ -56,6 +64,79 @@ async fn a_session_that_ends_is_reported_with_its_error() {
         for part in [level, event, error, "kind=upgrade"] {
             assert!(lines[1].contains(part), "{part}: {lines:?}");
         }
+    }
+}
+
+/// An IO that fails as it is told to.
+struct Broken(Option<std::io::ErrorKind>);
+
+impl tokio::io::AsyncRead for Broken {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+        _buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(self.0.map_or(Ok(()), |kind| Err(kind.into())))
+    }
+}
+
+impl tokio::io::AsyncWrite for Broken {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::task::Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+/// A reset, an end within a message, and both wrapped in an error of the handler.
+#[tokio::test]
+async fn failure_of_the_sessions_own_io_is_logged_at_debug() {
+    #[derive(Debug)]
+    struct Wrapped(std::io::Error);
+    impl std::fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("no message")
+        }
+    }
+    impl std::error::Error for Wrapped {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    for kind in [Some(std::io::ErrorKind::ConnectionReset), None] {
+        let (log, _guard) = Log::start();
+        let read = handler_fn(|session| async {
+            session.into_io().read_u8().await.map_err(Wrapped)?;
+            Ok(())
+        });
+        let service = UpgradeLayer::new().protocol("echo", read).into_service();
+        let (hand_over, io) = tokio::sync::oneshot::channel();
+        let parts = Parts {
+            io: Broken(kind),
+            read_buf: bytes::Bytes::new(),
+        };
+        drop(hand_over.send(Upgraded::from_parts(parts)));
+        let response = service.oneshot(request_with(io)).await;
+        assert_eq!(response.expect("infallible").status(), 101);
+        crate::support::until(|| !log.lines("session failed").is_empty()).await;
+        let lines = log.lines("session failed");
+        assert!(lines[0].contains("DEBUG"), "{lines:?}");
     }
 }
 

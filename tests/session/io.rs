@@ -17,6 +17,17 @@ use tower_upgrade::{BoxIo, Parts, Session, UpgradeLayer, Upgraded, copy, handler
 
 /// A server whose sessions' IO comes out here.
 async fn raw_server(via: Via) -> (Server, mpsc::UnboundedReceiver<Upgraded>) {
+    raw_server_of(via, |tcp| tcp).await
+}
+
+/// One that serves what `wrap` makes of a socket.
+async fn raw_server_of<Io>(
+    via: Via,
+    wrap: fn(TcpStream) -> Io,
+) -> (Server, mpsc::UnboundedReceiver<Upgraded>)
+where
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (sender, receiver) = mpsc::unbounded_channel();
     let raw = handler_fn(move |session: Session| {
         let sender = sender.clone();
@@ -27,10 +38,9 @@ async fn raw_server(via: Via) -> (Server, mpsc::UnboundedReceiver<Upgraded>) {
         }
     });
     let layer = UpgradeLayer::new().protocol("raw", raw);
-    (
-        Server::start_via(via, layer.layer(service_fn(plain))).await,
-        receiver,
-    )
+    let service = layer.layer(service_fn(plain));
+    let server = Server::start_with(via, service, move |tcp| async move { Ok(wrap(tcp)) });
+    (server.await, receiver)
 }
 
 #[tokio::test]
@@ -69,6 +79,26 @@ async fn downcast_gives_early_bytes_back_that_were_read_in_part() {
     io.read_exact(&mut first).await.expect("early bytes");
     let Parts { read_buf, .. } = io.downcast::<TcpStream>().expect("a TcpStream");
     assert_eq!((&first[..], &read_buf[..]), (&b"early "[..], &b"bytes"[..]));
+}
+
+#[tokio::test]
+async fn downcast_finds_the_socket_in_a_served_box() {
+    for via in [Via::Http1, Via::Auto] {
+        let (server, mut sessions) = raw_server_of(via, BoxIo::new).await;
+        let mut peer = server.connect().await;
+        peer.send(offer("raw", &[]) + "early").await;
+        peer.head().await.assert_switched("raw");
+        let io = soon(sessions.recv()).await.expect("a session");
+        let io = io
+            .downcast::<tokio::net::UnixStream>()
+            .expect_err("it is a TcpStream");
+        let Parts { io, read_buf } = io.downcast::<BoxIo>().expect("a BoxIo");
+        let io = Upgraded::from_parts(Parts { io, read_buf });
+        let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
+        assert_eq!(read_buf, "early");
+        io.write_all(b"hello").await.expect("a socket");
+        assert_eq!(peer.exactly(5).await, b"hello");
+    }
 }
 
 #[tokio::test]

@@ -241,3 +241,23 @@ async fn io_mut_and_split_halves_are_counted_alike() {
     assert_eq!(peer.exactly(6).await, b"onetwo");
     assert_eq!(next(&mut reports).await.bytes, (0, 6));
 }
+
+#[tokio::test]
+async fn closed_and_session_info_can_be_sent_to_another_task() {
+    let (closed, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let sessions = tower_upgrade::Sessions::new();
+    let fails = tower_upgrade::handler_fn(|_session| async { Err("it went wrong".into()) });
+    let layer = tower_upgrade::UpgradeLayer::new()
+        .sessions(sessions.clone())
+        .protocol("test", fails)
+        .on_close(move |ended: &tower_upgrade::Closed| drop(closed.send(ended.clone())));
+    let request = tower_upgrade::testing::request("test").body(String::new());
+    let exchange =
+        tower_upgrade::testing::upgrade(layer.into_service(), request.expect("a request"));
+    let _peer = exchange.await.expect("a response").expect_switched("test");
+    let list: Vec<tower_upgrade::SessionInfo> = sessions.list().to_vec();
+    let closed = tokio::spawn(async move { received.recv().await }).await;
+    let closed = closed.expect("no panic").expect("a session has ended");
+    assert_eq!(closed.reason().to_string(), "failed: it went wrong");
+    assert!(list.iter().all(|session| session.id() == closed.id()));
+}

@@ -8,6 +8,7 @@ mod closed;
 mod drain;
 mod escaped;
 mod hard;
+mod identity;
 mod limits;
 mod permits;
 mod times;

@@ -13,7 +13,8 @@ use tokio::{
 };
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
-    BoxError, ProtocolHandler, Session, Sessions, UpgradeLayer, Upgraded, handler_fn, testing,
+    Accept, BoxError, ProtocolHandler, Rejection, Session, Sessions, UpgradeLayer, UpgradeRequest,
+    Upgraded, handler_fn, testing,
 };
 
 /// A session's peer, and how the session ends.
@@ -52,6 +53,30 @@ async fn heeds(session: Session) -> Result<(), BoxError> {
 async fn ignores(session: Session) -> Result<(), BoxError> {
     let _io = session.into_io();
     std::future::pending().await
+}
+
+/// Accepts sessions that end when their credentials do.
+struct Expires(Duration);
+
+impl ProtocolHandler for Expires {
+    async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+        Ok(Accept::new(heeds).lifetime(self.0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lifetime_of_accept_ends_the_session_beside_that_of_the_layer() {
+    for (of_layer, of_accept, ends) in [
+        (None, secs(60), 60_000),
+        (Some(secs(30)), secs(60), 30_000),
+        (Some(secs(90)), secs(60), 60_000),
+        (Some(secs(90)), Duration::MAX, 90_000),
+    ] {
+        let set_up = |layer: UpgradeLayer| layer.lifetime(of_layer);
+        let (mut peer, mut reports) = open(set_up, Expires(of_accept)).await;
+        assert_eq!(ends_after(&mut peer, Instant::now()).await, ends);
+        assert_eq!(next(&mut reports).await.reason, "lifetime");
+    }
 }
 
 #[tokio::test(start_paused = true)]

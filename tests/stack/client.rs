@@ -99,7 +99,7 @@ async fn over_http_2_only_a_200_is_a_tunnel() {
     }
 }
 
-/// Manual: "A client sends an extended CONNECT whatever the server allows". If it is an error `client::Http2`
+/// Manual: "A client sends an extended CONNECT to any server". If it is an error `client::Http2`
 /// need not look.
 #[tokio::test]
 async fn an_extended_connect_is_sent_to_a_server_that_does_not_allow_it() {
@@ -116,7 +116,7 @@ async fn an_extended_connect_is_sent_to_a_server_that_does_not_allow_it() {
     assert_eq!(response.expect("a response").status(), 200);
 }
 
-/// Manual: "A client takes a 101 over HTTP/2 for no answer".
+/// Manual: "A client ignores a 101 over HTTP/2".
 #[tokio::test]
 async fn a_101_over_http_2_is_skipped() {
     let (mut client, mut server) = http2().await;
@@ -149,7 +149,7 @@ async fn a_pool_sends_an_upgrade_over_http_2_as_a_plain_request() {
     assert_eq!(body, "plain GET /path");
 }
 
-/// Manual: "hyper-util's tunnel loses what comes early".
+/// Manual: "hyper-util's tunnel loses early data".
 #[tokio::test]
 async fn hyper_utils_tunnel_loses_what_came_behind_the_answer() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")

@@ -253,7 +253,7 @@ async fn small_frames_that_nobody_reads_end_the_connection_and_all_its_sessions(
     read.expect_err("it is gone with it");
 }
 
-/// Manual: "A connection has 200 sessions".
+/// Manual: "A connection has at most 200 sessions".
 #[tokio::test]
 async fn a_connection_has_no_more_than_200_streams() {
     let (service, mut offered) = answering(StatusCode::OK);

@@ -37,7 +37,7 @@ async fn http1(layer: UpgradeLayer) -> (Connection, Peer<TcpStream>) {
     (connection, peer)
 }
 
-/// Manual: "HTTP/1.1 sessions are not waited for". `src/lib.rs` says it under "What the server has to
+/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions". `src/lib.rs` says it under "What the server has to
 /// do". Of `auto` connections: `a_graceful_shutdown_of_hypers_does_not_wait_for_sessions` in
 /// `tests/session/life.rs`.
 #[tokio::test]
@@ -61,7 +61,7 @@ impl ProtocolHandler for Slow {
     }
 }
 
-/// Manual: "HTTP/1.1 sessions are not waited for".
+/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions".
 #[tokio::test]
 async fn an_upgrade_that_is_under_way_at_the_shutdown_goes_on_and_says_close() {
     let slow = Arc::new((Notify::new(), Notify::new()));
@@ -78,7 +78,7 @@ async fn an_upgrade_that_is_under_way_at_the_shutdown_goes_on_and_says_close() {
     peer.expect_echo(b"a session all the same").await;
 }
 
-/// Manual: "HTTP/2 sessions are waited for".
+/// Manual: "A graceful shutdown waits for HTTP/2 sessions".
 #[tokio::test]
 async fn an_http_2_connection_refuses_new_requests_and_ends_with_its_last_session() {
     let (connection, peer) = http2(layer().layer(service_fn(plain))).await;
@@ -136,7 +136,7 @@ async fn frame_beside(client: &mut frames::Connection, ignored: u32) -> frames::
     }
 }
 
-/// Manual: "HTTP/2 sessions are waited for".
+/// Manual: "A graceful shutdown waits for HTTP/2 sessions".
 #[tokio::test]
 async fn hyper_utils_graceful_shutdown_waits_for_http_2_sessions() {
     let (io, peer) = sockets().await;
@@ -159,7 +159,7 @@ async fn hyper_utils_graceful_shutdown_waits_for_http_2_sessions() {
     soon(shutdown).await.expect("no panic");
 }
 
-/// Manual: "HTTP/1.1 sessions are not waited for" and "HTTP/2 sessions are waited for".
+/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions" and "A graceful shutdown waits for HTTP/2 sessions".
 #[tokio::test]
 async fn axum_serve_waits_for_http_2_sessions_and_not_for_http_1() {
     let app = Router::new()

@@ -1,7 +1,9 @@
 //! HTTP/1.1: when hyper hands its connection over, and how.
 
 use crate::connection::{Connection, answering, sockets};
-use crate::support::{Peer, Server, handlers::echo, head, offer, plain, soon, text, tls::Tls};
+use crate::support::{
+    Peer, Server, Via, h2, handlers::echo, head, offer, plain, soon, text, tls::Tls,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -12,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// Manual: "hyper hands the connection over whatever was answered". Were it gone, so were the reason
+/// Manual: "hyper hands over the connection even after a refusal". Were it gone, so were the reason
 /// for the gate: `src/lib.rs`, the README and `src/commit.rs` say so, too.
 #[tokio::test]
 async fn hyper_hands_the_connection_over_after_a_refusal() {
@@ -36,7 +38,7 @@ async fn hyper_hands_the_connection_over_after_a_refusal() {
     assert_eq!(text(&heard), "to a client that was refused");
 }
 
-/// Manual: "hyper hands the connection over whatever was answered". The gate needs no change.
+/// Manual: "hyper hands over the connection even after a refusal". The gate needs no change.
 #[tokio::test]
 async fn a_later_upgrade_request_takes_the_connection_from_an_earlier_one() {
     let (service, mut offered) = answering(StatusCode::FORBIDDEN);
@@ -54,7 +56,7 @@ async fn a_later_upgrade_request_takes_the_connection_from_an_earlier_one() {
     soon(second).await.expect("the live connection");
 }
 
-/// Manual: "hyper offers an upgrade that nobody asked for". If hyper looks at `Connection` the check
+/// Manual: "hyper offers an upgrade without `Connection: upgrade`". If hyper looks at `Connection` the check
 /// in `src/negotiate/http1.rs` stays: RFC 9110 asks it of the server, whoever calls.
 #[tokio::test]
 async fn hyper_offers_an_upgrade_without_the_connection_option() {
@@ -71,6 +73,22 @@ async fn hyper_offers_an_upgrade_without_the_connection_option() {
         .await
         .expect("it is live");
     assert_eq!(peer.exactly(1).await, b"!");
+}
+
+/// Manual: "hyper does not check `Host`". If hyper refuses these, `src/negotiate/host.rs` has less to check.
+#[tokio::test]
+async fn hyper_serves_requests_without_one_valid_host() {
+    let server = Server::start(service_fn(plain)).await;
+    for host in ["X: y", "Host: a\r\nHost: b", "Host: a b", "Host: ann@test"] {
+        let mut peer = server.connect().await;
+        peer.send(head(&["GET / HTTP/1.1", host])).await;
+        assert_eq!(peer.response().await.1, "plain GET /", "{host}");
+    }
+    let server = Server::start_via(Via::Http2, service_fn(plain)).await;
+    let mut client = h2::Client::connect(server.connect().await).await;
+    let request = Request::get("http://test/").header("host", "other");
+    let answer = client.ask(request.body(()).expect("a request")).await;
+    assert_eq!(answer.refused().await.1, "plain GET /");
 }
 
 /// Manual: "A 101 goes out to HTTP/1.0 clients". If hyper refuses it, that section goes.
@@ -173,7 +191,7 @@ async fn a_content_length_on_a_2xx_to_connect_drops_the_connection_unanswered() 
     }
 }
 
-/// Manual: "Only one clone of an upgrade is of use". If it yields an error instead, the
+/// Manual: "Only one clone of `OnUpgrade` works". If it yields an error instead, the
 /// `catch_unwind` in `src/commit.rs` can go.
 #[tokio::test]
 async fn a_clone_of_an_upgrade_that_was_used_panics() {

@@ -238,7 +238,7 @@ async fn axum_serve_enables_extended_connect() {
     serving.abort();
 }
 
-/// Manual: "A session on HTTP/2 has no socket of its own".
+/// Manual: "A session on HTTP/2 has no `TcpStream`".
 #[tokio::test]
 async fn a_session_on_http_2_is_no_tcp_stream() {
     let downcasts = handler_fn(|session: Session| async move {

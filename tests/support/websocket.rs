@@ -99,3 +99,13 @@ impl Frame {
         }
     }
 }
+
+impl Frame {
+    /// Its opcode, and its payload or the length of a long one.
+    pub fn brief(&self) -> String {
+        match self.payload.len() {
+            length @ 100.. => format!("{:x}: {length} bytes", self.opcode()),
+            _ => format!("{:x}: {:?}", self.opcode(), super::text(&self.payload)),
+        }
+    }
+}

@@ -13,7 +13,11 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use std::{collections::HashSet, time::Duration};
-use tokio::{io::DuplexStream, net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncBufReadExt as _, DuplexStream},
+    net::TcpStream,
+    time::Instant,
+};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
@@ -267,8 +271,7 @@ async fn what_a_server_may_send_is_bounded() {
     let request = WebSocketRequest::new(uri);
     for (request, is_allowed) in [
         (request.clone().max_message_size(10), false),
-        (request.clone().max_frame_size(10), false),
-        (request.max_message_size(11).max_frame_size(11), true),
+        (request.max_message_size(11), true),
     ] {
         let connected = request.connect(clients()[0].1.clone()).await;
         let (mut socket, _) = connected.expect("a socket");
@@ -286,7 +289,45 @@ async fn layers_may_be_around_the_client() {
         .service(Http1::handshake(io).await.expect("a connection"));
     let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
     let error = request.connect(client).await.expect_err("no answer");
-    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
     let source = std::error::Error::source(&error).expect("a source");
     assert!(source.is::<tower::timeout::error::Elapsed>(), "{source}");
+}
+
+/// The limit of a frame used to stay at 1 MiB beside a higher limit of a message.
+#[tokio::test]
+async fn max_message_size_alone_admits_a_message_in_one_frame() {
+    const SIZE: usize = 3 * 1024 * 1024;
+    let handler = handler(echo).max_message_size(SIZE);
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let uri: http::Uri = format!("ws://{}", server.address).parse().expect("a URI");
+    let request = WebSocketRequest::new(uri).max_message_size(SIZE);
+    let connected = request.connect(clients()[0].1.clone()).await;
+    let (mut socket, _) = connected.expect("a socket");
+    let message = Message::binary(vec![7; SIZE]);
+    socket.send(message.clone()).await.expect("sent");
+    let received = soon(socket.recv()).await.expect("a message");
+    assert_eq!(received.expect("a message"), message);
+}
+
+/// Servers that read the first line only, as gorilla's does, would see one subprotocol.
+#[tokio::test]
+async fn w8_subprotocols_are_sent_in_one_line() {
+    let (io, server) = tokio::io::duplex(4096);
+    let client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
+    let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
+    let connecting = tokio::spawn(request.subprotocols(["a", "b.v2"]).connect(client));
+    let mut lines = tokio::io::BufReader::new(server).lines();
+    let mut found = Vec::new();
+    while let Some(line) = soon(lines.next_line()).await.expect("a head") {
+        if line.is_empty() {
+            break;
+        }
+        if line.starts_with("sec-websocket-protocol") {
+            found.push(line);
+        }
+    }
+    assert_eq!(found, ["sec-websocket-protocol: a, b.v2"]);
+    connecting.abort();
 }

@@ -12,6 +12,7 @@ mod memory;
 mod messages;
 mod other_frames;
 mod panics;
+mod rate_limit;
 mod strictness;
 
 use std::{pin::Pin, sync::Arc};
@@ -101,7 +102,12 @@ impl Opened {
         let caller = std::panic::Location::caller();
         async move {
             let read = Frame::read(&mut self.peer).await;
-            assert_eq!(read, frame, "at {caller}");
+            assert!(
+                read == frame,
+                "{:?} and not {:?} at {caller}",
+                read.brief(),
+                frame.brief()
+            );
         }
     }
 

@@ -9,8 +9,12 @@ use crate::{
     },
 };
 use allocation_counter::AllocationInfo;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::{
+    convert::Infallible,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -20,16 +24,16 @@ use std::{
     },
 };
 use tokio::runtime::Builder;
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, Service, service_fn};
 use tower_upgrade::{
-    ProtocolHandler, UpgradeLayer,
-    websocket::{Message, WebSocket, WebSocketUpgrade},
+    BoxError, ProtocolHandler, Session, UpgradeLayer,
+    websocket::{Message, WebSocket, WebSocketUpgrade, websocket},
 };
 
 const LARGE: usize = 64 * 1024;
 
 /// What an idle session may have on the heap, in bytes: without optimization, with which it is less.
-const IDLE: i64 = 3200;
+const IDLE: i64 = 2300;
 
 struct Client(TcpStream);
 
@@ -40,7 +44,8 @@ impl Client {
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ];
-        let request = support::offer("websocket", &lines);
+        // Not `/`, which a URI has no memory for.
+        let request = support::offer("websocket", &lines).replacen("GET / ", "GET /chat ", 1);
         client.write_all(request.as_bytes()).expect("a socket");
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
@@ -73,10 +78,25 @@ impl Client {
 fn measure<F>(
     handler: WebSocketUpgrade<F>,
     sessions: usize,
-    mut work: impl FnMut(&mut Vec<Client>) + Send + 'static,
+    work: impl FnMut(&mut Vec<Client>) + Send + 'static,
 ) -> AllocationInfo
 where
     WebSocketUpgrade<F>: ProtocolHandler,
+{
+    let layer = UpgradeLayer::new().protocol("websocket", handler);
+    measure_service(layer.layer(service_fn(support::plain)), sessions, work)
+}
+
+fn measure_service<S, B>(
+    service: S,
+    sessions: usize,
+    mut work: impl FnMut(&mut Vec<Client>) + Send + 'static,
+) -> AllocationInfo
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -99,9 +119,6 @@ where
         .enable_all()
         .build()
         .expect("a runtime");
-    let service = UpgradeLayer::new()
-        .protocol("websocket", handler)
-        .layer(service_fn(support::plain));
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
         tokio::spawn(async move {
@@ -208,20 +225,56 @@ fn sessions_that_wait_hold_nothing_large() {
     assert!(info.bytes_current < 25 * LARGE as i64, "{info:?}");
 }
 
-#[test]
-fn an_idle_session_holds_little() {
+/// Opens sessions that have had one message each.
+fn idle(per_measure: usize) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
     let mut more = 1;
-    let info = measure(handler(echo), 1, move |clients| {
+    move |clients| {
         let server = clients[0].0.peer_addr().expect("a socket");
         for _ in 0..more {
             let mut client = Client::open(server);
             client.echo(64);
             clients.push(client);
         }
-        more = 100;
-    });
+        more = per_measure;
+    }
+}
+
+#[test]
+fn an_idle_session_holds_little() {
+    let info = measure(handler(echo), 1, idle(100));
     assert!(info.bytes_current > 0, "the counter counts");
     assert!(info.bytes_current <= 100 * IDLE, "{info:?}");
+}
+
+/// What an idle session may have on the heap if its handler has the [`Session`] as well.
+const IDLE_WITH_SESSION: i64 = 3200;
+
+async fn echo_with_session(socket: WebSocket, _session: Session) -> Result<(), BoxError> {
+    echo(socket).await
+}
+
+#[test]
+fn session_that_is_kept_under_an_axum_router_does_not_hold_the_head_of_the_request() {
+    let handler = websocket(echo_with_session);
+    let router = axum::Router::new()
+        .route("/chat", axum::routing::get(|| async {}))
+        .layer(UpgradeLayer::new().protocol("websocket", handler));
+    let info = measure_service(router, 1, idle(100));
+    assert!(info.bytes_current > 0, "the counter counts");
+    assert!(info.bytes_current <= 100 * IDLE_WITH_SESSION, "{info:?}");
+}
+
+#[cfg(feature = "axum")]
+#[test]
+fn session_of_the_extractor_does_not_hold_the_head_of_the_request() {
+    use tower_upgrade::extract::WebSocketUpgrade;
+    let route = |upgrade: WebSocketUpgrade| async { upgrade.on_session(echo_with_session) };
+    let router = axum::Router::new()
+        .route("/chat", axum::routing::any(route))
+        .layer(UpgradeLayer::new());
+    let info = measure_service(router, 1, idle(100));
+    assert!(info.bytes_current > 0, "the counter counts");
+    assert!(info.bytes_current <= 100 * IDLE_WITH_SESSION, "{info:?}");
 }
 
 #[test]

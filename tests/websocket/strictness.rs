@@ -7,7 +7,7 @@ use crate::{
 
 /// The code of the close frame that a server answers with, and how the session ends.
 async fn told(bytes: &[u8]) -> (u16, String) {
-    let mut opened = open(handler(echo).max_message_size(1000).max_frame_size(600)).await;
+    let mut opened = open(handler(echo).max_message_size(1000)).await;
     opened.peer.send(bytes).await;
     let frame = Frame::read(&mut opened.peer).await;
     assert_eq!(frame.opcode(), CLOSE, "{frame:?}");
@@ -112,7 +112,7 @@ async fn what_breaks_the_protocol_is_told_so() {
         (
             "a frame that is too large",
             1009,
-            vec![Frame::new(BINARY, [0; 601]).masked()],
+            vec![Frame::new(BINARY, [0; 1001]).masked()],
         ),
         (
             "a message that is too large",

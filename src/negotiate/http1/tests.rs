@@ -1,4 +1,4 @@
-//! The grammar and the choice against a reference that is written as plainly as the RFC reads.
+//! Compares parsing and choice of protocols with a reference that follows the text of the RFC.
 
 use super::*;
 use crate::UpgradeKind;
@@ -7,10 +7,10 @@ use crate::protocol::Protocol;
 use http::{Extensions, HeaderValue, Method};
 use proptest::prelude::*;
 
-/// One offered protocol of the reference: name in lower case, version, text as offered.
+/// One offered protocol in the reference: name in lower case, version, original text.
 type Offer = (String, Option<String>, String);
 
-/// All lines of a field as one list: a recipient may join them with commas (RFC 9110 §5.3).
+/// Joins all lines of a field into one list, as a recipient may (RFC 9110 §5.3).
 fn reference_list(lines: &[String]) -> Vec<String> {
     let mut list = Vec::new();
     for member in lines.join(",").split(',') {
@@ -83,7 +83,7 @@ fn headers(connection: &[String], upgrade: &[String]) -> HeaderMap {
     headers
 }
 
-/// Lines made of the pieces that decide, so that the rare cases are common.
+/// Generates lines from pieces that matter to the parser, so that rare cases are common.
 fn lines(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
     let line = prop::collection::vec(prop::sample::select(pieces), 0..6)
         .prop_map(|pieces| pieces.concat().trim().to_owned());
@@ -123,7 +123,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
     #[test]
-    fn an_upgrade_request_is_what_the_reference_says(
+    fn is_upgrade_agrees_with_reference(
         connection in lines(CONNECTIONS),
         upgrade in lines(UPGRADES),
     ) {
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn the_choice_is_what_the_reference_says(
+    fn choice_agrees_with_reference(
         upgrade in lines(UPGRADES),
         supported in supported(),
         server in any::<bool>(),
@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_break_it(upgrade in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn is_upgrade_agrees_with_reference_on_any_bytes(upgrade in prop::collection::vec(any::<u8>(), 0..64)) {
         let Ok(value) = HeaderValue::from_bytes(&upgrade) else { return Ok(()) };
         let mut headers = HeaderMap::new();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -177,7 +177,7 @@ proptest! {
 }
 
 #[test]
-fn an_offer_is_read_over_all_lines_in_order() {
+fn offered_reads_all_lines_in_order() {
     let headers = headers(
         &[],
         &[", foo/2 ,WebSocket".into(), String::new(), "bar".into()],

@@ -1,13 +1,14 @@
 //! What a client gets of a backend's answer.
 
-use super::{headers, is_websocket};
+use super::{forwarded, headers, is_websocket};
 use crate::{
     Accept, BoxError, Rejection, UpgradeKind,
     client::{Error, ErrorKind, Session},
-    negotiate::{switch, websocket_key},
+    negotiate::{join, switch, token, websocket_key},
     tunnel::relay,
 };
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, response::Parts};
+use std::borrow::Cow;
 
 /// The backend has switched: so do we.
 pub(super) fn switch(
@@ -23,7 +24,16 @@ pub(super) fn switch(
             return Err(bad_gateway("the backend did not answer the key"));
         }
     }
-    let mut headers = headers::of_response(kind, version, head.status, head.headers.clone());
+    let mut headers = headers_of(kind, version, head);
+    if session.protocol().is_some_and(is_websocket) {
+        if !has_one_subprotocol(&headers) {
+            return Err(bad_gateway(
+                "the backend's `Sec-WebSocket-Protocol` is not one subprotocol",
+            ));
+        }
+        // A response may have one line only (RFC 6455 §11.3.2).
+        join::lines(&mut headers, &header::SEC_WEBSOCKET_EXTENSIONS, ", ");
+    }
     match (kind, key) {
         (UpgradeKind::Upgrade, Some(key)) => {
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, websocket_key::accept(key));
@@ -45,22 +55,28 @@ pub(super) fn switch(
     Ok(accept)
 }
 
-/// The backend has not switched.
+/// The backend has not switched. The client is told what failed; addresses and the like are in the source, for the log.
 pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> Rejection {
-    const LATE: &str = "the backend did not answer in time";
-    if error.is::<tower::timeout::error::Elapsed>() {
-        return Rejection::new(StatusCode::GATEWAY_TIMEOUT, LATE).with_source(error);
-    }
     let error = Error::transport(error);
     let rejection = match error.kind() {
         ErrorKind::Refused => match error.into_response() {
             Some(response) => return refused(kind, version, response),
             None => return bad_gateway("the backend refused"),
         },
-        ErrorKind::Timeout => Rejection::new(StatusCode::GATEWAY_TIMEOUT, LATE),
-        ErrorKind::Protocol => bad_gateway("the backend switched to what it was not asked for"),
+        ErrorKind::Timeout => Rejection::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the backend did not answer in time",
+        ),
+        ErrorKind::Protocol => bad_gateway(format!(
+            "the backend's upgrade response is invalid: {error}"
+        )),
         ErrorKind::Unsupported => bad_gateway("the backend cannot be asked for this"),
-        ErrorKind::Request | ErrorKind::Transport => bad_gateway("the backend cannot be reached"),
+        ErrorKind::ProxyRefused => bad_gateway("a proxy on the way to the backend refused"),
+        ErrorKind::Tls => bad_gateway("TLS with the backend failed"),
+        ErrorKind::Transport => bad_gateway(format!("the backend did not answer: {error}")),
+        ErrorKind::Request | ErrorKind::Unreachable | ErrorKind::Connector => {
+            bad_gateway("the backend cannot be reached")
+        }
     };
     rejection.with_source(error)
 }
@@ -72,6 +88,7 @@ where
     B::Error: Into<BoxError>,
 {
     let (head, body) = response.into_parts();
+    let headers = headers_of(kind, version, &head);
     let mut response = Response::new(body);
     *response.status_mut() = match head.status {
         // Whoever asked with CONNECT would take it for a switch.
@@ -87,10 +104,24 @@ where
         }
         status => status,
     };
-    *response.headers_mut() = headers::of_response(kind, version, head.status, head.headers);
+    *response.headers_mut() = headers;
     Rejection::from(response).with_source("the backend refused")
 }
 
-fn bad_gateway(message: &'static str) -> Rejection {
+/// The fields of a backend's response for a client of `version`.
+pub(super) fn headers_of(kind: UpgradeKind, version: Version, head: &Parts) -> HeaderMap {
+    let mut headers = headers::of_response(kind, version, head.status, head.headers.clone());
+    forwarded::via(head.version, &mut headers);
+    headers
+}
+
+/// Whether a backend chose one subprotocol, or none (RFC 6455 §4.2.2).
+fn has_one_subprotocol(headers: &HeaderMap) -> bool {
+    let name = header::SEC_WEBSOCKET_PROTOCOL;
+    !headers.contains_key(&name)
+        || websocket_key::one(headers, name).is_some_and(|one| token::is_token(one.as_bytes()))
+}
+
+fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Rejection {
     Rejection::new(StatusCode::BAD_GATEWAY, message)
 }

@@ -1,6 +1,9 @@
 //! Which fields of a head are passed on, and which end here (RFC 9110 §7.6.1). No IO here.
 
-use crate::{UpgradeKind, negotiate::token};
+use crate::{
+    UpgradeKind,
+    negotiate::{join, token},
+};
 use http::{
     HeaderMap, HeaderValue, StatusCode, Version,
     header::{self, HeaderName},
@@ -20,6 +23,12 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// What is between a client and a proxy.
 const OF_PROXIES: [HeaderName; 2] = [header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION];
+
+/// Lists of a WebSocket that HTTP/1.1 allows over several lines. Many servers read no more than the first.
+const OF_WEBSOCKET: [HeaderName; 2] = [
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+];
 
 /// Without these a request means something else to the backend than it did to the client.
 const MEANT_FOR_THE_END: [HeaderName; 6] = [
@@ -46,11 +55,15 @@ pub(super) fn of_request(
         return Err("`Connection` names a field that is not the connection's");
     }
     let mut headers = headers.clone();
+    remove_false_length(&mut headers);
     remove_hop_by_hop(kind, &options, &mut headers);
-    // The body is read to its end, and framed anew.
-    headers.remove(header::CONTENT_LENGTH);
+    // The server answers it when the body is read.
     headers.remove(header::EXPECT);
-    join_cookies(&mut headers);
+    // HTTP/2 may have cookies in lines of their own, HTTP/1.1 may not (RFC 9113 §8.2.3).
+    join::lines(&mut headers, &header::COOKIE, "; ");
+    for name in &OF_WEBSOCKET {
+        join::lines(&mut headers, name, ", ");
+    }
     Ok(headers)
 }
 
@@ -68,10 +81,7 @@ pub(super) fn of_response(
         true => headers.get_all(header::UPGRADE).iter().cloned().collect(),
         false => Vec::new(),
     };
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        // It is not this that says how long the body is (RFC 9112 §6.3).
-        headers.remove(header::CONTENT_LENGTH);
-    }
+    remove_false_length(&mut headers);
     remove_hop_by_hop(kind, &options, &mut headers);
     if !upgrade.is_empty() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -80,6 +90,13 @@ pub(super) fn of_response(
         headers.append(header::UPGRADE, line);
     }
     headers
+}
+
+/// Beside `Transfer-Encoding` a length is not the body's (RFC 9112 §6.3).
+fn remove_false_length(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
 }
 
 fn remove_hop_by_hop(kind: UpgradeKind, options: &[HeaderName], headers: &mut HeaderMap) {
@@ -107,24 +124,6 @@ fn is_meant_for_the_end(name: &HeaderName) -> bool {
     MEANT_FOR_THE_END.contains(name)
         || name.as_str().starts_with("sec-")
         || name.as_str().starts_with("x-forwarded-")
-}
-
-/// HTTP/2 may have cookies in lines of their own, HTTP/1.1 may not (RFC 9113 §8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let lines: Vec<_> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if lines.len() > 1 {
-        // One without a cookie adds none.
-        let lines: Vec<_> = lines.into_iter().filter(|line| !line.is_empty()).collect();
-        let joined = HeaderValue::from_bytes(&lines.join(&b"; "[..]));
-        headers.insert(
-            header::COOKIE,
-            joined.expect("field values, and what is between them, are one"),
-        );
-    }
 }
 
 #[cfg(test)]
@@ -230,6 +229,20 @@ mod tests {
         };
         assert_eq!(of(&[("content-length", "5")])["content-length"], "5");
         assert!(of(&[("content-length", "5"), ("transfer-encoding", "chunked")]).is_empty());
+    }
+
+    #[test]
+    fn lists_of_a_websocket_are_one_line() {
+        let lines = headers(&[
+            ("sec-websocket-protocol", "a"),
+            ("sec-websocket-extensions", "x; y=1"),
+            ("sec-websocket-protocol", "b, c"),
+            ("sec-websocket-extensions", "z"),
+        ]);
+        let kept = of_request(UpgradeKind::Upgrade, &lines).expect("a fair request");
+        let values = |name| kept.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(values("sec-websocket-protocol"), ["a, b, c"]);
+        assert_eq!(values("sec-websocket-extensions"), ["x; y=1, z"]);
     }
 
     #[test]

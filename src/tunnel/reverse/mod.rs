@@ -16,8 +16,9 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, header,
+    Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header,
     request::Parts,
+    response,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::Full;
@@ -36,7 +37,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// use tower_upgrade::{UpgradeLayer, client, tunnel::ReverseProxy};
 ///
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let backend = client::Dial::new(HttpConnector::new()).to("http://127.0.0.1:4000".parse()?);
+/// let mut tcp = HttpConnector::new();
+/// tcp.set_nodelay(true); // or each small write may wait 40 ms for an acknowledgement
+/// let backend = client::Dial::new(tcp).to("http://127.0.0.1:4000".parse()?);
 /// let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
 /// let layer = UpgradeLayer::new().any_protocol(proxy);
 /// # Ok(())
@@ -47,6 +50,10 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// path, and the host that the client named, so that a backend that compares it with the `Origin` finds what it
 /// expects. A request names no address for the client to dial: [`Dial`](crate::client::Dial) without a
 /// [destination](crate::client::Dial::to) fails, and goes to no host that somebody wrote into a request.
+///
+/// The two connections are joined by a [`Relay`](super::Relay#the-socket-of-a-connection), which passes resets on and
+/// uses `splice` if it knows the sockets: serve a [`BoxIo`](crate::BoxIo) to clients instead of an enum of TLS and TCP,
+/// and set [`Dial::map_io`](crate::client::Dial::map_io) with a connector for TLS.
 ///
 /// # What is passed on
 ///
@@ -85,7 +92,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///   layer around the client that this is made of.
 /// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on with a CONNECT only: there the other
 ///   proxy is whom they are for. A layer that asks for credentials itself has to take them off.
-/// - `Via` says that the request came through here, as `1.1 tower-upgrade` (RFC 9110 §7.6.3).
+/// - `Via` says that a request or a response came through here, as `1.1 tower-upgrade` (RFC 9110 §7.6.3).
+/// - `Cookie`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are passed on in one line each: many servers read
+///   no more than the first.
 /// - A 426 keeps its `Upgrade`, for a client of HTTP/1.1.
 /// - `Forwarded`, and all that begins with `X-Forwarded-`, is removed unless [told](Self::forwarded)
 ///   [otherwise](Self::x_forwarded): a client can say anything.
@@ -97,8 +106,11 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// | | |
 /// |---|---|
-/// | the backend cannot be reached, or its connection breaks | 502 |
-/// | it switches to what it was not asked for, or its answer to the key is wrong | 502 |
+/// | the request is HTTP/1.1 without `Host` (RFC 9112 §3.2), has two, or one that is not valid or, over HTTP/2, not its `:authority` (RFC 9113 §8.3.1) | 400 |
+/// | the backend cannot be reached, or TLS with it fails | 502 |
+/// | its connection breaks, or carries something other than HTTP | 502 |
+/// | a proxy on the way to it refuses | 502 |
+/// | its upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
 /// | it answers an extended CONNECT with success and no switch | 502 |
 /// | it is HTTP/2 and does not allow extended CONNECT, or is asked for what HTTP/2 has not | 502 |
 /// | it takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
@@ -218,6 +230,39 @@ impl ReverseProxy {
         self
     }
 
+    /// Rewrites the headers of a request that is not an upgrade, for a client that passes it on to the backend: by the
+    /// [rules for upgrades](Self#headers), with `Content-Length` kept.
+    ///
+    /// `Host` is the host that the request is for. The URI and the version stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// 400 if the request has no valid host, or if its `Connection` names a field that is meant for the backend.
+    pub fn rewrite_request(&self, request: &mut Parts) -> Result<(), Rejection> {
+        let rewritten = self.head(UpgradeKind::Upgrade, request);
+        request.headers = rewritten.map_err(bad_request)?.1;
+        Ok(())
+    }
+
+    /// Rewrites the headers of the backend's response to a request that was not an upgrade, for a client of HTTP
+    /// `version`: by the [rules for upgrades](Self#headers).
+    ///
+    /// # Errors
+    ///
+    /// 502 if the response is a 101: the client has not asked to switch protocols (RFC 9110 §15.2.2).
+    pub fn rewrite_response(
+        &self,
+        version: Version,
+        response: &mut response::Parts,
+    ) -> Result<(), Rejection> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            let message = "the backend answered 101 to a request without `Upgrade`";
+            return Err(Rejection::new(StatusCode::BAD_GATEWAY, message));
+        }
+        response.headers = answer::headers_of(UpgradeKind::Upgrade, version, response);
+        Ok(())
+    }
+
     fn passes(&self, member: Member<'_>) -> bool {
         let is_http = ["h2c", "http", "tls"]
             .iter()
@@ -258,6 +303,24 @@ impl ReverseProxy {
         client.x_forwarded(self.x_forwarded, headers);
     }
 
+    /// Returns the host that a request is for, and the fields for the backend.
+    fn head(
+        &self,
+        kind: UpgradeKind,
+        parts: &Parts,
+    ) -> Result<(Authority, HeaderMap), &'static str> {
+        const INVALID: &str = "the request has no valid host";
+        negotiate::host::check(parts)?;
+        let authority = negotiate::authority(parts).ok_or(INVALID)?;
+        let mut headers = headers::of_request(kind, &parts.headers)?;
+        let host = (kind != UpgradeKind::Connect).then_some(&authority);
+        self.tell_of_client(parts, host, &mut headers);
+        forwarded::via(parts.version, &mut headers);
+        let named = HeaderValue::from_str(authority.as_str()).map_err(|_| INVALID)?;
+        headers.insert(header::HOST, named);
+        Ok((authority, headers))
+    }
+
     /// What the backend is asked, and the key that it has to answer if it speaks WebSocket over HTTP/1.1.
     async fn ask(
         &self,
@@ -265,16 +328,9 @@ impl ReverseProxy {
     ) -> Result<(Request, Option<HeaderValue>), Rejection> {
         let kind = request.kind;
         let offer = self.offer(request)?;
-        let authority = request.authority()?;
-        let mut headers = headers::of_request(kind, request.headers()).map_err(bad_request)?;
-        let host = (kind != UpgradeKind::Connect).then_some(&authority);
-        self.tell_of_client(request.parts(), host, &mut headers);
-        forwarded::via(request.parts.version, &mut headers);
-        let named = HeaderValue::from_str(authority.as_str());
-        headers.insert(
-            header::HOST,
-            named.map_err(|_| bad_request("the request has no valid host"))?,
-        );
+        let (authority, mut headers) = self.head(kind, request.parts()).map_err(bad_request)?;
+        // The body is read to its end, and framed anew.
+        headers.remove(header::CONTENT_LENGTH);
         let key = if offer.iter().any(is_websocket) {
             let key = key(kind, request.headers())?;
             headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());

@@ -48,10 +48,7 @@ impl Io {
     fn codec(&self, role: Role) -> Codec {
         let read_buf = Bytes::new();
         let io = self.clone();
-        let limits = Limits {
-            message: 10_000,
-            frame: 5_000,
-        };
+        let limits = Limits { message: 10_000 };
         Codec::new(Upgraded::from_parts(Parts { io, read_buf }), role, limits)
     }
 
@@ -202,7 +199,7 @@ fn hear_plainly(role: Role, stream: &[u8]) -> Vec<String> {
 
     let config = WebSocketConfig::default()
         .max_message_size(Some(10_000))
-        .max_frame_size(Some(5_000));
+        .max_frame_size(Some(10_000));
     let mut socket = WebSocket::from_raw_socket(Plain(stream), role, Some(config));
     let mut heard = Vec::new();
     loop {

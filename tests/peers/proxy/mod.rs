@@ -74,7 +74,11 @@ async fn the_example_says_how_to_use_it() {
     let proxy = build("connect_proxy", &["tunnel"]).await;
     for (args, code, said) in [
         (&["--help"][..], 0, "--allow NETWORK/LENGTH"),
-        (&["--allow", "not a host"], 2, "\"not a host\" is no host"),
+        (
+            &["--allow", "not a host"],
+            2,
+            "\"not a host\" is not a host",
+        ),
         (
             &["--allow", "10.0.0.0/33"],
             2,

@@ -228,6 +228,21 @@ http_access allow known";
         assert!(ended.complaints.contains(challenge), "{}", ended.complaints);
     }
 
+    // The password in two spellings (RFC 3986 §2.1).
+    let squid_of = |user: &str| squid.url.replace("http://", &format!("http://{user}@"));
+    let ann = squid_of("ann:secr%65t");
+    let in_url = ["--proxy", &ann, "--protocol", "echo", &server.url];
+    let mut upcat = Upcat::start(&in_url).await;
+    upcat.expect_echo("hello").await;
+    drop(upcat);
+    let guess = squid_of("ann:guess");
+    let ended = crate::upcat::upcat(
+        &["--proxy", &guess, "--protocol", "echo", &server.url],
+        "unheard",
+    )
+    .await;
+    ended.assert_failed(4, "upcat: the proxy refused with 407");
+
     let mut upcat = Upcat::start(&[&through[..], &["--proxy-auth", ANN]].concat()).await;
     upcat.expect_echo("hello").await;
     server.stop("TERM").await;

@@ -86,7 +86,7 @@ async fn a_request_is_made_as_for_http_1() {
         ),
         (
             testing::connect("example.com:443"),
-            "HTTP/1.1 example.com:443, host: false",
+            "HTTP/1.1 example.com:443, host: true",
         ),
     ] {
         assert_eq!(told(request).await, expected);

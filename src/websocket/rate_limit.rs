@@ -1,0 +1,187 @@
+//! A limit on the rate of messages.
+
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A limit on the rate at which a client may send messages.
+///
+/// The average rate is limited, and a client may send the messages of a [`burst`](Self::burst) at once. Above the rate the
+/// WebSocket reads no more until the client has caught up: its messages wait in the buffers of the connection, and TCP or
+/// HTTP/2 slows it down. With [`close`](Self::close) the WebSocket is closed instead.
+///
+/// Pings and pongs count as messages. Nothing is sent in place of a message that waits, and none is lost.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_upgrade::websocket::{RateLimit, WebSocket, websocket};
+///
+/// // 10 messages and 64 KiB per second on average, and up to 50 messages at once.
+/// let limit = RateLimit::new(10).bytes_per_second(64 * 1024).burst(Duration::from_secs(5));
+/// let handler = websocket(|mut socket: WebSocket, _session| async move {
+///     while let Some(message) = socket.recv().await {
+///         drop(message?);
+///     }
+///     Ok(())
+/// });
+/// let handler = handler.rate_limit(limit);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    messages: u32,
+    bytes: Option<u32>,
+    burst: Duration,
+    closes: bool,
+}
+
+impl RateLimit {
+    /// Limits the number of messages per second.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn new(messages_per_second: u32) -> Self {
+        assert!(messages_per_second > 0, "a rate of no messages");
+        Self {
+            messages: messages_per_second,
+            bytes: None,
+            burst: Duration::from_secs(1),
+            closes: false,
+        }
+    }
+
+    /// Limits the bytes of the messages per second as well. A message that is longer than those of a burst is received, and
+    /// the next one waits for as long as it takes.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn bytes_per_second(mut self, bytes: u32) -> Self {
+        assert!(bytes > 0, "a rate of no bytes");
+        self.bytes = Some(bytes);
+        self
+    }
+
+    /// Sets how much a client may send at once, as the time in which it may send as much at the rate. The default is one
+    /// second.
+    #[must_use]
+    pub fn burst(mut self, burst: Duration) -> Self {
+        self.burst = burst;
+        self
+    }
+
+    /// Closes the WebSocket with 1008 when the client exceeds the rate, in place of slowing it down:
+    /// [`recv`](super::WebSocket::recv) fails with kind [`RateLimited`](super::ErrorKind::RateLimited).
+    #[must_use]
+    pub fn close(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+}
+
+/// Counts the messages of one WebSocket (GCRA, a leaky bucket that stores one time).
+pub(super) struct Meter {
+    limit: RateLimit,
+    /// When the messages that were received would have been sent at the rate.
+    messages: Instant,
+    bytes: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// The client has sent too much.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Exceeded;
+
+impl Meter {
+    pub(super) fn new(limit: RateLimit) -> Self {
+        let now = Instant::now();
+        Self {
+            limit,
+            messages: now,
+            bytes: now,
+            timer: None,
+        }
+    }
+
+    /// Counts a message of this many bytes.
+    pub(super) fn count(&mut self, bytes: usize) -> Result<(), Exceeded> {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        self.messages = self.messages.max(now) + second / self.limit.messages;
+        if let Some(rate) = self.limit.bytes {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.bytes = self.bytes.max(now) + second.mul_f64(f64::from(bytes) / f64::from(rate));
+        }
+        match self.limit.closes && self.due().is_some_and(|due| due > now) {
+            true => Err(Exceeded),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits until another message may be received.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.limit.closes {
+            return Poll::Ready(());
+        }
+        let Some(due) = self.due().filter(|due| *due > Instant::now()) else {
+            self.timer = None;
+            return Poll::Ready(());
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        // Not bound by the budget of the task, which a busy handler spends.
+        pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx)
+    }
+
+    /// When the burst is not exceeded any more.
+    fn due(&self) -> Option<Instant> {
+        self.messages.max(self.bytes).checked_sub(self.limit.burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn burst_is_received_at_once_and_then_the_rate_holds() {
+        let limit = RateLimit::new(10).burst(Duration::from_secs(2));
+        let mut meter = Meter::new(limit);
+        let start = Instant::now();
+        for number in 0..40_u32 {
+            std::future::poll_fn(|cx| meter.poll_ready(cx)).await;
+            assert_eq!(meter.count(1), Ok(()));
+            // 21: a message may begin while the burst is not exceeded.
+            let due = Duration::from_millis(100) * number.saturating_sub(20);
+            let late = start.elapsed() - due;
+            assert!(late <= Duration::from_millis(1), "{number}: {late:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_message_makes_the_next_one_wait() {
+        let mut meter = Meter::new(RateLimit::new(1000).bytes_per_second(1000));
+        assert_eq!(meter.count(10_000), Ok(()));
+        let start = Instant::now();
+        std::future::poll_fn(|cx| meter.poll_ready(cx)).await;
+        assert_eq!(start.elapsed().as_secs(), 9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_limit_is_exceeded_after_the_burst() {
+        let mut meter = Meter::new(RateLimit::new(10).close());
+        for _ in 0..10 {
+            assert_eq!(meter.count(1), Ok(()));
+        }
+        assert_eq!(meter.count(1), Err(Exceeded));
+    }
+}
