@@ -1,4 +1,4 @@
-//! Clients that behave, and clients that do not.
+//! Clients that follow the protocol, and clients that break it.
 
 use crate::{
     LIMIT,
@@ -25,33 +25,33 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a client waits for what may never come.
+/// How long a client waits for an echo or an end that may not come.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// What one request asks for.
+/// The request of a client, and how the client ends its session.
 struct Plan {
     protocol: Option<&'static str>,
     fields: Vec<(&'static str, String)>,
     body: &'static str,
-    /// Malformed, or not all of it.
+    /// Whether the body is malformed or truncated.
     is_body_bad: bool,
     end: End,
 }
 
-/// How the client leaves.
+/// How the client ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Without having looked at the answer.
+    /// Disconnects without reading the response.
     Early,
-    /// After some echoes it shuts its side down, and waits for the other one.
+    /// Shuts down its write side after some echoes, and reads to EOF.
     Order,
-    /// It shuts its side down at once.
+    /// Shuts down its write side at once.
     HalfClose,
-    /// It lets go.
+    /// Drops the connection.
     Drop,
-    /// With a reset.
+    /// Resets the connection or stream.
     Reset,
-    /// Not by itself.
+    /// Waits for the server to end the session.
     Stay,
 }
 
@@ -96,7 +96,7 @@ impl Plan {
         }
     }
 
-    /// As it is sent on HTTP/1.1.
+    /// Returns the request for HTTP/1.1, with its body.
     fn head(&self) -> String {
         let mut lines = match self.protocol {
             Some(protocol) => vec![
@@ -132,7 +132,7 @@ impl Plan {
         head(&lines) + rest
     }
 
-    /// As it is sent on HTTP/2.
+    /// Returns the request for HTTP/2, without its body.
     fn request(&self) -> Request<()> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
@@ -150,21 +150,21 @@ impl Plan {
     }
 }
 
-/// One after the other, each on a connection of its own. `begun` counts them.
+/// Sends `count` requests one after the other, each on a new connection. `begun` counts them.
 pub(crate) async fn http1(server: SocketAddr, mut rng: Rng, count: usize, begun: Arc<AtomicUsize>) {
-    let mut staying = JoinSet::new();
+    let mut open = JoinSet::new();
     for _ in 0..count {
         begun.fetch_add(1, Ordering::Relaxed);
         let plan = Plan::new(&mut rng);
         let rng = rng.fork();
         if plan.end == End::Stay {
-            staying.spawn(on_http1(server, plan, rng));
+            open.spawn(on_http1(server, plan, rng));
         } else {
-            // The server may have ended it at any point.
+            // The server may have closed the connection at any point.
             let _: io::Result<()> = on_http1(server, plan, rng).await;
         }
     }
-    while let Some(ended) = staying.join_next().await {
+    while let Some(ended) = open.join_next().await {
         let _: io::Result<()> = ended.expect("no panic");
     }
 }
@@ -173,12 +173,12 @@ async fn on_http1(server: SocketAddr, plan: Plan, mut rng: Rng) -> io::Result<()
     let mut io = TcpStream::connect(server).await?;
     io.set_nodelay(true)?;
     if plan.end == End::Reset {
-        #[allow(deprecated, reason = "it does not block for a time of zero")]
+        #[allow(deprecated, reason = "a linger time of zero does not block")]
         io.set_linger(Some(Duration::ZERO))?;
     }
     let head = plan.head();
     if rng.one_in(50) {
-        // It breaks off.
+        // Disconnect in the middle of the head.
         return io.write_all(&head.as_bytes()[..head.len() / 2]).await;
     }
     io.write_all(head.as_bytes()).await?;
@@ -190,22 +190,22 @@ async fn on_http1(server: SocketAddr, plan: Plan, mut rng: Rng) -> io::Result<()
         let byte = io.read_u8();
         answer.push(timeout(LIMIT, byte).await.expect("an answer or the end")?);
     }
-    let switch = match plan.protocol {
+    let upgrade_response = match plan.protocol {
         Some(_) => b"HTTP/1.1 101",
         None => b"HTTP/1.1 200",
     };
-    if !answer.starts_with(switch) {
+    if !answer.starts_with(upgrade_response) {
         return Ok(());
     }
     talk(&mut io, plan.end, &mut rng).await
 }
 
-/// Many at a time, on one connection.
+/// Sends `count` requests on one connection, about 16 at a time.
 pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun: Arc<AtomicUsize>) {
     let io = TcpStream::connect(server).await.expect("loopback");
     io.set_nodelay(true).expect("a socket");
     let handshake = h2::client::Builder::new()
-        // A stream that is not read does not stop the others.
+        // An unread stream must not block the others.
         .initial_connection_window_size(64 * 1024 * 1024)
         .handshake(io);
     let (requests, connection) = handshake.await.expect("a handshake");
@@ -220,7 +220,7 @@ pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun:
         while streams.len() > 16 {
             let ended = tokio::select! {
                 ended = streams.join_next() => ended,
-                // All of them stay.
+                // All of them may wait for the server.
                 () = tokio::time::sleep(PATIENCE) => break,
             };
             let _: Result<(), BoxError> = ended.expect("there are some").expect("no panic");
@@ -243,7 +243,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Result<(), BoxError> {
     let mut requests = timeout(LIMIT, requests.ready()).await.expect("its turn")?;
     if plan.protocol.is_some() {
-        // The server's settings come with its first frame.
+        // The settings arrive with the server's first frame.
         while !requests.is_extended_connect_protocol_enabled() {
             requests = requests.ready().await?;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -276,7 +276,7 @@ async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Res
     Ok(())
 }
 
-/// A session, from the client's side. It need not be an echo that it talks to.
+/// Runs the client side of a session. The handler need not be an echo.
 async fn talk<Io>(io: &mut Io, end: End, rng: &mut Rng) -> io::Result<()>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
@@ -299,7 +299,7 @@ where
         End::Order | End::HalfClose => {
             io.shutdown().await?;
             if rng.one_in(2) {
-                // Others wait for an end that may not come before the drain.
+                // The other half waits for an end that may come only with the drain.
                 let _ = timeout(PATIENCE, read_to_end(io)).await;
                 return Ok(());
             }

@@ -1,8 +1,8 @@
-//! Thousands of sessions that end in every way there is, and nothing is left of them.
+//! Thousands of sessions that end in every possible way, and must leave nothing behind.
 //!
-//! A round has a server, a registry, and clients over HTTP/1.1 and HTTP/2 that behave and misbehave
-//! at random, and ends with a drain. Then there must be no permit, no entry, no task and no memory of
-//! it, and every session must have been reported once.
+//! A round starts a server, a registry, and clients over HTTP/1.1 and HTTP/2 that behave and misbehave at random,
+//! and ends with a drain. Afterwards no permit, no registry entry, no task and no memory of the round may remain, and
+//! every session must have been reported once.
 //!
 //! ```text
 //! cargo test --test soak
@@ -10,8 +10,8 @@
 //! SOAK_SEED=1234 cargo test --test soak
 //! ```
 //!
-//! A seed says what clients ask for and do. When they do it is the machine's to say, so the same seed
-//! is a similar run and not the same one.
+//! The seed determines the clients' requests and actions, but not their timing: a run with the same seed is
+//! similar, not identical.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,7 +21,7 @@ mod rng;
 mod server;
 
 use rng::Rng;
-use server::{Books, ON_PURPOSE};
+use server::{Ledger, ON_PURPOSE};
 use std::{
     collections::BTreeMap,
     str::FromStr,
@@ -37,21 +37,21 @@ use tokio::{
 };
 use tower_upgrade::{SessionId, Sessions};
 
-/// Of each test, unless `SOAK_SECONDS` says how long they take.
+/// The rounds of each test, unless `SOAK_SECONDS` is set.
 const ROUNDS: usize = 16;
 
-/// What only a hang can exceed, on any machine.
+/// The time after which a wait counts as a hang, on any machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// How many connections of HTTP/1.1 there are at a time, and how many come one after the other.
+/// HTTP/1.1: the number of clients, and of the connections that each opens one after the other.
 const HTTP1: (usize, usize) = (24, 30);
 
-/// How many connections of HTTP/2, and how many streams each has.
+/// HTTP/2: the number of connections, and of the streams on each.
 const HTTP2: (usize, usize) = (6, 60);
 
 const REQUESTS: usize = HTTP1.0 * HTTP1.1 + HTTP2.0 * HTTP2.1;
 
-/// What came of one round or more.
+/// The sessions of one or more rounds and their close reasons.
 #[derive(Default)]
 struct Outcome {
     sessions: usize,
@@ -66,16 +66,15 @@ impl Outcome {
         }
     }
 
-    /// It was a soak: many requests became sessions, and of these many ended in the one way or the
-    /// other that needs no luck.
-    fn assert_was_one(&self, rounds: usize) {
+    /// Checks that enough requests became sessions, and that the close reasons that do not depend on timing occurred.
+    fn assert_representative(&self, rounds: usize) {
         println!(
             "{rounds} rounds, {} sessions: {:?}",
             self.sessions, self.reasons
         );
         assert!(self.sessions > rounds * REQUESTS / 5);
         for reason in ["finished", "failed", "panicked"] {
-            assert!(self.reasons.contains_key(reason), "none has {reason}");
+            assert!(self.reasons.contains_key(reason), "no session has {reason}");
         }
     }
 }
@@ -86,8 +85,8 @@ async fn round(mut rng: Rng) -> Outcome {
         .max(60)
         .max_per_key(30, |request| request.headers.get("user").cloned())
         .build();
-    let books = Arc::new(Books::default());
-    let server = server::start(&sessions, &books).await;
+    let ledger = Arc::new(Ledger::default());
+    let server = server::start(&sessions, &ledger).await;
 
     let begun = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
@@ -99,8 +98,8 @@ async fn round(mut rng: Rng) -> Outcome {
         let begun = Arc::clone(&begun);
         clients.spawn(client::http2(server.address, rng.fork(), HTTP2.1, begun));
     }
-    // The last ones find a server that lets nobody in.
-    close_some(&sessions, &mut rng, || {
+    // The last requests arrive during the drain, and are refused.
+    close_at_random(&sessions, &mut rng, || {
         begun.load(Ordering::Relaxed) >= REQUESTS * 9 / 10
     })
     .await;
@@ -110,39 +109,39 @@ async fn round(mut rng: Rng) -> Outcome {
         done.expect("no client hangs");
     }
 
-    settled("permits", || sessions.len(), 0).await;
+    wait_for("permits", || sessions.len(), 0).await;
     assert!(sessions.list().is_empty());
     server.connections_ended().await;
     drop(server);
-    settled("tasks", tasks, tasks_before).await;
-    assert_eq!(Arc::strong_count(&books.token), 1, "something is kept");
-    audit(&books)
+    wait_for("tasks", tasks, tasks_before).await;
+    assert_eq!(Arc::strong_count(&ledger.token), 1, "a token is still held");
+    audit(&ledger)
 }
 
-/// Every session was reported once.
-fn audit(books: &Books) -> Outcome {
-    let opened = books.switches.load(Ordering::Relaxed);
-    let started = books.started.lock().expect("no panic");
-    let closed = books.closed.lock().expect("no panic");
-    assert_eq!(books.reported_twice.load(Ordering::Relaxed), 0);
-    assert_eq!(closed.len(), opened, "as many ended as were opened");
+/// Checks that every session was reported once.
+fn audit(ledger: &Ledger) -> Outcome {
+    let opened = ledger.switches.load(Ordering::Relaxed);
+    let started = ledger.started.lock().expect("no panic");
+    let closed = ledger.closed.lock().expect("no panic");
+    assert_eq!(ledger.reported_twice.load(Ordering::Relaxed), 0);
+    assert_eq!(closed.len(), opened, "reported and opened sessions differ");
     let unreported: Vec<_> = started.difference(&closed).collect();
     assert!(unreported.is_empty(), "{unreported:?}");
     let mut outcome = Outcome {
         sessions: opened,
         reasons: BTreeMap::new(),
     };
-    // It outlives the round, and is not to be counted.
+    // Do not count the outcome, which outlives the round.
     allocation_counter::opt_out(|| {
-        outcome.reasons = books.reasons.lock().expect("no panic").clone()
+        outcome.reasons = ledger.reasons.lock().expect("no panic").clone()
     });
     outcome
 }
 
-/// What an administrator might do, until it is enough.
-async fn close_some(sessions: &Sessions, rng: &mut Rng, is_enough: impl Fn() -> bool) {
+/// Lists and closes sessions, as an administrator might, until `is_done` returns true.
+async fn close_at_random(sessions: &Sessions, rng: &mut Rng, is_done: impl Fn() -> bool) {
     let start = Instant::now();
-    while !is_enough() {
+    while !is_done() {
         assert!(
             start.elapsed() < LIMIT,
             "the clients hang: {:?}",
@@ -150,7 +149,7 @@ async fn close_some(sessions: &Sessions, rng: &mut Rng, is_enough: impl Fn() -> 
         );
         let list = sessions.list();
         if !list.is_empty() {
-            // The oldest ones may be those that end in no other way.
+            // Prefer the oldest session: it may be one that does not end otherwise.
             let at = rng.one_in(2).then(|| rng.below(list.len()));
             let id = list[at.unwrap_or_default()].id();
             sessions.close(id, Duration::from_millis(rng.below(10) as u64));
@@ -164,63 +163,66 @@ fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// Waits until so many are left.
-async fn settled(what: &str, count: impl Fn() -> usize, left: usize) {
+/// Waits until `count` returns `left`.
+async fn wait_for(what: &str, count: impl Fn() -> usize, left: usize) {
     let start = Instant::now();
     while count() != left {
         assert!(
             start.elapsed() < LIMIT,
-            "{} {what}, and not {left}",
+            "{} {what} remain instead of {left}",
             count()
         );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// What the environment says.
+/// Reads a number from an environment variable.
 fn env<T: FromStr>(name: &str) -> Option<T> {
     let value = std::env::var(name).ok()?;
     let Ok(value) = value.parse() else {
-        panic!("{name}={value} is no number");
+        panic!("{name}={value} is not a number");
     };
     Some(value)
 }
 
-/// How often an assertion of h2's has failed, which it does in debug builds only, where the last stream
-/// is dropped of a connection that has broken off: it is none of a connection's doing
-/// (<https://github.com/hyperium/h2/issues/907>). Having panicked in a `Drop`, h2 does not free the rest.
+/// Counts failures of an assertion in h2 (<https://github.com/hyperium/h2/issues/907>).
+///
+/// In debug builds the assertion fails when the last stream of a broken connection is dropped. Because it panics
+/// in a `Drop`, h2 then leaks memory.
 static H2_HAS_PANICKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Panics that are meant need not be seen. Nor are those of h2, and a backtrace would be kept on the heap.
+/// Hides the intended panics and those of h2 from the output: a backtrace would stay on the heap.
 fn hide_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let show = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let message = info.payload().downcast_ref::<String>();
-            let is_meant = message.is_some_and(|message| message == ON_PURPOSE);
+            let is_intended = message.is_some_and(|message| message == ON_PURPOSE);
             let message = info.payload().downcast_ref::<&str>();
             let is_of_h2 = message == Some(&"assertion failed: !self.has_streams()");
             if is_of_h2 {
                 H2_HAS_PANICKED.fetch_add(1, Ordering::Relaxed);
                 println!("h2 has dropped a connection with streams");
-            } else if !is_meant {
+            } else if !is_intended {
                 show(info);
             }
         }));
     });
 }
 
-/// Says the seed, and calls `round` with a number and random numbers of its own until it is enough.
+/// Prints the seed, and calls `round` with its number and a generator until the rounds or the time are over.
+///
+/// Returns the number of rounds.
 fn rounds(mut round: impl FnMut(usize, Rng)) -> usize {
-    // One test at a time: what is resident is the whole process's.
+    // Run one test at a time: resident memory is that of the whole process.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     hide_panics();
     let seed = env("SOAK_SEED").unwrap_or_else(Rng::seed);
     println!("SOAK_SEED={seed}");
     let mut rng = Rng::new(seed);
-    // There are two tests.
+    // The two tests share the time.
     let time = env("SOAK_SECONDS").map(|seconds: u64| Duration::from_secs(seconds) / 2);
     let start = Instant::now();
     let mut done = 0;
@@ -234,13 +236,13 @@ fn rounds(mut round: impl FnMut(usize, Rng)) -> usize {
     done
 }
 
-/// How many bytes of the heap may be left of a round. It is less than what one session holds: what
-/// comes and goes is 24 bytes that are the process's.
+/// The heap bytes that may remain after a round: less than one session holds. 24 bytes that belong to the
+/// process come and go.
 const LEFT: u64 = 256;
 
-/// In one thread, where every byte of the heap can be counted, the runtime's included.
+/// Runs in one thread, where every byte on the heap is counted, including the runtime's.
 #[test]
-fn no_byte_of_the_heap_is_left() {
+fn round_leaves_nothing_on_the_heap() {
     let mut all = Outcome::default();
     let done = rounds(|number, rng| {
         let mut outcome = None;
@@ -253,26 +255,27 @@ fn no_byte_of_the_heap_is_left() {
         all.add(outcome.expect("it has ended"));
         let left = heap.bytes_current;
         println!("round {number}: {left} bytes are left");
-        // What is left by the first one is made once in a process, and what is left by h2 is its own.
+        // The first round allocates statics, and a panic of h2 leaks memory of h2.
         let h2_has_panicked = H2_HAS_PANICKED.load(Ordering::Relaxed) != panics_before;
         let is_ours = number > 0 && !h2_has_panicked;
         assert!(!is_ours || left.unsigned_abs() <= LEFT, "{left} bytes");
     });
-    all.assert_was_one(done);
+    all.assert_representative(done);
 }
 
-/// In how many rounds allocators find their size.
+/// The rounds after which the allocator has reached its size.
 const WARM_UP: usize = 4;
 
-/// How much more may be resident after a later round. Measured is less than half a megabyte in 40
-/// rounds, all of it the allocator's, and no more in the next 40. A kilobyte that each session left
-/// would be six times that after 12 rounds.
+/// The growth of resident memory allowed after the warm-up.
+///
+/// Measured growth is less than half a megabyte in 40 rounds, all of it the allocator's, and nothing in the next
+/// 40. If each session leaked a kilobyte, the growth after 12 rounds would be six times that.
 const GROWTH: u64 = 4 * 1024 * 1024;
 
-/// In several threads, as servers run, where a session's end can race with all else. There the heap
-/// cannot be counted, so this sees only what leaks often.
+/// Runs in several threads, as servers do, so that the end of a session can race with other tasks. The heap
+/// cannot be counted there, so this test detects only frequent leaks.
 #[test]
-fn what_is_resident_does_not_grow() {
+fn resident_memory_does_not_grow() {
     let mut threads = Builder::new_multi_thread();
     let runtime = threads.worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -290,10 +293,10 @@ fn what_is_resident_does_not_grow() {
         let growth = resident.saturating_sub(warm);
         assert!(growth <= GROWTH, "{growth} bytes more are resident");
     });
-    all.assert_was_one(done);
+    all.assert_representative(done);
 }
 
-/// What is resident of this process, where the system says so.
+/// Returns the resident memory of this process on Linux.
 fn resident_bytes() -> Option<u64> {
     let smaps = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
     let kilobytes = smaps

@@ -1,4 +1,4 @@
-//! Random numbers that can be had again.
+//! Reproducible random numbers.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -10,12 +10,12 @@ impl Rng {
         Self(seed)
     }
 
-    /// Any number.
+    /// Returns a random seed.
     pub(crate) fn seed() -> u64 {
         RandomState::new().hash_one(0)
     }
 
-    /// One that goes its own way, so that what it says does not depend on who asks first.
+    /// Returns an independent generator, so that its numbers do not depend on the order of concurrent calls.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }
