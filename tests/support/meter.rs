@@ -1,4 +1,4 @@
-//! An IO that tells how much was read from it.
+//! An IO that reports how many bytes were read from it.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tokio::{
     sync::watch,
 };
 
-/// Counts what the server reads.
+/// Counts the bytes that the server reads.
 pub struct Metered<Io> {
     io: Io,
     read: watch::Sender<usize>,
