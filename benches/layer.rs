@@ -1,8 +1,8 @@
-//! What the layer costs a request that it passes to the inner service.
+//! The cost of the layer for a request that it passes to the inner service.
 //!
-//! Services are called and polled by hand, with no runtime and no socket. The inner service answers
-//! at once and drops the request, so that the time under `bare` is that of dropping a request and
-//! of making an empty response; the layer's share is what is more than that.
+//! Services are called and polled by hand, without a runtime or a socket. The inner service answers at once and
+//! drops the request, so `bare` measures dropping a request and making an empty response. The layer's cost is the
+//! difference to `bare`.
 //!
 //! ```text
 //! cargo bench --bench layer
@@ -26,7 +26,7 @@ use tower_upgrade::{PendingUpgrade, Upgrade, UpgradeLayer, handler_fn};
 
 type Body = Empty<Bytes>;
 
-/// The smallest head, and one as a browser sends it: the layer looks for `Upgrade` among its fields.
+/// Plain requests with a minimal head and with a browser's head, in which the layer looks for `Upgrade`.
 fn passthrough(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("passthrough");
     for (name, request) in [("plain", plain()), ("browser", browser())] {
@@ -35,18 +35,18 @@ fn passthrough(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An upgrade request, of which nothing is supported, on its way to the inner service.
+/// Upgrade requests without a supported protocol, which the layer passes to the inner service.
 ///
-/// `layer` is all of it: the head is checked and its offers are parsed, twice; the request is taken
-/// apart and put together again; and a slot is allocated for inner layers, and put into the
-/// request's extensions. `layer, head only` is the same head where the server offers no upgrade: it
-/// is checked and parsed once, and the request is passed on whole.
+/// - `layer`: the layer checks the head and parses its offers twice, takes the request apart and puts it together
+///   again, and allocates a slot for inner layers in the request's extensions.
+/// - `layer, head only`: the request has no upgrade in its extensions. The layer checks and parses the head once, and
+///   passes on the whole request.
 fn negotiation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("negotiation");
     for offers in [1, 16] {
         let head = offering(offers);
         let mut whole = head.clone();
-        let upgrade = PendingUpgrade::new(async { Err("nobody takes this upgrade".into()) });
+        let upgrade = PendingUpgrade::new(async { Err("this upgrade is not used".into()) });
         whole.extensions_mut().insert(upgrade);
 
         let name = format!("{offers} offered");
@@ -63,7 +63,7 @@ fn compare(group: &mut BenchmarkGroup<WallTime>, name: &str, request: impl Fn() 
     measure(group, "layer", name, layer(), &request);
 }
 
-/// Requests are made, and responses dropped, outside of what is measured.
+/// Measures a service. Making requests and dropping responses is not measured.
 fn measure<S, B>(
     group: &mut BenchmarkGroup<WallTime>,
     service_name: &str,

@@ -1,7 +1,7 @@
-//! What an idle session keeps resident, against a service that does it with hyper alone.
+//! Resident memory of an idle session, compared with a service that uses hyper alone. Linux only.
 //!
-//! A session is idle when one message of 64 bytes went there and back, and no more comes. What is
-//! counted is the memory of the server process, without the kernel's for its sockets. Linux only.
+//! A session is idle after it has echoed one message of 64 bytes. The benchmark measures the memory of the server
+//! process, without the kernel's memory for its sockets.
 //!
 //! ```text
 //! cargo bench --bench memory

@@ -1,4 +1,4 @@
-//! Messages there and back, in sessions that are open.
+//! Round trips of messages in open sessions.
 
 use crate::{
     rates::{Unit, compare},
@@ -32,7 +32,7 @@ impl Message {
         }
     }
 
-    /// So many messages in each round, shared between so many sessions.
+    /// Compares all sides with `count` messages in each round, shared between the sessions.
     pub(crate) fn compare(
         self,
         rounds: usize,

@@ -1,4 +1,4 @@
-//! Whole handshakes: how many, and how long the slow ones of them take.
+//! Handshakes: their rate and their 99th percentile latency.
 
 use crate::{
     rates::{Unit, compare, compare_one},
@@ -65,7 +65,7 @@ pub(crate) fn compare_handshakes(
     ])
 }
 
-/// One after the other, and the latencies of them.
+/// Runs handshakes one after the other, and returns their latencies.
 async fn handshakes(
     side: Side,
     server: SocketAddr,
@@ -83,7 +83,7 @@ async fn handshakes(
     Ok(latencies)
 }
 
-/// In microseconds: 99 in 100 are no longer than that.
+/// Returns the 99th percentile in microseconds.
 fn percentile_99(latencies: &mut [Duration]) -> f64 {
     latencies.sort();
     let rank = (latencies.len() * 99).div_ceil(100);

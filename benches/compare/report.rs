@@ -1,8 +1,8 @@
-//! What the measures come to.
+//! Measurements and their table.
 
 use crate::{rates::Medians, sides::Side};
 
-/// Whether more of it is better.
+/// Whether higher or lower values are better.
 #[derive(Clone, Copy)]
 pub(crate) enum Better {
     More,
@@ -12,7 +12,7 @@ pub(crate) enum Better {
 pub(crate) struct Measure {
     pub(crate) name: String,
     pub(crate) better: Better,
-    /// Not all that is in the table is in the picture as well.
+    /// Whether the picture shows this measure. The table shows all.
     pub(crate) is_drawn: bool,
     /// In the order of `Side::ALL`.
     pub(crate) sides: Medians,
@@ -29,7 +29,7 @@ impl Measure {
     }
 }
 
-/// In Markdown.
+/// Prints the medians as a Markdown table.
 pub(crate) fn print_table(measures: &[Measure]) {
     println!(
         "\nmedians, and medians of ratios to {}\n",
@@ -48,7 +48,7 @@ pub(crate) fn print_table(measures: &[Measure]) {
     }
 }
 
-/// A whole number with its thousands apart.
+/// Formats a whole number with thousands separators.
 pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut grouped = String::new();

@@ -1,4 +1,4 @@
-//! The servers, and how their clients talk to them.
+//! The compared servers and their clients.
 
 use crate::{
     support::{self, Client, not_found, serve},
@@ -15,10 +15,10 @@ use tokio::net::TcpListener;
 use tower::service_fn;
 use tower_upgrade::BoxError;
 
-/// What is compared. All of them are served by hyper.
+/// The compared servers. hyper serves the connections of all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo without knowing what.
+    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo bytes instead of messages.
     Hyper,
     /// `UpgradeLayer`, and a handler that copies with `tower_upgrade::copy`.
     Ours,
@@ -31,7 +31,7 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// The first is what the others are compared with.
+    /// All sides. Ratios are relative to the first.
     pub(crate) const ALL: [Self; 6] = [
         Self::Hyper,
         Self::Ours,
@@ -52,7 +52,7 @@ impl Side {
         }
     }
 
-    /// What it is called where nobody knows whose it is.
+    /// Returns the name in the table and in the picture.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Hyper => "hyper alone",
@@ -70,7 +70,6 @@ impl Side {
         !matches!(self, Self::Hyper | Self::Ours)
     }
 
-    /// Serves for ever.
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Hyper => support::Side::Raw.serve(listener).await,
@@ -90,8 +89,7 @@ impl Side {
         }
     }
 
-    /// What a client sends. It is the same bytes to all; they come back without their mask from those who
-    /// know what they are.
+    /// Returns the frame that clients send. All sides get the same bytes; WebSocket servers answer without the mask.
     pub(crate) fn frame(self, bytes: usize) -> Arc<Frame> {
         Frame::new(!self.is_websocket(), bytes)
     }
@@ -106,7 +104,7 @@ impl FromStr for Side {
     }
 }
 
-/// As in its documentation.
+/// An echo as in the documentation of hyper-tungstenite.
 async fn hyper_tungstenite(
     mut request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -129,7 +127,7 @@ async fn hyper_tungstenite(
     Ok(response)
 }
 
-/// As in its example of an echo, but for `unconstrained`, which no other side has.
+/// The echo example of fastwebsockets, without `unconstrained`, which the other sides do not use either.
 async fn fastwebsockets(
     mut request: Request<Incoming>,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {

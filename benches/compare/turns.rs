@@ -1,4 +1,4 @@
-//! All servers at once, and rounds by turns.
+//! Runs all servers at the same time, and measures them in turns.
 
 use crate::{
     rates::Series,
@@ -8,17 +8,18 @@ use crate::{
 use tokio::runtime::Runtime;
 use tower_upgrade::BoxError;
 
-/// How many rounds a server is there for. Where it has its heap, and when its allocator gives some of that back,
-/// is by chance, and stays so for as long as it runs: where one allocates for each long message, that can make it take
-/// half as long again.
+/// The rounds after which a server restarts.
+///
+/// The location of a process's heap, and when its allocator returns memory, vary by chance from process to process.
+/// A server that allocates for each long message can take half as long again because of it.
 const ROUNDS_OF_A_PROCESS: usize = 3;
 
-/// A server, and the clients that it has for as long as it runs.
+/// A server process and its open client connections.
 pub(crate) struct Contestant {
     pub(crate) side: Side,
     pub(crate) server: ServerProcess,
     pub(crate) clients: Vec<Client>,
-    /// The first round warms up, and does not count.
+    /// False in the first round, which is the warm-up and is not measured.
     pub(crate) is_warm: bool,
 }
 
@@ -35,9 +36,10 @@ impl Contestant {
     }
 }
 
-/// Each side once in each round, with so many clients.
+/// Runs `work` once per round for each side, with this number of clients.
 ///
-/// None is always first, or always after the same other one, whose connections are still cleaned up.
+/// The order varies, so that no side is always first or always follows the same side: the kernel may still be
+/// cleaning up the connections of the side before.
 pub(crate) fn take_turns(
     rounds: usize,
     clients: usize,

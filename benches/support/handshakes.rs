@@ -1,9 +1,9 @@
-//! Sessions in which bytes come back as they were.
+//! Clients of sessions that echo bytes.
 
 use crate::support::Client;
 use std::{io, net::SocketAddr};
 
-/// Whole handshakes, one after the other: a new connection, the switch, an echo, the end.
+/// Runs handshakes one after the other: a new connection, the 101, an echo, and the end of the connection.
 pub(crate) async fn handshakes(server: SocketAddr, count: usize) -> io::Result<()> {
     for _ in 0..count {
         let mut client = Client::connect(server).await?;
@@ -13,7 +13,7 @@ pub(crate) async fn handshakes(server: SocketAddr, count: usize) -> io::Result<(
     Ok(())
 }
 
-/// Sends a message and waits until it is back.
+/// Sends a message and waits for its echo.
 pub(crate) async fn echo<const BYTES: usize>(
     client: &mut Client,
     message: [u8; BYTES],

@@ -1,4 +1,4 @@
-//! Rounds by turns, and what they come to: rates, processor time, instructions.
+//! Rounds of work and their results: rates, CPU time, instructions.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -8,13 +8,13 @@ use std::{
 };
 use tower_upgrade::BoxError;
 
-/// What is counted.
+/// The counted unit of work.
 pub(crate) struct Unit {
     pub(crate) one: &'static str,
     pub(crate) many: &'static str,
-    /// How many of what a round says that it has done are one of these.
+    /// The amount returned by a round that makes one unit.
     pub(crate) size: f64,
-    /// What the processor's time is printed in, and how many nanoseconds that is.
+    /// The unit of CPU times, and its nanoseconds.
     pub(crate) time: (&'static str, f64),
 }
 
@@ -29,10 +29,10 @@ impl Unit {
     }
 }
 
-/// The rounds of one side.
+/// The results of one side's rounds.
 pub(crate) struct Series {
     pub(crate) name: &'static str,
-    /// The server, whose processor time it is.
+    /// The measured server.
     pub(crate) process: u32,
     rates: Vec<f64>,
     processor_times: Vec<f64>,
@@ -48,13 +48,13 @@ impl Series {
         }
     }
 
-    /// The first round warms up.
+    /// Discards the results so far, after a warm-up round.
     pub(crate) fn forget(&mut self) {
         self.rates.clear();
         self.processor_times.clear();
     }
 
-    /// One round of `work`, which says how much it has done.
+    /// Measures one round of `work`, which returns the amount of work done.
     pub(crate) async fn round(
         &mut self,
         work: impl Future<Output = Result<usize, BoxError>>,
@@ -74,10 +74,10 @@ impl Series {
     }
 }
 
-/// The median of each side, and that of its ratios to the first.
+/// For each side: the median, and the median of its ratios to the first side.
 pub(crate) type Medians = Vec<[f64; 2]>;
 
-/// Prints what the rounds came to, and returns the rates, and the processor times where they are known.
+/// Prints the results, and returns the rates and the CPU times. The latter are empty if the system does not report them.
 pub(crate) fn compare(unit: &Unit, series: &[&Series]) -> [Medians; 2] {
     let rates = series.iter().map(|side| {
         let rates = side.rates.iter().map(|rate| rate / unit.size);
@@ -103,7 +103,7 @@ pub(crate) fn compare(unit: &Unit, series: &[&Series]) -> [Medians; 2] {
     [rates, compare_one(&what, &times)]
 }
 
-/// The ratio is that of two rounds in a row: what slows the machine down for longer meets both.
+/// Prints and returns medians. Ratios compare rounds with the same number, so that longer slowdowns affect both.
 pub(crate) fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) -> Medians {
     println!("  {what}, and ratio to the first");
     let first = &sides[0].1;
@@ -117,7 +117,7 @@ pub(crate) fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) -> Medians {
     medians.collect()
 }
 
-/// The processor time of all threads of a process, the kernel's part included. Only Linux says.
+/// Returns the CPU time of all threads of a process, including kernel time, on Linux.
 fn processor_time(process: u32) -> Option<Duration> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).ok()?;
     threads
@@ -158,8 +158,8 @@ impl Display for Summary {
     }
 }
 
-/// Prints the instructions of each side, of what this benchmark does if it is started with `--once`, the
-/// side's name, and `argument` with a number.
+/// Prints the instructions of each side, counted in this program with the arguments `--once`, the side's name, and
+/// `argument` with a number.
 pub(crate) fn compare_instructions(
     what: &str,
     sides: impl IntoIterator<Item = &'static str>,
@@ -182,7 +182,7 @@ pub(crate) fn compare_instructions(
     );
     let mut first = None;
     for side in sides {
-        // What so many more add, so that the start and the end of the process do not count.
+        // Take the difference between two runs, to exclude the start and the end of the process.
         let once = instructions(side, argument, count)?;
         let twice = instructions(side, argument, 2 * count)?;
         let each = (twice - once) / count as f64;

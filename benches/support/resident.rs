@@ -1,16 +1,17 @@
-//! What is resident of a server, with its sessions. Linux only.
+//! Resident memory of a server. Linux only.
 
 use std::{fs, time::Duration};
 use tower_upgrade::BoxError;
 
-/// How many sessions come and go before it counts, for what is allocated only once. One after the
-/// other, so that they leave little free memory behind, where sessions would fit in uncounted.
+/// The sessions before the first measurement, which make the server allocate its statics.
+///
+/// They run one after the other, so that they leave little free memory for later sessions to use uncounted.
 pub(crate) const WARM_UP: usize = 200;
 
-/// More than a process has open beside the sockets of its sessions.
+/// An upper bound for the open files of a process other than the sockets of its sessions.
 const OTHER_FILES: usize = 100;
 
-/// Lets this process, and the servers, which inherit it, have so many sessions open.
+/// Raises the limit of open files for this number of sessions. Server processes inherit the limit.
 pub(crate) fn allow_open(sessions: usize) -> Result<(), BoxError> {
     match as_many_as_can_be(sessions)? {
         all if all == sessions => Ok(()),
@@ -18,19 +19,21 @@ pub(crate) fn allow_open(sessions: usize) -> Result<(), BoxError> {
     }
 }
 
-/// Lets so many be open, or as many as the hard limit of open files has room for, and says how many that is.
+/// Raises the limit of open files for this number of sessions, or up to the hard limit. Returns the sessions allowed.
 pub(crate) fn as_many_as_can_be(sessions: usize) -> Result<usize, BoxError> {
     let files = rlimit::increase_nofile_limit((sessions + OTHER_FILES) as u64)?;
     Ok(sessions.min(usize::try_from(files)?.saturating_sub(OTHER_FILES)))
 }
 
-/// The client has its answer a moment before the server is idle again.
+/// Waits until the server is idle: the client has its answer a moment earlier.
 pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
-/// What is resident of a process. `smaps_rollup` counts pages, where `status` and `statm` sum up
-/// counters that each processor keeps, and can be off by hundreds of pages.
+/// Returns the resident bytes of a process.
+///
+/// `smaps_rollup` counts pages. `status` and `statm` sum up counters of each CPU, and can be off by hundreds of
+/// pages.
 pub(crate) fn resident_bytes(process: u32) -> Result<f64, BoxError> {
     let smaps = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     let kilobytes = smaps

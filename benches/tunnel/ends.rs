@@ -1,4 +1,4 @@
-//! Both ends of the tunnels. They are in the benchmark's own process, beside what is measured.
+//! The clients and upstream servers of the tunnels, which run in the benchmark's process.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,10 +12,10 @@ use tokio::{
 };
 use tower_upgrade::BoxError;
 
-/// What one call writes or reads, in bulk. Large, so that the ends take little beside what is between them.
+/// The bytes of one read or write of bulk data. Large, to keep the cost of the ends low.
 const CHUNK: usize = 1024 * 1024;
 
-/// Says back what it hears, on each connection.
+/// Echoes on each connection.
 pub(crate) async fn echo(listener: TcpListener) -> io::Result<()> {
     loop {
         let (mut io, _) = listener.accept().await?;
@@ -32,8 +32,9 @@ pub(crate) async fn echo(listener: TcpListener) -> io::Result<()> {
     }
 }
 
-/// Swallows what it hears, and says one byte for each `share` of it. Each connection has a thread that
-/// waits in its system calls: that is the least that an end can cost.
+/// Discards received bytes, and sends one byte after each `share` of them.
+///
+/// Each connection has a thread with blocking system calls, the cheapest way to receive.
 pub(crate) fn sink(share: usize) -> io::Result<SocketAddr> {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
@@ -60,7 +61,7 @@ pub(crate) fn sink(share: usize) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// The client of a sink, in a thread that waits until it is told to send.
+/// The client of a sink, in a thread that sends on request.
 pub(crate) struct Sender {
     go: mpsc::Sender<()>,
     done: mpsc::Receiver<io::Result<()>>,
@@ -84,7 +85,7 @@ impl Sender {
     }
 }
 
-/// Sends a share, and waits until the sink has it.
+/// Sends a share and waits for the sink's byte.
 fn send(mut tunnel: &StdStream, bytes: &[u8], share: usize) -> io::Result<()> {
     let mut left = share;
     while left > 0 {
@@ -95,7 +96,7 @@ fn send(mut tunnel: &StdStream, bytes: &[u8], share: usize) -> io::Result<()> {
     tunnel.read_exact(&mut [0])
 }
 
-/// Lets each send its share, all at a time, and waits until that has arrived.
+/// Makes all senders send their shares at the same time, and waits until the shares have arrived.
 pub(crate) fn send_all(senders: &[Sender]) -> Result<(), BoxError> {
     for sender in senders {
         sender.go.send(())?;
@@ -106,7 +107,7 @@ pub(crate) fn send_all(senders: &[Sender]) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The client of an echo. `answer` has the room for what comes back.
+/// Sends a message, reads its echo into `answer`, and compares both.
 pub(crate) async fn exchange(
     tunnel: &mut TcpStream,
     message: &[u8],
@@ -116,7 +117,7 @@ pub(crate) async fn exchange(
         tunnel.write_all(message).await?;
         tunnel.read_exact(answer).await?;
     } else {
-        // An echo that answers before it has read all waits for this end to read.
+        // Read while writing: an echo that answers before it has read all would block otherwise.
         let (mut reader, mut writer) = tunnel.split();
         tokio::try_join!(writer.write_all(message), reader.read_exact(answer))?;
     }
@@ -127,19 +128,19 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Ends a tunnel, and waits until it has ended.
+/// Shuts down the write side of a tunnel and waits for EOF.
 pub(crate) async fn close(mut tunnel: TcpStream) -> io::Result<()> {
     tunnel.shutdown().await?;
     match tunnel.read(&mut [0]).await? {
         0 => Ok(()),
-        _ => Err(io::Error::other("the echo said too much")),
+        _ => Err(io::Error::other("more bytes than the echo")),
     }
 }
 
-/// Takes as much as the buffer could hold.
+/// Discards up to a buffer full of bytes.
 #[cfg(target_os = "linux")]
 fn swallow(from: &StdStream, buffer: &mut [u8]) -> io::Result<usize> {
-    // TCP does not write it there: with two cores this end would else be much of what is measured.
+    // With `TRUNC` the kernel does not copy the bytes. On two cores that copy would dominate the measurement.
     let (_, taken) = rustix::net::recv(from, buffer, rustix::net::RecvFlags::TRUNC)?;
     Ok(taken)
 }

@@ -1,4 +1,4 @@
-//! HAProxy and nginx, each as one process with one thread.
+//! Runs HAProxy and nginx, each as one process with one thread.
 
 use crate::sides::Side;
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use tokio::net::TcpSocket;
 use tower_upgrade::BoxError;
 
-/// A proxy that is stopped, and leaves nothing behind, when it is dropped.
+/// A proxy process. Dropping it stops the process and removes its files.
 pub(crate) struct Foreign {
     process: Child,
     address: SocketAddr,
@@ -20,7 +20,8 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// `None` if it is not installed, or does not take its configuration, for want of a module.
+    /// Starts the proxy. Returns `None` if it is not installed, or rejects its configuration because a module is
+    /// missing.
     pub(crate) fn start(
         side: Side,
         upstream: SocketAddr,
@@ -30,7 +31,7 @@ impl Foreign {
         let Some(program) = find(if is_haproxy { "haproxy" } else { "nginx" }) else {
             return Ok(None);
         };
-        // Nobody else is given the port meanwhile, and what does not listen is given no connection.
+        // Reserve the port until the proxy listens. A socket that only binds gets no connections.
         let reserved = TcpSocket::new_v4()?;
         reserved.set_reuseport(true)?;
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -90,13 +91,13 @@ impl Foreign {
 
 impl Drop for Foreign {
     fn drop(&mut self) {
-        // If it has ended by itself there is nothing to stop.
+        // Both fail only if the process has already exited.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// For a configuration.
+/// The temporary directory of a proxy's configuration.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -109,12 +110,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // It is cargo's to clean up.
+        // On failure the directory stays in cargo's target directory.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Where a program is. Where Debian puts servers is not on everybody's path.
+/// Finds a program in `PATH` and in the directories for servers, which `PATH` may not contain on Debian.
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -149,7 +150,7 @@ fn nginx(side: Side, address: SocketAddr, upstream: SocketAddr, tunnels: usize) 
         Side::Nginx64 => "proxy_buffer_size 64k;",
         _ => "",
     };
-    // As Debian has it. Elsewhere it may be built in.
+    // The path on Debian. On other systems the module may be built in.
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     let module = match Path::new(module).is_file() {
         true => format!("load_module {module};"),

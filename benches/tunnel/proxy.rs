@@ -1,4 +1,4 @@
-//! A proxy that runs, and the way through it.
+//! A running proxy, and connections through it.
 
 use crate::{foreign::Foreign, sides::Side, support::ServerProcess};
 use std::{io, net::SocketAddr};
@@ -8,7 +8,7 @@ use tokio::{
 };
 use tower_upgrade::BoxError;
 
-/// One of the sides, as a process of its own.
+/// One of the sides in a separate process.
 pub(crate) struct Proxy {
     side: Side,
     process: Process,
@@ -16,15 +16,15 @@ pub(crate) struct Proxy {
 }
 
 enum Process {
-    /// This benchmark, once more.
+    /// This benchmark's program as a server.
     Server(ServerProcess),
     Foreign(Foreign),
-    /// Nothing is between the ends.
+    /// No proxy.
     None,
 }
 
 impl Proxy {
-    /// For so many tunnels, at most, to one address. `None` if it is not installed.
+    /// Starts a proxy for at most this number of tunnels to `upstream`. Returns `None` if it is not installed.
     pub(crate) fn start(
         side: Side,
         upstream: SocketAddr,
@@ -36,7 +36,7 @@ impl Proxy {
                 Process::Server(ServerProcess::start(&served)?)
             }
             Side::Haproxy | Side::HaproxySplice | Side::Nginx | Side::Nginx64 => {
-                // One that has ended may not be gone yet.
+                // The proxy may still hold tunnels that have ended.
                 match Foreign::start(side, upstream, tunnels + 100)? {
                     Some(foreign) => Process::Foreign(foreign),
                     None => return Ok(None),
@@ -51,7 +51,7 @@ impl Proxy {
         }))
     }
 
-    /// Whose processor time and memory is looked at.
+    /// Returns the process with the measured CPU time and memory.
     pub(crate) fn id(&self) -> u32 {
         match &self.process {
             Process::Server(server) => server.id(),
@@ -60,7 +60,7 @@ impl Proxy {
         }
     }
 
-    /// A new tunnel.
+    /// Opens a tunnel.
     pub(crate) async fn tunnel(&self) -> io::Result<TcpStream> {
         let address = match &self.process {
             Process::Server(server) => server.address(),
@@ -75,7 +75,7 @@ impl Proxy {
             tunnel.write_all(request.as_bytes()).await?;
             let mut head = [0; 512];
             let mut end = 0;
-            // Nothing can follow the head: the upstream speaks when it is spoken to.
+            // No bytes follow the head: the upstream sends only echoes.
             while !head[..end].ends_with(b"\r\n\r\n") {
                 match tunnel.read(&mut head[end..]).await? {
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
