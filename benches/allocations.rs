@@ -1,15 +1,16 @@
 //! The server's allocations per handshake, compared with a service that uses hyper alone.
 //!
-//! The handshake is that of `handshake.rs`. Allocations have a separate benchmark because the counting allocator
-//! would distort time measurements.
+//! The handshake is that of `handshake.rs`. Allocations have a separate benchmark because the counting
+//! allocator would distort time measurements.
 //!
 //! ```text
 //! cargo bench --bench allocations
 //! cargo bench --bench allocations -- [--handshakes 1000]
 //! ```
 //!
-//! Both servers allocate in hyper, and once where the echo splits its connection. Hyper alone also allocates the 8 KiB
-//! buffer that `tokio::io::copy` owns; this crate's `copy` borrows a buffer instead. The layer adds seven allocations:
+//! Both servers allocate in hyper, and once where the echo splits its connection. Hyper alone also allocates
+//! the 8 KiB buffer that `tokio::io::copy` owns; this crate's `copy` borrows a buffer instead. The layer adds
+//! seven allocations:
 //!
 //! | allocation | reason |
 //! |---|---|

@@ -9,12 +9,12 @@
 //! cargo bench --bench handshake -- --instructions [--handshakes 500]
 //! ```
 //!
-//! The first two commands print rates and the server's CPU time, which is mostly the kernel's and corresponds to
-//! what a user would notice.
+//! The first two commands print rates and the server's CPU time, including the kernel's, which is most of it.
 //!
-//! The last command prints instructions outside the kernel and needs valgrind. Instruction counts show differences
-//! that are smaller than the noise of rates, but do not measure time: an instruction that fills or copies a block
-//! counts once per byte. Zeroing the 8 KiB buffer of `tokio::io::copy` thus counts as 8,192 instructions.
+//! The last command prints instructions outside the kernel and needs valgrind. Instruction counts show
+//! differences that are smaller than the noise of rates, but do not measure time: an instruction that fills or
+//! copies a block counts once per byte. Zeroing the 8 KiB buffer of `tokio::io::copy` thus counts as 8,192
+//! instructions.
 
 use handshakes::handshakes;
 use rates::{Series, Unit, compare, compare_instructions};

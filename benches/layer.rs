@@ -1,8 +1,8 @@
 //! The cost of the layer for a request that it passes to the inner service.
 //!
 //! Services are called and polled by hand, without a runtime or a socket. The inner service answers at once and
-//! drops the request, so `bare` measures dropping a request and making an empty response. The layer's cost is the
-//! difference to `bare`.
+//! drops the request, so `bare` measures dropping a request and making an empty response. The layer's cost is
+//! the difference to `bare`.
 //!
 //! ```text
 //! cargo bench --bench layer
@@ -37,10 +37,10 @@ fn passthrough(criterion: &mut Criterion) {
 
 /// Upgrade requests without a supported protocol, which the layer passes to the inner service.
 ///
-/// - `layer`: the layer checks the head and parses its offers twice, takes the request apart and puts it together
-///   again, and allocates a slot for inner layers in the request's extensions.
-/// - `layer, head only`: the request has no upgrade in its extensions. The layer checks and parses the head once, and
-///   passes on the whole request.
+/// - `layer`: the layer checks the head and parses its offers twice, takes the request apart and puts it
+///   together again, and allocates a slot for inner layers in the request's extensions.
+/// - `layer, head only`: the request has no upgrade in its extensions. The layer checks and parses the head
+///   once, and passes on the whole request.
 fn negotiation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("negotiation");
     for offers in [1, 16] {

@@ -1,8 +1,8 @@
-//! The cost of a WebSocket, compared with a service that echoes the same bytes with hyper alone, and with axum's
-//! `WebSocketUpgrade` with its defaults. Linux only.
+//! The cost of a WebSocket, compared with a service that echoes the same bytes with hyper alone, and with
+//! axum's `WebSocketUpgrade` with its defaults. Linux only.
 //!
-//! The benchmark measures echoes, and resident bytes of an idle session: after the echo of a message of 64 bytes, and
-//! after one of 64 KiB.
+//! The benchmark measures echoes, and resident bytes of an idle session: after the echo of a message of 64
+//! bytes, and after one of 64 KiB.
 //!
 //! ```text
 //! cargo bench --features websocket --bench websocket
@@ -10,8 +10,8 @@
 //! cargo bench --features websocket --bench websocket -- --instructions [--messages 5000]
 //! ```
 //!
-//! `handshake.rs` explains rates and instructions. The server with hyper alone is slower with long messages because
-//! it reads and writes 8 KiB at a time.
+//! `handshake.rs` explains rates and instructions. The server with hyper alone is slower with long messages
+//! because it reads and writes 8 KiB at a time.
 
 use rates::{Series, Unit, compare, compare_instructions};
 use resident::{WARM_UP, allow_open, resident_bytes, settle};

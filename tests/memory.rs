@@ -16,8 +16,8 @@ use tower_upgrade::{Sessions, UpgradeLayer, handler_fn};
 
 /// The heap bytes allowed for each idle session.
 ///
-/// The allocator and the pages add about 930 bytes of resident memory (see `benches/memory.rs`). Together they must
-/// stay below 2 KiB.
+/// The allocator and the pages add about 930 bytes of resident memory (see `benches/memory.rs`). Together they
+/// must stay below 2 KiB.
 const LIMIT: i64 = 1100;
 
 /// Opens a session with a request head of 4 KB, which fills the server's buffer, and reads one echo.

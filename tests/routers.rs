@@ -208,7 +208,8 @@ async fn fallback_set_after_layer_is_not_covered() {
         (index().fallback(fallback).layer(layer()), 200),
         (index().layer(layer()).fallback(fallback), 501),
     ] {
-        // The outermost `UpgradeLayer` goes around the router, and answers what the inner one does not see.
+        // The outermost `UpgradeLayer` goes around the router, and answers requests that the inner one does not
+        // see.
         let served = Served::stack(UpgradeLayer::new().layer(app)).await;
         let mut peer = served.connect().await;
         peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))

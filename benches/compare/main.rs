@@ -16,19 +16,20 @@
 //!     [--round-trips 8000] [--sessions 64] [--large 2000] [--idle 10000]
 //! ```
 //!
-//! Each server runs in a separate process with one thread, and the clients in another. The sides take turns, and all
-//! servers restart every three rounds. The benchmark prints a table of medians, and of medians of ratios to the first
-//! side in the same round, and draws them with `--svg`.
+//! Each server runs in a separate process with one thread, and the clients in another. The sides take turns,
+//! and all servers restart every three rounds. The benchmark prints a table of medians, and of medians of
+//! ratios to the first side in the same round, and draws them with `--svg`.
 //!
-//! - A handshake is a new connection, the 101, an echo of 4 bytes, and the end of the connection; `--connections` run
-//!   at a time. Its latency is the time from before the connect to the end of the head of the 101.
+//! - A handshake is a new connection, the 101, an echo of 4 bytes, and the end of the connection;
+//!   `--connections` run at a time. Its latency is the time from before the connect to the end of the head of
+//!   the 101.
 //! - A round trip is an echo of a message of 16 bytes, or of 64 KiB.
 //! - A session is idle after it has echoed a message of 64 bytes. Its heap bytes are those that the server has
-//!   requested from the allocator. Its resident bytes include the overhead of the allocator, and exclude pages that
-//!   were never written.
+//!   requested from the allocator. Its resident bytes include the overhead of the allocator, and exclude pages
+//!   that were never written.
 //!
-//! The allocator counts in all measurements: one atomic addition for each allocation and one for each deallocation,
-//! which costs less than the spread of the rounds.
+//! The allocator counts in all measurements: one atomic addition for each allocation and one for each
+//! deallocation, which costs less than the spread of the rounds.
 
 use echoes::Message;
 use handshakes::compare_handshakes;

@@ -89,7 +89,8 @@ impl Side {
         }
     }
 
-    /// Returns the frame that clients send. All sides get the same bytes; WebSocket servers answer without the mask.
+    /// Returns the frame that clients send. All sides get the same bytes; WebSocket servers answer without the
+    /// mask.
     pub(crate) fn frame(self, bytes: usize) -> Arc<Frame> {
         Frame::new(!self.is_websocket(), bytes)
     }

@@ -59,8 +59,8 @@ fn description(measures: &[Measure]) -> String {
     text
 }
 
-/// Draws one measure. Each has its own scale from 0 to its maximum, because ratios of memory are much larger than those
-/// of rates.
+/// Draws one measure. Each has its own scale from 0 to its maximum, because ratios of memory are much larger
+/// than those of rates.
 fn draw_measure(svg: &mut String, top: usize, measure: &Measure) {
     let most = measure.sides.iter().map(|[_, ratio]| *ratio);
     let unit = LONGEST / most.fold(1.0, f64::max);

@@ -10,8 +10,8 @@ use tower_upgrade::BoxError;
 
 /// The rounds after which a server restarts.
 ///
-/// The location of a process's heap, and when its allocator returns memory, vary by chance from process to process.
-/// A server that allocates for each long message can take half as long again because of it.
+/// The location of a process's heap, and when its allocator returns memory, vary by chance from process to
+/// process. A server that allocates for each long message can take half as long again because of it.
 const ROUNDS_OF_A_PROCESS: usize = 3;
 
 /// A server process and its open client connections.

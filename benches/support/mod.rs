@@ -1,7 +1,7 @@
 //! The servers, the server process and the client that the benchmarks over sockets share.
 //!
-//! Each server runs in a separate process with one thread. So measurements of the server exclude the client, and the
-//! servers do not share an allocator.
+//! Each server runs in a separate process with one thread. So measurements of the server exclude the client,
+//! and the servers do not share an allocator.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -43,8 +43,8 @@ impl Arguments {
 
     /// Whether to measure, or to run everything once as a smoke test.
     ///
-    /// `cargo bench` passes `--bench`. `cargo test --benches` passes neither flag, and `cargo bench -- --test` passes
-    /// both: these two are smoke tests.
+    /// `cargo bench` passes `--bench`. `cargo test --benches` passes neither flag, and `cargo bench -- --test`
+    /// passes both: these two are smoke tests.
     pub(crate) fn measure(&self) -> bool {
         self.has("--bench") && !self.has("--test")
     }

@@ -12,9 +12,9 @@ use tower_upgrade::BoxError;
 pub(crate) struct Unit {
     pub(crate) one: &'static str,
     pub(crate) many: &'static str,
-    /// The amount returned by a round that makes one unit.
+    /// The size of one unit, in the amounts that rounds return.
     pub(crate) size: f64,
-    /// The unit of CPU times, and its nanoseconds.
+    /// The printed unit of CPU times, and its length in nanoseconds.
     pub(crate) time: (&'static str, f64),
 }
 
@@ -77,7 +77,8 @@ impl Series {
 /// For each side: the median, and the median of its ratios to the first side.
 pub(crate) type Medians = Vec<[f64; 2]>;
 
-/// Prints the results, and returns the rates and the CPU times. The latter are empty if the system does not report them.
+/// Prints the results, and returns the rates and the CPU times. The latter are empty if the system does not
+/// report them.
 pub(crate) fn compare(unit: &Unit, series: &[&Series]) -> [Medians; 2] {
     let rates = series.iter().map(|side| {
         let rates = side.rates.iter().map(|rate| rate / unit.size);
@@ -103,7 +104,8 @@ pub(crate) fn compare(unit: &Unit, series: &[&Series]) -> [Medians; 2] {
     [rates, compare_one(&what, &times)]
 }
 
-/// Prints and returns medians. Ratios compare rounds with the same number, so that longer slowdowns affect both.
+/// Prints and returns medians. Ratios compare rounds with the same number, so that longer slowdowns affect
+/// both.
 pub(crate) fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) -> Medians {
     println!("  {what}, and ratio to the first");
     let first = &sides[0].1;
@@ -158,8 +160,8 @@ impl Display for Summary {
     }
 }
 
-/// Prints the instructions of each side, counted in this program with the arguments `--once`, the side's name, and
-/// `argument` with a number.
+/// Prints the instructions of each side, counted in this program with the arguments `--once`, the side's name,
+/// and `argument` with a number.
 pub(crate) fn compare_instructions(
     what: &str,
     sides: impl IntoIterator<Item = &'static str>,

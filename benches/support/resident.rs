@@ -19,7 +19,8 @@ pub(crate) fn allow_open(sessions: usize) -> Result<(), BoxError> {
     }
 }
 
-/// Raises the limit of open files for this number of sessions, or up to the hard limit. Returns the sessions allowed.
+/// Raises the limit of open files for this number of sessions, or up to the hard limit. Returns the sessions
+/// allowed.
 pub(crate) fn as_many_as_can_be(sessions: usize) -> Result<usize, BoxError> {
     let files = rlimit::increase_nofile_limit((sessions + OTHER_FILES) as u64)?;
     Ok(sessions.min(usize::try_from(files)?.saturating_sub(OTHER_FILES)))

@@ -20,8 +20,8 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// Starts the proxy. Returns `None` if it is not installed, or rejects its configuration because a module is
-    /// missing.
+    /// Starts the proxy. Returns `None` if it is not installed, or rejects its configuration because a module
+    /// is missing.
     pub(crate) fn start(
         side: Side,
         upstream: SocketAddr,

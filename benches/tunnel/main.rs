@@ -1,5 +1,5 @@
-//! The cost of a plain TCP tunnel, compared with `tokio::io::copy_bidirectional`, and with HAProxy and nginx if they
-//! are installed. Linux only.
+//! The cost of a plain TCP tunnel, compared with `tokio::io::copy_bidirectional`, and with HAProxy and nginx if
+//! they are installed. Linux only.
 //!
 //! ```text
 //! cargo bench --features tunnel --bench tunnel
@@ -9,17 +9,18 @@
 //! cargo bench --features tunnel --bench tunnel -- idle [--idle 2000]
 //! ```
 //!
-//! Each proxy, including HAProxy and nginx, is a separate process with one thread that serves all its tunnels. The
-//! clients and upstream servers run in the benchmark's process, on the remaining CPUs.
+//! Each proxy, including HAProxy and nginx, is a separate process with one thread that serves all its tunnels.
+//! The clients and upstream servers run in the benchmark's process, on the remaining CPUs.
 //!
 //! - `bulk`: one way, from a thread that writes 1 MiB at a time to a thread that discards the bytes unread.
 //! - `pingpong`: echoes of 16 bytes.
-//! - `new`: tunnels one after the other, each with a connection, an echo of 16 bytes, and the end on both sides.
+//! - `new`: tunnels one after the other, each with a connection, an echo of 16 bytes, and the end on both
+//!   sides.
 //! - `idle`: resident bytes of an idle tunnel, after an echo of 64 bytes, and after one of 1 MiB.
 //!
 //! `direct` connects the ends without a proxy, and shows their rate and their CPU time. A rate close to that of
-//! `direct` measures the ends more than the proxy. In that case, and with fewer than three CPUs for client, proxy and
-//! server, compare CPU times instead.
+//! `direct` measures the ends more than the proxy. In that case, and with fewer than three CPUs for client,
+//! proxy and server, compare CPU times instead.
 
 use ends::{Sender, close, echo, exchange, send_all, sink};
 use proxy::Proxy;
@@ -184,8 +185,8 @@ impl Proxies {
         Ok(proxies)
     }
 
-    /// Compares all sides in alternating rounds, so that other load on the machine affects all of them, and prints the
-    /// results.
+    /// Compares all sides in alternating rounds, so that other load on the machine affects all of them, and
+    /// prints the results.
     fn take_turns<T>(
         self,
         runtime: &Runtime,

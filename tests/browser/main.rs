@@ -106,7 +106,7 @@ async fn page_of_another_origin_is_refused() {
     let page = page.replacen("<head>", &base, 1);
     let site = Router::new().route("/", get(async || Html(page)));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let elsewhere = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let elsewhere = format!("http://{}", listener.local_addr().expect("bound"));
     tokio::spawn(async { axum::serve(listener, site).await });
 
     let mallory = Page::knock(&driver, &elsewhere, "Mallory").await;
@@ -202,7 +202,7 @@ async fn administrator_closes_a_session_and_drains_all() {
     admin.until_texts("#open", &["0"]).await;
     assert!(chat.get("/ready", &[]).await.starts_with("HTTP/1.1 503 "));
     ann.until_said("The server is restarting.").await;
-    // Ann's page tries to reconnect and shows the reason of the refusal.
+    // Ann's page tries to reconnect and shows the reason for the refusal.
     ann.until_said("The server is about to stop.").await;
 }
 

@@ -117,7 +117,7 @@ async fn chromium_reports_refused_tunnel() {
     let driver = Driver::start_behind(&format!("https://{}", proxy.address)).await;
     for host in ["denied.test", "192.0.2.1"] {
         let url = format!("https://{host}:{port}/");
-        let error = driver.visit(&url).await.err().expect("it is not allowed");
+        let error = driver.visit(&url).await.err().expect("a refused tunnel");
         let error = error.to_string();
         assert!(error.contains("ERR_TUNNEL_CONNECTION_FAILED"), "{error}");
     }

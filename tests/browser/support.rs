@@ -56,11 +56,13 @@ impl Chat {
             .kill_on_drop(true)
             .spawn()
             .expect("the example starts");
-        let stdout = process.stdout.take().expect("it is piped");
+        let stdout = process.stdout.take().expect("a piped stdout");
         let mut stdout = BufReader::new(stdout).lines();
         let line = soon(stdout.next_line()).await.expect("its output");
         let line = line.expect("a line, not its end");
-        let url = line.strip_prefix("listening on ").expect("that line");
+        let url = line
+            .strip_prefix("listening on ")
+            .expect("the line with the address");
         Self {
             url: url.to_owned(),
             process,
@@ -81,13 +83,13 @@ impl Chat {
 
     /// Sends SIGTERM, waits until the process exits, and returns its last line of output.
     pub(crate) async fn stop(mut self) -> String {
-        let id = self.process.id().expect("it runs");
+        let id = self.process.id().expect("a running process");
         kill(&format!("-s TERM {id}"));
         let mut last = String::new();
         while let Some(line) = soon(self.stdout.next_line()).await.expect("its output") {
             last = line;
         }
-        let status = soon(self.process.wait()).await.expect("it ends");
+        let status = soon(self.process.wait()).await.expect("an exit status");
         assert!(status.success(), "{status}");
         last
     }
@@ -96,7 +98,7 @@ impl Chat {
     pub(crate) async fn get(&self, path: &str, headers: &[&str]) -> String {
         let mut io = TcpStream::connect(self.address())
             .await
-            .expect("it listens");
+            .expect("a listening chat");
         let headers: String = headers
             .iter()
             .map(|header| format!("{header}\r\n"))
@@ -105,10 +107,12 @@ impl Chat {
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n",
             self.address()
         );
-        io.write_all(request.as_bytes()).await.expect("it reads");
+        io.write_all(request.as_bytes())
+            .await
+            .expect("an open connection");
         let mut answer = String::new();
         let read = soon(io.read_to_string(&mut answer)).await;
-        read.expect("it answers");
+        read.expect("a response");
         answer
     }
 }
@@ -152,7 +156,7 @@ impl Driver {
             .expect(
                 "`chromedriver` is not installed: on Debian, `apt-get install chromium-driver`",
             );
-        let stdout = process.stdout.take().expect("it is piped");
+        let stdout = process.stdout.take().expect("a piped stdout");
         let mut stdout = BufReader::new(stdout).lines();
         let port = loop {
             let line = soon(stdout.next_line()).await.expect("its output");
@@ -282,16 +286,14 @@ impl Page {
         let field = soon(self.client.find(Locator::Css(field))).await;
         let field = field.expect("a field");
         let text = format!("{text}{}", char::from(Key::Enter));
-        soon(field.send_keys(&text))
-            .await
-            .expect("it can be typed into");
+        soon(field.send_keys(&text)).await.expect("a text field");
     }
 
     pub(crate) async fn click(&self, what: &str) {
         let what = soon(self.client.find(Locator::Css(what))).await;
         soon(what.expect("an element").click())
             .await
-            .expect("it can be clicked");
+            .expect("a clickable element");
     }
 
     pub(crate) async fn run(&self, script: &str) -> Value {

@@ -187,7 +187,8 @@ async fn http2_2xx_without_its_session_becomes_501() {
     );
 }
 
-/// 101 is an upgrade response only to an `Upgrade` request, even if its extensions carry the session of a CONNECT.
+/// 101 is an upgrade response only to an `Upgrade` request, even if its extensions carry the session of a
+/// CONNECT.
 #[tokio::test]
 async fn connect_answered_with_101_starts_no_session_and_becomes_501() {
     let handler = Handler::new(false);

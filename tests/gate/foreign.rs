@@ -69,7 +69,8 @@ async fn axum_websocket_extractor_works_inside_the_layer() {
     assert_eq!(started.load(Ordering::SeqCst), 1);
 }
 
-/// Returns whether axum's handler ran after the response became a refusal, and whether its bytes reached the client.
+/// Returns whether axum's handler ran after the response became a refusal, and whether its bytes reached the
+/// client.
 async fn runs_after_refusal(row: &Row) -> (bool, bool) {
     let started = Arc::new(AtomicUsize::new(0));
     let inner = axum_websocket(Arc::clone(&started), row.undecided);

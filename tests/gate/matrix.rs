@@ -1,5 +1,5 @@
 //! tower-http's layers between the `UpgradeLayer` that decides and the one that commits, and around both.
-//! After the response the client sends another request, closes the connection, or disconnects early.
+//! The client sends another request, asks to close the connection, or disconnects before the response.
 
 use crate::support::{Head, Peer, Server, Via, handlers::speak_echo, head, plain, soon, until};
 use bytes::Bytes;

@@ -1,4 +1,5 @@
-//! Nested layers: inner layers decide, the outermost commits, and its settings apply to all of them.
+//! Nested layers: inner layers decide, the outermost commits, and outer settings apply unless an inner layer
+//! has its own.
 
 use crate::support::{
     Server,
@@ -64,7 +65,7 @@ async fn outer_layer_decides_before_inner() {
     assert_eq!((outer.accepted(), inner.accepted()), (1, 0));
 }
 
-/// A handler whose `accept` never completes.
+/// A handler that never completes `accept`.
 #[derive(Clone)]
 struct Undecided;
 

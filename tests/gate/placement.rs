@@ -106,7 +106,7 @@ async fn path_is_normalized_before_handler_is_chosen() {
         .await;
     peer.head().await.assert_switched("echo");
     peer.expect_echo(b"hello").await;
-    // `NormalizePathLayer` does not change a CONNECT, which has no path.
+    // A CONNECT has no path, so `NormalizePathLayer` does not change it.
     let mut peer = server.connect().await;
     peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
         .await;

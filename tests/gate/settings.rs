@@ -34,7 +34,7 @@ impl ProtocolHandler for Brief {
     }
 }
 
-/// Sends a request whose body never ends, and returns the seconds until the layer answers `status`.
+/// Sends a request with an endless body, and returns the seconds until the layer answers `status`.
 async fn seconds_until_body_timeout(
     protocol: &str,
     path: &str,
@@ -114,7 +114,7 @@ async fn shutdown_timeout(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
     before.elapsed().as_secs()
 }
 
-/// An IO whose shutdown never completes.
+/// An IO that never completes a shutdown.
 struct NeverEnds {
     _dropped: oneshot::Sender<()>,
 }
@@ -206,7 +206,7 @@ async fn inner_body_limit_overrides_outer() {
                 .layer(with(outer))
                 .layer(with(inner).protocol("echo", Brief))
                 .service(service_fn(plain));
-            let body = "x".repeat(usize::try_from(length).expect("it fits"));
+            let body = "x".repeat(usize::try_from(length).expect("a small number"));
             let request = testing::request("echo").body(body).expect("a request");
             let exchange = testing::upgrade(service, request).await;
             let exchange = exchange.expect("a response");

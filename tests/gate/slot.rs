@@ -1,4 +1,5 @@
-//! The slot of the outermost layer holds the upgrade: exclusively, and only until the layer returns its response.
+//! The slot of the outermost layer holds the upgrade: exclusively, and only until the layer returns its
+//! response.
 
 use crate::support::{
     Peer,
@@ -35,7 +36,7 @@ fn request() -> (Request<String>, oneshot::Sender<Upgraded>) {
     (request, hand_over)
 }
 
-/// A handler whose `accept` never completes.
+/// A handler that never completes `accept`.
 #[derive(Clone)]
 struct Undecided;
 
@@ -72,7 +73,7 @@ async fn handler_request_has_no_upgrade_in_its_extensions() {
 }
 
 #[tokio::test]
-async fn pending_upgrade_takes_precedence_over_hypers() {
+async fn pending_upgrade_takes_precedence_over_on_upgrade() {
     let (io, mut peer) = tokio::io::duplex(64);
     let io = Upgraded::from_parts(Parts {
         io,
@@ -242,7 +243,7 @@ async fn replaced_101_is_logged() {
 }
 
 #[tokio::test]
-async fn layers_426_in_place_of_101_keeps_its_upgrade_header() {
+async fn replacement_426_keeps_its_upgrade_header() {
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: Response<_>| {
@@ -287,7 +288,7 @@ async fn connection_header_of_refusal_is_kept_if_handler_added_the_same() {
 }
 
 #[test]
-fn hypers_upgrade_can_be_dropped_outside_a_runtime() {
+fn on_upgrade_can_be_dropped_outside_a_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");

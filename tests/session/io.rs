@@ -56,7 +56,7 @@ async fn downcast_returns_the_socket_with_early_bytes() {
             // A failed downcast returns the `Upgraded`.
             let io = io
                 .downcast::<tokio::net::UnixStream>()
-                .expect_err("it is a TcpStream");
+                .expect_err("a TcpStream");
             let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
             assert_eq!(io.local_addr().expect("a socket"), server.address);
             assert_eq!(text(&read_buf), early, "{via:?}");
@@ -91,7 +91,7 @@ async fn downcast_finds_the_socket_in_a_served_box_io() {
         let io = soon(sessions.recv()).await.expect("a session");
         let io = io
             .downcast::<tokio::net::UnixStream>()
-            .expect_err("it is a TcpStream");
+            .expect_err("a TcpStream");
         let Parts { io, read_buf } = io.downcast::<BoxIo>().expect("a BoxIo");
         let io = Upgraded::from_parts(Parts { io, read_buf });
         let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
@@ -153,10 +153,10 @@ async fn from_parts_downcasts_to_its_io_type() {
         io,
         read_buf: Bytes::from_static(b"early"),
     });
-    let io = io
-        .downcast::<TcpStream>()
-        .expect_err("it is a DuplexStream");
-    let parts = io.downcast::<tokio::io::DuplexStream>().expect("it is one");
+    let io = io.downcast::<TcpStream>().expect_err("a DuplexStream");
+    let parts = io
+        .downcast::<tokio::io::DuplexStream>()
+        .expect("a DuplexStream");
     assert_eq!(parts.read_buf, "early");
 }
 
@@ -270,7 +270,7 @@ async fn vectored_writes_stay_vectored() {
 }
 
 #[tokio::test]
-async fn upgraded_implements_hypers_io_traits() {
+async fn upgraded_implements_hyper_io_traits() {
     let (server, mut sessions) = raw_server(Via::Http1).await;
     let mut peer = server.connect().await;
     peer.send(offer("raw", &[]) + "early").await;

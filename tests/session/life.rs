@@ -312,7 +312,7 @@ async fn body_timeout_covers_handler_and_layer_together() {
 
 /// Pins a behaviour of hyper that the crate's documentation describes.
 #[tokio::test]
-async fn hypers_graceful_shutdown_does_not_wait_for_sessions() {
+async fn hyper_graceful_shutdown_does_not_wait_for_sessions() {
     let service = UpgradeLayer::new().protocol("echo", echo()).into_service();
     let service = TowerToHyperService::new(service);
     let (peer, io) = tokio::io::duplex(1024);

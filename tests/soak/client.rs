@@ -223,7 +223,7 @@ pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun:
                 // All of them may wait for the server.
                 () = tokio::time::sleep(PATIENCE) => break,
             };
-            let _: Result<(), BoxError> = ended.expect("there are some").expect("no panic");
+            let _: Result<(), BoxError> = ended.expect("an open stream").expect("no panic");
         }
     }
     if breaks_off {

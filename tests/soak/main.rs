@@ -1,8 +1,8 @@
 //! Thousands of sessions that end in every possible way, and must leave nothing behind.
 //!
-//! A round starts a server, a registry, and clients over HTTP/1.1 and HTTP/2 that behave and misbehave at random,
-//! and ends with a drain. Afterwards no permit, no registry entry, no task and no memory of the round may remain, and
-//! every session must have been reported once.
+//! A round starts a server, a registry, and clients over HTTP/1.1 and HTTP/2 that behave and misbehave at
+//! random, and ends with a drain. Afterwards no permit, no registry entry, no task and no memory of the round
+//! may remain, and every session must have been reported once.
 //!
 //! ```text
 //! cargo test --test soak
@@ -66,7 +66,8 @@ impl Outcome {
         }
     }
 
-    /// Checks that enough requests became sessions, and that the close reasons that do not depend on timing occurred.
+    /// Checks that enough requests became sessions, and that the close reasons that do not depend on timing
+    /// occurred.
     fn assert_representative(&self, rounds: usize) {
         println!(
             "{rounds} rounds, {} sessions: {:?}",
@@ -187,8 +188,8 @@ fn env<T: FromStr>(name: &str) -> Option<T> {
 
 /// Counts failures of an assertion in h2 (<https://github.com/hyperium/h2/issues/907>).
 ///
-/// In debug builds the assertion fails when the last stream of a broken connection is dropped. Because it panics
-/// in a `Drop`, h2 then leaks memory.
+/// In debug builds the assertion fails when the last stream of a broken connection is dropped. Because it
+/// panics in a `Drop`, h2 then leaks memory.
 static H2_HAS_PANICKED: AtomicUsize = AtomicUsize::new(0);
 
 /// Hides the intended panics and those of h2 from the output: a backtrace would stay on the heap.
@@ -252,7 +253,7 @@ fn round_leaves_nothing_on_the_heap() {
             let runtime = runtime.expect("a runtime");
             outcome = Some(runtime.block_on(round(rng)));
         });
-        all.add(outcome.expect("it has ended"));
+        all.add(outcome.expect("a completed round"));
         let left = heap.bytes_current;
         println!("round {number}: {left} bytes are left");
         // The first round allocates statics, and a panic of h2 leaks memory of h2.
@@ -268,8 +269,8 @@ const WARM_UP: usize = 4;
 
 /// The growth of resident memory allowed after the warm-up.
 ///
-/// Measured growth is less than half a megabyte in 40 rounds, all of it the allocator's, and nothing in the next
-/// 40. If each session leaked a kilobyte, the growth after 12 rounds would be six times that.
+/// Measured growth is less than half a megabyte in 40 rounds, all of it the allocator's, and nothing in the
+/// next 40. If each session leaked a kilobyte, the growth after 12 rounds would be six times that.
 const GROWTH: u64 = 4 * 1024 * 1024;
 
 /// Runs in several threads, as servers do, so that the end of a session can race with other tasks. The heap

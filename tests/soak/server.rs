@@ -51,7 +51,7 @@ const SHORT: Duration = Duration::from_millis(50);
 pub(crate) struct Ledger {
     /// The upgrade responses that the outermost layer has returned, one for each opened session.
     pub(crate) upgrade_responses: AtomicUsize,
-    /// Sessions whose handler was called.
+    /// Sessions that called their handler.
     pub(crate) started: Mutex<HashSet<SessionId>>,
     /// Sessions that `on_close` has reported.
     pub(crate) closed: Mutex<HashSet<SessionId>>,

@@ -151,7 +151,7 @@ async fn pool_sends_upgrade_over_http2_as_plain_request() {
 
 /// Manual: "hyper-util's tunnel loses early data".
 #[tokio::test]
-async fn hyper_utils_tunnel_loses_bytes_read_with_the_200() {
+async fn hyper_util_tunnel_loses_bytes_read_with_the_200() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("loopback");

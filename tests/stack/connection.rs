@@ -1,4 +1,5 @@
-//! A server connection that a test can shut down gracefully, and a service that passes its upgrades to the test.
+//! A server connection that a test can shut down gracefully, and a service that passes its upgrades to the
+//! test.
 
 use crate::support::{Peer, plain, soon};
 use bytes::Bytes;
@@ -57,8 +58,8 @@ impl Connection {
         let (confirm, confirmed) = oneshot::channel();
         self.shut_down_requests
             .send(confirm)
-            .expect("it is still served");
-        soon(confirmed).await.expect("it is still served");
+            .expect("an open connection");
+        soon(confirmed).await.expect("an open connection");
         self.served
     }
 }

@@ -233,8 +233,8 @@ async fn small_stream_windows_make_a_stalled_session_block_only_itself() {
     other.expect_echo(b"at last").await;
 }
 
-/// Manual: "Small messages that are not read end the connection". h2 counts each unread frame of one byte as 255
-/// bytes, and the limit is half of the connection's window.
+/// Manual: "Small messages that are not read end the connection". h2 counts each unread frame of one byte as
+/// 255 bytes, and the limit is half of the connection's window.
 #[tokio::test]
 async fn unread_small_frames_end_the_connection_and_all_its_sessions() {
     let (_server, mut client, _end) = start(Via::Http2).await;

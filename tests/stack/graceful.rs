@@ -38,7 +38,7 @@ async fn http1(layer: UpgradeLayer) -> (Connection, Peer<TcpStream>) {
 }
 
 /// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions", and `src/lib.rs` under "Limits, timeouts
-/// and shutdown". For `auto` connections see `hypers_graceful_shutdown_does_not_wait_for_sessions` in
+/// and shutdown". For `auto` connections see `hyper_graceful_shutdown_does_not_wait_for_sessions` in
 /// `tests/session/life.rs`.
 #[tokio::test]
 async fn http1_connection_future_ends_when_session_begins() {
@@ -138,7 +138,7 @@ async fn next_frame_except(client: &mut frames::Connection, ignored: u32) -> fra
 
 /// Manual: "A graceful shutdown waits for HTTP/2 sessions".
 #[tokio::test]
-async fn hyper_utils_graceful_shutdown_waits_for_http2_sessions() {
+async fn hyper_util_graceful_shutdown_waits_for_http2_sessions() {
     let (io, peer) = sockets().await;
     let service = TowerToHyperService::new(layer().layer(service_fn(plain)));
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -180,7 +180,7 @@ async fn axum_serve_waits_for_http2_sessions_and_not_for_http1() {
     http1.head().await.assert_switched("echo");
     let mut client = Client::connect(connect().await).await;
     let mut http2 = ask(&mut client, "echo").await.expect_switched();
-    stop.send(()).expect("it is serving");
+    stop.send(()).expect("a running server");
     // The server has handled the signal when it refuses new connections.
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;

@@ -97,8 +97,8 @@ async fn half_closed_client_is_answered_with_half_close_set() {
     assert_eq!(slow.cancelled.load(Ordering::SeqCst), 0);
 }
 
-/// Manual: "A client that half-closes counts as gone". hyper notices EOF only after it has read all bytes before
-/// it.
+/// Manual: "A client that half-closes counts as gone". hyper notices EOF only after it has read all bytes
+/// before it.
 #[tokio::test]
 async fn half_close_behind_early_bytes_is_not_noticed() {
     let slow = Slow::default();

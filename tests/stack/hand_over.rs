@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// Manual: "hyper hands over the connection even after a refusal". This is the reason for the commit gate, which
-/// `src/lib.rs`, the README and `src/commit.rs` explain: if hyper changes, so must they.
+/// Manual: "hyper hands over the connection even after a refusal". This is the reason for the commit gate,
+/// which `src/lib.rs`, the README and `src/commit.rs` explain: if hyper changes, so must they.
 #[tokio::test]
 async fn hyper_hands_over_connection_after_refusal() {
     let (service, mut offered) = answering(StatusCode::FORBIDDEN);
@@ -32,7 +32,7 @@ async fn hyper_hands_over_connection_after_refusal() {
     let mut io = TokioIo::new(soon(upgrade).await.expect("the live connection"));
     io.write_all(b"to a client that was refused")
         .await
-        .expect("it is live");
+        .expect("a live connection");
     drop(io);
     let heard = peer.rest().await.expect("an end");
     assert_eq!(text(&heard), "to a client that was refused");
@@ -49,7 +49,9 @@ async fn later_upgrade_request_cancels_earlier_upgrade() {
     assert_eq!(peer.response().await.0.status, 403);
     peer.send(offer("echo", &[])).await;
     let second = offered.next().await;
-    let error = soon(first).await.expect_err("it was replaced");
+    let error = soon(first)
+        .await
+        .expect_err("the first upgrade is cancelled");
     assert!(error.is_canceled(), "{error:?}");
     assert_eq!(peer.response().await.0.status, 403);
     peer.finish().await;
@@ -71,7 +73,7 @@ async fn hyper_offers_upgrade_without_connection_option() {
         .await
         .write_all(b"!")
         .await
-        .expect("it is live");
+        .expect("a live connection");
     assert_eq!(peer.exactly(1).await, b"!");
 }
 
@@ -142,8 +144,8 @@ async fn http_1_0_connect_with_upgrade_header_is_answered_501() {
     }
 }
 
-/// Manual: "A body that was not read becomes the new protocol". If hyper reads the body first, `src/decision.rs`
-/// need not read it.
+/// Manual: "A body that was not read becomes the new protocol". If hyper reads the body first,
+/// `src/decision.rs` need not read it.
 #[tokio::test]
 async fn unread_body_becomes_bytes_of_the_new_protocol_after_101() {
     let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
@@ -203,7 +205,7 @@ async fn polling_a_clone_of_a_used_upgrade_panics() {
     let clone = upgrade.clone();
     let _io = soon(upgrade).await.expect("an upgrade");
     let polled = tokio::spawn(clone);
-    let error = soon(polled).await.expect_err("it does not return");
+    let error = soon(polled).await.expect_err("a panic");
     assert!(error.is_panic());
 }
 
@@ -240,10 +242,10 @@ async fn hyper_sends_no_close_notify_after_refused_upgrade() {
     }
 }
 
-/// Manual: "A client's body that was not sent yet is lost at a switch". If hyper sends the whole body first, remove
-/// the advice in `client::Request::body`.
+/// Manual: "A client's body that was not sent yet is lost at a switch". If hyper sends the whole body first,
+/// remove the advice in `client::Request::body`.
 #[tokio::test]
-async fn hypers_client_loses_the_unsent_part_of_a_body() {
+async fn hyper_client_loses_the_unsent_part_of_a_body() {
     let (io, server) = tokio::io::duplex(1024);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
         .await
@@ -264,7 +266,7 @@ async fn hypers_client_loses_the_unsent_part_of_a_body() {
     let mut io = TokioIo::new(hyper::upgrade::on(response).await.expect("a connection"));
     let writing = async move { io.write_all(b"after").await };
     let (written, rest) = tokio::join!(writing, peer.rest());
-    written.expect("it is live");
+    written.expect("a live connection");
     let rest = text(&rest.expect("an end"));
     assert!(rest.ends_with("xafter"), "{rest}");
     assert!(rest.len() < body.len());

@@ -95,7 +95,9 @@ async fn http2_2xx_to_connect_with_content_length_resets_stream() {
         let service = service_fn(move |request: Request<Incoming>| {
             tokio::spawn(async {
                 let mut io = TokioIo::new(hyper::upgrade::on(request).await.expect("a stream"));
-                io.write_all(b"the tunnel's").await.expect("it is open");
+                io.write_all(b"the tunnel's")
+                    .await
+                    .expect("an open session");
             });
             let mut response = Response::new(Full::<Bytes>::from("hello"));
             if let Some(length) = length {
@@ -121,8 +123,8 @@ async fn http2_2xx_to_connect_with_content_length_resets_stream() {
     }
 }
 
-/// Manual: "A reset can look like an end". Rule E5 in `tests/conformance/http2.rs` tests the same through this crate:
-/// change both together.
+/// Manual: "A reset can look like an end". Rule E5 in `tests/conformance/http2.rs` tests the same through this
+/// crate: change both together.
 #[tokio::test]
 async fn reset_with_cancel_or_no_error_reads_as_eof() {
     for (reason, is_eof) in [
@@ -147,7 +149,7 @@ async fn reset_with_cancel_or_no_error_reads_as_eof() {
         assert_eq!(end.is_ok(), is_eof, "{reason:?}: {end:?}");
         assert_eq!(heard, b"half a sent", "{reason:?}");
         // Writes fail after any reset.
-        let error = io.write_all(b"answer").await.expect_err("it was reset");
+        let error = io.write_all(b"answer").await.expect_err("a reset stream");
         assert_eq!(error.kind(), io::ErrorKind::Other, "{reason:?}");
     }
 }

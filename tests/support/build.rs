@@ -10,8 +10,8 @@ pub(crate) async fn build(example: &str, features: &[&str]) -> PathBuf {
         .args(["build", "--quiet", "--example", example])
         .args(["--features", &features.join(",")])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    // Remove the variables that cargo sets for this test: build scripts of dependencies that read them would run
-    // again, and their dependents would be recompiled.
+    // Remove the variables that cargo sets for this test: build scripts of dependencies that read them would
+    // run again, and their dependents would be recompiled.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

@@ -75,8 +75,8 @@ impl Scripted {
         })
     }
 
-    /// Sends `request` with the client, and `answer` once the request head has arrived. Returns the client's result
-    /// and the server side of the connection.
+    /// Sends `request` with the client, and `answer` once the request head has arrived. Returns the client's
+    /// result and the server side of the connection.
     pub async fn answer(
         &self,
         mut client: AnyClient,

@@ -1,4 +1,5 @@
-//! An HTTP/2 client or server that writes its frames by hand, also ones that the `h2` crate would not send.
+//! An HTTP/2 client or server that writes its frames by hand, including frames that the `h2` crate would not
+//! send.
 
 use super::{Peer, soon};
 use tokio::{
@@ -83,7 +84,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             .expect("peer can write");
     }
 
-    /// Sends a request head on a new stream without END_STREAM, as literal fields without indexing (RFC 7541 §6.2.2).
+    /// Sends a request head on a new stream without END_STREAM, as literal fields without indexing (RFC 7541
+    /// §6.2.2).
     pub async fn request(&mut self, fields: &[(&str, &str)]) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;

@@ -115,7 +115,7 @@ impl Client {
     }
 }
 
-/// Starts an extended CONNECT.
+/// Returns the builder of an extended CONNECT request.
 pub fn extended_connect(protocol: &str) -> request::Builder {
     Request::builder()
         .method(Method::CONNECT)
@@ -124,7 +124,7 @@ pub fn extended_connect(protocol: &str) -> request::Builder {
         .extension(Protocol::from(protocol))
 }
 
-/// Starts a plain CONNECT.
+/// Returns the builder of a plain CONNECT request.
 pub fn connect(authority: &str) -> request::Builder {
     Request::builder()
         .method(Method::CONNECT)

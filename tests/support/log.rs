@@ -8,8 +8,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// A second subscriber, so that `tracing` asks more than one of them about each event.
 ///
-/// With a single subscriber `tracing` caches for all threads whether an event is enabled in the thread that reaches
-/// it first: if that thread has no subscriber, no thread records the event.
+/// With a single subscriber `tracing` caches for all threads whether an event is enabled in the thread that
+/// reaches it first: if that thread has no subscriber, no thread records the event.
 static OTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
 
 /// The events of a test's thread as text.

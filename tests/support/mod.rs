@@ -144,7 +144,7 @@ impl Server {
             let connections = Arc::clone(&connections);
             async move {
                 while let Ok((io, _)) = listener.accept().await {
-                    // Without it small HTTP/2 frames wait for delayed acknowledgements.
+                    // Without TCP_NODELAY small HTTP/2 frames wait for delayed acknowledgements.
                     io.set_nodelay(true).expect("a socket");
                     let io = wrap(io);
                     let service = TowerToHyperService::new(service.clone());
@@ -472,7 +472,7 @@ impl Head {
         assert_eq!(self.get("transfer-encoding"), None, "{self:?}");
     }
 
-    /// Asserts that a response other than 101 has no handshake fields.
+    /// Asserts that the response is neither a 101 nor has handshake fields.
     #[track_caller]
     pub fn assert_no_handshake(&self) {
         assert_ne!(self.status, 101, "{self:?}");

@@ -2,7 +2,8 @@
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Returns both sides of a connection. The second has a receive buffer of 256 KiB, so that writes to it soon block.
+/// Returns both sides of a connection. The second has a receive buffer of 256 KiB, so that writes to it soon
+/// block.
 pub async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");

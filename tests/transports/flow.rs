@@ -124,7 +124,7 @@ async fn peer_that_does_not_read_blocks_only_its_stream() {
     }
     assert_all_echo(others).await;
 
-    // The echo is blocked on writing, so it reads no more, so its peer is blocked on writing.
+    // The echo blocks on writing and reads no more, so its peer blocks on writing too.
     assert!(!writing.is_finished());
     let mut echo = Vec::new();
     soon(reader.read_to_end(&mut echo))
@@ -134,5 +134,5 @@ async fn peer_that_does_not_read_blocks_only_its_stream() {
     soon(writing)
         .await
         .expect("no panic")
-        .expect("all was written");
+        .expect("all bytes written");
 }

@@ -1,4 +1,4 @@
-//! Guarantees that a handler has over any transport.
+//! Guarantees for handlers over any transport.
 
 use crate::{
     support::{handlers::Counted, handlers::echo, soon, text, until},

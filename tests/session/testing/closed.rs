@@ -26,10 +26,14 @@ async fn ask(layer: &UpgradeLayer, request: http::request::Builder) -> Exchange 
 
 /// Sends a text, shuts down the write side, and reads to EOF.
 async fn send(mut peer: Upgraded, text: &str) -> String {
-    peer.write_all(text.as_bytes()).await.expect("it is open");
-    peer.shutdown().await.expect("it is open");
+    peer.write_all(text.as_bytes())
+        .await
+        .expect("an open session");
+    peer.shutdown().await.expect("an open session");
     let mut back = String::new();
-    peer.read_to_string(&mut back).await.expect("it is open");
+    peer.read_to_string(&mut back)
+        .await
+        .expect("an open session");
     back
 }
 
@@ -122,8 +126,8 @@ async fn closed_does_not_replace_on_close_of_the_inner_layer() {
     assert_eq!(*notes.lock().expect("no panic"), ["inner"]);
 }
 
-/// A test must show a session that starts although the client is refused, if the stack has no outermost
-/// `UpgradeLayer`.
+/// Without an outermost `UpgradeLayer` a session starts although the client is refused. `testing::upgrade` must
+/// not hide that.
 #[tokio::test]
 async fn exchange_is_not_an_outermost_layer() {
     let handler = Counted::default();

@@ -55,8 +55,8 @@ async fn echo_test_runs_over_http1_and_http2() {
         };
         let mut back = Vec::new();
         let (written, read) = tokio::join!(write, reader.read_to_end(&mut back));
-        written.expect("it is open");
-        read.expect("it is open");
+        written.expect("an open session");
+        read.expect("an open session");
         assert!(back == text);
     }
 }
@@ -140,10 +140,10 @@ async fn service_error_or_panic_is_an_error() {
         let request = || request("echo").body(String::new()).expect("a request");
         testing::upgrade(service_fn(fail), request())
             .await
-            .expect_err("it fails");
+            .expect_err("the error of the service");
         testing::upgrade(service_fn(panic), request())
             .await
-            .expect_err("it panics");
+            .expect_err("the panic of the service");
     }
 }
 

@@ -116,10 +116,12 @@ async fn connect_returns_a_peer() {
     let exchange = connect(UpgradeLayer::new().connect(echo())).await;
     assert_eq!(exchange.response().status(), StatusCode::OK);
     let mut peer = exchange.expect_connected();
-    peer.write_all(b"hello").await.expect("it is open");
-    peer.shutdown().await.expect("it is open");
+    peer.write_all(b"hello").await.expect("an open session");
+    peer.shutdown().await.expect("an open session");
     let mut echo = String::new();
-    peer.read_to_string(&mut echo).await.expect("it is open");
+    peer.read_to_string(&mut echo)
+        .await
+        .expect("an open session");
     assert_eq!(echo, "hello");
 
     let exchange = connect(UpgradeLayer::new().connect(Refuse)).await;
