@@ -1,12 +1,9 @@
 //! Internals for the targets in `fuzz/`, which exist only under `--cfg fuzzing` and are not part of the public
 //! API.
 
+use crate::negotiate::{self, Choice, Preference, connect, http1, protocol::Protocol};
 #[cfg(feature = "tunnel")]
 use crate::tunnel::{Policy, host::Host};
-use crate::{
-    Preference, Protocol,
-    negotiate::{self, Choice, connect, http1},
-};
 use http::{HeaderMap, Uri, Version, uri::Authority};
 #[cfg(feature = "tunnel")]
 use std::net::IpAddr;

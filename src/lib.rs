@@ -200,79 +200,79 @@
 //! the names that `hyper-util` resolves; with `axum` the extractor traits of `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod body;
-mod box_io;
-mod buffer;
-#[cfg(feature = "client")]
-pub mod client;
-mod commit;
-mod config;
-mod copy;
-mod decision;
-mod detach;
-#[cfg(any(feature = "client", feature = "tracing"))]
-mod error;
+// From the top floor to the ground: a module imports from those below it. `tests/layout.rs` checks that.
+#[cfg(feature = "testing")]
+pub mod testing;
+
 #[cfg(feature = "axum")]
 pub mod extract;
-mod future;
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing;
-mod handler;
+#[cfg(feature = "tunnel")]
+pub mod tunnel;
+#[cfg(feature = "websocket")]
+pub mod websocket;
+
+#[cfg(feature = "client")]
+pub mod client;
+
 mod layer;
-mod linger;
-// Its examples take all features.
-#[cfg(any(not(doctest), feature = "full"))]
-#[cfg_attr(docsrs, doc(auto_cfg = false))]
-pub mod manual;
+
+mod decide;
+
+mod commit;
+
+mod handler;
+
+mod session;
+
+mod message;
+
+mod io;
+
 #[cfg(feature = "metrics")]
 pub mod metrics;
 #[cfg(not(feature = "metrics"))]
 mod metrics;
+
 mod negotiate;
-mod pending_upgrade;
-mod pool;
-mod protocol;
-mod rejection;
-mod request;
-mod request_body;
-mod service;
-mod session;
-mod slot;
+
+mod error;
 mod sync;
-#[cfg(feature = "testing")]
-pub mod testing;
 mod time;
 mod trace;
-#[cfg(feature = "tunnel")]
-pub mod tunnel;
-mod upgraded;
-#[cfg(feature = "websocket")]
-pub mod websocket;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
+// Its examples take all features.
+#[cfg(any(not(doctest), feature = "full"))]
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
+pub mod manual;
 
 pub use crate::{
-    body::ResponseBody,
-    box_io::BoxIo,
-    copy::copy,
-    future::ResponseFuture,
-    handler::{Accept, HandlerFn, ProtocolHandler, When, handler_fn},
-    layer::UpgradeLayer,
-    negotiate::{Preference, Unsupported},
-    pending_upgrade::PendingUpgrade,
-    protocol::{InvalidProtocol, Protocol},
-    rejection::{Rejection, RejectionReason},
-    request::{UpgradeKind, UpgradeRequest},
-    request_body::RequestBody,
-    service::{Upgrade, UpgradeRequired},
+    error::BoxError,
+    handler::{Accept, HandlerFn, ProtocolHandler, When, handler_fn, request::UpgradeRequest},
+    io::{box_io::BoxIo, copy::copy, parts::Parts},
+    layer::{
+        UpgradeLayer,
+        future::ResponseFuture,
+        service::{Upgrade, UpgradeRequired},
+    },
+    message::{
+        body::ResponseBody,
+        rejection::{Rejection, RejectionReason},
+        request_body::RequestBody,
+    },
+    negotiate::{
+        Preference, Unsupported,
+        kind::UpgradeKind,
+        protocol::{InvalidProtocol, Protocol},
+    },
     session::{
         CloseReason, Closed, DrainOptions, DrainReport, Identity, Session, SessionId, SessionInfo,
-        Sessions, SessionsBuilder,
+        Sessions, SessionsBuilder, pending_upgrade::PendingUpgrade, upgraded::Upgraded,
     },
-    upgraded::{Parts, Upgraded},
 };
-
-/// Any error: what handlers end with.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The examples of the README, compiled.
 #[cfg(all(doctest, feature = "axum", feature = "tunnel", feature = "websocket"))]

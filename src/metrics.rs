@@ -25,8 +25,9 @@
 //!
 //! [`describe`] passes descriptions and units of the metrics to the recorder.
 
-use crate::{Closed, Protocol, UpgradeKind};
+use crate::negotiate::{kind::UpgradeKind, protocol::Protocol};
 use http::StatusCode;
+use std::time::Duration;
 
 /// The labels of a session's metrics. Empty without the feature `metrics`.
 #[derive(Clone)]
@@ -67,9 +68,21 @@ impl Labels {
     }
 }
 
+/// A session that has ended, as it is counted.
+#[cfg_attr(
+    not(feature = "metrics"),
+    expect(dead_code, reason = "without a recorder")
+)]
+pub(crate) struct Ended {
+    pub(crate) reason: &'static str,
+    pub(crate) duration: Duration,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+}
+
 #[cfg(not(feature = "metrics"))]
 mod record {
-    use super::{Closed, Labels, StatusCode};
+    use super::{Ended, Labels, StatusCode};
 
     pub(crate) struct Timer;
 
@@ -83,12 +96,12 @@ mod record {
 
     pub(crate) fn refused(_status: StatusCode) {}
     pub(crate) fn opened(_labels: &Labels) {}
-    pub(crate) fn closed(_labels: &Labels, _closed: &Closed) {}
+    pub(crate) fn closed(_labels: &Labels, _ended: &Ended) {}
 }
 
 #[cfg(feature = "metrics")]
 mod record {
-    use super::{Closed, Labels, StatusCode};
+    use super::{Ended, Labels, StatusCode};
     use metrics::{counter, gauge, histogram};
     use tokio::time::Instant;
 
@@ -127,9 +140,9 @@ mod record {
         gauge!("tower_upgrade_sessions_open", "kind" => kind, "protocol" => protocol).increment(1);
     }
 
-    pub(crate) fn closed(labels: &Labels, closed: &Closed) {
+    pub(crate) fn closed(labels: &Labels, ended: &Ended) {
         let (kind, protocol) = (labels.kind(), || labels.protocol());
-        let reason = closed.reason().as_str();
+        let reason = ended.reason;
         counter!(
             "tower_upgrade_sessions_closed_total",
             "kind" => kind,
@@ -145,11 +158,8 @@ mod record {
             "protocol" => protocol(),
             "reason" => reason
         )
-        .record(closed.duration());
-        for (direction, bytes) in [
-            ("read", closed.bytes_read()),
-            ("written", closed.bytes_written()),
-        ] {
+        .record(ended.duration);
+        for (direction, bytes) in [("read", ended.bytes_read), ("written", ended.bytes_written)] {
             counter!(
                 "tower_upgrade_session_bytes_total",
                 "kind" => kind,

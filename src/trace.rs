@@ -1,8 +1,5 @@
 //! What is reported, where nobody else would see it. Without the feature `tracing` it is nothing.
 
-#[cfg(feature = "tracing")]
-use crate::{CloseReason, error::causes};
-use crate::{Closed, Protocol, session::state::State};
 use http::StatusCode;
 use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
 
@@ -15,19 +12,21 @@ macro_rules! event {
 }
 
 /// Without the feature the arguments are not used: this uses them.
-macro_rules! ignore {
+macro_rules! unused {
     ($($arg:ident),*) => {
         #[cfg(not(feature = "tracing"))]
         let _ = ($($arg),*);
     };
 }
 
+pub(crate) use {event, unused};
+
 pub(crate) fn refused(
     status: StatusCode,
     reason: &str,
     source: Option<&(dyn Error + Send + Sync + 'static)>,
 ) {
-    ignore!(status, reason, source);
+    unused!(status, reason, source);
     event!(
         DEBUG,
         status = status.as_u16(),
@@ -38,12 +37,12 @@ pub(crate) fn refused(
 }
 
 pub(crate) fn handler_panicked(panic: &str) {
-    ignore!(panic);
+    unused!(panic);
     event!(ERROR, panic, "handler panicked before it decided");
 }
 
 pub(crate) fn unused_panicked(panic: &str) {
-    ignore!(panic);
+    unused!(panic);
     event!(
         ERROR,
         panic,
@@ -52,7 +51,7 @@ pub(crate) fn unused_panicked(panic: &str) {
 }
 
 pub(crate) fn switch_replaced(status: StatusCode) {
-    ignore!(status);
+    unused!(status);
     event!(
         DEBUG,
         status = status.as_u16(),
@@ -63,7 +62,7 @@ pub(crate) fn switch_replaced(status: StatusCode) {
 /// A switch that lost its session is for the author of a layer to know. One that a service made up that
 /// knows nothing of this connection is what a client can ask for.
 pub(crate) fn no_session(status: StatusCode, was_made: bool) {
-    ignore!(status, was_made);
+    unused!(status, was_made);
     #[cfg(feature = "tracing")]
     if was_made {
         event!(
@@ -82,7 +81,7 @@ pub(crate) fn no_session(status: StatusCode, was_made: bool) {
 }
 
 pub(crate) fn refusal_is_a_switch(status: StatusCode) {
-    ignore!(status);
+    unused!(status);
     event!(
         ERROR,
         status = status.as_u16(),
@@ -90,8 +89,8 @@ pub(crate) fn refusal_is_a_switch(status: StatusCode) {
     );
 }
 
-pub(crate) fn not_offered(protocol: &Protocol) {
-    ignore!(protocol);
+pub(crate) fn not_offered(protocol: &dyn Display) {
+    unused!(protocol);
     event!(
         ERROR,
         %protocol,
@@ -101,7 +100,7 @@ pub(crate) fn not_offered(protocol: &Protocol) {
 
 /// The server cannot hand its connections over: that is for its author to know.
 pub(crate) fn cannot_switch(error: &dyn Display) {
-    ignore!(error);
+    unused!(error);
     event!(
         ERROR,
         %error,
@@ -121,7 +120,7 @@ pub(crate) fn no_layer() {
 }
 
 pub(crate) fn report_panicked(panic: &str) {
-    ignore!(panic);
+    unused!(panic);
     event!(
         ERROR,
         panic,
@@ -131,100 +130,12 @@ pub(crate) fn report_panicked(panic: &str) {
 
 #[cfg(all(feature = "axum", feature = "websocket"))]
 pub(crate) fn on_failed_upgrade_panicked(panic: &str) {
-    ignore!(panic);
+    unused!(panic);
     event!(
         ERROR,
         panic,
         "the function that is called on a failed upgrade panicked"
     );
-}
-
-/// The span that a session runs in. Without the feature it is nothing.
-#[derive(Clone)]
-pub(crate) struct SessionSpan {
-    #[cfg(feature = "tracing")]
-    span: tracing::Span,
-}
-
-impl SessionSpan {
-    /// Made while the request's span is current. It follows from that, and is no child of it: a child
-    /// would hold it open for as long as the session lasts.
-    pub(crate) fn new(state: &State) -> Self {
-        ignore!(state);
-        #[cfg(feature = "tracing")]
-        let span = {
-            use tracing::field::Empty;
-            // The level of the worst that is said in it: where nothing less is looked at, it is said of
-            // whom.
-            let span = tracing::error_span!(
-                target: "tower_upgrade",
-                parent: None,
-                "session",
-                id = state.id.get(),
-                kind = %state.kind,
-                protocol = state.protocol.as_ref().map(tracing::field::display),
-                peer = state.peer.map(tracing::field::display),
-                identity = state.identity().map(tracing::field::display),
-                reason = Empty,
-                bytes_read = Empty,
-                bytes_written = Empty,
-                duration = Empty,
-            );
-            span.follows_from(tracing::Span::current());
-            span
-        };
-        Self {
-            #[cfg(feature = "tracing")]
-            span,
-        }
-    }
-
-    /// Runs the session in its span.
-    pub(crate) fn instrument<F: Future>(self, session: F) -> impl Future<Output = F::Output> {
-        #[cfg(feature = "tracing")]
-        let session = tracing::Instrument::instrument(session, self.span);
-        #[cfg(not(feature = "tracing"))]
-        let _ = self;
-        session
-    }
-}
-
-pub(crate) fn switched() {
-    event!(DEBUG, "session started");
-}
-
-/// The span has the numbers. A connection that breaks, or what comes over it, is the peer's doing; any other
-/// error is the handler's.
-pub(crate) fn closed(state: &State, closed: &Closed) {
-    ignore!(state, closed);
-    #[cfg(feature = "tracing")]
-    tracing::Span::current()
-        .record("reason", tracing::field::display(closed.reason.as_str()))
-        .record("bytes_read", closed.bytes_read)
-        .record("bytes_written", closed.bytes_written)
-        .record("duration", tracing::field::debug(closed.duration));
-    #[cfg(feature = "tracing")]
-    match &closed.reason {
-        CloseReason::NeverSwitched(error) => event!(DEBUG, %error, "session never started"),
-        CloseReason::Failed(error) if is_peers(state, &**error) => {
-            event!(DEBUG, %error, "session failed")
-        }
-        CloseReason::Failed(error) => event!(WARN, %error, "session failed"),
-        CloseReason::Panicked(panic) => event!(ERROR, %panic, "session panicked"),
-        CloseReason::Aborted => event!(WARN, "session aborted"),
-        _ => event!(DEBUG, "session finished"),
-    }
-}
-
-/// Whether a session failed because of its connection or its peer. An `io::Error` alone does not tell: the handler may have
-/// it of a file, or of a process that it could not spawn.
-#[cfg(feature = "tracing")]
-fn is_peers(state: &State, error: &(dyn Error + 'static)) -> bool {
-    let is_of_io = |cause: &(dyn Error + 'static)| {
-        let io = cause.downcast_ref();
-        io.is_some_and(|error| state.may_be_of_io(error))
-    };
-    state.is_peers_failure() || causes(error).any(is_of_io)
 }
 
 /// What a panic said.

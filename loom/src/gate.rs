@@ -1,6 +1,6 @@
 //! The slot of a gate: requests that come late, against the outermost layer that answers.
 
-use crate::slot::Slot;
+use crate::commit::slot::Slot;
 use loom::{sync::Mutex, thread};
 use std::{
     sync::{

@@ -1,7 +1,11 @@
 //! The IO of a session, on its way between the handler, tasks that it was lent to, and the session's own task.
 
 use crate::{
-    BoxIo, Parts, UpgradeKind, Upgraded, bounded, metrics::Labels, session::state::State,
+    bounded,
+    io::{box_io::BoxIo, parts::Parts},
+    metrics::Labels,
+    negotiate::kind::UpgradeKind,
+    session::{state::State, upgraded::Upgraded},
     sync::block_on,
 };
 use bytes::Bytes;

@@ -7,29 +7,41 @@
 //!
 //! Not modelled are the types within, which their own crates model: tokio's `Notify`, of which there is a stand-in, and
 //! the `AtomicWaker` of futures-util, for which there is loom's. An `Arc` is std's, and hyper, timers and tasks are
-//! not here: a test does by hand what a task does in `session/task.rs`, and what a layer does in `commit.rs`.
+//! not here: a test does by hand what a task does in `session/task.rs`, and what a layer does in `commit/`.
 
 #![cfg(test)]
 #![allow(dead_code)] // a model asks for less than the crate
 
 mod sync;
 
-// What is modelled.
-#[path = "../../src/box_io.rs"]
-mod box_io;
+// The files that are modelled.
+#[path = "../../src/commit"]
+mod commit {
+    pub(crate) mod slot;
+}
+#[path = "../../src/io"]
+mod io {
+    pub(crate) mod box_io;
+    pub(crate) mod parts;
+}
 mod session;
-#[path = "../../src/slot.rs"]
-mod slot;
-#[path = "../../src/upgraded.rs"]
-mod upgraded;
 
-// What it names.
-use box_io::BoxIo;
-use session::Sessions;
-use tower_upgrade::{Protocol, Rejection, UpgradeKind};
-use upgraded::{Parts, Upgraded};
+// The items that they name.
+mod message {
+    pub(crate) mod rejection {
+        pub(crate) use tower_upgrade::Rejection;
+    }
+}
 mod metrics {
     pub(crate) struct Labels;
+}
+mod negotiate {
+    pub(crate) mod kind {
+        pub(crate) use tower_upgrade::UpgradeKind;
+    }
+    pub(crate) mod protocol {
+        pub(crate) use tower_upgrade::Protocol;
+    }
 }
 
 mod gate;

@@ -1,9 +1,10 @@
 //! The registry: permits that come and go, against a drain.
 
 use crate::{
-    Sessions, UpgradeKind, bounded,
+    bounded,
     metrics::Labels,
-    session::{guard::Admitted, state::State},
+    negotiate::kind::UpgradeKind,
+    session::{Sessions, guard::Admitted, state::State},
     sync::block_on,
 };
 use http::{Request, request::Parts};

@@ -10,6 +10,8 @@ mod identity;
 mod registry;
 #[path = "../../src/session/state.rs"]
 pub(crate) mod state;
+#[path = "../../src/session/upgraded.rs"]
+pub(crate) mod upgraded;
 
 pub(crate) use self::registry::Sessions;
 

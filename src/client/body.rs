@@ -1,6 +1,6 @@
 //! The body of a response.
 
-use crate::{BoxError, body::ErasedBody};
+use crate::{error::BoxError, message::body::ErasedBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{

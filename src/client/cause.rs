@@ -65,7 +65,7 @@ pub(super) fn of(error: &(dyn StdError + 'static), mut is_connector: bool) -> Ca
 mod tests {
     use super::*;
 
-    fn kind(error: impl Into<crate::BoxError>, is_connector: bool) -> ErrorKind {
+    fn kind(error: impl Into<crate::error::BoxError>, is_connector: bool) -> ErrorKind {
         match of(&*error.into(), is_connector) {
             Cause::Own(error, _) => error.kind(),
             Cause::Kind(kind, _) => kind,

@@ -1,7 +1,10 @@
 //! A connection for each request.
 
 use super::{Error, Http1, Http2, request::has_no_user};
-use crate::{BoxError, BoxIo, handler::BoxFuture};
+use crate::{
+    error::{BoxError, BoxFuture},
+    io::box_io::BoxIo,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};

@@ -4,7 +4,7 @@ use super::{
     Body,
     cause::{self, Cause, TIMED_OUT},
 };
-use crate::BoxError;
+use crate::error::BoxError;
 use http::Response;
 #[cfg(doc)]
 use std::io;
@@ -29,7 +29,7 @@ use std::{borrow::Cow, error::Error as _, fmt, sync::Arc};
 /// }
 /// ```
 pub struct Error {
-    /// Shared with the error of a connector that a client has wrapped in its own. An `Arc` is also cheap to return.
+    /// Shared with the original where another client has wrapped the error. An `Arc` is also cheap to return.
     inner: Arc<Inner>,
 }
 
@@ -64,8 +64,8 @@ pub enum ErrorKind {
     /// The connection cannot carry the request: an HTTP/2 server has not allowed extended CONNECT, or the inner
     /// client does not support upgrades.
     Unsupported,
-    /// A connection to the server, or to a proxy on the way, could not be made: it was refused, there is no route,
-    /// or the name was not resolved. Nothing was sent.
+    /// A connection to the server, or to a proxy on the way, could not be made: the connection was refused, the
+    /// network has no route, or the name was not resolved. Nothing was sent.
     Unreachable,
     /// TLS failed, with the server or with a proxy on the way: the certificate is not trusted or has another name,
     /// the two sides have no version in common, or the server requires a client certificate.
@@ -74,8 +74,8 @@ pub enum ErrorKind {
     /// connection, as tokio-rustls and hyper-rustls return it. An error type of another TLS library, such as native-tls, is a
     /// [`Connector`](Self::Connector) error unless the connector maps it to such an `io::Error`.
     Tls,
-    /// The connector failed with an error of its own, which says neither that the network failed nor that TLS did:
-    /// it does not take the URI, for example. A connector without TLS says `invalid URL, scheme is not http` to
+    /// The connector failed with a custom error, which says neither that the network failed nor that TLS did:
+    /// the connector does not take the URI, for example. A connector without TLS says `invalid URL, scheme is not http` to
     /// `https`, and to a URI without a scheme. The error is the [source](std::error::Error::source). Nothing was
     /// sent.
     Connector,
@@ -203,7 +203,7 @@ impl Error {
     fn wrap(error: BoxError, is_connector: bool) -> Self {
         match cause::of(&*error, is_connector) {
             Cause::Own(own, is_connector) => {
-                // The last reference to the response, if there is one, so that it can be handed out.
+                // Drop the other reference to the response: `into_response` needs the only one.
                 drop(error);
                 match is_connector {
                     true => own.of_proxy(),
@@ -244,7 +244,7 @@ impl Error {
         self.inner.kind
     }
 
-    /// Returns the response, if there was one: the server's if the kind is [`Refused`](ErrorKind::Refused), the proxy's
+    /// Returns the response, if any: the server's if the kind is [`Refused`](ErrorKind::Refused), the proxy's
     /// if it is [`ProxyRefused`](ErrorKind::ProxyRefused).
     ///
     /// Look at the [kind](Self::kind) before you act on a status: a 401 from a proxy is no reason to send the server's

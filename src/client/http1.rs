@@ -1,7 +1,7 @@
 //! A connection of HTTP/1.1.
 
 use super::{Error, request::has_no_user};
-use crate::handler::BoxFuture;
+use crate::error::BoxFuture;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, header,

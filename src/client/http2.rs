@@ -4,7 +4,10 @@ use super::{
     Error,
     request::{Asked, has_no_user},
 };
-use crate::{Protocol, UpgradeKind, handler::BoxFuture, negotiate};
+use crate::{
+    error::BoxFuture,
+    negotiate::{self, kind::UpgradeKind, protocol::Protocol},
+};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{

@@ -1,9 +1,10 @@
 //! What a client asks for.
 
 use super::Error;
-use crate::{
-    InvalidProtocol, Protocol, UpgradeKind,
-    negotiate::{connect, http1},
+use crate::negotiate::{
+    connect, http1,
+    kind::UpgradeKind,
+    protocol::{InvalidProtocol, Protocol},
 };
 use bytes::Bytes;
 use http::{

@@ -2,10 +2,10 @@
 
 use super::{Body, Error, Request, Session, request::Asked};
 use crate::{
-    BoxError, PendingUpgrade, Upgraded,
-    box_io::BoxIo,
-    handler::BoxFuture,
+    error::{BoxError, BoxFuture},
+    io::box_io::BoxIo,
     negotiate::answer::{Answer, answer},
+    session::{pending_upgrade::PendingUpgrade, upgraded::Upgraded},
     time::within,
 };
 use http::{Response, Version};

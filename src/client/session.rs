@@ -1,6 +1,9 @@
 //! What an upgrade comes to.
 
-use crate::{Protocol, UpgradeKind, Upgraded};
+use crate::{
+    negotiate::{kind::UpgradeKind, protocol::Protocol},
+    session::upgraded::Upgraded,
+};
 use http::response::Parts;
 use std::fmt;
 

@@ -1,7 +1,10 @@
 //! A connector through a proxy.
 
 use super::{Error, Request, Session, request::has_no_user};
-use crate::{BoxError, Upgraded, handler::BoxFuture};
+use crate::{
+    error::{BoxError, BoxFuture},
+    session::upgraded::Upgraded,
+};
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{self, IntoHeaderName},

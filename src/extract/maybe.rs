@@ -3,7 +3,7 @@
 use super::{UpgradeRequest, upgrade::kind};
 #[cfg(feature = "websocket")]
 use super::{WebSocketUpgrade, websocket::asks_for_websocket};
-use crate::Rejection;
+use crate::message::rejection::Rejection;
 use axum::extract::{FromRequest, Request};
 
 /// An upgrade, or the request as it is if it does not ask for one: for a route that serves both.

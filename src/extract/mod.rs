@@ -154,7 +154,7 @@ mod websocket;
 pub use self::websocket::WebSocketUpgrade;
 pub use self::{maybe::MaybeUpgrade, upgrade::UpgradeRequest};
 
-use crate::{Rejection, body::ErasedBody};
+use crate::message::{body::ErasedBody, rejection::Rejection};
 use axum::{
     body::Body,
     response::{IntoResponse, Response},

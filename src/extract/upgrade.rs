@@ -2,14 +2,16 @@
 
 use super::response;
 use crate::{
-    Accept, Protocol, Rejection, RequestBody, UpgradeKind, UpgradeRequest as Request,
-    commit::{self, Gate},
-    config, decision,
+    commit::Gate,
+    decide,
+    handler::{Accept, request::UpgradeRequest as Request},
+    message::{rejection::Rejection, request_body::RequestBody},
     metrics::{self, Labels, Timer},
-    negotiate,
+    negotiate::{self, kind::UpgradeKind, protocol::Protocol},
     session::guard::Admitted,
     trace,
 };
+use crate::{message::rejection, session::held};
 use axum::{
     extract::{self, FromRequest},
     response::Response,
@@ -83,7 +85,7 @@ impl UpgradeRequest {
         let decision = match self.request.kind {
             UpgradeKind::Connect => Ok(accept),
             UpgradeKind::Upgrade | UpgradeKind::ExtendedConnect => {
-                Err(config::not_implemented("only CONNECT is supported here"))
+                Err(rejection::not_implemented("only CONNECT is supported here"))
             }
         };
         self.conclude(decision).await
@@ -107,10 +109,10 @@ impl UpgradeRequest {
     pub(super) fn unsupported(&self, spoken: &Protocol) -> Rejection {
         match self.request.kind {
             UpgradeKind::Upgrade => {
-                config::upgrade_required(&config::supported(&[spoken.as_str()]))
+                rejection::upgrade_required(&rejection::supported(&[spoken.as_str()]))
             }
             UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
-                config::not_implemented("this protocol is not supported")
+                rejection::not_implemented("this protocol is not supported")
             }
         }
     }
@@ -123,7 +125,7 @@ impl UpgradeRequest {
             timer,
         } = self;
         metrics::decided(timer, &request.labels);
-        let decided = decision::conclude(decision, &mut request, admitted, &gate).await;
+        let decided = decide::conclude(decision, &mut request, admitted, &gate).await;
         response(decided.into_response())
     }
 
@@ -133,7 +135,7 @@ impl UpgradeRequest {
         let limit = self.gate.settings().body_limit();
         let discarded = self.request.body.discard(limit).await;
         // What is left of it must not be taken for the next request.
-        discarded.map_err(|unread| decision::close(unread.into(), self.request.parts.version))
+        discarded.map_err(|unread| rejection::close(unread.into(), self.request.parts.version))
     }
 
     /// Switches to the only protocol that is spoken here, once the body was read.
@@ -141,7 +143,7 @@ impl UpgradeRequest {
     pub(super) fn switch(mut self, protocol: &Protocol, accept: Accept) -> Response {
         self.choose(protocol);
         metrics::decided(self.timer, &self.request.labels);
-        let switch = decision::switch(accept, &mut self.request, self.admitted, &self.gate);
+        let switch = decide::switch(accept, &mut self.request, self.admitted, &self.gate);
         response(switch.into_response())
     }
 }
@@ -182,7 +184,7 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
         };
         let (mut parts, body) = request.into_parts();
         let Some(gate) = Gate::find(&parts.extensions).cloned() else {
-            return Err(match commit::is_available(&parts.extensions) {
+            return Err(match held::is_available(&parts.extensions) {
                 true => {
                     trace::no_layer();
                     Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
@@ -195,7 +197,7 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
             return Err(not_handed_over());
         }
         let timer = Timer::start();
-        let admitted = decision::admit(gate.settings(), &parts)?;
+        let admitted = decide::admit(gate.settings(), &parts)?;
         let request = Request {
             parts,
             kind,
@@ -214,7 +216,7 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
 }
 
 fn not_handed_over() -> Rejection {
-    config::not_implemented("the server does not hand over this connection")
+    rejection::not_implemented("the server does not hand over this connection")
 }
 
 impl fmt::Debug for UpgradeRequest {

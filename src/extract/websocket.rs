@@ -2,7 +2,11 @@
 
 use super::{UpgradeRequest, upgrade::kind};
 use crate::{
-    BoxError, Protocol, Rejection, Session, UpgradeKind, negotiate, trace,
+    error::BoxError,
+    message::rejection::Rejection,
+    negotiate::{self, kind::UpgradeKind, protocol::Protocol},
+    session::Session,
+    trace,
     websocket::{RateLimit, WebSocket, WebSocketUpgrade as Handler, handshake},
 };
 use axum::{

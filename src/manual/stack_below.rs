@@ -69,7 +69,7 @@
 //!
 //! ## hyper does not check `Host`
 //!
-//! hyper serves an HTTP/1.1 request without `Host`, with two, or with one that is not valid, where RFC 9112 §3.2 asks for
+//! hyper serves an HTTP/1.1 request without `Host`, with two, or with an invalid one, where RFC 9112 §3.2 asks for
 //! 400. Over HTTP/2 it serves one whose `Host` is not its `:authority` (RFC 9113 §8.3.1).
 //!
 //! `ReverseProxy` and `ConnectProxy` refuse all of these with 400: another server on the way could read another host from

@@ -1,7 +1,10 @@
 //! The server's response to an upgrade request, as a client reads it.
 
 use super::{http1, switch};
-use crate::{Protocol, UpgradeKind, protocol::Member};
+use crate::negotiate::{
+    kind::UpgradeKind,
+    protocol::{Member, Protocol},
+};
 use http::{HeaderMap, StatusCode, Version};
 use std::borrow::Cow;
 

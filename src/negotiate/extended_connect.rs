@@ -1,8 +1,8 @@
 //! Extended CONNECT on HTTP/2 and HTTP/3 (RFC 8441, RFC 9220).
 
+use crate::negotiate::protocol::Member;
 #[cfg(feature = "client")]
-use crate::Protocol;
-use crate::protocol::Member;
+use crate::negotiate::protocol::Protocol;
 use http::{Extensions, Version};
 
 /// Whether a request has a `:protocol`.

@@ -11,7 +11,7 @@ use http::{
 ///
 /// # Errors
 ///
-/// What is wrong: the request is to be refused with 400.
+/// The fault, for a rejection with 400.
 pub(crate) fn check(parts: &Parts) -> Result<(), &'static str> {
     let target = parts.uri.authority();
     let mut lines = parts.headers.get_all(header::HOST).iter();
@@ -23,7 +23,7 @@ pub(crate) fn check(parts: &Parts) -> Result<(), &'static str> {
         (None, _) => return Ok(()),
         (Some(host), None) => host,
     };
-    // The target is enough to know for whom the request is.
+    // The target names the host.
     if host.is_empty() && target.is_some() {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Upgrade requests on HTTP/1.1 (RFC 9110 §7.8).
 
 use super::token;
-use crate::protocol::Member;
+use crate::negotiate::protocol::Member;
 use http::{HeaderMap, Version, header};
 
 /// Whether a request head asks for an upgrade.

@@ -5,7 +5,7 @@ use http::{
     header::{self, HeaderName},
 };
 
-/// Joins the lines of a field, if there are several, in order. Empty lines add no member.
+/// Joins several lines of a field, in order. Empty lines add no member.
 pub(crate) fn lines(headers: &mut HeaderMap, name: &HeaderName, separator: &str) {
     let header::Entry::Occupied(mut lines) = headers.entry(name) else {
         return;

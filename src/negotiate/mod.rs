@@ -9,13 +9,15 @@ pub(crate) mod host;
 pub(crate) mod http1;
 #[cfg(any(feature = "tunnel", all(feature = "client", feature = "websocket")))]
 pub(crate) mod join;
+pub(crate) mod kind;
+pub(crate) mod protocol;
 pub(crate) mod switch;
 pub(crate) mod token;
 #[cfg(any(feature = "tunnel", feature = "websocket"))]
 pub(crate) mod websocket_key;
 
-use crate::{
-    UpgradeKind,
+use crate::negotiate::{
+    kind::UpgradeKind,
     protocol::{Member, Protocol},
 };
 use http::{Extensions, HeaderMap, Method, Version, header, request::Parts, uri::Authority};

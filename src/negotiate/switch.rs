@@ -1,7 +1,7 @@
 //! The head of an upgrade response, and its removal from a response that took its place.
 
 use super::token;
-use crate::{Protocol, UpgradeKind};
+use crate::negotiate::{kind::UpgradeKind, protocol::Protocol};
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{self, HeaderName},

@@ -1,6 +1,9 @@
 //! How a session ends, and what is said about it.
 
-use crate::{Identity, Protocol, SessionId, UpgradeKind};
+use crate::{
+    negotiate::{kind::UpgradeKind, protocol::Protocol},
+    session::{Identity, SessionId},
+};
 use std::{borrow::Cow, error::Error, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Why a session ended.

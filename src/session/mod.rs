@@ -1,13 +1,21 @@
 //! The conversation after the switch.
 
+pub(crate) mod accepted;
 mod close;
+pub(crate) mod detach;
 mod drain;
 pub(crate) mod guard;
+pub(crate) mod held;
 mod identity;
+pub(crate) mod pending_upgrade;
 mod registry;
+pub(crate) mod settings;
+pub(crate) mod span;
+mod speak;
 mod spread;
 pub(crate) mod state;
 pub(crate) mod task;
+pub(crate) mod upgraded;
 mod watch;
 
 pub use self::{
@@ -18,10 +26,14 @@ pub use self::{
     state::SessionId,
 };
 
+pub(crate) use self::speak::{Speak, Speaking};
 use self::state::State;
 #[cfg(feature = "websocket")]
 pub(crate) use self::watch::after;
-use crate::{Protocol, Upgraded, request::UpgradeKind};
+use crate::{
+    negotiate::{kind::UpgradeKind, protocol::Protocol},
+    session::upgraded::Upgraded,
+};
 use http::{Extensions, request::Parts};
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -35,7 +47,7 @@ pub struct Session {
     request: Option<Box<Parts>>,
     io: Upgraded,
     #[cfg(feature = "websocket")]
-    settings: Arc<crate::time::Settings>,
+    settings: Arc<crate::session::settings::Settings>,
 }
 
 impl Session {
@@ -157,7 +169,7 @@ impl Session {
 impl Session {
     /// Leaves an IO behind on which everything fails.
     pub(crate) fn take_io(&mut self) -> Upgraded {
-        let gone = Upgraded::from_box_io(crate::BoxIo::gone());
+        let gone = Upgraded::from_box_io(crate::io::box_io::BoxIo::gone());
         std::mem::replace(&mut self.io, gone)
     }
 

@@ -9,7 +9,8 @@ use super::{
     watch::after,
 };
 use crate::{
-    Protocol, Rejection, UpgradeKind,
+    message::rejection::Rejection,
+    negotiate::{kind::UpgradeKind, protocol::Protocol},
     sync::{Mutex, MutexGuard, Notify},
 };
 use http::{Extensions, HeaderValue, StatusCode, header, request::Parts};

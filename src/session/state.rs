@@ -2,9 +2,9 @@
 
 use super::identity::Identity;
 use crate::{
-    Protocol, UpgradeKind,
-    box_io::BoxIo,
+    io::box_io::BoxIo,
     metrics::Labels,
+    negotiate::{kind::UpgradeKind, protocol::Protocol},
     sync::{AtomicBool, AtomicU64, AtomicWaker, Mutex, MutexGuard, Notify},
 };
 use std::{

@@ -1,5 +1,6 @@
 //! The task that a session lives in.
 
+use super::span;
 use super::{
     CloseReason, Closed, Session,
     guard::Permit,
@@ -7,12 +8,13 @@ use super::{
     watch::{Overdue, Watch},
 };
 use crate::{
-    BoxError, Upgraded,
-    box_io::BoxIo,
-    commit::{Accepted, HeldUpgrade},
-    handler::Speaking,
-    linger, metrics,
-    time::{Settings, within},
+    error::BoxError,
+    io::{box_io::BoxIo, linger},
+    metrics,
+    session::{
+        Speaking, accepted::Accepted, held::HeldUpgrade, settings::Settings, upgraded::Upgraded,
+    },
+    time::within,
     trace,
 };
 use futures_util::FutureExt as _;
@@ -58,7 +60,7 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
         };
 
         end.state.switch();
-        contain(trace::switched);
+        contain(span::switched);
         let reason = match start(accepted, io) {
             Ok(mut speaking) => {
                 let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
@@ -110,6 +112,10 @@ async fn unless_overdue<F: Future>(
 /// Starts what was accepted: the handler's part of the session, which may panic on the spot.
 ///
 /// It takes the box, so that the box is gone while the session lives.
+#[expect(
+    clippy::boxed_local,
+    reason = "the box is gone while the session lives"
+)]
 fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
     let accepted = *accepted;
     let session = Session {
@@ -198,8 +204,14 @@ impl End {
             bytes_read: state.bytes_read(),
             bytes_written: state.bytes_written(),
         };
-        contain(|| trace::closed(state, &closed));
-        contain(|| metrics::closed(&state.labels, &closed));
+        contain(|| span::closed(state, &closed));
+        let ended = metrics::Ended {
+            reason: closed.reason.as_str(),
+            duration: closed.duration,
+            bytes_read: closed.bytes_read,
+            bytes_written: closed.bytes_written,
+        };
+        contain(|| metrics::closed(&state.labels, &ended));
         if let Some(on_close) = &self.settings.on_close {
             contain(|| on_close(&closed));
         }

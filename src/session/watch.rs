@@ -1,7 +1,7 @@
 //! The time limits of a session that is going on, behind one timer.
 
 use super::state::State;
-use crate::time::Settings;
+use crate::session::settings::Settings;
 use std::{
     pin::{Pin, pin},
     task::{Context, Poll, ready},

@@ -1,6 +1,6 @@
 //! Connections in memory between a client and a server of hyper.
 
-use crate::BoxError;
+use crate::error::BoxError;
 use http::{
     HeaderValue, Method, Request, Response, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},

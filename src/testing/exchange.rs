@@ -1,7 +1,11 @@
 //! The outcome of a request, and the expectations of a test about it.
 
 use super::observer::Reports;
-use crate::{Closed, Protocol, RejectionReason, UpgradeKind, Upgraded};
+use crate::{
+    message::rejection::RejectionReason,
+    negotiate::{kind::UpgradeKind, protocol::Protocol},
+    session::{Closed, upgraded::Upgraded},
+};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use std::{fmt, sync::Arc};

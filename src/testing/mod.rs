@@ -168,12 +168,15 @@
 
 mod connection;
 mod exchange;
-pub(crate) mod observer;
+mod observer;
 
 pub use self::exchange::Exchange;
 
 use self::{connection::Connection, exchange::Switched, observer::Reports};
-use crate::{BoxError, RejectionReason, UpgradeKind, Upgraded, box_io::BoxIo};
+use crate::{
+    error::BoxError, io::box_io::BoxIo, message::rejection::RejectionReason,
+    negotiate::kind::UpgradeKind, session::upgraded::Upgraded,
+};
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt as _;
@@ -325,7 +328,10 @@ impl Asked {
     }
 
     /// Returns the protocol that the response switches to.
-    fn switched_to<B>(&self, response: &Response<B>) -> Option<crate::Protocol> {
+    fn switched_to<B>(
+        &self,
+        response: &Response<B>,
+    ) -> Option<crate::negotiate::protocol::Protocol> {
         let protocol = match &self.protocol {
             Some(protocol) => protocol.as_str(),
             None => response.headers().get(header::UPGRADE)?.to_str().ok()?,

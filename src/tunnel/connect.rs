@@ -8,7 +8,10 @@ use super::{
     relay,
 };
 use crate::{
-    Accept, BoxError, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest, negotiate,
+    error::BoxError,
+    handler::{Accept, ProtocolHandler, request::UpgradeRequest},
+    message::rejection::Rejection,
+    negotiate::{self, kind::UpgradeKind},
     time::{limit, within},
 };
 use http::StatusCode;

@@ -1,7 +1,10 @@
 //! To a target: its addresses, and a connection to one that is allowed.
 
 use super::{Policy, failure::Failure, host::Host, policy::Denied, race::race};
-use crate::{BoxError, client, handler::BoxFuture};
+use crate::{
+    client,
+    error::{BoxError, BoxFuture},
+};
 use hyper_util::client::legacy::connect::dns::Name;
 use std::{io, net::SocketAddr, str::FromStr as _};
 use tokio::net::TcpStream;

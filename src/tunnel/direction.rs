@@ -1,8 +1,8 @@
 //! One direction of a relay.
 
 use crate::{
-    Upgraded,
-    copy::{Broken, Copy, Ends},
+    io::copy::{Broken, Copy, Ends},
+    session::upgraded::Upgraded,
 };
 use std::{
     io,
@@ -193,7 +193,7 @@ impl Ends for FromTo<'_> {
 #[cfg(target_os = "linux")]
 mod gears {
     use super::{Both, Broken, Context, Direction, Poll, io, ready};
-    use crate::{buffer, tunnel::splice::Pipe};
+    use crate::io::{buffer, splice::Pipe};
 
     /// After so many reads that filled the buffer the second gear is tried.
     const FULL_READS: u8 = 4;

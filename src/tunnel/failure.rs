@@ -1,7 +1,7 @@
 //! Why a client does not come to its target, and what it is told of it.
 
 use super::policy::Denied;
-use crate::{BoxError, Rejection};
+use crate::{error::BoxError, message::rejection::Rejection};
 use http::{StatusCode, uri::Authority};
 use std::{fmt, time::Duration};
 

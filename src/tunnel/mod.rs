@@ -25,9 +25,8 @@ mod policy;
 mod race;
 mod relay;
 mod reverse;
-pub(crate) mod socket;
-#[cfg(target_os = "linux")]
-pub(crate) mod splice;
+
+pub use crate::io::socket::Socket;
 
 pub use self::{
     connect::ConnectProxy,
@@ -35,5 +34,4 @@ pub use self::{
     policy::Policy,
     relay::{Relay, RelayEnd, Relayed, relay},
     reverse::{Forwarding, ReverseProxy},
-    socket::Socket,
 };

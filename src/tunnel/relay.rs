@@ -4,7 +4,11 @@ use super::{
     direction::{Both, Direction, Side},
     look::Look,
 };
-use crate::{BoxError, Session, Upgraded, handler::BoxFuture, linger};
+use crate::{
+    error::{BoxError, BoxFuture},
+    io::linger,
+    session::{Session, upgraded::Upgraded},
+};
 use futures_util::{FutureExt as _, future::join_all};
 use std::{
     fmt, io,

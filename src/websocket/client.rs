@@ -2,9 +2,9 @@
 
 use super::{WebSocket, codec::Codec, handshake, reader::Limits};
 use crate::{
-    BoxError, UpgradeKind,
     client::{Error, Request, Session},
-    negotiate::{join, websocket_key},
+    error::BoxError,
+    negotiate::{join, kind::UpgradeKind, websocket_key},
 };
 use http::{
     HeaderMap, HeaderValue, Uri,

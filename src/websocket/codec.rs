@@ -7,7 +7,7 @@ use super::{
     out::Out,
     reader::{CONTROL, Limits, Reader},
 };
-use crate::Upgraded;
+use crate::session::upgraded::Upgraded;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use std::{

@@ -1,6 +1,6 @@
 //! An IO that hands out one frame at a time.
 
-use crate::buffer::Buffer;
+use crate::io::buffer::Buffer;
 use std::{
     io,
     pin::Pin,

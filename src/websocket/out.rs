@@ -5,8 +5,8 @@ use super::{
     reader::{OWN, POOLED},
 };
 use crate::{
-    Upgraded,
-    pool::{self, Pool},
+    io::pool::{self, Pool},
+    session::upgraded::Upgraded,
 };
 use std::{
     cell::RefCell,

@@ -1,7 +1,7 @@
 //! tungstenite's codec, which reads, and the buffer that it reads into.
 
 use super::message::Message;
-use crate::pool::{self, Pool};
+use crate::io::pool::{self, Pool};
 use std::{
     cell::RefCell,
     io::{Read, Write},

@@ -12,11 +12,11 @@ use super::{
     socket::Shared,
 };
 use crate::{
-    Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeKind, UpgradeRequest,
-    config::not_implemented,
-    handler::BoxFuture,
-    negotiate::{self, websocket_key},
-    session::{after, state::State},
+    error::{BoxError, BoxFuture},
+    handler::{Accept, ProtocolHandler, request::UpgradeRequest},
+    message::rejection::{Rejection, not_implemented},
+    negotiate::{self, kind::UpgradeKind, websocket_key},
+    session::{Session, after, state::State},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use pin_project_lite::pin_project;

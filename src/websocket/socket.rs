@@ -6,7 +6,10 @@ use super::{
     keep_alive::{KeepAlive, Signs},
     rate_limit::{Meter, RateLimit},
 };
-use crate::{Session, session::state::State, time::within};
+use crate::{
+    session::{Session, state::State},
+    time::within,
+};
 use futures_util::{Sink, Stream};
 use http::HeaderValue;
 use std::{

@@ -12,6 +12,9 @@ use axum::{Router, response::Html, routing::get};
 use support::{Chat, Driver, Page};
 use tokio::net::TcpListener;
 
+/// The report of the chat's drain.
+const STOPPED: &str = "2 sessions ended, 0 aborted, 0 left, told to stop over 1s";
+
 #[tokio::test]
 async fn pages_exchange_messages_and_rooms() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
@@ -69,7 +72,7 @@ async fn pages_reconnect_after_restart() {
     bob.until_message("before").await;
 
     let address = chat.address().to_owned();
-    assert_eq!(chat.stop().await, "2 sessions ended, 0 aborted, 0 left");
+    assert_eq!(chat.stop().await, STOPPED);
     for page in [&ann, &bob] {
         // The page has read the close code 1001, and not only lost its connection.
         page.until_said("The server is restarting.").await;
@@ -146,7 +149,7 @@ async fn chromium_uses_websocket_over_http2() {
     admin.until_texts(".kind", &kinds).await;
 
     let address = chat.address().to_owned();
-    assert_eq!(chat.stop().await, "2 sessions ended, 0 aborted, 0 left");
+    assert_eq!(chat.stop().await, STOPPED);
     ann.until_said("The server is restarting.").await;
     ann.say("in between").await;
     let _chat = Chat::start_at(&address, &["--tls"]).await;

@@ -93,7 +93,7 @@ async fn secure(acceptor: TlsAcceptor) -> (Server, String) {
     (server, uri)
 }
 
-/// What an error says, with its sources.
+/// The messages of an error and of its sources.
 fn in_full(error: &Error) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
@@ -286,7 +286,7 @@ async fn k8_other_failures_of_a_proxy_keep_their_kind_and_name_it() {
     }
 }
 
-/// Retries what the table of `ErrorKind` says may help.
+/// Retries the kinds that "may help" by the table of `ErrorKind`.
 #[derive(Clone)]
 struct Table(usize);
 

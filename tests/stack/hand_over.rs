@@ -15,7 +15,7 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
 /// Manual: "hyper hands over the connection even after a refusal". This is the reason for the commit gate,
-/// which `src/lib.rs`, the README and `src/commit.rs` explain: if hyper changes, so must they.
+/// which `src/lib.rs`, the README and `src/commit/mod.rs` explain: if hyper changes, so must they.
 #[tokio::test]
 async fn hyper_hands_over_connection_after_refusal() {
     let (service, mut offered) = answering(StatusCode::FORBIDDEN);
@@ -145,7 +145,7 @@ async fn http_1_0_connect_with_upgrade_header_is_answered_501() {
 }
 
 /// Manual: "A body that was not read becomes the new protocol". If hyper reads the body first,
-/// `src/decision.rs` need not read it.
+/// `src/decide/mod.rs` need not read it.
 #[tokio::test]
 async fn unread_body_becomes_bytes_of_the_new_protocol_after_101() {
     let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
@@ -194,7 +194,7 @@ async fn content_length_on_2xx_to_connect_closes_connection_unanswered() {
 }
 
 /// Manual: "Only one clone of `OnUpgrade` works". If the second clone yields an error instead, remove the
-/// `catch_unwind` in `src/commit.rs`.
+/// `catch_unwind` in `src/session/held.rs`.
 #[tokio::test]
 async fn polling_a_clone_of_a_used_upgrade_panics() {
     let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
@@ -210,7 +210,7 @@ async fn polling_a_clone_of_a_used_upgrade_panics() {
 }
 
 /// Manual: "After a refusal hyper ends the connection without a shutdown". If hyper shuts down the connection,
-/// remove `Drop for HeldUpgrade` in `src/commit.rs`.
+/// remove `Drop for HeldUpgrade` in `src/session/held.rs`.
 #[tokio::test]
 async fn hyper_sends_no_close_notify_after_refused_upgrade() {
     for (request, has_close_notify) in [

@@ -1,9 +1,9 @@
 //! Compares parsing and choice of protocols with a reference that follows the text of the RFC.
 
 use super::*;
-use crate::UpgradeKind;
+use crate::negotiate::kind::UpgradeKind;
+use crate::negotiate::protocol::Protocol;
 use crate::negotiate::{Choice, Preference, choose, kind};
-use crate::protocol::Protocol;
 use http::{Extensions, HeaderValue, Method};
 use proptest::prelude::*;
 

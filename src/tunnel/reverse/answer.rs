@@ -2,9 +2,11 @@
 
 use super::{forwarded, headers, is_websocket};
 use crate::{
-    Accept, BoxError, Rejection, UpgradeKind,
     client::{Error, ErrorKind, Session},
-    negotiate::{join, switch, token, websocket_key},
+    error::BoxError,
+    handler::Accept,
+    message::rejection::Rejection,
+    negotiate::{join, kind::UpgradeKind, switch, token, websocket_key},
     tunnel::relay,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, response::Parts};
@@ -55,7 +57,8 @@ pub(super) fn switch(
     Ok(accept)
 }
 
-/// The backend has not switched. The client is told what failed; addresses and the like are in the source, for the log.
+/// Rejects a request after an error of the client that asked the backend. The message names the failed part for the
+/// client; addresses stay in the source, for the log.
 pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> Rejection {
     let error = Error::transport(error);
     let rejection = match error.kind() {

@@ -1,9 +1,6 @@
 //! Which fields of a head are passed on, and which end here (RFC 9110 §7.6.1). No IO here.
 
-use crate::{
-    UpgradeKind,
-    negotiate::{join, token},
-};
+use crate::negotiate::{join, kind::UpgradeKind, token};
 use http::{
     HeaderMap, HeaderValue, StatusCode, Version,
     header::{self, HeaderName},

@@ -8,11 +8,16 @@ pub use self::forwarded::Forwarding;
 
 use self::forwarded::Client;
 use crate::{
-    Accept, BoxError, Protocol, ProtocolHandler, Rejection, UpgradeKind, UpgradeRequest,
     client::{Request, Session},
-    handler::BoxFuture,
-    negotiate::{self, websocket_key},
-    protocol::Member,
+    error::{BoxError, BoxFuture},
+    handler::{Accept, ProtocolHandler, request::UpgradeRequest},
+    message::rejection::Rejection,
+    negotiate::{
+        self,
+        kind::UpgradeKind,
+        protocol::{Member, Protocol},
+        websocket_key,
+    },
 };
 use bytes::Bytes;
 use http::{
@@ -106,7 +111,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// | | |
 /// |---|---|
-/// | the request is HTTP/1.1 without `Host` (RFC 9112 §3.2), has two, or one that is not valid or, over HTTP/2, not its `:authority` (RFC 9113 §8.3.1) | 400 |
+/// | the request is HTTP/1.1 without `Host` (RFC 9112 §3.2), has two, or an invalid one or, over HTTP/2, not its `:authority` (RFC 9113 §8.3.1) | 400 |
 /// | the backend cannot be reached, or TLS with it fails | 502 |
 /// | its connection breaks, or carries something other than HTTP | 502 |
 /// | a proxy on the way to it refuses | 502 |

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    Parts,
+    io::parts::Parts,
     websocket::{ErrorKind as Kind, reader::OWN},
 };
 use bytes::Bytes;

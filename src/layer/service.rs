@@ -1,14 +1,20 @@
 //! The `Upgrade` service: connects negotiation, decision and commit.
 
 #[cfg(feature = "testing")]
-use crate::testing::observer::Observer;
+use crate::session::settings::Observer;
 use crate::{
-    BoxError, RequestBody, ResponseBody, ResponseFuture, UpgradeKind, UpgradeRequest,
-    commit::{self, Gate, Outermost},
-    config::{self, Config, Outcome},
-    decision, negotiate,
-    rejection::TEXT,
+    commit::{Gate, Outermost},
+    decide,
+    error::BoxError,
+    handler::request::UpgradeRequest,
+    layer::{
+        config::{Config, Outcome},
+        future::ResponseFuture,
+    },
+    message::{body::ResponseBody, rejection::TEXT, request_body::RequestBody},
+    negotiate::{self, kind::UpgradeKind},
 };
+use crate::{message::rejection, session::held};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use std::{
@@ -108,7 +114,7 @@ where
                     };
                     return ResponseFuture::decision(handler.decide(request, gate), outermost);
                 }
-                config::not_implemented("the server does not hand over this connection")
+                rejection::not_implemented("the server does not hand over this connection")
             }
             Ok(Outcome::Refuse(rejection)) => rejection,
             Ok(Outcome::Pass) => {
@@ -117,11 +123,11 @@ where
                 let request = Request::from_parts(parts, body);
                 return ResponseFuture::inner(self.inner.call(request), outermost);
             }
-            Err(panic) => decision::panicked(&*panic),
+            Err(panic) => rejection::panicked(&*panic),
         };
         gate.hold(&mut parts);
         let body = RequestBody::new(body, gate.settings().body_timeout());
-        let refusal = async move { decision::refuse(rejection, kind, &parts, body, &gate).await };
+        let refusal = async move { decide::refuse(rejection, kind, &parts, body, &gate).await };
         ResponseFuture::decision(Box::pin(refusal), outermost)
     }
 }
@@ -138,7 +144,7 @@ fn kind_of<B>(request: &Request<B>) -> Option<UpgradeKind> {
         request.headers(),
         extensions,
     )?;
-    let is_ignored = kind == UpgradeKind::Upgrade && !commit::is_available(extensions);
+    let is_ignored = kind == UpgradeKind::Upgrade && !held::is_available(extensions);
     (!is_ignored).then_some(kind)
 }
 

@@ -1,55 +1,17 @@
 //! Handlers: who decides on an upgrade request, and who speaks afterwards.
 
+pub(crate) mod request;
+
+use crate::session::Speak;
 use crate::{
-    BoxError, Identity, Protocol, Rejection, Session, UpgradeRequest,
-    commit::Gate,
-    decision::{self, Decided},
-    trace,
+    error::BoxError,
+    handler::request::UpgradeRequest,
+    message::rejection::Rejection,
+    negotiate::protocol::Protocol,
+    session::{Identity, Session},
 };
 use http::{HeaderMap, HeaderValue, header::IntoHeaderName, request::Parts};
-use std::{
-    fmt,
-    panic::{self, AssertUnwindSafe},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
-
-pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// What runs a session, once it has one.
-pub(crate) struct Speak {
-    /// None when it runs.
-    speak: Option<Box<dyn FnOnce(Session) -> Speaking + Send>>,
-}
-
-impl Speak {
-    fn new(speak: impl FnOnce(Session) -> Speaking + Send + 'static) -> Self {
-        Self {
-            speak: Some(Box::new(speak)),
-        }
-    }
-
-    /// Starts to speak. It is the handler's code, which may panic on the spot.
-    pub(crate) fn start(mut self, session: Session) -> Speaking {
-        let speak = self.speak.take().expect("it is taken here alone");
-        speak(session)
-    }
-}
-
-impl Drop for Speak {
-    /// There is no session. What was prepared for it may panic, and this may be in the hands of any layer, on a
-    /// connection with other streams.
-    fn drop(&mut self) {
-        let unused = AssertUnwindSafe(|| drop(self.speak.take()));
-        if let Err(panic) = panic::catch_unwind(unused) {
-            trace::unused_panicked(&trace::panic_message(&*panic));
-        }
-    }
-}
-
-/// A handler's part of a session, on its way.
-pub(crate) type Speaking = BoxFuture<Result<(), BoxError>>;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Speaks a protocol: decides on the requests for it, and runs the sessions.
 ///
@@ -352,23 +314,5 @@ impl fmt::Debug for Accept {
             .field("lifetime", &self.lifetime)
             .field("identity", &self.identity)
             .finish_non_exhaustive()
-    }
-}
-
-/// A handler without its type, as the layer keeps it.
-pub(crate) trait ErasedHandler: Send + Sync {
-    fn wants(&self, parts: &Parts) -> bool;
-
-    /// The whole way from the request to its response, in one box.
-    fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided>;
-}
-
-impl<H: ProtocolHandler> ErasedHandler for H {
-    fn wants(&self, parts: &Parts) -> bool {
-        H::wants(self, parts)
-    }
-
-    fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided> {
-        decision::decide(self, request, gate)
     }
 }

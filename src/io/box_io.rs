@@ -1,8 +1,8 @@
 //! The IO beneath an [`Upgraded`](crate::Upgraded), whatever its type.
 
-use crate::Parts;
+use crate::io::parts::Parts;
 #[cfg(feature = "tunnel")]
-use crate::tunnel::socket::{Socket, SocketRef};
+use crate::io::socket::{Socket, SocketRef};
 use bytes::Bytes;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use std::{

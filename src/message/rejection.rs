@@ -1,14 +1,14 @@
 //! The rejection of an upgrade.
 
-use crate::{BoxError, body::ErasedBody, metrics, negotiate::switch, trace};
+use crate::{error::BoxError, message::body::ErasedBody, metrics, negotiate::switch, trace};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode, Version,
     header::{self, IntoHeaderName},
 };
 use http_body::Body;
 use http_body_util::Full;
-use std::{borrow::Cow, fmt};
+use std::{any::Any, borrow::Cow, fmt};
 
 /// The media type of plain-text responses.
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
@@ -227,4 +227,46 @@ impl fmt::Debug for RejectionReason {
             .field("source", &self.source)
             .finish()
     }
+}
+
+/// Returns the fields of a 426 that list `protocols`.
+pub(crate) fn supported(protocols: &[&str]) -> HeaderMap {
+    let list = HeaderValue::from_str(&protocols.join(", "))
+        .expect("tokens, slashes, commas and spaces are a field value");
+    HeaderMap::from_iter([
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, list),
+    ])
+}
+
+/// Creates a 426 with the fields that [`supported`] returns.
+pub(crate) fn upgrade_required(supported: &HeaderMap) -> Rejection {
+    let mut rejection = Rejection::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "none of the offered protocols is supported",
+    );
+    for (name, value) in supported {
+        rejection = rejection.header(name, value.clone());
+    }
+    rejection
+}
+
+pub(crate) fn not_implemented(message: &'static str) -> Rejection {
+    Rejection::new(StatusCode::NOT_IMPLEMENTED, message)
+}
+
+/// Closes an HTTP/1 connection after the rejection. On later versions, only the stream ends.
+pub(crate) fn close(rejection: Rejection, version: Version) -> Rejection {
+    match version <= Version::HTTP_11 {
+        true => rejection.close(),
+        false => rejection,
+    }
+}
+
+/// Creates the rejection of a request for which the handler panicked.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
+    let message = trace::panic_message(panic);
+    trace::handler_panicked(&message);
+    Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
+        .with_source(format!("the handler panicked: {message}"))
 }

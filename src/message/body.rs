@@ -1,6 +1,6 @@
 //! The response body, and type-erased bodies.
 
-use crate::BoxError;
+use crate::error::BoxError;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};

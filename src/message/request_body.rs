@@ -1,6 +1,10 @@
 //! The body of an upgrade request: the handler reads it, the layer discards the rest.
 
-use crate::{BoxError, Rejection, body::ErasedBody, time::within};
+use crate::{
+    error::BoxError,
+    message::{body::ErasedBody, rejection::Rejection},
+    time::within,
+};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};

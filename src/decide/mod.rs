@@ -1,56 +1,40 @@
 //! From an upgrade request to its response: asks the handler, and reads the request body to its end.
 
+pub(crate) mod erased;
+
 use crate::{
-    Accept, ProtocolHandler, Rejection, RequestBody, Sessions, UpgradeKind, UpgradeRequest,
-    body::ErasedBody,
-    commit::{Accepted, Gate, PendingSession},
-    handler::BoxFuture,
-    linger, metrics,
-    negotiate::switch::{self, Switch},
-    session::guard::Admitted,
-    time::{self, Settings, within},
+    commit::{Decided, Gate},
+    error::BoxFuture,
+    handler::{Accept, ProtocolHandler, request::UpgradeRequest},
+    message::{
+        body::ErasedBody,
+        keep_open::keep_open,
+        rejection::{Rejection, close, panicked},
+        request_body::RequestBody,
+    },
+    metrics,
+    negotiate::{
+        kind::UpgradeKind,
+        switch::{self, Switch},
+    },
+    session::{
+        Identity, Sessions, accepted::Accepted, detach::detach, guard::Admitted, held::HeldUpgrade,
+        settings::Settings, span::SessionSpan, state::State,
+    },
+    time::{self, within},
     trace,
 };
 use futures_util::{
     FutureExt as _,
     future::{Either, select},
 };
-use http::{HeaderMap, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use std::{
-    any::Any,
     panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
 };
-
-/// A response, with the session that it starts if it is an upgrade response.
-pub(crate) struct Decided {
-    pub(crate) response: Response<ErasedBody>,
-    pub(crate) session: Option<Box<Accepted>>,
-}
-
-impl Decided {
-    /// Moves the session into the extensions of the response, for the outermost layer to find.
-    pub(crate) fn into_response(self) -> Response<ErasedBody> {
-        let mut response = self.response;
-        if let Some(session) = self.session {
-            response
-                .extensions_mut()
-                .insert(PendingSession::new(session));
-        }
-        response
-    }
-}
-
-impl From<Rejection> for Decided {
-    fn from(rejection: Rejection) -> Self {
-        Self {
-            response: rejection.into_response(),
-            session: None,
-        }
-    }
-}
 
 /// Asks the handler within its time limit, and returns the response. Catches panics of the handler, and of the
 /// values that its future drops.
@@ -197,26 +181,8 @@ pub(crate) async fn refuse(
         return rejection.into();
     }
     let mut decided = Decided::from(close(rejection, parts.version));
-    decided.response = decided
-        .response
-        .map(|response| linger::keep_open(response, body));
+    decided.response = decided.response.map(|response| keep_open(response, body));
     decided
-}
-
-/// Closes an HTTP/1 connection after the rejection. On later versions, only the stream ends.
-pub(crate) fn close(rejection: Rejection, version: Version) -> Rejection {
-    match version <= Version::HTTP_11 {
-        true => rejection.close(),
-        false => rejection,
-    }
-}
-
-/// Creates the rejection of a request for which the handler panicked.
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
-    let message = trace::panic_message(panic);
-    trace::handler_panicked(&message);
-    Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
-        .with_source(format!("the handler panicked: {message}"))
 }
 
 /// Creates the upgrade response, with the session that it starts.
@@ -236,10 +202,10 @@ pub(crate) fn switch(
     let mut response = Response::new(ErasedBody::empty());
     *response.status_mut() = switch.status();
     *response.headers_mut() = switch.headers();
-    let session = Accepted::new(accept, request, admitted, switch, gate);
+    let session = accepted(accept, request, admitted, gate);
     Decided {
         response,
-        session: Some(session),
+        session: Some(gate.pending(session, switch)),
     }
 }
 
@@ -254,4 +220,40 @@ fn owes_continue(headers: &HeaderMap, body: &RequestBody) -> bool {
             .get_all(header::EXPECT)
             .iter()
             .any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Takes what it needs of the request.
+fn accepted(
+    accept: Accept,
+    request: &mut UpgradeRequest,
+    admitted: Option<Admitted>,
+    gate: &Gate,
+) -> Box<Accepted> {
+    let settings = match accept.lifetime {
+        Some(lifetime) => Arc::new(gate.settings().with_lifetime(lifetime)),
+        None => Arc::clone(gate.settings()),
+    };
+    let of_layer = || request.parts.extensions.get::<Identity>().cloned();
+    let identity = accept.identity.or_else(of_layer);
+    let state = State::new(
+        request.kind,
+        request.protocol.take(),
+        admitted.as_ref().and_then(|admitted| admitted.peer),
+        request.labels.clone(),
+        settings.idle_timeout().is_some(),
+    );
+    let state = Arc::new(state.with_identity(identity));
+    let permit = admitted.map(|admitted| admitted.permit.enter(&state));
+    let mut extensions = std::mem::take(&mut request.parts.extensions);
+    detach(&mut extensions);
+    Box::new(Accepted {
+        speak: accept.speak,
+        span: SessionSpan::new(&state),
+        state,
+        permit,
+        extensions,
+        request: accept.keep_request.then(|| Box::new(request.take_parts())),
+        settings,
+        upgrade: HeldUpgrade::none(),
+    })
 }

@@ -1,6 +1,6 @@
 //! Bytes from socket to socket that never leave the kernel: `splice(2)` through a pipe.
 
-use crate::pool::{self, Pool};
+use crate::io::pool::{self, Pool};
 use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };

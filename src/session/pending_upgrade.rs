@@ -1,6 +1,9 @@
 //! Upgrades of requests from servers other than hyper.
 
-use crate::{BoxError, Upgraded, handler::BoxFuture};
+use crate::{
+    error::{BoxError, BoxFuture},
+    session::upgraded::Upgraded,
+};
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},

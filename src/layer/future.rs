@@ -1,6 +1,10 @@
 //! The response future: polls the inner service or the decision, then commits.
 
-use crate::{body::ResponseBody, commit::Outermost, decision::Decided, handler::BoxFuture};
+use crate::{
+    commit::{Decided, Outermost},
+    error::BoxFuture,
+    message::body::ResponseBody,
+};
 use http::Response;
 use pin_project_lite::pin_project;
 use std::{

@@ -1,6 +1,6 @@
 //! A copy that holds no buffer while it waits.
 
-use crate::buffer::Buffer;
+use crate::io::buffer::Buffer;
 use std::{
     future::poll_fn,
     io,

@@ -1,10 +1,18 @@
 //! The `UpgradeLayer` middleware: registration of handlers, and configuration.
 
+pub(crate) mod config;
+pub(crate) mod future;
+pub(crate) mod service;
+
 use crate::{
-    Closed, InvalidProtocol, Preference, ProtocolHandler, Sessions, Unsupported, Upgrade,
-    config::Config,
-    service::UpgradeRequired,
-    time::{Settings, limit},
+    handler::ProtocolHandler,
+    layer::{
+        config::Config,
+        service::{Upgrade, UpgradeRequired},
+    },
+    negotiate::{Preference, Unsupported, protocol::InvalidProtocol},
+    session::{Closed, Sessions, settings::Settings},
+    time::limit,
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;

@@ -1,6 +1,6 @@
 //! Large buffers, borrowed from a pool of the thread.
 
-use crate::pool::{self, Pool};
+use crate::io::pool::{self, Pool};
 use std::{
     cell::RefCell,
     ops::{Deref, DerefMut},

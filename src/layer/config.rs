@@ -1,13 +1,17 @@
 //! The configuration of a layer, and its choice of a handler.
 
+use crate::message::rejection::{not_implemented, supported, upgrade_required};
 use crate::{
-    Preference, Protocol, Rejection, Unsupported, UpgradeKind,
-    handler::ErasedHandler,
+    decide::erased::ErasedHandler,
+    message::rejection::Rejection,
     metrics::Labels,
-    negotiate::{self, Choice, choose, connect},
-    time::Settings,
+    negotiate::{
+        self, Choice, Preference, Unsupported, choose, connect, kind::UpgradeKind,
+        protocol::Protocol,
+    },
+    session::settings::Settings,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, StatusCode, request::Parts};
 use std::{fmt, sync::Arc};
 
 #[derive(Clone, Default)]
@@ -142,32 +146,6 @@ impl Config {
         }
         supported(&list)
     }
-}
-
-/// Returns the fields of a 426 that list `protocols`.
-pub(crate) fn supported(protocols: &[&str]) -> HeaderMap {
-    let list = HeaderValue::from_str(&protocols.join(", "))
-        .expect("tokens, slashes, commas and spaces are a field value");
-    HeaderMap::from_iter([
-        (header::CONNECTION, HeaderValue::from_static("upgrade")),
-        (header::UPGRADE, list),
-    ])
-}
-
-/// Creates a 426 with the fields that [`supported`] returns.
-pub(crate) fn upgrade_required(supported: &HeaderMap) -> Rejection {
-    let mut rejection = Rejection::new(
-        StatusCode::UPGRADE_REQUIRED,
-        "none of the offered protocols is supported",
-    );
-    for (name, value) in supported {
-        rejection = rejection.header(name, value.clone());
-    }
-    rejection
-}
-
-pub(crate) fn not_implemented(message: &'static str) -> Rejection {
-    Rejection::new(StatusCode::NOT_IMPLEMENTED, message)
 }
 
 impl fmt::Debug for Config {

@@ -1,13 +1,15 @@
 //! The IO of a session.
 
+use crate::io::parts::Parts;
 #[cfg(feature = "tunnel")]
-use crate::tunnel::socket::SocketRef;
+use crate::io::socket::SocketRef;
 #[cfg(all(feature = "tunnel", target_os = "linux"))]
-use crate::tunnel::splice::Pipe;
+use crate::io::splice::Pipe;
 use crate::{
-    box_io::BoxIo,
+    io::box_io::BoxIo,
     session::state::{SessionOver, State},
 };
+#[cfg(feature = "tunnel")]
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 #[cfg(feature = "tunnel")]
@@ -407,14 +409,4 @@ impl fmt::Debug for Upgraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgraded").finish_non_exhaustive()
     }
-}
-
-/// An IO, and what was read from it already.
-#[derive(Debug)]
-pub struct Parts<T> {
-    /// The IO itself.
-    pub io: T,
-    /// What arrived behind the head of the request and was read with it: the first bytes of the
-    /// new protocol.
-    pub read_buf: Bytes,
 }

@@ -1,47 +1,20 @@
-//! The orderly shutdown of a connection (RFC 9112 §9.6).
+//! A response body that keeps its request open.
 
-use crate::{BoxError, RequestBody, body::ErasedBody, box_io::BoxIo, copy::copy, time::within};
+use super::{body::ErasedBody, request_body::RequestBody};
+use crate::error::BoxError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
-    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-/// Limits for reading from the peer after the write side was shut down.
-const LINGER_TIME: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u64 = 1024 * 1024;
 
 /// The length of a response that the send buffer of every socket takes at once, even of a new and slow one.
 const SHORT_RESPONSE: u64 = 16 * 1024;
 
 /// How long a longer response may take to be sent.
 const SENDING_TIME: Duration = Duration::from_secs(10);
-
-/// Flushes, shuts the write side down, and reads until the peer shuts its side down, within limits.
-///
-/// A socket that is dropped with unread bytes is reset, and the reset can overtake the written data: hence the
-/// reading. On TLS, the shutdown sends the close_notify.
-pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
-    let is_shut_down = shut_down(&mut io, shutdown_timeout).await;
-    if is_shut_down && !io.is_read_to_end() {
-        let mut rest = io.take(LINGER_BYTES);
-        let _: Option<io::Result<u64>> =
-            within(LINGER_TIME, copy(&mut rest, &mut tokio::io::sink())).await;
-    }
-}
-
-/// Flushes and shuts the write side down. Returns whether both succeeded in time.
-pub(crate) async fn shut_down(io: &mut BoxIo, shutdown_timeout: Duration) -> bool {
-    let shutdown = async {
-        io.flush().await?;
-        io.shutdown().await
-    };
-    matches!(within(shutdown_timeout, shutdown).await, Some(Ok(())))
-}
 
 /// Keeps the request body alive behind a response that ends the connection, until the response is sent.
 ///

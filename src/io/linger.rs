@@ -1,0 +1,34 @@
+//! The orderly shutdown of a connection (RFC 9112 §9.6).
+
+use crate::{
+    io::{box_io::BoxIo, copy::copy},
+    time::within,
+};
+use std::{io, time::Duration};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Limits for reading from the peer after the write side was shut down.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// Flushes, shuts the write side down, and reads until the peer shuts its side down, within limits.
+///
+/// A socket that is dropped with unread bytes is reset, and the reset can overtake the written data: hence the
+/// reading. On TLS, the shutdown sends the close_notify.
+pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
+    let is_shut_down = shut_down(&mut io, shutdown_timeout).await;
+    if is_shut_down && !io.is_read_to_end() {
+        let mut rest = io.take(LINGER_BYTES);
+        let _: Option<io::Result<u64>> =
+            within(LINGER_TIME, copy(&mut rest, &mut tokio::io::sink())).await;
+    }
+}
+
+/// Flushes and shuts the write side down. Returns whether both succeeded in time.
+pub(crate) async fn shut_down(io: &mut BoxIo, shutdown_timeout: Duration) -> bool {
+    let shutdown = async {
+        io.flush().await?;
+        io.shutdown().await
+    };
+    matches!(within(shutdown_timeout, shutdown).await, Some(Ok(())))
+}

@@ -1,0 +1,6 @@
+//! Bodies and rejections: the parts of HTTP messages that this crate makes.
+
+pub(crate) mod body;
+pub(crate) mod keep_open;
+pub(crate) mod rejection;
+pub(crate) mod request_body;

@@ -1,0 +1,133 @@
+//! The right to an upgraded connection, until the server hands the connection over.
+
+use crate::{
+    error::{BoxError, BoxFuture},
+    io::{box_io::BoxIo, linger},
+    session::{pending_upgrade::PendingUpgrade, upgraded::Upgraded},
+    trace,
+};
+use http::{Extensions, Version, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use std::{
+    future::poll_fn,
+    panic::{self, AssertUnwindSafe},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use sync_wrapper::SyncWrapper;
+
+/// Whether the server that sent this request can hand its connection over.
+pub(crate) fn is_available(extensions: &Extensions) -> bool {
+    extensions.get::<OnUpgrade>().is_some() || extensions.get::<PendingUpgrade>().is_some()
+}
+
+/// The right to an upgraded connection, and a future of it.
+///
+/// If it is dropped unused the connection still ends in order.
+pub(crate) struct HeldUpgrade {
+    upgrade: Option<AnyUpgrade>,
+    shutdown_timeout: Duration,
+}
+
+impl HeldUpgrade {
+    pub(crate) fn none() -> Self {
+        Self {
+            upgrade: None,
+            shutdown_timeout: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn new(upgrade: AnyUpgrade, shutdown_timeout: Duration) -> Self {
+        Self {
+            upgrade: Some(upgrade),
+            shutdown_timeout,
+        }
+    }
+}
+
+pub(crate) enum AnyUpgrade {
+    /// Of hyper's HTTP/1: all of the connection.
+    Connection(OnUpgrade),
+    /// Of hyper's HTTP/2: one stream, which ends with its response if that is no switch.
+    Stream(OnUpgrade),
+    Other(SyncWrapper<BoxFuture<Result<Upgraded, BoxError>>>),
+}
+
+impl AnyUpgrade {
+    /// Takes the upgrade out of a request, if its server can hand over the connection.
+    pub(crate) fn take(request: &mut Parts) -> Option<Self> {
+        let extensions = &mut request.extensions;
+        let other = extensions
+            .remove::<PendingUpgrade>()
+            .and_then(PendingUpgrade::take);
+        let hyper = extensions.remove::<OnUpgrade>();
+        match (other, hyper) {
+            (Some(other), _) => Some(Self::Other(SyncWrapper::new(other))),
+            (None, Some(hyper)) if request.version <= Version::HTTP_11 => {
+                Some(Self::Connection(hyper))
+            }
+            (None, Some(hyper)) => Some(Self::Stream(hyper)),
+            (None, None) => None,
+        }
+    }
+}
+
+impl Future for HeldUpgrade {
+    type Output = Result<BoxIo, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let io = match &mut self.upgrade {
+            Some(AnyUpgrade::Connection(upgrade) | AnyUpgrade::Stream(upgrade)) => {
+                ready!(poll_hyper(upgrade, cx))
+            }
+            Some(AnyUpgrade::Other(upgrade)) => {
+                let io = ready!(upgrade.get_mut().as_mut().poll(cx));
+                io.map(Upgraded::into_box_io)
+            }
+            None => Err("the upgrade was used before".into()),
+        };
+        self.upgrade = None;
+        Poll::Ready(io)
+    }
+}
+
+impl Drop for HeldUpgrade {
+    /// After a refusal hyper drops the connection at its end, where without an upgrade it would shut
+    /// it down: the client can lose the response to a reset, and on TLS sees no close_notify. So
+    /// somebody has to wait for the connection and end it. hyper keeps one upgrade for a
+    /// connection, so there is one who waits: a later one replaces it.
+    fn drop(&mut self) {
+        let Some(AnyUpgrade::Connection(upgrade)) = self.upgrade.take() else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let timeout = self.shutdown_timeout;
+        runtime.spawn(async move {
+            let mut upgrade = upgrade;
+            if let Ok(io) = poll_fn(|cx| poll_hyper(&mut upgrade, cx)).await {
+                linger::close(io, timeout).await;
+            }
+        });
+    }
+}
+
+fn poll_hyper(upgrade: &mut OnUpgrade, cx: &mut Context<'_>) -> Poll<Result<BoxIo, BoxError>> {
+    // It panics if a clone of it was used before. Nobody inside has one, but a layer around the
+    // outermost one may have sent a clone of the request.
+    let upgraded = panic::catch_unwind(AssertUnwindSafe(|| Pin::new(upgrade).poll(cx)));
+    match upgraded {
+        Ok(upgraded) => upgraded.map(|upgraded| match upgraded {
+            Ok(io) => Ok(BoxIo::from(io)),
+            Err(error) => {
+                if error.is_user() {
+                    trace::cannot_switch(&error);
+                }
+                Err(error.into())
+            }
+        }),
+        Err(_) => Poll::Ready(Err("a clone of the request has used the upgrade".into())),
+    }
+}

@@ -1,0 +1,140 @@
+//! The settings that hold for a session: time limits, the registry, callbacks.
+
+use crate::session::{Closed, Sessions};
+#[cfg(feature = "testing")]
+use http::Extensions;
+use std::{fmt, sync::Arc, time::Duration};
+
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_LIMIT: u64 = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What one layer sets. What it does not set is the outer layer's, or the default.
+#[derive(Clone, Default)]
+pub(crate) struct Settings {
+    pub(crate) accept_timeout: Option<Duration>,
+    pub(crate) handshake_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) shutdown_timeout: Option<Duration>,
+    pub(crate) body_limit: Option<u64>,
+    pub(crate) body_timeout: Option<Duration>,
+    pub(crate) sessions: Option<Sessions>,
+    pub(crate) on_close: Option<OnClose>,
+    /// No layer's, but the request's: the outermost layer puts it here.
+    #[cfg(feature = "testing")]
+    pub(crate) observer: Option<Observer>,
+}
+
+/// What is called with each session that has ended.
+pub(crate) type OnClose = Arc<dyn Fn(&Closed) + Send + Sync>;
+
+impl Settings {
+    /// These settings, and `outer` where they say nothing.
+    pub(crate) fn or(&self, outer: &Self) -> Self {
+        Self {
+            accept_timeout: self.accept_timeout.or(outer.accept_timeout),
+            handshake_timeout: self.handshake_timeout.or(outer.handshake_timeout),
+            idle_timeout: self.idle_timeout.or(outer.idle_timeout),
+            lifetime: self.lifetime.or(outer.lifetime),
+            shutdown_timeout: self.shutdown_timeout.or(outer.shutdown_timeout),
+            body_limit: self.body_limit.or(outer.body_limit),
+            body_timeout: self.body_timeout.or(outer.body_timeout),
+            sessions: self.sessions.as_ref().or(outer.sessions.as_ref()).cloned(),
+            on_close: self.on_close.as_ref().or(outer.on_close.as_ref()).cloned(),
+            #[cfg(feature = "testing")]
+            observer: outer.observer.clone(),
+        }
+    }
+
+    /// None by default.
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout.filter(|limit| *limit != Duration::MAX)
+    }
+
+    /// None by default.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        self.lifetime.filter(|limit| *limit != Duration::MAX)
+    }
+
+    /// These settings for one session, which ends after `lifetime` at the latest.
+    pub(crate) fn with_lifetime(&self, lifetime: Duration) -> Self {
+        let lifetime = self.lifetime().map_or(lifetime, |own| own.min(lifetime));
+        Self {
+            lifetime: Some(lifetime),
+            ..self.clone()
+        }
+    }
+
+    /// Whether a session may be as long and as idle as it likes.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.idle_timeout().is_none() && self.lifetime().is_none()
+    }
+
+    pub(crate) fn accept_timeout(&self) -> Duration {
+        self.accept_timeout.unwrap_or(ACCEPT_TIMEOUT)
+    }
+
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        self.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT)
+    }
+
+    pub(crate) fn shutdown_timeout(&self) -> Duration {
+        self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT)
+    }
+
+    pub(crate) fn body_limit(&self) -> u64 {
+        self.body_limit.unwrap_or(BODY_LIMIT)
+    }
+
+    pub(crate) fn body_timeout(&self) -> Duration {
+        self.body_timeout.unwrap_or(BODY_TIMEOUT)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("accept_timeout", &self.accept_timeout)
+            .field("handshake_timeout", &self.handshake_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("lifetime", &self.lifetime)
+            .field("shutdown_timeout", &self.shutdown_timeout)
+            .field("body_limit", &self.body_limit)
+            .field("body_timeout", &self.body_timeout)
+            .field("sessions", &self.sessions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reports the end of one session to a test. It travels in the extensions of the request to the outermost layer, and
+/// from there in the settings that hold for the session.
+///
+/// It does not make a layer the outermost one, and a user's `on_close` does not replace it.
+#[cfg(feature = "testing")]
+#[derive(Clone)]
+pub(crate) struct Observer(Arc<dyn Fn(Closed) + Send + Sync>);
+
+#[cfg(feature = "testing")]
+impl Observer {
+    pub(crate) fn new(report: impl Fn(Closed) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(report))
+    }
+
+    /// Moves the observer of a request, if a test sent one, into the settings that hold for the request.
+    pub(crate) fn take_in(settings: Arc<Settings>, extensions: &mut Extensions) -> Arc<Settings> {
+        match extensions.remove() {
+            Some(observer) => Arc::new(Settings {
+                observer: Some(observer),
+                ..Settings::clone(&settings)
+            }),
+            None => settings,
+        }
+    }
+
+    pub(crate) fn report(&self, closed: Closed) {
+        (self.0)(closed);
+    }
+}
