@@ -121,7 +121,7 @@ async fn round(mut rng: Rng) -> Outcome {
 
 /// Checks that every session was reported once.
 fn audit(ledger: &Ledger) -> Outcome {
-    let opened = ledger.switches.load(Ordering::Relaxed);
+    let opened = ledger.upgrade_responses.load(Ordering::Relaxed);
     let started = ledger.started.lock().expect("no panic");
     let closed = ledger.closed.lock().expect("no panic");
     assert_eq!(ledger.reported_twice.load(Ordering::Relaxed), 0);
