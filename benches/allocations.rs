@@ -1,27 +1,28 @@
-//! Allocations of a whole handshake, compared with a service that uses hyper alone.
+//! The server's allocations per handshake, compared with a service that uses hyper alone.
 //!
-//! The handshake is the one of `handshake.rs`; only the server's allocations count. This is a separate benchmark
-//! because the counting allocator would distort time measurements.
+//! The handshake is that of `handshake.rs`. Allocations have a separate benchmark because the counting
+//! allocator would distort time measurements.
 //!
 //! ```text
 //! cargo bench --bench allocations
 //! cargo bench --bench allocations -- [--handshakes 1000]
 //! ```
 //!
-//! Besides hyper's own allocations, and one of the echo that splits its connection, hyper alone allocates the 8 KiB
-//! buffer of `tokio::io::copy`. The layer's `copy` borrows a buffer instead, and the layer adds seven allocations:
+//! Both servers allocate in hyper, and once where the echo splits its connection. Hyper alone also allocates
+//! the 8 KiB buffer that `tokio::io::copy` owns; this crate's `copy` borrows a buffer instead. The layer adds
+//! seven allocations:
 //!
-//! | what | why |
+//! | allocation | reason |
 //! |---|---|
 //! | the slot that holds the upgrade | all layers around a request share it |
-//! | the decision's future | handlers are of any type |
-//! | the acceptance's session handler | a function of any type |
-//! | the accepted session | large; passes through layers and then to a task |
-//! | the session's state | its task, its IO and the registry share it |
-//! | the handler's future | of any type; dropped before the session ends |
-//! | the close report | large; an idle session does not hold one yet |
+//! | the future of `accept` | handlers have any type |
+//! | the function that runs the session | has any type |
+//! | the accepted session | large, and moves through layers and then to a task |
+//! | the session's state | shared by the task, the IO and the registry |
+//! | the handler's future | has any type, and is dropped before the session ends |
+//! | the shutdown of the connection | large, and not part of an idle session |
 //!
-//! Timeouts, a maximum lifetime and `on_close` add one: the session's timer.
+//! Timeouts, a lifetime and `on_close` together add one more: the timer of the session.
 
 use handshakes::handshakes;
 use support::{Arguments, ServerProcess, Side, run_server};
@@ -41,7 +42,7 @@ fn main() -> Result<(), BoxError> {
     let count = arguments.count("--handshakes", 1000, 2)?;
     println!("the server's allocations per handshake");
     for side in Side::ALL {
-        // Measures `count` additional handshakes, so that the server's startup does not count.
+        // Take the difference between two runs, to exclude the start of the server.
         let (once, twice) = (allocated(side, count)?, allocated(side, 2 * count)?);
         let [number, bytes] = [0, 1].map(|i| (twice[i] - once[i]) / count as f64);
         println!("    {:8}  {number:.1} of {bytes:.0} bytes", side.name());
@@ -49,7 +50,7 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The server has a single thread, the one in which allocations are counted.
+/// Serves in the current thread and prints its allocations.
 fn serve_and_count(side: Side) -> Result<(), BoxError> {
     let mut served = Ok(());
     let info = allocation_counter::measure(|| served = run_server(|listener| side.serve(listener)));
@@ -58,7 +59,7 @@ fn serve_and_count(side: Side) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Returns the number of allocations, and of allocated bytes, of a server that serves this many handshakes.
+/// Returns the number and the bytes of a server's allocations for `count` handshakes.
 fn allocated(side: Side, count: usize) -> Result<[f64; 2], BoxError> {
     let server = ServerProcess::start(side.name())?;
     Runtime::new()?.block_on(handshakes(server.address(), count))?;

@@ -1,7 +1,7 @@
-//! The cost of a whole handshake, compared with a service that uses hyper alone.
+//! The cost of a handshake, compared with a service that uses hyper alone.
 //!
-//! A handshake is: a new connection over loopback, a request, a 101, four bytes there and back, and
-//! the end of the connection, seen from both sides. The servers are in `support`.
+//! A handshake is a new connection over loopback, a request, a 101, an echo of four bytes, and the end of the
+//! connection on both sides. The servers are in `support`.
 //!
 //! ```text
 //! cargo bench --bench handshake
@@ -9,11 +9,12 @@
 //! cargo bench --bench handshake -- --instructions [--handshakes 500]
 //! ```
 //!
-//! The first two print rates and the server's processor time. Most of that time is spent in the kernel; these are the
-//! numbers a user would notice. The last one prints user-space instructions and needs valgrind. Instructions tell more
-//! where rates differ by less than the noise, but they do not measure time: an instruction that fills or copies a block
-//! counts once per byte, so zeroing the 8 KiB buffer of `tokio::io::copy` adds 8,192 instructions to the side that does
-//! so.
+//! The first two commands print rates and the server's CPU time, including the kernel's, which is most of it.
+//!
+//! The last command prints instructions outside the kernel and needs valgrind. Instruction counts show
+//! differences that are smaller than the noise of rates, but do not measure time: an instruction that fills or
+//! copies a block counts once per byte. Zeroing the 8 KiB buffer of `tokio::io::copy` thus counts as 8,192
+//! instructions.
 
 use handshakes::handshakes;
 use rates::{Series, Unit, compare, compare_instructions};
@@ -49,14 +50,14 @@ fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Alternates between both sides, so that other load on the machine affects both.
+/// Compares both sides in alternating rounds, so that other load on the machine affects both.
 fn compare_rates(rounds: usize, handshakes: usize, connections: usize) -> Result<(), BoxError> {
     let runtime = Runtime::new()?;
     println!("{rounds} rounds of {handshakes} handshakes on each side: median (least to most)");
     for connections in [1, connections] {
         let [mut raw, mut layer] = [start(Side::Raw)?, start(Side::Layer)?];
         for round in 0..=rounds {
-            // Neither side always has the other's end of connections to clean up after.
+            // Alternate the order: the kernel still cleans up the connections of the side before.
             let order = match round % 2 {
                 0 => [&mut raw, &mut layer],
                 _ => [&mut layer, &mut raw],
@@ -84,7 +85,7 @@ fn start(side: Side) -> Result<(Series, ServerProcess), BoxError> {
     Ok((Series::new(side.name(), server.id()), server))
 }
 
-/// Spreads the handshakes over this many connections and returns the number of handshakes made.
+/// Runs at least `count` handshakes, `connections` at a time, and returns their number.
 async fn at_a_time(
     server: SocketAddr,
     count: usize,
@@ -101,8 +102,7 @@ async fn at_a_time(
     Ok(share * connections)
 }
 
-/// Client and server take turns in one thread, so the order and number of waits are the same in every run, which
-/// they would not be between processes.
+/// Runs client and server in one thread, so that they wait for each other in the same way in every run.
 fn in_one_thread(side: Side, count: usize) -> io::Result<()> {
     single_thread()?.block_on(async {
         let listener = listen().await?;

@@ -1,8 +1,8 @@
-//! The layer's overhead for a request that it passes to the inner service.
+//! The cost of the layer for a request that it passes to the inner service.
 //!
-//! Services are called and polled by hand, without a runtime or a socket. The inner service answers at once and drops
-//! the request, so `bare` is the time to drop a request and build an empty response. The layer's overhead is the
-//! difference to `bare`.
+//! Services are called and polled by hand, without a runtime or a socket. The inner service answers at once and
+//! drops the request, so `bare` measures dropping a request and making an empty response. The layer's cost is
+//! the difference to `bare`.
 //!
 //! ```text
 //! cargo bench --bench layer
@@ -26,7 +26,7 @@ use tower_upgrade::{PendingUpgrade, Upgrade, UpgradeLayer, handler_fn};
 
 type Body = Empty<Bytes>;
 
-/// The smallest head, and a head as a browser sends it: the layer searches its fields for `Upgrade`.
+/// Plain requests with a minimal head and with a browser's head, in which the layer looks for `Upgrade`.
 fn passthrough(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("passthrough");
     for (name, request) in [("plain", plain()), ("browser", browser())] {
@@ -35,18 +35,18 @@ fn passthrough(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An upgrade request for unsupported protocols, which the layer passes to the inner service.
+/// Upgrade requests without a supported protocol, which the layer passes to the inner service.
 ///
-/// `layer` includes everything: the layer checks the head and parses its offers, twice; takes the request apart and
-/// reassembles it; and allocates a slot for inner layers and stores the slot in the request's extensions.
-/// `layer, head only` has the same head on a server that offers no upgrade: the layer checks and parses the head once
-/// and passes the request on whole.
+/// - `layer`: the layer checks the head and parses its offers twice, takes the request apart and puts it
+///   together again, and allocates a slot for inner layers in the request's extensions.
+/// - `layer, head only`: the request has no upgrade in its extensions. The layer checks and parses the head
+///   once, and passes on the whole request.
 fn negotiation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("negotiation");
     for offers in [1, 16] {
         let head = offering(offers);
         let mut whole = head.clone();
-        let upgrade = PendingUpgrade::new(async { Err("nobody takes this upgrade".into()) });
+        let upgrade = PendingUpgrade::new(async { Err("this upgrade is not used".into()) });
         whole.extensions_mut().insert(upgrade);
 
         let name = format!("{offers} offered");
@@ -63,7 +63,7 @@ fn compare(group: &mut BenchmarkGroup<WallTime>, name: &str, request: impl Fn() 
     measure(group, "layer", name, layer(), &request);
 }
 
-/// Builds requests and drops responses outside of the measured time.
+/// Measures a service. Making requests and dropping responses is not measured.
 fn measure<S, B>(
     group: &mut BenchmarkGroup<WallTime>,
     service_name: &str,

@@ -1,7 +1,7 @@
-//! Resident memory of an idle session, compared with a service that uses hyper alone.
+//! Resident memory of an idle session, compared with a service that uses hyper alone. Linux only.
 //!
-//! A session is idle after one 64-byte message has gone there and back. The benchmark counts the memory of the
-//! server process, without the kernel's memory for its sockets. Linux only.
+//! A session is idle after it has echoed one message of 64 bytes. The benchmark measures the memory of the
+//! server process, without the kernel's memory for its sockets.
 //!
 //! ```text
 //! cargo bench --bench memory

@@ -1,7 +1,8 @@
-//! The cost of a WebSocket session: resident bytes while idle, and echoes. Compared with a service that echoes the
-//! same bytes with hyper alone, and with axum's `WebSocketUpgrade` with its defaults. Linux only.
+//! The cost of a WebSocket, compared with a service that echoes the same bytes with hyper alone, and with
+//! axum's `WebSocketUpgrade` with its defaults. Linux only.
 //!
-//! A session is idle after its messages have come back: a message of 64 bytes, and then one of 64 KiB.
+//! The benchmark measures echoes, and resident bytes of an idle session: after the echo of a message of 64
+//! bytes, and after one of 64 KiB.
 //!
 //! ```text
 //! cargo bench --features websocket --bench websocket
@@ -9,8 +10,8 @@
 //! cargo bench --features websocket --bench websocket -- --instructions [--messages 5000]
 //! ```
 //!
-//! See `handshake` for the significance of rates and instructions. The server with hyper alone reads and writes a long
-//! message in parts of 8 KiB and the others do not, so hyper alone is slower there.
+//! `handshake.rs` explains rates and instructions. The server with hyper alone is slower with long messages
+//! because it reads and writes 8 KiB at a time.
 
 use rates::{Series, Unit, compare, compare_instructions};
 use resident::{WARM_UP, allow_open, resident_bytes, settle};
@@ -72,12 +73,12 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The servers to compare.
+/// The compared servers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
-    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo bytes without parsing frames.
+    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo bytes instead of messages.
     Raw,
-    /// This crate's WebSocket handler.
+    /// This crate's `websocket` handler.
     WebSocket,
     Axum,
 }
@@ -93,7 +94,6 @@ impl Side {
         }
     }
 
-    /// Serves forever.
     async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Raw => support::Side::Raw.serve(listener).await,
@@ -154,7 +154,7 @@ fn bytes_per_session(side: Side, sessions: usize) -> Result<[f64; 2], BoxError> 
     Ok(resident)
 }
 
-/// Alternates between all sides, so that other load on the machine affects all of them.
+/// Compares all sides in alternating rounds, so that other load on the machine affects all of them.
 fn compare_rates(
     rounds: usize,
     messages: usize,
@@ -194,8 +194,7 @@ fn compare_rates(
     Ok(())
 }
 
-/// Client and server take turns in one thread, so the order and number of waits are the same in every run, which
-/// they would not be between processes.
+/// Runs client and server in one thread, so that they wait for each other in the same way in every run.
 fn in_one_thread(side: Side, messages: usize, bytes: usize) -> io::Result<()> {
     single_thread()?.block_on(async {
         let listener = listen().await?;

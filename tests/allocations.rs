@@ -1,4 +1,4 @@
-//! What the layer costs a request that is no upgrade request: no allocation.
+//! A request that is not an upgrade request costs no allocation in the layer.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -13,7 +13,7 @@ use support::handlers::echo;
 use tower::{Layer, Service, layer::util::Identity, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// How often one request through `layer` allocates, its response included.
+/// Returns the number of allocations of one request through `layer`, with its response.
 fn allocations<L>(layer: L, request: Request<Full<Bytes>>) -> u64
 where
     L: Layer<Inner>,
@@ -36,7 +36,7 @@ type Inner = tower::util::ServiceFn<
     fn(Request<Full<Bytes>>) -> std::future::Ready<Result<Response<Full<Bytes>>, Infallible>>,
 >;
 
-/// Allocates on its own, so that the comparison is one of two numbers and not of two zeros.
+/// Allocates itself, so that the test does not compare two zeros.
 fn inner() -> Inner {
     service_fn(|request| {
         let text = format!("{} {}", request.method(), request.uri());
@@ -84,7 +84,7 @@ fn requests() -> Vec<(&'static str, Request<Full<Bytes>>)> {
             ),
         ),
         (
-            "with an offer that nobody can hand over",
+            "with an offer, but without an upgrade extension",
             build(
                 Request::get("/")
                     .header("upgrade", "echo")
@@ -99,7 +99,7 @@ fn requests() -> Vec<(&'static str, Request<Full<Bytes>>)> {
 }
 
 #[test]
-fn a_plain_request_allocates_as_often_as_through_an_identity_layer() {
+fn plain_request_allocates_no_more_than_through_identity_layer() {
     let upgrade = UpgradeLayer::new()
         .protocol("echo", echo())
         .protocol("chat/2", echo());
@@ -109,5 +109,5 @@ fn a_plain_request_allocates_as_often_as_through_an_identity_layer() {
         assert_eq!(allocations(upgrade.clone(), same), identity, "{name}");
         seen += identity;
     }
-    assert!(seen > 0, "the counter counts");
+    assert!(seen > 0, "the allocation counter does not work");
 }

@@ -1,4 +1,4 @@
-//! `copy` behaves like `tokio::io::copy`.
+//! `copy` behaves as `tokio::io::copy`, and waiting copies hold no buffer.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn everything_arrives_in_order_through_pipes_of_any_size() {
+async fn all_bytes_arrive_in_order_through_pipes_of_any_size() {
     let sent = bytes(1_000_000);
     for (reads, writes) in [
         (1 << 20, 1 << 20),
@@ -41,7 +41,7 @@ async fn everything_arrives_in_order_through_pipes_of_any_size() {
 }
 
 #[tokio::test]
-async fn a_write_is_flushed_before_it_waits_for_more() {
+async fn write_is_flushed_before_waiting_for_more() {
     let (mut source, mut reader) = tokio::io::duplex(64);
     let (writer, mut sink) = tokio::io::duplex(64);
     let mut writer = tokio::io::BufWriter::new(writer);
@@ -51,20 +51,20 @@ async fn a_write_is_flushed_before_it_waits_for_more() {
         let mut received = vec![0; message.len()];
         let read = sink.read_exact(&mut received);
         let read = tokio::time::timeout(Duration::from_secs(30), read).await;
-        read.expect("it is flushed").expect("memory");
+        read.expect("the write was not flushed").expect("memory");
         assert_eq!(received, message);
     }
 }
 
-/// Accepts one byte of each write, and reports the write only on the second poll.
+/// Takes one byte of each write, after returning `Pending` once.
 #[derive(Default)]
-struct Reluctant {
+struct OneByteAtATime {
     taken: Vec<u8>,
     ready: bool,
     fails_at: Option<usize>,
 }
 
-impl AsyncWrite for Reluctant {
+impl AsyncWrite for OneByteAtATime {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -94,9 +94,9 @@ impl AsyncWrite for Reluctant {
 }
 
 #[tokio::test]
-async fn a_writer_that_takes_little_gets_everything_once() {
+async fn writer_that_takes_one_byte_at_a_time_gets_all_bytes_once() {
     let sent = bytes(1_000);
-    let mut writer = Reluctant::default();
+    let mut writer = OneByteAtATime::default();
     assert_eq!(
         copy(&mut &sent[..], &mut writer).await.expect("memory"),
         1_000
@@ -105,21 +105,21 @@ async fn a_writer_that_takes_little_gets_everything_once() {
 }
 
 #[tokio::test]
-async fn a_writer_that_takes_nothing_is_an_error() {
-    let mut writer = Reluctant {
+async fn writer_that_takes_no_byte_is_a_write_zero_error() {
+    let mut writer = OneByteAtATime {
         fails_at: Some(3),
         ..Default::default()
     };
     let error = copy(&mut &b"hello"[..], &mut writer)
         .await
-        .expect_err("it took three bytes");
+        .expect_err("the writer took three bytes only");
     assert_eq!(
         (error.kind(), &writer.taken[..]),
         (io::ErrorKind::WriteZero, &b"hel"[..])
     );
 }
 
-/// Never returns `Pending`, and fails if the copy never yields to other tasks.
+/// Is always ready, and panics after 10,000 reads without a yield.
 struct Endless {
     reads: u32,
 }
@@ -131,7 +131,7 @@ impl AsyncRead for Endless {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.reads += 1;
-        assert!(self.reads < 10_000, "it keeps the thread");
+        assert!(self.reads < 10_000, "the copy never yields");
         let length = buf.remaining();
         buf.put_slice(&vec![0; length]);
         Poll::Ready(Ok(()))
@@ -139,19 +139,19 @@ impl AsyncRead for Endless {
 }
 
 #[tokio::test]
-async fn what_never_waits_lets_others_run() {
+async fn endless_copy_yields_to_other_tasks() {
     let other = tokio::spawn(async {});
     let mut endless = Endless { reads: 0 };
-    // tokio's own sink yields to other tasks, which would hide a copy that does not.
+    // Do not use tokio's sink, which yields regardless of the copy.
     let mut sink = Counts::default();
     tokio::select! {
         biased;
         other = other => other.expect("no panic"),
-        _ = copy(&mut endless, &mut sink) => panic!("it has no end"),
+        _ = copy(&mut endless, &mut sink) => panic!("an endless copy has ended"),
     }
 }
 
-/// Reports the end once, and must not be read afterwards.
+/// Returns EOF once, and panics if it is read again.
 #[derive(Default)]
 struct EndsOnce {
     has_ended: bool,
@@ -169,10 +169,10 @@ impl AsyncRead for EndsOnce {
     }
 }
 
-/// Completes a flush only on the second poll.
+/// Completes a flush at the second poll.
 #[derive(Default)]
 struct SlowFlush {
-    was_asked: bool,
+    was_polled: bool,
 }
 
 impl AsyncWrite for SlowFlush {
@@ -185,8 +185,8 @@ impl AsyncWrite for SlowFlush {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.was_asked {
-            self.was_asked = true;
+        if !self.was_polled {
+            self.was_polled = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -199,13 +199,13 @@ impl AsyncWrite for SlowFlush {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_ended_is_left_alone() {
+async fn reader_is_not_polled_after_eof() {
     let (mut reader, mut writer) = (EndsOnce::default(), SlowFlush::default());
     assert_eq!(copy(&mut reader, &mut writer).await.expect("memory"), 0);
-    assert!(writer.was_asked, "the end is flushed");
+    assert!(writer.was_polled, "the writer was not flushed");
 }
 
-/// Accepts every write, and counts flushes.
+/// Takes all bytes and counts the flushes.
 #[derive(Default)]
 struct Counts {
     flushes: usize,
@@ -231,7 +231,7 @@ impl AsyncWrite for Counts {
 }
 
 #[tokio::test]
-async fn what_was_written_is_flushed_once() {
+async fn written_bytes_are_flushed_once() {
     let (mut source, mut reader) = tokio::io::duplex(64);
     let mut writer = Counts::default();
     source.write_all(b"hello").await.expect("memory");
@@ -244,18 +244,18 @@ async fn what_was_written_is_flushed_once() {
 }
 
 #[tokio::test]
-async fn the_end_is_flushed() {
-    // The source does not return `Pending` between its last byte and its end.
+async fn last_bytes_before_eof_are_flushed() {
+    // The reader returns EOF right after the last byte, without `Pending` in between.
     let (writer, mut sink) = tokio::io::duplex(64);
     let mut writer = tokio::io::BufWriter::new(writer);
     let copied = copy(&mut &b"hello"[..], &mut writer).await;
     assert_eq!(copied.expect("memory"), 5);
     let mut received = [0; 5];
     let read = futures_util::poll!(Box::pin(sink.read_exact(&mut received)));
-    assert!(read.is_ready(), "it is still in the writer");
+    assert!(read.is_ready(), "the bytes are still in the writer");
 }
 
-/// Fails when read.
+/// Fails every read.
 struct Broken;
 
 impl AsyncRead for Broken {
@@ -269,15 +269,15 @@ impl AsyncRead for Broken {
 }
 
 #[tokio::test]
-async fn an_error_of_the_reader_comes_through() {
+async fn reader_error_is_returned() {
     let error = copy(&mut Broken, &mut tokio::io::sink())
         .await
-        .expect_err("it is broken");
+        .expect_err("the reader fails");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[test]
-fn a_waiting_copy_holds_no_buffer() {
+fn waiting_copy_holds_no_buffer() {
     let wait = || {
         let (source, mut reader) = tokio::io::duplex(64);
         let mut copying = Box::pin(async move { copy(&mut reader, &mut tokio::io::sink()).await });
@@ -285,17 +285,17 @@ fn a_waiting_copy_holds_no_buffer() {
         assert!(copying.as_mut().poll(&mut cx).is_pending());
         (source, copying)
     };
-    // The first copy allocates the buffer that all later copies borrow.
+    // The first copy allocates the buffer that the others borrow.
     let _first = wait();
     let mut waiting = Vec::with_capacity(10);
     let info = allocation_counter::measure(|| waiting.extend((0..10).map(|_| wait())));
     let held = info.bytes_current / 10;
-    assert!(held < 1024, "{held} bytes are held by a copy that waits");
+    assert!(held < 1024, "a waiting copy holds {held} bytes");
 }
 
 const BUFFER: u64 = 64 * 1024;
 
-/// A copy that has read one byte and asks `writer` to accept it.
+/// Polls a copy once, with one byte to copy.
 fn polled_once(mut writer: impl AsyncWrite + Unpin) -> impl Sized {
     let (mut source, mut reader) = tokio::io::duplex(64);
     let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -306,7 +306,7 @@ fn polled_once(mut writer: impl AsyncWrite + Unpin) -> impl Sized {
     (source, copying)
 }
 
-/// Accepts no bytes.
+/// Never takes a byte.
 struct Full;
 
 impl AsyncWrite for Full {
@@ -328,27 +328,27 @@ impl AsyncWrite for Full {
 }
 
 #[test]
-fn a_buffer_goes_from_copy_to_copy() {
+fn buffer_is_reused_by_later_copies() {
     let _first = polled_once(tokio::io::sink());
-    let again = || {
-        // Both return the buffer: a copy that has written everything and waits for more, and a copy that still uses it.
+    let copy_twice = || {
+        // A copy returns its buffer when it has written all bytes and waits, and when it is dropped in a write.
         let _waits = polled_once(tokio::io::sink());
         drop(polled_once(Full));
     };
     let info = allocation_counter::measure(|| {
         for _ in 0..10 {
-            again();
+            copy_twice();
         }
     });
     assert!(info.bytes_total < BUFFER, "{} bytes", info.bytes_total);
 }
 
 #[test]
-fn a_thread_keeps_a_few_buffers_and_no_more() {
-    let crowd = || drop((0..20).map(|_| polled_once(Full)).collect::<Vec<_>>());
-    let held = allocation_counter::measure(crowd).bytes_current;
-    let held = u64::try_from(held).expect("some are kept");
+fn thread_keeps_a_bounded_number_of_buffers() {
+    let copy_20_at_once = || drop((0..20).map(|_| polled_once(Full)).collect::<Vec<_>>());
+    let held = allocation_counter::measure(copy_20_at_once).bytes_current;
+    let held = u64::try_from(held).expect("the thread keeps buffers");
     assert!((2 * BUFFER..8 * BUFFER).contains(&held), "{held} bytes");
-    let made = allocation_counter::measure(crowd).bytes_total;
+    let made = allocation_counter::measure(copy_20_at_once).bytes_total;
     assert!(made < 18 * BUFFER + 20 * 4096, "{made} bytes");
 }

@@ -1,4 +1,4 @@
-//! One layer, any tower stack: axum, hyper-util, plain tower; any bodies.
+//! The layer in axum, hyper-util and plain tower stacks, with any body types.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -48,12 +48,12 @@ fn router() -> Router {
 }
 
 #[tokio::test]
-async fn axum_as_a_layer() {
+async fn layer_on_axum_router_serves_all_paths() {
     let app = router().layer(UpgradeLayer::new().protocol("echo", echo()));
     for via in [Via::Http1, Via::Auto] {
         let server = Server::start_via(via, app.clone()).await;
         assert_echoes(&server, "/").await;
-        // The layer is around the routes' fallback as well.
+        // `Router::layer` also covers the fallback.
         assert_echoes(&server, "/anywhere").await;
         assert_eq!(get_text(&server, "/").await, (200, "index".into()));
         assert_eq!(get_text(&server, "/anywhere").await.0, 404);
@@ -61,7 +61,7 @@ async fn axum_as_a_layer() {
 }
 
 #[tokio::test]
-async fn axum_as_a_route_layer() {
+async fn route_layer_on_axum_router_serves_its_routes() {
     let app = router().route_layer(UpgradeLayer::new().protocol("echo", echo()));
     let server = Server::start_via(Via::Auto, app).await;
     assert_echoes(&server, "/").await;
@@ -73,7 +73,7 @@ async fn axum_as_a_route_layer() {
 }
 
 #[tokio::test]
-async fn axum_with_a_leaf_service() {
+async fn leaf_at_axum_route_serves_its_path() {
     let leaf = UpgradeLayer::new().protocol("echo", echo()).into_service();
     let app = router().route_service("/echo", leaf);
     let server = Server::start_via(Via::Auto, app).await;
@@ -83,7 +83,7 @@ async fn axum_with_a_leaf_service() {
 }
 
 #[tokio::test]
-async fn axum_serve() {
+async fn session_over_axum_serve_echoes_early_bytes() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("loopback");
@@ -102,7 +102,7 @@ async fn axum_serve() {
     server.abort();
 }
 
-/// A handler uses axum's own extractors on the request.
+/// A handler that uses axum's `Path` extractor on the request.
 #[derive(Clone)]
 struct Room;
 
@@ -117,7 +117,7 @@ impl ProtocolHandler for Room {
 }
 
 #[tokio::test]
-async fn axums_extractors_work_on_the_request() {
+async fn axum_extractors_work_on_upgrade_request() {
     let leaf = UpgradeLayer::new().protocol("chat", Room).into_service();
     let server = Server::start(Router::new().route_service("/rooms/{room}", leaf)).await;
     for (path, status, room) in [("/rooms/7", 101, Some("7")), ("/rooms/x", 400, None)] {
@@ -130,12 +130,12 @@ async fn axums_extractors_work_on_the_request() {
 }
 
 #[tokio::test]
-async fn plain_tower_on_both_connections_of_hyper_util() {
+async fn plain_tower_stack_works_on_hyper_and_hyper_util() {
     let app = ServiceBuilder::new()
         .layer(UpgradeLayer::new().protocol("echo", echo()))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
-            support_secs(60),
+            secs(60),
         ))
         .service(service_fn(plain));
     for via in [Via::Http1, Via::Auto] {
@@ -145,12 +145,12 @@ async fn plain_tower_on_both_connections_of_hyper_util() {
     }
 }
 
-fn support_secs(seconds: u64) -> std::time::Duration {
+fn secs(seconds: u64) -> std::time::Duration {
     std::time::Duration::from_secs(seconds)
 }
 
 #[tokio::test]
-async fn a_request_that_is_no_upgrade_request_reaches_the_inner_service_unchanged() {
+async fn plain_request_reaches_inner_service_unchanged() {
     let inner = service_fn(|request: Request<String>| async move {
         assert_eq!(request.method(), "PUT");
         assert_eq!(request.uri(), "/x?y=z");
@@ -163,7 +163,7 @@ async fn a_request_that_is_no_upgrade_request_reaches_the_inner_service_unchange
         Ok::<_, Infallible>(Response::new(request.into_body()))
     });
     let service = UpgradeLayer::new().protocol("echo", echo()).layer(inner);
-    // It has an offer, and no `Connection` that lists it.
+    // The request has `Upgrade`, but `Connection` does not list it.
     let mut request = Request::put("/x?y=z")
         .header("upgrade", "echo")
         .header("connection", "keep-alive")
@@ -177,7 +177,7 @@ async fn a_request_that_is_no_upgrade_request_reaches_the_inner_service_unchange
     assert_eq!(body.to_bytes(), "the body");
 }
 
-/// An error of an inner service: the layer adds none of its own.
+/// The error of an inner service, which is also the error of the layer's service.
 #[derive(Debug, PartialEq)]
 struct Inner;
 
@@ -190,14 +190,14 @@ impl fmt::Display for Inner {
 impl Error for Inner {}
 
 #[tokio::test]
-async fn the_error_is_the_inner_services() {
+async fn error_of_inner_service_is_returned() {
     let fails = service_fn(|_: Request<String>| async { Err::<Response<String>, _>(Inner) });
     let service = UpgradeLayer::new().protocol("echo", echo()).layer(fails);
     let response: Result<_, Inner> = service.oneshot(Request::new(String::new())).await;
     assert_eq!(response.err(), Some(Inner));
 }
 
-/// Is not ready, and fails when it is asked again.
+/// Is not ready at first, and fails at the second `poll_ready`.
 #[derive(Clone)]
 struct Unready {
     asked: usize,
@@ -218,12 +218,12 @@ impl Service<Request<String>> for Unready {
     }
 
     fn call(&mut self, _request: Request<String>) -> Self::Future {
-        panic!("it is not ready")
+        panic!("called before it is ready")
     }
 }
 
 #[test]
-fn it_is_ready_when_the_inner_service_is() {
+fn poll_ready_forwards_to_inner_service() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let mut service = layer.layer(Unready { asked: 0 });
     let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -232,7 +232,7 @@ fn it_is_ready_when_the_inner_service_is() {
 }
 
 #[tokio::test]
-async fn a_leaf_knows_no_upgrade_beyond_http_1() {
+async fn leaf_offers_upgrade_on_http1_only() {
     let leaf = UpgradeLayer::new().protocol("echo", echo()).into_service();
     for (version, status, upgrade) in [
         (Version::HTTP_11, 426, Some("echo")),
@@ -252,7 +252,7 @@ async fn a_leaf_knows_no_upgrade_beyond_http_1() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_inner_service_starts_nothing() {
+async fn error_of_inner_service_starts_no_session() {
     let handler = Counted::default();
     let decides = UpgradeLayer::new()
         .protocol("echo", handler.clone())
@@ -276,7 +276,7 @@ async fn an_error_of_the_inner_service_starts_nothing() {
 }
 
 #[test]
-fn any_bodies_with_the_usual_bounds() {
+fn layer_accepts_any_body_types_with_the_usual_bounds() {
     fn check<S, ReqBody, ResBody>(_: S)
     where
         S: Service<Request<ReqBody>, Response = Response<ResponseBody<ResBody>>> + Clone,
@@ -309,7 +309,7 @@ fn any_bodies_with_the_usual_bounds() {
 }
 
 #[test]
-fn what_users_hold_is_send_and_sync() {
+fn public_types_are_send_and_sync() {
     fn send_and_sync<T: Send + Sync>() {}
     send_and_sync::<UpgradeLayer>();
     send_and_sync::<tower_upgrade::Upgrade<()>>();
@@ -322,10 +322,10 @@ fn what_users_hold_is_send_and_sync() {
     send_and_sync::<tower_upgrade::PendingUpgrade>();
 }
 
-/// A body of one frame that must not be asked for more once it has ended.
+/// A body of one frame that panics if it is polled after its end.
 struct OnceOnly {
-    /// Whether it says that the frame is the last, or ends when it is asked for another.
-    says_its_end: bool,
+    /// Whether `is_end_stream` is true after the frame. Otherwise the body ends at the next poll.
+    announces_end: bool,
     asked: usize,
 }
 
@@ -337,22 +337,22 @@ impl http_body::Body for OnceOnly {
         mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        assert!(!self.is_end_stream(), "it was asked behind its end");
+        assert!(!self.is_end_stream(), "polled after its end");
         self.asked += 1;
         match self.asked {
             1 => Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"x"))))),
             2 => Poll::Ready(None),
-            _ => panic!("it was asked behind its end"),
+            _ => panic!("polled after its end"),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.says_its_end && self.asked > 0
+        self.announces_end && self.asked > 0
     }
 }
 
 #[tokio::test]
-async fn a_body_is_not_asked_behind_its_end() {
+async fn request_body_is_not_polled_after_its_end() {
     struct ReadAll;
     impl ProtocolHandler for ReadAll {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -362,12 +362,12 @@ async fn a_body_is_not_asked_behind_its_end() {
             Ok(Accept::new(|_session| async { Ok(()) }))
         }
     }
-    for says_its_end in [false, true] {
+    for announces_end in [false, true] {
         let mut request = Request::get("/")
             .header("connection", "upgrade")
             .header("upgrade", "echo")
             .body(OnceOnly {
-                says_its_end,
+                announces_end,
                 asked: 0,
             })
             .expect("a request");
@@ -383,7 +383,7 @@ async fn a_body_is_not_asked_behind_its_end() {
 }
 
 #[tokio::test]
-async fn a_refusal_without_a_body_ends_with_its_head() {
+async fn rejection_without_body_is_end_of_stream() {
     struct Refuse;
     impl ProtocolHandler for Refuse {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -405,7 +405,7 @@ async fn a_refusal_without_a_body_ends_with_its_head() {
 }
 
 #[tokio::test]
-async fn buffers_of_any_kind_come_out_whole() {
+async fn non_contiguous_buffers_of_inner_body_are_passed_whole() {
     let inner = service_fn(|_: Request<String>| async {
         let body = Full::new(VecDeque::from(b"not contiguous".to_vec()));
         Ok::<_, Infallible>(Response::new(body))
@@ -426,18 +426,18 @@ async fn buffers_of_any_kind_come_out_whole() {
 
 #[test]
 #[should_panic(expected = "\"no token\" is no protocol")]
-fn a_name_that_is_no_token_is_a_bug() {
+fn protocol_panics_on_invalid_name() {
     let _ = UpgradeLayer::new().protocol("no token", echo());
 }
 
 #[test]
 #[should_panic(expected = "a service of upgrades needs a handler")]
-fn a_service_without_a_handler_is_a_bug() {
+fn into_service_without_handler_panics() {
     let _ = UpgradeLayer::new().into_service();
 }
 
 #[test]
-fn a_name_that_is_no_token_can_be_an_error() {
+fn try_protocol_returns_error_on_invalid_name() {
     let error = UpgradeLayer::new()
         .try_protocol("a/b/c", echo())
         .expect_err("no protocol");

@@ -1,4 +1,4 @@
-//! An idle session's memory: no buffer, no request, little else.
+//! The heap memory of an idle session: no buffer, no request, little else.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -14,11 +14,13 @@ use tokio::runtime::Builder;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{Sessions, UpgradeLayer, handler_fn};
 
-/// Resident memory also includes the overhead of the allocator and of pages, and is measured at some 930 bytes: see
-/// `benches/memory.rs`. The total must stay below 2 KiB.
+/// The heap bytes allowed for each idle session.
+///
+/// The allocator and the pages add about 930 bytes of resident memory (see `benches/memory.rs`). Together they
+/// must stay below 2 KiB.
 const LIMIT: i64 = 1100;
 
-/// Opens a session whose head fills the server's buffer, and receives one echo.
+/// Opens a session with a request head of 4 KB, which fills the server's buffer, and reads one echo.
 fn open(server: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(server).expect("loopback");
     let padding = "x".repeat(4000);
@@ -27,7 +29,7 @@ fn open(server: SocketAddr) -> TcpStream {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        client.read_exact(&mut byte).expect("a switch");
+        client.read_exact(&mut byte).expect("an upgrade response");
         answer.extend(byte);
     }
     client.write_all(&[7; 64]).expect("a socket");
@@ -35,14 +37,14 @@ fn open(server: SocketAddr) -> TcpStream {
     client
 }
 
-/// Returns the heap bytes of a single-threaded server with this many idle sessions.
+/// Returns the heap bytes that a server with one thread holds with this number of idle sessions.
 fn held(layer: &UpgradeLayer, sessions: usize) -> i64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
     listener.set_nonblocking(true).expect("a socket");
     let clients = std::thread::spawn(move || {
         let clients: Vec<_> = (0..sessions).map(|_| open(address)).collect();
-        // Opens and closes one more session: after its end, all others are idle.
+        // When one more session has ended, all others are idle.
         let mut last = open(address);
         last.shutdown(std::net::Shutdown::Write).expect("a socket");
         assert_eq!(last.read(&mut [0]).expect("the end"), 0);
@@ -82,14 +84,14 @@ fn held_by_one(layer: UpgradeLayer) -> i64 {
 }
 
 #[test]
-fn an_idle_session_holds_little() {
+fn idle_session_holds_at_most_1100_bytes() {
     let session = held_by_one(UpgradeLayer::new());
-    assert!(session > 0, "the counter counts");
+    assert!(session > 0, "the allocation counter does not work");
     assert!(session <= LIMIT, "{session} bytes of the heap");
 }
 
 #[test]
-fn a_registry_and_limits_add_little() {
+fn idle_session_with_registry_and_limits_holds_at_most_1100_bytes() {
     let hour = Duration::from_secs(3600);
     let layer = UpgradeLayer::new()
         .sessions(Sessions::new())

@@ -1,4 +1,4 @@
-//! Behind axum's router, which matches methods: an extended CONNECT is no GET.
+//! The layer behind axum's router, which matches methods: an extended CONNECT does not match GET routes.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -23,7 +23,7 @@ use tokio::{
 use tower::{Layer as _, Service, ServiceExt as _, util::MapRequestLayer};
 use tower_upgrade::{BoxError, ProtocolHandler as _, Unsupported, UpgradeLayer};
 
-/// `axum::serve`, which always offers extended CONNECT.
+/// A server started with `axum::serve`, which enables extended CONNECT.
 struct Served {
     address: std::net::SocketAddr,
     serving: JoinHandle<std::io::Result<()>>,
@@ -37,7 +37,7 @@ impl Served {
         Self { address, serving }
     }
 
-    /// A stack around a router. `axum::serve` wants axum's own body.
+    /// Serves a stack around a router. `axum::serve` requires axum's `Body` as the response body.
     async fn stack<S, B>(app: S) -> Self
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
@@ -60,14 +60,14 @@ impl Served {
         Peer::new(TcpStream::connect(self.address).await.expect("loopback"))
     }
 
-    /// An extended CONNECT to `/ws`.
+    /// Sends an extended CONNECT to `/ws`.
     async fn ask(&self) -> Answer {
         let mut client = Client::connect(self.connect().await).await;
         let request = extended_connect("echo").uri("http://test/ws").body(());
         client.ask(request.expect("a request")).await
     }
 
-    async fn assert_reached_on_both_versions(&self) {
+    async fn assert_echoes_on_both_versions(&self) {
         let mut peer = self.connect().await;
         peer.send(offer("echo", &[]).replacen("GET / ", "GET /ws ", 1))
             .await;
@@ -96,59 +96,59 @@ fn index() -> Router {
 }
 
 #[tokio::test]
-async fn a_layer_around_routes_that_know_only_get_is_reached() {
+async fn layer_around_get_routes_serves_extended_connect() {
     Served::router(index().layer(layer()))
         .await
-        .assert_reached_on_both_versions()
+        .assert_echoes_on_both_versions()
         .await;
     Served::router(index().route_layer(layer()))
         .await
-        .assert_reached_on_both_versions()
+        .assert_echoes_on_both_versions()
         .await;
     Served::stack(layer().layer(index()))
         .await
-        .assert_reached_on_both_versions()
+        .assert_echoes_on_both_versions()
         .await;
     let only_this_route = Router::new().route("/ws", get(|| async { "index" }).layer(layer()));
     Served::router(only_this_route)
         .await
-        .assert_reached_on_both_versions()
+        .assert_echoes_on_both_versions()
         .await;
 }
 
 #[tokio::test]
-async fn a_leaf_is_reached_where_the_route_takes_any_method() {
+async fn leaf_at_any_method_route_serves_extended_connect() {
     let leaf = layer().into_service();
     let app = Router::new().route_service("/ws", leaf.clone());
     Served::router(app)
         .await
-        .assert_reached_on_both_versions()
+        .assert_echoes_on_both_versions()
         .await;
     let app = Router::new().route("/ws", any_service(leaf));
     Served::router(app)
         .await
-        .assert_reached_on_both_versions()
+        .assert_echoes_on_both_versions()
         .await;
 }
 
 #[tokio::test]
-async fn a_leaf_under_get_is_not_reached_by_connect() {
+async fn leaf_at_get_route_answers_extended_connect_with_405() {
     let app = Router::new().route("/ws", get_service(layer().into_service()));
     let (status, _) = Served::router(app).await.ask().await.refused().await;
     assert_eq!(status, 405);
 }
 
 #[tokio::test]
-async fn a_leaf_is_reached_where_connect_is_routed_beside_get() {
+async fn leaf_at_get_and_connect_route_serves_extended_connect() {
     let methods = MethodFilter::GET.or(MethodFilter::CONNECT);
     let app = Router::new().route("/ws", on_service(methods, layer().into_service()));
     Served::router(app)
         .await
-        .assert_reached_on_both_versions()
+        .assert_echoes_on_both_versions()
         .await;
 }
 
-/// For a router that is not ours to change: in front of it an extended CONNECT becomes a GET.
+/// Rewrites an extended CONNECT to GET, in front of a router with GET routes only.
 fn connect_as_get<B>(mut request: Request<B>) -> Request<B> {
     let protocol = request.extensions().get::<hyper::ext::Protocol>();
     if protocol.is_some_and(|protocol| protocol.as_str() == "echo") {
@@ -158,7 +158,7 @@ fn connect_as_get<B>(mut request: Request<B>) -> Request<B> {
 }
 
 #[tokio::test]
-async fn a_leaf_under_get_is_reached_where_connect_is_made_a_get_in_front() {
+async fn leaf_at_get_route_serves_extended_connect_rewritten_to_get() {
     let router = Router::new().route("/ws", get_service(layer().into_service()));
     for outermost in [UpgradeLayer::new(), layer().unsupported(Unsupported::Pass)] {
         let app = tower::ServiceBuilder::new()
@@ -167,20 +167,20 @@ async fn a_leaf_under_get_is_reached_where_connect_is_made_a_get_in_front() {
             .service(router.clone());
         Served::stack(app)
             .await
-            .assert_reached_on_both_versions()
+            .assert_echoes_on_both_versions()
             .await;
     }
-    // Also without a layer of ours in front.
+    // The same works without an `UpgradeLayer` in front.
     let app = MapRequestLayer::new(connect_as_get).layer(router);
     Served::stack(app)
         .await
-        .assert_reached_on_both_versions()
+        .assert_echoes_on_both_versions()
         .await;
 }
 
-/// The target of a CONNECT has no path for a router to match.
+/// A CONNECT target has no path that a route could match.
 #[tokio::test]
-async fn a_connect_reaches_a_layer_around_all_routes() {
+async fn connect_reaches_layer_around_all_routes() {
     for app in [
         index().layer(UpgradeLayer::new().connect(echo())),
         Router::new().fallback_service(UpgradeLayer::new().connect(echo()).into_service()),
@@ -199,16 +199,17 @@ async fn a_connect_reaches_a_layer_around_all_routes() {
     }
 }
 
-/// What a layer never sees it cannot close: axum's `layer` is around what was there before.
+/// axum's `Router::layer` covers only the routes and the fallback that were set before.
 #[tokio::test]
-async fn a_fallback_that_is_set_later_is_not_in_the_layer() {
+async fn fallback_set_after_layer_is_not_covered() {
     let layer = || UpgradeLayer::new().connect(echo());
     let fallback = || async { "nothing here" };
     for (app, status) in [
         (index().fallback(fallback).layer(layer()), 200),
         (index().layer(layer()).fallback(fallback), 501),
     ] {
-        // So the outermost one goes around the router.
+        // The outermost `UpgradeLayer` goes around the router, and answers requests that the inner one does not
+        // see.
         let served = Served::stack(UpgradeLayer::new().layer(app)).await;
         let mut peer = served.connect().await;
         peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
@@ -217,9 +218,9 @@ async fn a_fallback_that_is_set_later_is_not_in_the_layer() {
     }
 }
 
-/// axum's own upgrader inside, over HTTP/2, is let alone where the layer lets it pass.
+/// axum's `WebSocketUpgrade` works over HTTP/2 inside a layer that passes the request on.
 #[tokio::test]
-async fn axums_own_web_socket_works_inside_over_http_2() {
+async fn axum_websocket_works_inside_the_layer_over_http2() {
     use axum::{extract::ws::WebSocketUpgrade, routing::any};
     let own = Router::new().route(
         "/ws",
@@ -244,14 +245,14 @@ async fn axums_own_web_socket_works_inside_over_http_2() {
             .ask(request.expect("a request"))
             .await
             .expect_switched();
-        // A text frame from a server: unmasked (RFC 6455 §5.2).
+        // An unmasked text frame (RFC 6455 §5.2).
         assert_eq!(peer.exactly(7).await, b"\x81\x05hello");
     }
 }
 
-/// A layer on a router that is nested sees the path within it.
+/// axum removes the prefix of a nested router from the path.
 #[tokio::test]
-async fn a_nested_layer_sees_the_path_without_its_prefix() {
+async fn layer_on_nested_router_sees_path_without_prefix() {
     let at_inner = echo().when(|parts| parts.uri.path() == "/inner");
     let nested = Router::new()
         .route("/inner", get(|| async { "plain" }))
@@ -265,7 +266,7 @@ async fn a_nested_layer_sees_the_path_without_its_prefix() {
 }
 
 #[tokio::test]
-async fn a_layer_on_routes_does_not_see_other_paths() {
+async fn route_layer_does_not_see_other_paths() {
     let app = index().route_layer(UpgradeLayer::new().protocol("chat", echo()));
     let served = Served::router(app).await;
     let mut peer = served.connect().await;

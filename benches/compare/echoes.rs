@@ -1,4 +1,4 @@
-//! Message round trips in open sessions.
+//! Round trips of messages in open sessions.
 
 use crate::{
     rates::{Unit, compare},
@@ -32,7 +32,7 @@ impl Message {
         }
     }
 
-    /// Sends this many messages in each round, spread over this many sessions.
+    /// Compares all sides with `count` messages in each round, shared between the sessions.
     pub(crate) fn compare(
         self,
         rounds: usize,

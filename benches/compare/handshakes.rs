@@ -1,4 +1,4 @@
-//! Whole handshakes: their rate, and the latency of the slow ones.
+//! Handshakes: their rate and their 99th percentile latency.
 
 use crate::{
     rates::{Unit, compare, compare_one},
@@ -65,7 +65,7 @@ pub(crate) fn compare_handshakes(
     ])
 }
 
-/// Makes handshakes one after the other and returns their latencies.
+/// Runs handshakes one after the other, and returns their latencies.
 async fn handshakes(
     side: Side,
     server: SocketAddr,

@@ -1,4 +1,4 @@
-//! Memory of an idle session.
+//! Memory of idle sessions.
 
 use crate::{
     ALLOCATOR,
@@ -10,7 +10,7 @@ use crate::{
 };
 use tower_upgrade::BoxError;
 
-/// Prints this process's allocated bytes when dropped.
+/// Prints the heap bytes of this process when dropped.
 pub(crate) struct PrintHeap;
 
 impl Drop for PrintHeap {
@@ -27,7 +27,7 @@ pub(crate) fn compare_idle(sessions: usize) -> Result<[Measure; 2], BoxError> {
     println!("\nidle sessions: {open}");
     let (mut heap, mut resident) = (Vec::new(), Vec::new());
     for side in Side::ALL {
-        // Twice, because a server prints its allocated bytes only when it stops.
+        // Start the server twice, because it prints its heap bytes only when it stops.
         let (before, _) = bytes(side, 0)?;
         let (after, growth) = bytes(side, open)?;
         heap.push((side.name(), vec![(after - before) / open as f64]));
@@ -45,7 +45,7 @@ pub(crate) fn compare_idle(sessions: usize) -> Result<[Measure; 2], BoxError> {
     ])
 }
 
-/// Returns the server's heap size with this many sessions, and the growth these sessions caused.
+/// Returns the server's heap bytes with this number of sessions, and the growth of its resident memory.
 fn bytes(side: Side, sessions: usize) -> Result<(f64, f64), BoxError> {
     let runtime = single_thread()?;
     let server = ServerProcess::start(side.name())?;

@@ -1,8 +1,13 @@
-//! The cost of an upgrade, side by side: hyper alone, this crate, and the usual WebSocket servers. Linux only.
+//! The cost of an upgrade: hyper alone, this crate, and the usual WebSocket servers side by side. Linux only.
 //!
-//! - `hyper`: `upgrade::on`, a task, `tokio::io::copy`; `ours`: `UpgradeLayer`, a handler, `copy`. Both echo bytes.
-//! - `axum`, `hyper-tungstenite`, `fastwebsockets`, and `ours-websocket`, the handler `websocket`: these echo
-//!   messages, each with its defaults. Their clients send the same bytes as those of the other two.
+//! | server | | echoes |
+//! |---|---|---|
+//! | `hyper` | `upgrade::on`, a task, `tokio::io::copy` | bytes |
+//! | `ours` | `UpgradeLayer`, a handler, `copy` | bytes |
+//! | `axum`, `hyper-tungstenite`, `fastwebsockets` | with their defaults | messages |
+//! | `ours-websocket` | the handler `websocket` with its defaults | messages |
+//!
+//! All clients send the same bytes.
 //!
 //! ```text
 //! cargo bench --features websocket --bench compare
@@ -11,19 +16,20 @@
 //!     [--round-trips 8000] [--sessions 64] [--large 2000] [--idle 10000]
 //! ```
 //!
-//! Each server is a separate single-threaded process, and so are the clients. All sides take turns, and all servers
-//! are restarted every few rounds. The output is a table of medians, with the medians of the ratios to the first side
-//! in the same round, and a picture of these ratios.
+//! Each server runs in a separate process with one thread, and the clients in another. The sides take turns,
+//! and all servers restart every three rounds. The benchmark prints a table of medians, and of medians of
+//! ratios to the first side in the same round, and draws them with `--svg`.
 //!
-//! - A handshake is a new connection, the upgrade, 4 bytes there and back, and the close; several run at a time. Its
-//!   latency is the time from before the connection is made to the end of the head of the 101.
-//! - A round trip is a message of 16 bytes, or of 64 KiB, there and back.
-//! - A session is idle after a 64-byte message has come back. Its heap is the memory that the server has requested
-//!   from its allocator. Its resident memory includes the allocator's overhead and excludes pages that were never
-//!   written to.
+//! - A handshake is a new connection, the 101, an echo of 4 bytes, and the end of the connection;
+//!   `--connections` run at a time. Its latency is the time from before the connect to the end of the head of
+//!   the 101.
+//! - A round trip is an echo of a message of 16 bytes, or of 64 KiB.
+//! - A session is idle after it has echoed a message of 64 bytes. Its heap bytes are those that the server has
+//!   requested from the allocator. Its resident bytes include the overhead of the allocator, and exclude pages
+//!   that were never written.
 //!
-//! The allocator counts in all measures: one atomic addition for each allocation and one for each deallocation. This
-//! overhead is smaller than the difference between rounds.
+//! The allocator counts in all measurements: one atomic addition for each allocation and one for each
+//! deallocation, which costs less than the spread of the rounds.
 
 use echoes::Message;
 use handshakes::compare_handshakes;
@@ -43,7 +49,7 @@ mod rates;
 mod report;
 #[allow(
     dead_code,
-    reason = "with fewer sessions than asked for there is something to compare as well"
+    reason = "this benchmark also runs with fewer sessions than requested"
 )]
 #[path = "../support/resident.rs"]
 mod resident;
@@ -66,7 +72,7 @@ fn main() -> Result<(), BoxError> {
         return Ok(());
     }
     if let Some(side) = arguments.server::<Side>()? {
-        // All sessions still exist while this is dropped.
+        // All sessions are still open when `_heap` is dropped.
         return Ok(run_server(async |listener| {
             let _heap = idle::PrintHeap;
             side.serve(listener).await
@@ -88,7 +94,7 @@ fn main() -> Result<(), BoxError> {
     }
     measures.extend(Message::Large.compare(rounds, large, sessions)?);
     measures.extend(compare_idle(idle)?);
-    // Not every kernel reports the processor time of a process.
+    // Not every kernel reports CPU times.
     measures.retain(|measure| !measure.sides.is_empty());
 
     print_table(&measures);

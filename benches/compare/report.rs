@@ -1,8 +1,8 @@
-//! The results of the measures.
+//! Measurements and their table.
 
 use crate::{rates::Medians, sides::Side};
 
-/// Whether a higher value is better.
+/// Whether higher or lower values are better.
 #[derive(Clone, Copy)]
 pub(crate) enum Better {
     More,
@@ -12,7 +12,7 @@ pub(crate) enum Better {
 pub(crate) struct Measure {
     pub(crate) name: String,
     pub(crate) better: Better,
-    /// The picture omits some rows of the table.
+    /// Whether the picture shows this measure. The table shows all.
     pub(crate) is_drawn: bool,
     /// In the order of `Side::ALL`.
     pub(crate) sides: Medians,
@@ -29,7 +29,7 @@ impl Measure {
     }
 }
 
-/// Formats the report as Markdown.
+/// Prints the medians as a Markdown table.
 pub(crate) fn print_table(measures: &[Measure]) {
     println!(
         "\nmedians, and medians of ratios to {}\n",
@@ -48,7 +48,7 @@ pub(crate) fn print_table(measures: &[Measure]) {
     }
 }
 
-/// Formats a whole number with separated thousands.
+/// Formats a whole number with thousands separators.
 pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut grouped = String::new();

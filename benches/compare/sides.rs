@@ -1,4 +1,4 @@
-//! The servers, and the protocol their clients use.
+//! The compared servers and their clients.
 
 use crate::{
     support::{self, Client, not_found, serve},
@@ -15,10 +15,10 @@ use tokio::net::TcpListener;
 use tower::service_fn;
 use tower_upgrade::BoxError;
 
-/// The servers to compare, all of them on hyper.
+/// The compared servers. hyper serves the connections of all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo bytes without parsing frames.
+    /// hyper's `upgrade::on` and `tokio::io::copy`, which echo bytes instead of messages.
     Hyper,
     /// `UpgradeLayer`, and a handler that copies with `tower_upgrade::copy`.
     Ours,
@@ -26,12 +26,12 @@ pub(crate) enum Side {
     Axum,
     HyperTungstenite,
     FastWebSockets,
-    /// This crate's `websocket` handler.
+    /// The handler `websocket` of this crate.
     OursWebSocket,
 }
 
 impl Side {
-    /// The first is the baseline of the others.
+    /// All sides. Ratios are relative to the first.
     pub(crate) const ALL: [Self; 6] = [
         Self::Hyper,
         Self::Ours,
@@ -52,7 +52,7 @@ impl Side {
         }
     }
 
-    /// The name to print where `ours` would be unclear.
+    /// Returns the name in the table and in the picture.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Hyper => "hyper alone",
@@ -70,7 +70,6 @@ impl Side {
         !matches!(self, Self::Hyper | Self::Ours)
     }
 
-    /// Serves forever.
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Hyper => support::Side::Raw.serve(listener).await,
@@ -90,7 +89,8 @@ impl Side {
         }
     }
 
-    /// The bytes that a client sends, the same to all servers. Servers that parse frames return them unmasked.
+    /// Returns the frame that clients send. All sides get the same bytes; WebSocket servers answer without the
+    /// mask.
     pub(crate) fn frame(self, bytes: usize) -> Arc<Frame> {
         Frame::new(!self.is_websocket(), bytes)
     }
@@ -105,7 +105,7 @@ impl FromStr for Side {
     }
 }
 
-/// As in its documentation.
+/// An echo as in the documentation of hyper-tungstenite.
 async fn hyper_tungstenite(
     mut request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -128,7 +128,7 @@ async fn hyper_tungstenite(
     Ok(response)
 }
 
-/// As in its echo example, except for `unconstrained`, which no other side uses.
+/// The echo example of fastwebsockets, without `unconstrained`, which the other sides do not use either.
 async fn fastwebsockets(
     mut request: Request<Incoming>,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {

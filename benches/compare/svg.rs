@@ -1,4 +1,4 @@
-//! Draws the ratios: for each measure, a bar for each side.
+//! Draws the ratios as an SVG, with one bar per measure and side.
 
 use crate::{
     report::{Better, Measure, grouped},
@@ -9,16 +9,16 @@ use std::fmt::Write as _;
 const WIDTH: usize = 760;
 const BARS_AT: usize = 200;
 const LONGEST: f64 = 410.0;
-/// The right edges of the ratio and median columns.
+/// The right edge of the column of ratios.
 const RATIOS_AT: usize = 674;
 const MEDIANS_AT: usize = WIDTH - 4;
 const BAR: usize = 14;
 const LINE: usize = 18;
-/// Heights of a measure's space above and below its bars.
+/// The space of a measure above its bars, and `FOOT` below them.
 const HEAD: usize = 26;
 const FOOT: usize = 14;
 
-/// The picture has a transparent background, and colours with equal contrast to white and to black.
+/// Styles without a background, with colours that contrast with both black and white.
 const STYLE: &str = "\
 text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#737b84}\
 .m{font-size:13px;font-weight:600}.e{text-anchor:end}.o{font-weight:600}\
@@ -43,7 +43,7 @@ pub(crate) fn draw(measures: &[Measure]) -> String {
     svg
 }
 
-/// The text alternative of the picture.
+/// Returns the content of the picture as text, for screen readers.
 fn description(measures: &[Measure]) -> String {
     let mut text = String::new();
     for measure in measures {
@@ -59,7 +59,8 @@ fn description(measures: &[Measure]) -> String {
     text
 }
 
-/// Each measure has its own scale, from 0 to its highest value: ratios of rates are near 1, ratios of memory are not.
+/// Draws one measure. Each has its own scale from 0 to its maximum, because ratios of memory are much larger
+/// than those of rates.
 fn draw_measure(svg: &mut String, top: usize, measure: &Measure) {
     let most = measure.sides.iter().map(|[_, ratio]| *ratio);
     let unit = LONGEST / most.fold(1.0, f64::max);
@@ -70,7 +71,7 @@ fn draw_measure(svg: &mut String, top: usize, measure: &Measure) {
         format_args!("<text class=\"m\" x=\"0\" y=\"{title}\">{name} ({better})</text>\n"),
     );
     let bars = top + HEAD;
-    // Drawn beneath the bars that reach over this line.
+    // Draw the line first, so that longer bars cover it.
     let (one, bottom) = (BARS_AT as f64 + unit, bars + LINE * Side::ALL.len());
     push(
         svg,

@@ -1,4 +1,4 @@
-//! Runs all servers at once, and alternates between them in each round.
+//! Runs all servers at the same time, and measures them in turns.
 
 use crate::{
     rates::Series,
@@ -8,17 +8,18 @@ use crate::{
 use tokio::runtime::Runtime;
 use tower_upgrade::BoxError;
 
-/// The number of rounds before a server is restarted. The heap's address, and the moment at which the allocator
-/// returns memory, vary by chance between processes and persist while a process runs: a server that allocates for each
-/// long message can take half as long again for that reason.
+/// The rounds after which a server restarts.
+///
+/// The location of a process's heap, and when its allocator returns memory, vary by chance from process to
+/// process. A server that allocates for each long message can take half as long again because of it.
 const ROUNDS_OF_A_PROCESS: usize = 3;
 
-/// A server, and the clients connected to it during its lifetime.
+/// A server process and its open client connections.
 pub(crate) struct Contestant {
     pub(crate) side: Side,
     pub(crate) server: ServerProcess,
     pub(crate) clients: Vec<Client>,
-    /// The first round warms up and does not count.
+    /// False in the first round, which is the warm-up and is not measured.
     pub(crate) is_warm: bool,
 }
 
@@ -35,9 +36,10 @@ impl Contestant {
     }
 }
 
-/// Runs each side once per round, with this many clients.
+/// Runs `work` once per round for each side, with this number of clients.
 ///
-/// The order changes: no side is always first, or always follows the same side, whose connections are still closing.
+/// The order varies, so that no side is always first or always follows the same side: the kernel may still be
+/// cleaning up the connections of the side before.
 pub(crate) fn take_turns(
     rounds: usize,
     clients: usize,

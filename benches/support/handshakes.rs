@@ -1,9 +1,9 @@
-//! Sessions that echo bytes unchanged.
+//! Clients of sessions that echo bytes.
 
 use crate::support::Client;
 use std::{io, net::SocketAddr};
 
-/// Makes whole handshakes, one after the other: a new connection, the upgrade, an echo, the close.
+/// Runs handshakes one after the other: a new connection, the 101, an echo, and the end of the connection.
 pub(crate) async fn handshakes(server: SocketAddr, count: usize) -> io::Result<()> {
     for _ in 0..count {
         let mut client = Client::connect(server).await?;

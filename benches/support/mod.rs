@@ -1,8 +1,7 @@
-//! Shared by the benchmarks over a socket: the servers to compare, the process that each of them runs in, and the
-//! client.
+//! The servers, the server process and the client that the benchmarks over sockets share.
 //!
-//! A server is a separate single-threaded process, so that measurements cover the server without the client, and
-//! servers do not share an allocator.
+//! Each server runs in a separate process with one thread. So measurements of the server exclude the client,
+//! and the servers do not share an allocator.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -27,10 +26,10 @@ use tokio::{
 use tower::{Layer as _, Service, service_fn};
 use tower_upgrade::{BoxError, Session, Sessions, UpgradeLayer, handler_fn};
 
-/// The argument that turns this benchmark into one of the servers.
+/// The argument that makes the benchmark run as one of the servers.
 pub(crate) const SERVER: &str = "--server";
 
-/// The arguments of a benchmark: flags, and named numbers.
+/// The arguments of a benchmark: flags, and names followed by values.
 pub(crate) struct Arguments(Vec<String>);
 
 impl Arguments {
@@ -42,13 +41,15 @@ impl Arguments {
         self.0.iter().any(|argument| argument == flag)
     }
 
-    /// Whether to measure. `cargo bench` passes `--bench`; `cargo test --benches` passes nothing, and
-    /// `cargo bench -- --test` passes both: without measuring, everything runs once as a smoke test.
+    /// Whether to measure, or to run everything once as a smoke test.
+    ///
+    /// `cargo bench` passes `--bench`. `cargo test --benches` passes neither flag, and `cargo bench -- --test`
+    /// passes both: these two are smoke tests.
     pub(crate) fn measure(&self) -> bool {
         self.has("--bench") && !self.has("--test")
     }
 
-    /// Returns the number after `name`. Without one: `default`, or `smoke` if the benchmark does not measure.
+    /// Returns the number after `name`. Without one, returns `default`, or `smoke` in a smoke test.
     pub(crate) fn count(
         &self,
         name: &str,
@@ -56,14 +57,14 @@ impl Arguments {
         smoke: usize,
     ) -> Result<usize, BoxError> {
         match self.value(name)? {
-            Some(0) => Err(format!("{name} 0: there is nothing to measure").into()),
+            Some(0) => Err(format!("{name} 0: nothing to measure").into()),
             Some(count) => Ok(count),
             None if self.measure() => Ok(default),
             None => Ok(smoke),
         }
     }
 
-    /// Returns the server to run, if this process was started as one.
+    /// Returns the server that this process must run, if any.
     pub(crate) fn server<T>(&self) -> Result<Option<T>, BoxError>
     where
         T: FromStr,
@@ -72,7 +73,7 @@ impl Arguments {
         self.value(SERVER)
     }
 
-    /// Returns the argument after `name`.
+    /// Returns the value after `name`.
     pub(crate) fn value<T>(&self, name: &str) -> Result<Option<T>, BoxError>
     where
         T: FromStr,
@@ -81,7 +82,7 @@ impl Arguments {
         let Some(at) = self.0.iter().position(|argument| argument == name) else {
             return Ok(None);
         };
-        let value = self.0.get(at + 1).ok_or(format!("{name} wants a value"))?;
+        let value = self.0.get(at + 1).ok_or(format!("{name} needs a value"))?;
         match value.parse() {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(format!("{name} {value}: {error}").into()),
@@ -89,16 +90,16 @@ impl Arguments {
     }
 }
 
-/// The servers to compare.
+/// The compared servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// hyper's `upgrade::on` and a task that copies with `tokio::io::copy`.
     Raw,
     /// `UpgradeLayer`, and a handler that copies with `tower_upgrade::copy`.
     Layer,
-    /// The same, with a registry.
+    /// `Layer` with a registry.
     Registry,
-    /// The same, with a registry and all optional session settings.
+    /// `Layer` with a registry, an idle timeout, a lifetime and `on_close`.
     Limits,
 }
 
@@ -114,7 +115,6 @@ impl Side {
         }
     }
 
-    /// Serves forever.
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Raw => serve(listener, service_fn(upgrade_with_hyper)).await,
@@ -150,7 +150,7 @@ impl FromStr for Side {
     }
 }
 
-/// Runs a server until the parent process closes this process's standard input.
+/// Runs a server until the parent process closes the standard input.
 pub(crate) fn run_server(serve: impl AsyncFnOnce(TcpListener) -> io::Result<()>) -> io::Result<()> {
     single_thread()?.block_on(async {
         let listener = listen().await?;
@@ -168,12 +168,11 @@ pub(crate) async fn listen() -> io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
 }
 
-/// Builds a single-threaded runtime.
 pub(crate) fn single_thread() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Serves all sides in the same way.
+/// Serves connections with hyper, in the same way for all sides.
 pub(crate) async fn serve<S, B>(listener: TcpListener, service: S) -> io::Result<()>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -193,10 +192,10 @@ where
     }
 }
 
-/// The minimal service with hyper alone: checks two headers, spawns a task, answers.
+/// Upgrades with hyper alone, at the least cost: checks two headers, spawns a task, and answers 101.
 ///
-/// This service is fast because it omits the layer's guarantees: its task runs even if the 101 is never sent, waits
-/// forever, hides a panic, and drops the connection without shutting it down.
+/// The service lacks the guarantees of the layer: its task runs even if the 101 is replaced, waits for the
+/// connection without a limit, swallows panics, and drops the connection without a shutdown.
 async fn upgrade_with_hyper(
     mut request: Request<Incoming>,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
@@ -207,7 +206,7 @@ async fn upgrade_with_hyper(
     if !has(header::CONNECTION, b"upgrade".as_slice()) || !has(header::UPGRADE, b"echo") {
         return Ok(not_found());
     }
-    // Created outside of the task, so that the task does not hold the request.
+    // Take the upgrade here, so that the task does not hold the request.
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let upgraded = upgrade.await?;
@@ -237,7 +236,7 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts this benchmark again, as a server.
+    /// Starts this benchmark's program as a server.
     pub(crate) fn start(name: &str) -> Result<Self, BoxError> {
         let mut process = Command::new(std::env::current_exe()?)
             .args([SERVER, name])
@@ -280,7 +279,7 @@ impl ServerProcess {
     }
 }
 
-/// An upgraded client: raw bytes over TCP, so that it costs little compared with the server.
+/// The client side of a session, with raw bytes over TCP to keep the client's cost low.
 pub(crate) struct Client(TcpStream);
 
 impl Client {
@@ -288,7 +287,7 @@ impl Client {
         Self::switch(server, "Upgrade: echo\r\n").await
     }
 
-    /// Sends an upgrade request with these headers.
+    /// Sends an upgrade request with these header lines, and waits for the 101.
     pub(crate) async fn switch(server: SocketAddr, headers: &str) -> io::Result<Self> {
         let mut stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
@@ -297,7 +296,7 @@ impl Client {
         stream.write_all(request.as_bytes()).await?;
         let mut head = [0; 512];
         let mut end = 0;
-        // No bytes can follow the head: the server sends only in response to the client.
+        // No bytes follow the head: the server sends only echoes.
         while !head[..end].ends_with(b"\r\n\r\n") {
             let read = stream.read(&mut head[end..]).await?;
             if read == 0 {
@@ -308,11 +307,11 @@ impl Client {
         if head.starts_with(b"HTTP/1.1 101 ") {
             Ok(Self(stream))
         } else {
-            Err(io::Error::other("the server did not switch"))
+            Err(io::Error::other("the server did not answer 101"))
         }
     }
 
-    /// Sends a message and waits for the expected reply, which must fit in `answer`.
+    /// Sends a message, reads an answer into `answer`, and compares it with `expected`.
     pub(crate) async fn exchange(
         &mut self,
         message: &[u8],
@@ -323,7 +322,7 @@ impl Client {
             self.0.write_all(message).await?;
             self.0.read_exact(answer).await?;
         } else {
-            // A server that replies before it has read everything waits for this side to read.
+            // Read while writing: a server that answers before it has read all would block otherwise.
             let (mut reader, mut writer) = self.0.split();
             tokio::try_join!(writer.write_all(message), reader.read_exact(answer))?;
         }
@@ -334,12 +333,12 @@ impl Client {
         }
     }
 
-    /// Closes the session and waits until the server has closed it too.
+    /// Shuts down the write side and waits for EOF.
     pub(crate) async fn close(mut self) -> io::Result<()> {
         self.0.shutdown().await?;
         match self.0.read(&mut [0]).await? {
             0 => Ok(()),
-            _ => Err(io::Error::other("the server said too much")),
+            _ => Err(io::Error::other("the server sent more than the echo")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Alternating rounds and their results: rates, processor time, instructions.
+//! Rounds of work and their results: rates, CPU time, instructions.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -8,13 +8,13 @@ use std::{
 };
 use tower_upgrade::BoxError;
 
-/// The unit of work.
+/// The counted unit of work.
 pub(crate) struct Unit {
     pub(crate) one: &'static str,
     pub(crate) many: &'static str,
-    /// How many of a round's reported items make one unit.
+    /// The size of one unit, in the amounts that rounds return.
     pub(crate) size: f64,
-    /// The unit in which processor time is printed, and its length in nanoseconds.
+    /// The printed unit of CPU times, and its length in nanoseconds.
     pub(crate) time: (&'static str, f64),
 }
 
@@ -29,10 +29,10 @@ impl Unit {
     }
 }
 
-/// The rounds of one side.
+/// The results of one side's rounds.
 pub(crate) struct Series {
     pub(crate) name: &'static str,
-    /// The server, whose processor time is measured.
+    /// The measured server.
     pub(crate) process: u32,
     rates: Vec<f64>,
     processor_times: Vec<f64>,
@@ -48,13 +48,13 @@ impl Series {
         }
     }
 
-    /// The first round warms up.
+    /// Discards the results so far, after a warm-up round.
     pub(crate) fn forget(&mut self) {
         self.rates.clear();
         self.processor_times.clear();
     }
 
-    /// Runs one round of `work`, which returns the amount of work done.
+    /// Measures one round of `work`, which returns the amount of work done.
     pub(crate) async fn round(
         &mut self,
         work: impl Future<Output = Result<usize, BoxError>>,
@@ -74,10 +74,11 @@ impl Series {
     }
 }
 
-/// The median of each side, and the median of its ratios to the first side.
+/// For each side: the median, and the median of its ratios to the first side.
 pub(crate) type Medians = Vec<[f64; 2]>;
 
-/// Prints the results of the rounds; returns the rates, and the processor times where they are known.
+/// Prints the results, and returns the rates and the CPU times. The latter are empty if the system does not
+/// report them.
 pub(crate) fn compare(unit: &Unit, series: &[&Series]) -> [Medians; 2] {
     let rates = series.iter().map(|side| {
         let rates = side.rates.iter().map(|rate| rate / unit.size);
@@ -103,7 +104,8 @@ pub(crate) fn compare(unit: &Unit, series: &[&Series]) -> [Medians; 2] {
     [rates, compare_one(&what, &times)]
 }
 
-/// Compares two consecutive rounds, because a lasting slowdown of the machine affects both.
+/// Prints and returns medians. Ratios compare rounds with the same number, so that longer slowdowns affect
+/// both.
 pub(crate) fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) -> Medians {
     println!("  {what}, and ratio to the first");
     let first = &sides[0].1;
@@ -117,7 +119,7 @@ pub(crate) fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) -> Medians {
     medians.collect()
 }
 
-/// Returns the processor time of all threads of a process, including time in the kernel. Only Linux reports this time.
+/// Returns the CPU time of all threads of a process, including kernel time, on Linux.
 fn processor_time(process: u32) -> Option<Duration> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).ok()?;
     threads
@@ -158,8 +160,8 @@ impl Display for Summary {
     }
 }
 
-/// Prints each side's instructions. Runs this benchmark with `--once`, the side's name, and `argument` with a
-/// number.
+/// Prints the instructions of each side, counted in this program with the arguments `--once`, the side's name,
+/// and `argument` with a number.
 pub(crate) fn compare_instructions(
     what: &str,
     sides: impl IntoIterator<Item = &'static str>,
@@ -182,7 +184,7 @@ pub(crate) fn compare_instructions(
     );
     let mut first = None;
     for side in sides {
-        // Measures this many additional units, so that the start and the end of the process do not count.
+        // Take the difference between two runs, to exclude the start and the end of the process.
         let once = instructions(side, argument, count)?;
         let twice = instructions(side, argument, 2 * count)?;
         let each = (twice - once) / count as f64;

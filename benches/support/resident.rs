@@ -1,16 +1,17 @@
-//! Resident memory of a server with its sessions. Linux only.
+//! Resident memory of a server. Linux only.
 
 use std::{fs, time::Duration};
 use tower_upgrade::BoxError;
 
-/// The number of warm-up sessions, which cover one-time allocations. They run one after the other, so that they
-/// leave little free memory into which measured sessions would fit uncounted.
+/// The sessions before the first measurement, which make the server allocate its statics.
+///
+/// They run one after the other, so that they leave little free memory for later sessions to use uncounted.
 pub(crate) const WARM_UP: usize = 200;
 
-/// An upper bound for a process's open files other than the sockets of its sessions.
+/// An upper bound for the open files of a process other than the sockets of its sessions.
 const OTHER_FILES: usize = 100;
 
-/// Raises the open-file limit of this process, and of the servers, which inherit the limit, to this many sessions.
+/// Raises the limit of open files for this number of sessions. Server processes inherit the limit.
 pub(crate) fn allow_open(sessions: usize) -> Result<(), BoxError> {
     match as_many_as_can_be(sessions)? {
         all if all == sessions => Ok(()),
@@ -18,19 +19,22 @@ pub(crate) fn allow_open(sessions: usize) -> Result<(), BoxError> {
     }
 }
 
-/// Raises the limit to this many sessions, or as many as the hard limit permits, and returns that number.
+/// Raises the limit of open files for this number of sessions, or up to the hard limit. Returns the sessions
+/// allowed.
 pub(crate) fn as_many_as_can_be(sessions: usize) -> Result<usize, BoxError> {
     let files = rlimit::increase_nofile_limit((sessions + OTHER_FILES) as u64)?;
     Ok(sessions.min(usize::try_from(files)?.saturating_sub(OTHER_FILES)))
 }
 
-/// Waits for the server to become idle, which happens a moment after the client has its reply.
+/// Waits until the server is idle: the client has its answer a moment earlier.
 pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
-/// Returns the resident memory of a process. `smaps_rollup` counts pages; `status` and `statm` sum per-processor
-/// counters, which can be off by hundreds of pages.
+/// Returns the resident bytes of a process.
+///
+/// `smaps_rollup` counts pages. `status` and `statm` sum up counters of each CPU, and can be off by hundreds of
+/// pages.
 pub(crate) fn resident_bytes(process: u32) -> Result<f64, BoxError> {
     let smaps = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     let kilobytes = smaps

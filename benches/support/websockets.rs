@@ -1,4 +1,4 @@
-//! WebSocket echoes: two servers, and clients that send frames as raw bytes.
+//! WebSocket echo servers of this crate and of axum, and clients that send frames as raw bytes.
 
 use crate::support::{Client, not_found, serve};
 use axum::{extract::ws, routing::get};
@@ -10,13 +10,13 @@ use tower_upgrade::{
     websocket::{Message, WebSocket, websocket},
 };
 
-/// This crate's WebSocket handler.
+/// Serves an echo with this crate's `websocket` handler.
 pub(crate) async fn serve_websocket(listener: TcpListener) -> io::Result<()> {
     let layer = UpgradeLayer::new().protocol("websocket", websocket(echo));
     serve(listener, layer.layer(service_fn(async |_| Ok(not_found())))).await
 }
 
-/// axum's `WebSocketUpgrade` with its defaults.
+/// Serves an echo with axum's `WebSocketUpgrade` and its defaults.
 pub(crate) async fn serve_axum(listener: TcpListener) -> io::Result<()> {
     let upgrade = async |upgrade: ws::WebSocketUpgrade| upgrade.on_upgrade(echo_axum);
     serve(listener, axum::Router::new().route("/", get(upgrade))).await
@@ -42,21 +42,21 @@ async fn echo_axum(mut socket: ws::WebSocket) {
     }
 }
 
-/// A client of an open WebSocket session.
+/// Connects a WebSocket client.
 pub(crate) async fn connect(server: SocketAddr) -> io::Result<Client> {
     let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     Client::switch(server, headers).await
 }
 
-/// A masked binary frame and its expected reply.
+/// A masked binary frame and the expected answer.
 pub(crate) struct Frame {
     sent: Vec<u8>,
     expected: Vec<u8>,
 }
 
 impl Frame {
-    /// Builds the frame for a server that copies bytes without parsing frames, or for a WebSocket server.
+    /// Makes a frame of `bytes` payload bytes. With `copied` the server echoes bytes, and the answer is masked.
     pub(crate) fn new(copied: bool, bytes: usize) -> Arc<Self> {
         const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
         let payload: Vec<_> = (0..bytes).map(|at| at as u8).collect();
@@ -77,7 +77,7 @@ impl Frame {
         Arc::new(Self { sent, expected })
     }
 
-    /// Sends the frame this many times, and waits for each reply.
+    /// Sends the frame `times` times, and waits for each answer.
     pub(crate) async fn echo(&self, client: &mut Client, times: usize) -> io::Result<()> {
         let mut answer = vec![0; self.expected.len()];
         for _ in 0..times {
@@ -89,7 +89,7 @@ impl Frame {
     }
 }
 
-/// Makes this many echoes in each session, all sessions concurrently, and returns the total.
+/// Runs `share` echoes in each session, with all sessions at the same time, and returns their number.
 pub(crate) async fn echoes(
     clients: &mut Vec<Client>,
     frame: &Arc<Frame>,

@@ -1,4 +1,4 @@
-//! The client and the server of each tunnel. Both run in the benchmark's own process, outside of the measured proxy.
+//! The clients and upstream servers of the tunnels, which run in the benchmark's process.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,10 +12,10 @@ use tokio::{
 };
 use tower_upgrade::BoxError;
 
-/// The size of one bulk read or write. Large, so that client and server cost little compared with the proxy.
+/// The bytes of one read or write of bulk data. Large, to keep the cost of the ends low.
 const CHUNK: usize = 1024 * 1024;
 
-/// Echoes each connection.
+/// Echoes on each connection.
 pub(crate) async fn echo(listener: TcpListener) -> io::Result<()> {
     loop {
         let (mut io, _) = listener.accept().await?;
@@ -32,8 +32,9 @@ pub(crate) async fn echo(listener: TcpListener) -> io::Result<()> {
     }
 }
 
-/// Discards its input, and replies one byte for each `share` of input. Each connection has a thread that blocks in
-/// its system calls, the cheapest possible endpoint.
+/// Discards received bytes, and sends one byte after each `share` of them.
+///
+/// Each connection has a thread with blocking system calls, the cheapest way to receive.
 pub(crate) fn sink(share: usize) -> io::Result<SocketAddr> {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
@@ -60,7 +61,7 @@ pub(crate) fn sink(share: usize) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// The client of a sink, in a thread that waits for the command to send.
+/// The client of a sink, in a thread that sends on request.
 pub(crate) struct Sender {
     go: mpsc::Sender<()>,
     done: mpsc::Receiver<io::Result<()>>,
@@ -84,7 +85,7 @@ impl Sender {
     }
 }
 
-/// Sends a share, and waits until the sink has received it.
+/// Sends a share and waits for the sink's byte.
 fn send(mut tunnel: &StdStream, bytes: &[u8], share: usize) -> io::Result<()> {
     let mut left = share;
     while left > 0 {
@@ -95,7 +96,7 @@ fn send(mut tunnel: &StdStream, bytes: &[u8], share: usize) -> io::Result<()> {
     tunnel.read_exact(&mut [0])
 }
 
-/// Makes each client send its share, all concurrently, and waits until every share has arrived.
+/// Makes all senders send their shares at the same time, and waits until the shares have arrived.
 pub(crate) fn send_all(senders: &[Sender]) -> Result<(), BoxError> {
     for sender in senders {
         sender.go.send(())?;
@@ -106,7 +107,7 @@ pub(crate) fn send_all(senders: &[Sender]) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The client of an echo. `answer` must have room for the reply.
+/// Sends a message, reads its echo into `answer`, and compares both.
 pub(crate) async fn exchange(
     tunnel: &mut TcpStream,
     message: &[u8],
@@ -116,7 +117,7 @@ pub(crate) async fn exchange(
         tunnel.write_all(message).await?;
         tunnel.read_exact(answer).await?;
     } else {
-        // An echo that replies before it has read everything waits for this client to read.
+        // Read while writing: an echo that answers before it has read all would block otherwise.
         let (mut reader, mut writer) = tunnel.split();
         tokio::try_join!(writer.write_all(message), reader.read_exact(answer))?;
     }
@@ -127,19 +128,19 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Closes a tunnel and waits until it has ended.
+/// Shuts down the write side of a tunnel and waits for EOF.
 pub(crate) async fn close(mut tunnel: TcpStream) -> io::Result<()> {
     tunnel.shutdown().await?;
     match tunnel.read(&mut [0]).await? {
         0 => Ok(()),
-        _ => Err(io::Error::other("the echo said too much")),
+        _ => Err(io::Error::other("more bytes than the echo")),
     }
 }
 
-/// Reads up to the buffer's capacity and discards the bytes.
+/// Discards up to a buffer full of bytes.
 #[cfg(target_os = "linux")]
 fn swallow(from: &StdStream, buffer: &mut [u8]) -> io::Result<usize> {
-    // TCP skips the copy: on two cores, this endpoint would otherwise be a large part of the measurement.
+    // With `TRUNC` the kernel does not copy the bytes. On two cores that copy would dominate the measurement.
     let (_, taken) = rustix::net::recv(from, buffer, rustix::net::RecvFlags::TRUNC)?;
     Ok(taken)
 }

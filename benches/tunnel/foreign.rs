@@ -1,4 +1,4 @@
-//! HAProxy and nginx, each as one process with one thread.
+//! Runs HAProxy and nginx, each as one process with one thread.
 
 use crate::sides::Side;
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use tokio::net::TcpSocket;
 use tower_upgrade::BoxError;
 
-/// A running proxy, which is stopped and whose files are removed on drop.
+/// A proxy process. Dropping it stops the process and removes its files.
 pub(crate) struct Foreign {
     process: Child,
     address: SocketAddr,
@@ -20,7 +20,8 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// Returns `None` if the proxy is not installed, or rejects its configuration because a module is missing.
+    /// Starts the proxy. Returns `None` if it is not installed, or rejects its configuration because a module
+    /// is missing.
     pub(crate) fn start(
         side: Side,
         upstream: SocketAddr,
@@ -30,7 +31,7 @@ impl Foreign {
         let Some(program) = find(if is_haproxy { "haproxy" } else { "nginx" }) else {
             return Ok(None);
         };
-        // Keeps the port from other processes meanwhile. A socket that does not listen gets no connection.
+        // Reserve the port until the proxy listens. A socket that only binds gets no connections.
         let reserved = TcpSocket::new_v4()?;
         reserved.set_reuseport(true)?;
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -90,13 +91,13 @@ impl Foreign {
 
 impl Drop for Foreign {
     fn drop(&mut self) {
-        // If the process has already exited, the kill fails harmlessly.
+        // Both fail only if the process has already exited.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The directory of a configuration, removed on drop.
+/// The temporary directory of a proxy's configuration.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -109,12 +110,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // cargo cleans up this directory.
+        // On failure the directory stays in cargo's target directory.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Finds a program. Debian installs servers in a directory that not every user has in `PATH`.
+/// Finds a program in `PATH` and in the directories for servers, which `PATH` may not contain on Debian.
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -149,7 +150,7 @@ fn nginx(side: Side, address: SocketAddr, upstream: SocketAddr, tunnels: usize) 
         Side::Nginx64 => "proxy_buffer_size 64k;",
         _ => "",
     };
-    // Debian's path. Other systems may have the module built in.
+    // The path on Debian. On other systems the module may be built in.
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     let module = match Path::new(module).is_file() {
         true => format!("load_module {module};"),

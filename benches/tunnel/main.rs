@@ -1,4 +1,4 @@
-//! The cost of a plain TCP tunnel, compared with `tokio::io::copy_bidirectional`, and with HAProxy and nginx where
+//! The cost of a plain TCP tunnel, compared with `tokio::io::copy_bidirectional`, and with HAProxy and nginx if
 //! they are installed. Linux only.
 //!
 //! ```text
@@ -9,17 +9,18 @@
 //! cargo bench --features tunnel --bench tunnel -- idle [--idle 2000]
 //! ```
 //!
-//! Each proxy, including HAProxy and nginx, is a separate single-threaded process that carries all tunnels. Clients and
-//! upstreams run in the benchmark's process, on the remaining processors.
+//! Each proxy, including HAProxy and nginx, is a separate process with one thread that serves all its tunnels.
+//! The clients and upstream servers run in the benchmark's process, on the remaining CPUs.
 //!
-//! - `bulk`: one direction, from a thread that writes 1 MiB at a time to a thread that discards as much at a time.
-//! - `pingpong`: 16 bytes there and back.
-//! - `new`: sequentially, a connection, 16 bytes there and back, and the close, seen from both sides.
-//! - `idle`: resident bytes of an idle tunnel, after 64 bytes, and after 1 MiB, there and back.
+//! - `bulk`: one way, from a thread that writes 1 MiB at a time to a thread that discards the bytes unread.
+//! - `pingpong`: echoes of 16 bytes.
+//! - `new`: tunnels one after the other, each with a connection, an echo of 16 bytes, and the end on both
+//!   sides.
+//! - `idle`: resident bytes of an idle tunnel, after an echo of 64 bytes, and after one of 1 MiB.
 //!
-//! `direct` has no proxy: it measures the rate and the processor time of the clients and upstreams alone. A rate close
-//! to `direct` is limited by the clients and upstreams rather than by the proxy. Compare processor times then, and on
-//! every machine with fewer than three processors for a client, a proxy and a server.
+//! `direct` connects the ends without a proxy, and shows their rate and their CPU time. A rate close to that of
+//! `direct` measures the ends more than the proxy. In that case, and with fewer than three CPUs for client,
+//! proxy and server, compare CPU times instead.
 
 use ends::{Sender, close, echo, exchange, send_all, sink};
 use proxy::Proxy;
@@ -39,7 +40,7 @@ mod rates;
 #[path = "../support/resident.rs"]
 mod resident;
 mod sides;
-#[allow(dead_code, reason = "these servers and clients are others")]
+#[allow(dead_code, reason = "this benchmark has other servers and clients")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -89,7 +90,7 @@ fn main() -> Result<(), BoxError> {
     }
     if idle {
         let tunnels = arguments.count("--idle", 2000, 10)?;
-        // Each tunnel uses two sockets of the proxy, and two of this process.
+        // The proxy and this process have two sockets for each tunnel.
         allow_open(2 * tunnels)?;
         println!("\nresident bytes of an idle tunnel, of {tunnels}: after 64 bytes, after 1 MiB");
         compare_idle(tunnels)?;
@@ -153,7 +154,7 @@ fn compare_new(rounds: usize, count: usize) -> Result<(), BoxError> {
     proxies.take_turns(&runtime, rounds, &unit, async |_: &Proxy| Ok(()), make)
 }
 
-/// Opens this many tunnels, one after the other.
+/// Opens and closes `count` tunnels, one after the other.
 async fn come_and_go(proxy: &Proxy, count: usize) -> Result<(), BoxError> {
     for _ in 0..count {
         let mut tunnel = proxy.tunnel().await?;
@@ -163,7 +164,7 @@ async fn come_and_go(proxy: &Proxy, count: usize) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Starts all available sides, with the same upstream.
+/// All installed proxies, with the same upstream.
 struct Proxies {
     started: Vec<(Side, Proxy)>,
     missing: Vec<Side>,
@@ -184,7 +185,8 @@ impl Proxies {
         Ok(proxies)
     }
 
-    /// Alternates between all sides, so that other load on the machine affects all of them, and prints the results.
+    /// Compares all sides in alternating rounds, so that other load on the machine affects all of them, and
+    /// prints the results.
     fn take_turns<T>(
         self,
         runtime: &Runtime,

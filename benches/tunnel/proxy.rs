@@ -8,7 +8,7 @@ use tokio::{
 };
 use tower_upgrade::BoxError;
 
-/// One of the sides, in a separate process.
+/// One of the sides in a separate process.
 pub(crate) struct Proxy {
     side: Side,
     process: Process,
@@ -16,7 +16,7 @@ pub(crate) struct Proxy {
 }
 
 enum Process {
-    /// This benchmark, started as a server.
+    /// This benchmark's program as a server.
     Server(ServerProcess),
     Foreign(Foreign),
     /// No proxy.
@@ -24,7 +24,7 @@ enum Process {
 }
 
 impl Proxy {
-    /// Starts a proxy for at most this many tunnels to one address. Returns `None` if the proxy is not installed.
+    /// Starts a proxy for at most this number of tunnels to `upstream`. Returns `None` if it is not installed.
     pub(crate) fn start(
         side: Side,
         upstream: SocketAddr,
@@ -36,7 +36,7 @@ impl Proxy {
                 Process::Server(ServerProcess::start(&served)?)
             }
             Side::Haproxy | Side::HaproxySplice | Side::Nginx | Side::Nginx64 => {
-                // Room for more tunnels: the proxy may not have released an ended tunnel yet.
+                // The proxy may still hold tunnels that have ended.
                 match Foreign::start(side, upstream, tunnels + 100)? {
                     Some(foreign) => Process::Foreign(foreign),
                     None => return Ok(None),
@@ -51,7 +51,7 @@ impl Proxy {
         }))
     }
 
-    /// Returns the process whose processor time and memory are measured.
+    /// Returns the process with the measured CPU time and memory.
     pub(crate) fn id(&self) -> u32 {
         match &self.process {
             Process::Server(server) => server.id(),
@@ -60,7 +60,7 @@ impl Proxy {
         }
     }
 
-    /// Opens a new tunnel.
+    /// Opens a tunnel.
     pub(crate) async fn tunnel(&self) -> io::Result<TcpStream> {
         let address = match &self.process {
             Process::Server(server) => server.address(),
@@ -75,7 +75,7 @@ impl Proxy {
             tunnel.write_all(request.as_bytes()).await?;
             let mut head = [0; 512];
             let mut end = 0;
-            // No bytes can follow the head: the upstream sends only in response to the client.
+            // No bytes follow the head: the upstream sends only echoes.
             while !head[..end].ends_with(b"\r\n\r\n") {
                 match tunnel.read(&mut head[end..]).await? {
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -1,4 +1,4 @@
-//! The proxies: the crate's tunnels, and the alternatives to compare them with.
+//! The compared proxies: the crate's tunnels and others.
 
 use crate::support::{not_found, serve};
 use http::StatusCode;
@@ -19,12 +19,12 @@ use tower_upgrade::{
     tunnel::{self, Relay},
 };
 
-/// The proxies to compare.
+/// The compared proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// `tokio::io::copy_bidirectional`.
     Copy,
-    /// The crate's relay, between connections whose sockets are hidden from it.
+    /// The crate's relay, between connections of a type that hides their sockets.
     Pooled,
     /// The crate's relay, between sockets.
     Splice,
@@ -36,12 +36,12 @@ pub(crate) enum Side {
     Nginx,
     /// With `proxy_buffer_size 64k`.
     Nginx64,
-    /// No proxy. The processor time is that of client and server together.
+    /// No proxy. The CPU time is that of both ends.
     Direct,
 }
 
 impl Side {
-    /// The first is the baseline of the others.
+    /// All sides. Ratios are relative to the first.
     pub(crate) const ALL: [Self; 9] = [
         Self::Copy,
         Self::Pooled,
@@ -69,15 +69,14 @@ impl Side {
     }
 }
 
-/// A server of one of the sides, as an argument: `splice@127.0.0.1:4321`.
+/// The server of one of the sides, parsed from an argument such as `splice@127.0.0.1:4321`.
 pub(crate) struct Served {
     pub(crate) side: Side,
-    /// The upstream address of the tunnels.
+    /// The target of all tunnels.
     pub(crate) upstream: SocketAddr,
 }
 
 impl Served {
-    /// Serves forever.
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         let upstream = self.upstream;
         match self.side {
@@ -92,7 +91,7 @@ impl Served {
                 serve(listener, layer.layer(service_fn(async |_| Ok(not_found())))).await
             }
             Side::Haproxy | Side::HaproxySplice | Side::Nginx | Side::Nginx64 | Side::Direct => {
-                Err(io::Error::other("not a server of this benchmark's"))
+                Err(io::Error::other("not a server of this benchmark"))
             }
         }
     }
@@ -133,7 +132,7 @@ async fn copy_bidirectional(mut a: TcpStream, mut b: TcpStream) -> Result<(), Bo
     Ok(())
 }
 
-/// A proxy that does only the work a tunnel needs.
+/// A minimal CONNECT proxy, without a policy or limits.
 struct Dial;
 
 impl ProtocolHandler for Dial {
@@ -152,7 +151,7 @@ impl ProtocolHandler for Dial {
     }
 }
 
-/// A connection whose type hides its socket.
+/// A connection of a type that hides its socket.
 struct Opaque(TcpStream);
 
 impl AsyncRead for Opaque {
@@ -195,7 +194,7 @@ impl AsyncWrite for Opaque {
     }
 }
 
-/// Runs the crate's relay between any two connections.
+/// Runs the crate's relay between two connections.
 async fn relay<A, B>(a: A, b: B) -> Result<(), BoxError>
 where
     A: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -31,7 +31,7 @@
 //! | S6 | After a rejection that closes the connection the client receives the response and then an end: the server shuts down the write side, and reads a bounded amount. TLS connections send a close_notify | the orderly shutdown, in `src/io/linger.rs` | `s6_` in `conformance/closing.rs`; `session/end.rs` |
 //! | S7 | No input of a peer makes this crate allocate without bound, loop or panic | bounds on the bytes read and kept: [Limits](super::limits); `unsafe` is forbidden | `fuzz/`: heads, targets, handshakes and early bytes against a plain reference; random input in `src/negotiate/http1/tests.rs` and `src/websocket/codec/tests.rs`; `soak/` |
 //! | S8 | A 101, or a 2xx to a CONNECT, without a session does not leave, if the layer holds the connection | the commit: 500, or 501 to a CONNECT, and an event | `s8_` in `conformance/safety.rs`; `c4_s8_a_success_that_nobody_stands_behind_does_not_leave` |
-//! | S9 | A foreign upgrader inside works as it does without this crate | hyper's `OnUpgrade` stays in the request until a handler is chosen | `s9_a_foreign_upgrader_inside_works_as_without_us`, `axums_extractor_works_under_our_layer` |
+//! | S9 | A foreign upgrader inside works as it does without this crate | hyper's `OnUpgrade` stays in the request until a handler is chosen | `s9_a_foreign_upgrader_inside_works_as_without_us`, `axum_websocket_extractor_works_inside_the_layer` |
 //!
 //! # What has happened elsewhere
 //!
@@ -113,7 +113,7 @@
 //! runs although the client received a 403. The client can cause this with `Accept-Encoding: identity;q=0`.
 //!
 //! - *Here:* [the commit](super::commit).
-//! - *Shown by:* `gate/matrix.rs`; `axums_handler_runs_where_the_switch_was_lost` pins what happens without.
+//! - *Shown by:* `gate/matrix.rs`; `axum_websocket_handler_runs_after_replaced_response` pins what happens without.
 //! - *Yours:* put the `UpgradeLayer` outermost. The commit does not protect foreign upgraders inside.
 //!
 //! ## Response splitting, and headers that come back
@@ -223,7 +223,7 @@
 //!   signal is dropped at the deadline of the drain. A part of the connection that a handler has leaked stops working
 //!   when its session has ended.
 //! - *Shown by:* `a_peer_that_does_not_answer_the_close_frame_is_not_waited_for`,
-//!   `an_io_that_does_not_shut_down_is_dropped_in_the_end`,
+//!   `shutdown_timeout_drops_io_that_does_not_shut_down`,
 //!   `a_handler_that_is_always_busy_is_dropped_at_the_deadline`, `sessions/escaped.rs`.
 //! - *Yours:* on HTTP/2 [a stream outlives its session](super::stack_below#a-stream-outlives-its-session): give the
 //!   graceful shutdown a time limit.
@@ -265,7 +265,7 @@
 //!   [`max_per_key`](crate::SessionsBuilder::max_per_key) bound the number of concurrent dials. When the client
 //!   resets a request, its decision is dropped and its permit released. hyper allows 200 streams for each HTTP/2
 //!   connection.
-//! - *Shown by:* `when_a_stream_is_reset`, `a_stream_that_is_reset_before_the_decision_leaves_nothing_behind`, `s4_` in
+//! - *Shown by:* `when_a_stream_is_reset`, `stream_reset_before_decision_cancels_handler`, `s4_` in
 //!   `sessions/limits.rs`.
 //! - *Yours:* set both limits, which have no default; limit the rate of requests with a layer. Work that a handler has
 //!   started may outlive the decision: a lookup with `getaddrinfo` occupies a thread until it returns.

@@ -1,5 +1,5 @@
-//! The chat of `examples/chat`, and a proxy, in Chromium. Its driver has to be installed: a test says if it is
-//! missing.
+//! The example `chat`, and a CONNECT proxy, tested with Chromium. The tests fail with a hint if chromedriver is
+//! not installed.
 
 #![cfg(unix)]
 
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 const STOPPED: &str = "2 sessions ended, 0 aborted, 0 left, told to stop over 1s";
 
 #[tokio::test]
-async fn two_pages_chat() {
+async fn pages_exchange_messages_and_rooms() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
     let bob = Page::enter(&driver, &chat.url, "Bob").await;
@@ -32,7 +32,7 @@ async fn two_pages_chat() {
     ann.until_message("Hello <b>Bob</b>").await;
     assert_eq!(ann.texts(".from").await, ["You", "Bob"]);
 
-    // A room of its own, which Bob sees and comes into later: there is what was said.
+    // Ann creates a room. Bob enters it later and sees the earlier messages.
     ann.type_into("#create input", "Release Plans").await;
     ann.until_texts("#room", &["release-plans"]).await;
     ann.say("Only here").await;
@@ -43,14 +43,14 @@ async fn two_pages_chat() {
     bob.until_message("Only here").await;
     bob.until_texts("#people .name", &["Ann", "Bob (you)"])
         .await;
-    // The way back is that of the browser.
+    // Bob leaves the room with the browser's back button.
     bob.run("history.back()").await;
     bob.until_texts("#room", &["lobby"]).await;
     bob.until_message("Hello <b>Bob</b>").await;
 }
 
 #[tokio::test]
-async fn a_name_is_refused_in_words() {
+async fn taken_or_invalid_name_is_explained() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
     let _ann = Page::enter(&driver, &chat.url, "Ann").await;
     let other = Page::knock(&driver, &chat.url, "ann").await;
@@ -64,7 +64,7 @@ async fn a_name_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn pages_survive_a_restart() {
+async fn pages_reconnect_after_restart() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
     let bob = Page::enter(&driver, &chat.url, "Bob").await;
@@ -74,7 +74,7 @@ async fn pages_survive_a_restart() {
     let address = chat.address().to_owned();
     assert_eq!(chat.stop().await, STOPPED);
     for page in [&ann, &bob] {
-        // It has understood the close with 1001, and not just lost its connection.
+        // The page has read the close code 1001, and not only lost its connection.
         page.until_said("The server is restarting.").await;
         page.until_said("The server cannot be reached.").await;
         assert_eq!(page.run("return again.hidden").await, false);
@@ -90,7 +90,7 @@ async fn pages_survive_a_restart() {
     bob.until_message("in between").await;
     bob.say("after").await;
     ann.until_message("after").await;
-    // What the pages had is still there, once, and in order.
+    // The pages still show each message once, in the order sent.
     let said = ["before", "in between", "after"];
     for page in [&ann, &bob] {
         let texts =
@@ -101,15 +101,15 @@ async fn pages_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_is_refused() {
+async fn page_of_another_origin_is_refused() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
-    // The very page, but with all that it asks for asked of the chat.
+    // The chat's own page, served by another origin, with a base URL that points to the chat.
     let page = include_str!("../../examples/chat/index.html");
     let base = format!("<head><base href=\"{}/\">", chat.url);
     let page = page.replacen("<head>", &base, 1);
     let site = Router::new().route("/", get(async || Html(page)));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let elsewhere = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let elsewhere = format!("http://{}", listener.local_addr().expect("bound"));
     tokio::spawn(async { axum::serve(listener, site).await });
 
     let mallory = Page::knock(&driver, &elsewhere, "Mallory").await;
@@ -117,11 +117,11 @@ async fn a_page_of_another_site_is_refused() {
     let said = "The server has refused you. This page is not part of the chat.";
     assert_eq!(mallory.texts("#said").await, [said]);
 
-    // The administrator's browser would send the password.
+    // The administrator's browser would send the password with requests of any page.
     let admin = driver.page(&chat.admin()).await;
     admin
         .until(
-            "nobody",
+            "no open sessions",
             "return document.querySelector('#open').textContent === '0'",
         )
         .await;
@@ -134,7 +134,7 @@ async fn a_page_of_another_site_is_refused() {
 }
 
 #[tokio::test]
-async fn chromium_speaks_websocket_over_http2() {
+async fn chromium_uses_websocket_over_http2() {
     let (driver, chat) = (Driver::start().await, Chat::start(&["--tls"]).await);
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
     let bob = Page::enter(&driver, &chat.url, "Bob").await;
@@ -154,13 +154,13 @@ async fn chromium_speaks_websocket_over_http2() {
     ann.say("in between").await;
     let _chat = Chat::start_at(&address, &["--tls"]).await;
     bob.until_message("in between").await;
-    // And again, though none of the connections before is there any more.
+    // The administrator's page shows both new connections after a reload.
     admin.run("location.reload()").await;
     admin.until_texts(".kind", &kinds).await;
 }
 
 #[tokio::test]
-async fn an_administrator_closes_and_drains() {
+async fn administrator_closes_a_session_and_drains_all() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
     for path in ["/admin", "/admin/sessions", "/metrics"] {
         let answer = chat.get(path, &[]).await;
@@ -205,12 +205,12 @@ async fn an_administrator_closes_and_drains() {
     admin.until_texts("#open", &["0"]).await;
     assert!(chat.get("/ready", &[]).await.starts_with("HTTP/1.1 503 "));
     ann.until_said("The server is restarting.").await;
-    // It tries, and is told why not.
+    // Ann's page tries to reconnect and shows the reason for the refusal.
     ann.until_said("The server is about to stop.").await;
 }
 
 #[tokio::test]
-async fn it_fits_a_phone() {
+async fn pages_fit_a_phone_screen() {
     let (driver, chat) = (Driver::start_phone().await, Chat::start(&[]).await);
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
     assert_eq!(ann.run("return innerWidth").await, 360);
@@ -221,7 +221,7 @@ async fn it_fits_a_phone() {
         && [log, side].every(part => part.scrollWidth <= part.clientWidth)";
     ann.until("no more than the screen", fits).await;
 
-    // The rooms are behind a button, and out of the way of the keyboard until then.
+    // The room list is hidden, also from the keyboard, until its button is clicked.
     let is_visible = "return side.checkVisibility({ visibilityProperty: true })";
     assert_eq!(ann.run(is_visible).await, false);
     ann.click("#menu").await;
@@ -238,13 +238,13 @@ async fn it_fits_a_phone() {
 }
 
 #[tokio::test]
-async fn a_full_chat_says_so() {
+async fn full_chat_is_explained_and_retried() {
     let driver = Driver::start().await;
     let chat = Chat::start(&["--max-sessions", "1"]).await;
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
     let bob = Page::knock(&driver, &chat.url, "Bob").await;
     bob.until_said("The chat is full.").await;
     ann.run("location.href = 'about:blank'").await;
-    // By itself, as soon as there is room.
+    // Bob's page retries until a session is free.
     bob.until_state("open").await;
 }

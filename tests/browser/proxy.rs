@@ -1,4 +1,4 @@
-//! Chromium through `ConnectProxy`: to a host whose name only the proxy knows.
+//! Chromium through `ConnectProxy`, to a host that only the proxy can resolve.
 
 use crate::{
     shared::{
@@ -22,7 +22,7 @@ use tower_upgrade::{
     websocket::{Message, WebSocket, websocket},
 };
 
-/// Says what the server of the page says back, and how the session ends.
+/// A page that shows the echo of its message, and the close code and reason.
 const PAGE: &str = "<!doctype html><p id=said></p><p id=ended></p><script>
     const socket = new WebSocket('wss://' + location.host + '/socket', ['other', 'chat']);
     socket.onopen = () => socket.send('hello over ' + socket.protocol);
@@ -50,7 +50,7 @@ where
     .await
 }
 
-/// A server of the page, and of an echo.
+/// Starts a TLS server with the page and a WebSocket echo.
 async fn origin(alpn: &[&str]) -> Server {
     let echo = websocket(|mut socket: WebSocket, _: Session| async move {
         while let Some(message) = socket.recv().await {
@@ -65,10 +65,10 @@ async fn origin(alpn: &[&str]) -> Server {
     tls_server(alpn, pages.layer(layer)).await
 }
 
-/// What a proxy is asked, and with which version.
+/// The version, method and target of each request to a proxy.
 type Asked = Arc<Mutex<Vec<(Version, Method, String)>>>;
 
-/// A proxy that speaks TLS with its clients, and writes down what it is asked.
+/// Starts a proxy that its clients reach over TLS, and records its requests.
 async fn proxy(policy: Policy) -> (Server, Asked) {
     let connect = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1"]));
     let proxy = UpgradeLayer::new().connect(connect).into_service();
@@ -86,8 +86,8 @@ async fn proxy(policy: Policy) -> (Server, Asked) {
 }
 
 #[tokio::test]
-async fn chromium_has_a_page_and_a_websocket_through_tunnels_in_http2() {
-    // Over HTTP/1.1 the socket has a tunnel of its own. Over HTTP/2 it may share that of the page.
+async fn chromium_loads_page_and_websocket_through_http2_tunnels() {
+    // Over HTTP/1.1 the WebSocket needs a second tunnel. Over HTTP/2 it may share the tunnel of the page.
     for (alpn, tunnels) in [(&["http/1.1"][..], 2), (&["h2", "http/1.1"], 1)] {
         let origin = origin(alpn).await;
         let port = origin.address.port();
@@ -103,21 +103,21 @@ async fn chromium_has_a_page_and_a_websocket_through_tunnels_in_http2() {
         let tunneled = (Version::HTTP_2, Method::CONNECT, target.clone());
         let found = asked.iter().filter(|asked| **asked == tunneled).count();
         assert!(found >= tunnels, "{alpn:?}: {asked:?}");
-        // With no other version, and without a tunnel: nothing.
+        // No request for the target uses another version, or a method other than CONNECT.
         let others = asked.iter().filter(|asked| asked.2.contains("target.test"));
         assert_eq!(others.count(), found, "{alpn:?}: {asked:?}");
     }
 }
 
 #[tokio::test]
-async fn chromium_is_told_that_there_is_no_tunnel() {
+async fn chromium_reports_refused_tunnel() {
     let origin = origin(&["http/1.1"]).await;
     let port = origin.address.port();
     let (proxy, asked) = proxy(loopback(port).hosts(["target.test"])).await;
     let driver = Driver::start_behind(&format!("https://{}", proxy.address)).await;
     for host in ["denied.test", "192.0.2.1"] {
         let url = format!("https://{host}:{port}/");
-        let error = driver.visit(&url).await.err().expect("it is not allowed");
+        let error = driver.visit(&url).await.err().expect("a refused tunnel");
         let error = error.to_string();
         assert!(error.contains("ERR_TUNNEL_CONNECTION_FAILED"), "{error}");
     }

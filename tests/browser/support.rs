@@ -1,4 +1,4 @@
-//! The chat as a process of its own, and browsers that look at it.
+//! Runs the example `chat` as a process, and browsers on its pages.
 
 use crate::shared::build::build;
 use fantoccini::{Client, ClientBuilder, Locator, error::CmdError, key::Key};
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Far more than anything takes. A browser's first start on a busy machine is the longest.
+/// The time after which a wait counts as a hang. The first start of a browser on a busy machine takes longest.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) const PASSWORD: &str = "open sesame";
@@ -46,7 +46,7 @@ impl Chat {
         Self::start_at("127.0.0.1:0", args).await
     }
 
-    /// Another one, where the one before was.
+    /// Starts the chat at this address, for example that of an earlier one.
     pub(crate) async fn start_at(address: &str, args: &[&str]) -> Self {
         let mut process = Command::new(build("chat", &["metrics", "websocket"]).await)
             .args(["--listen", address, "--admin-password", PASSWORD])
@@ -56,11 +56,13 @@ impl Chat {
             .kill_on_drop(true)
             .spawn()
             .expect("the example starts");
-        let stdout = process.stdout.take().expect("it is piped");
+        let stdout = process.stdout.take().expect("a piped stdout");
         let mut stdout = BufReader::new(stdout).lines();
         let line = soon(stdout.next_line()).await.expect("its output");
         let line = line.expect("a line, not its end");
-        let url = line.strip_prefix("listening on ").expect("that line");
+        let url = line
+            .strip_prefix("listening on ")
+            .expect("the line with the address");
         Self {
             url: url.to_owned(),
             process,
@@ -72,31 +74,31 @@ impl Chat {
         self.url.split_once("://").expect("a scheme").1
     }
 
-    /// The page for administrators, with the password in its address.
+    /// Returns the URL of the page for administrators, with the password.
     pub(crate) fn admin(&self) -> String {
         let password = PASSWORD.replace(' ', "%20");
         let with_password = format!("://admin:{password}@");
         self.url.replacen("://", &with_password, 1) + "/admin"
     }
 
-    /// Sends the signal to stop, and waits for the end. Returns what it says at last.
+    /// Sends SIGTERM, waits until the process exits, and returns its last line of output.
     pub(crate) async fn stop(mut self) -> String {
-        let id = self.process.id().expect("it runs");
+        let id = self.process.id().expect("a running process");
         kill(&format!("-s TERM {id}"));
         let mut last = String::new();
         while let Some(line) = soon(self.stdout.next_line()).await.expect("its output") {
             last = line;
         }
-        let status = soon(self.process.wait()).await.expect("it ends");
+        let status = soon(self.process.wait()).await.expect("an exit status");
         assert!(status.success(), "{status}");
         last
     }
 
-    /// Asks for something with plain HTTP/1.1, and returns all of the answer.
+    /// Sends a GET over plain HTTP/1.1 and returns the whole response as text.
     pub(crate) async fn get(&self, path: &str, headers: &[&str]) -> String {
         let mut io = TcpStream::connect(self.address())
             .await
-            .expect("it listens");
+            .expect("a listening chat");
         let headers: String = headers
             .iter()
             .map(|header| format!("{header}\r\n"))
@@ -105,10 +107,12 @@ impl Chat {
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n",
             self.address()
         );
-        io.write_all(request.as_bytes()).await.expect("it reads");
+        io.write_all(request.as_bytes())
+            .await
+            .expect("an open connection");
         let mut answer = String::new();
         let read = soon(io.read_to_string(&mut answer)).await;
-        read.expect("it answers");
+        read.expect("a response");
         answer
     }
 }
@@ -117,20 +121,20 @@ fn kill(arguments: &str) {
     let status = std::process::Command::new("sh")
         .args(["-c", &format!("kill {arguments}")])
         .status();
-    assert!(status.is_ok_and(|status| status.success()), "it was there");
+    assert!(status.is_ok_and(|status| status.success()), "kill failed");
 }
 
 // ---- Browsers -----------------------------------------------------------------------------------
 
-/// Starts browsers. They end with it, whatever becomes of the test.
+/// A chromedriver process, which starts browsers. Dropping it kills them.
 pub(crate) struct Driver {
     url: String,
-    /// Where everything goes that the browsers write.
+    /// The temporary directory of the browsers.
     directory: PathBuf,
     is_phone: bool,
     args: Vec<String>,
     process: Child,
-    // It says more later on, and must not find that nobody listens.
+    // Keep the pipe open: chromedriver goes on writing to it.
     _stdout: Lines<BufReader<ChildStdout>>,
 }
 
@@ -146,13 +150,13 @@ impl Driver {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .env("TMPDIR", &directory)
-            // Of its own, and its browsers are in it too.
+            // A new process group, which contains its browsers.
             .process_group(0)
             .spawn()
             .expect(
                 "`chromedriver` is not installed: on Debian, `apt-get install chromium-driver`",
             );
-        let stdout = process.stdout.take().expect("it is piped");
+        let stdout = process.stdout.take().expect("a piped stdout");
         let mut stdout = BufReader::new(stdout).lines();
         let port = loop {
             let line = soon(stdout.next_line()).await.expect("its output");
@@ -171,28 +175,28 @@ impl Driver {
         }
     }
 
-    /// One whose browsers are as small as they get, and are used with a finger.
+    /// Starts a driver with phone emulation: 360 pixels wide, with touch.
     pub(crate) async fn start_phone() -> Self {
         let mut driver = Self::start().await;
         driver.is_phone = true;
         driver
     }
 
-    /// One whose browsers trust every certificate, and reach nothing but through this proxy.
+    /// Starts a driver with browsers that use this proxy and accept every certificate.
     pub(crate) async fn start_behind(proxy: &str) -> Self {
         let mut driver = Self::start().await;
-        // The first is for the certificate of the proxy, with which no page has to do.
+        // `acceptInsecureCerts` covers certificates of pages only: the first argument covers that of the proxy.
         let proxy = format!("--proxy-server={proxy}");
         driver.args = vec!["--ignore-certificate-errors".to_owned(), proxy];
         driver
     }
 
-    /// A browser of its own, that knows nothing of the others, as the driver gives each a new profile.
+    /// Opens a page in a new browser with a new profile.
     pub(crate) async fn page(&self, url: &str) -> Page {
         self.visit(url).await.expect("a page")
     }
 
-    /// A page, or why there is none.
+    /// Opens a page in a new browser, or returns the error of the navigation.
     pub(crate) async fn visit(&self, url: &str) -> Result<Page, CmdError> {
         let mut args = vec![
             "--headless=new",
@@ -217,7 +221,7 @@ impl Driver {
         }
         let mut browser = ClientBuilder::new(HttpConnector::new());
         let Value::Object(options) = options else {
-            unreachable!("it is written as an object")
+            unreachable!("the options are an object")
         };
         let client = soon(browser.capabilities(options).connect(&self.url)).await;
         let client = client.expect("a browser");
@@ -232,7 +236,7 @@ impl Drop for Driver {
         if let Some(id) = self.process.id() {
             kill(&format!("-s KILL -- -{id}"));
         }
-        // Who was killed may be in the midst of writing.
+        // A killed browser may still be writing.
         for _ in 0..100 {
             if std::fs::remove_dir_all(&self.directory).is_ok() {
                 break;
@@ -247,17 +251,17 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Comes into the chat, with the keyboard: the focus is where it should be.
+    /// Enters the chat with the keyboard alone, which relies on the initial focus.
     pub(crate) async fn enter(driver: &Driver, url: &str, name: &str) -> Self {
         let page = Self::knock(driver, url, name).await;
         page.until_state("open").await;
         page
     }
 
-    /// Gives a name, and presses Enter.
+    /// Opens the chat, types a name, and presses Enter.
     pub(crate) async fn knock(driver: &Driver, url: &str, name: &str) -> Self {
         let page = driver.page(url).await;
-        // All that the page has said about its connection, however shortly it was to be seen.
+        // Record every status text of the connection, however briefly the page shows it.
         page.run(
             "window.words = [];
              new MutationObserver(() => words.push(said.textContent))
@@ -268,7 +272,7 @@ impl Page {
         page
     }
 
-    /// Types a name into the dialog for it.
+    /// Types a name into the dialog that asks for it.
     pub(crate) async fn name(&self, name: &str) {
         self.until("the dialog", "return door.open").await;
         self.type_into("#name", name).await;
@@ -282,16 +286,14 @@ impl Page {
         let field = soon(self.client.find(Locator::Css(field))).await;
         let field = field.expect("a field");
         let text = format!("{text}{}", char::from(Key::Enter));
-        soon(field.send_keys(&text))
-            .await
-            .expect("it can be typed into");
+        soon(field.send_keys(&text)).await.expect("a text field");
     }
 
     pub(crate) async fn click(&self, what: &str) {
         let what = soon(self.client.find(Locator::Css(what))).await;
         soon(what.expect("an element").click())
             .await
-            .expect("it can be clicked");
+            .expect("a clickable element");
     }
 
     pub(crate) async fn run(&self, script: &str) -> Value {
@@ -326,7 +328,7 @@ impl Page {
         }
     }
 
-    /// Waits for a message: arrived, not only typed.
+    /// Waits for a message that the server has confirmed.
     pub(crate) async fn until_message(&self, text: &str) {
         let script = format!(
             "return Array.from(document.querySelectorAll('.message:not(.waiting) .text'))
@@ -336,13 +338,13 @@ impl Page {
         self.until(text, &script).await;
     }
 
-    /// Waits until the page has said this about its connection, at any time.
+    /// Waits until the page shows, or has shown, this status text.
     pub(crate) async fn until_said(&self, words: &str) {
         let script = format!("return words.some(said => said.includes({}))", json!(words));
         self.until(words, &script).await;
     }
 
-    /// The texts of all elements that a selector finds.
+    /// Returns the texts of all elements that match a selector.
     pub(crate) async fn texts(&self, selector: &str) -> Vec<String> {
         let script = format!(
             "return Array.from(document.querySelectorAll({}), found => found.textContent)",

@@ -1,4 +1,4 @@
-//! The gate for CONNECT and extended CONNECT: the rows of `matrix.rs`, where 200 is the switch.
+//! The gate for CONNECT and extended CONNECT: the rows of `matrix.rs`, with 200 as the upgrade response.
 
 use crate::{
     matrix::{Handler, Row, cases, stack},
@@ -27,12 +27,12 @@ use std::{
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
 
-/// Rows that do not make a success of it: to a CONNECT that is the switch.
+/// Returns the rows that change the status to something other than 200, the upgrade response to a CONNECT.
 fn refusals() -> impl Iterator<Item = (&'static Row, bool)> {
     cases().filter(|(row, _)| row.status != 200)
 }
 
-/// Both ways to ask on HTTP/2, with the lines that make the row's layer act.
+/// Returns an extended CONNECT and a plain CONNECT with the header lines that make the row's layer act.
 fn requests(row: &Row) -> [Request<()>; 2] {
     [extended_connect("echo"), connect("test:1")].map(|request| {
         let with_line = |request: request::Builder, line: &&str| {
@@ -45,7 +45,7 @@ fn requests(row: &Row) -> [Request<()>; 2] {
 }
 
 #[tokio::test]
-async fn a_connect_whose_switch_was_lost_never_starts_and_closes() {
+async fn connect_with_replaced_response_starts_no_session_and_closes_connection() {
     for via in [Via::Http1, Via::Auto] {
         for (row, around) in refusals() {
             let handler = Handler::new(row.undecided);
@@ -57,7 +57,7 @@ async fn a_connect_whose_switch_was_lost_never_starts_and_closes() {
             let refusal = peer.head().await;
             assert_eq!(refusal.status, row.status, "{}", row.name);
             assert_eq!(refusal.get("handshake"), None, "{}", row.name);
-            // The outermost layer never sees a response that a layer around it makes.
+            // The outermost `UpgradeLayer` does not see a response that a layer around it makes.
             if !(around && (row.undecided || !row.reaches_handler)) {
                 let connection = refusal.get("connection");
                 assert_eq!(connection.as_deref(), Some("close"), "{}", row.name);
@@ -72,7 +72,7 @@ async fn a_connect_whose_switch_was_lost_never_starts_and_closes() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_switch_was_lost_never_starts_and_is_cancelled() {
+async fn http2_stream_with_replaced_response_starts_no_session_and_is_reset() {
     for (row, around) in refusals() {
         let handler = Handler::new(row.undecided);
         let server = Server::start_via(Via::Http2, stack(row, around, &handler)).await;
@@ -81,21 +81,26 @@ async fn a_stream_whose_switch_was_lost_never_starts_and_is_cancelled() {
             let mut answer = client.ask(request).await;
             assert_eq!(answer.head.status(), row.status, "{}", row.name);
             assert_eq!(answer.head.headers().get("handshake"), None, "{}", row.name);
-            assert_eq!(handler.held(), 0, "{}: dropped before it leaves", row.name);
+            assert_eq!(
+                handler.held(),
+                0,
+                "{}: not dropped before the response",
+                row.name
+            );
             let reset = answer.peer.io.reset().await;
             assert!(
                 matches!(reset, Reason::NO_ERROR | Reason::CANCEL),
                 "{reset:?}"
             );
         }
-        // The connection still works: the client receives a response.
+        // The connection still serves requests.
         client.get_text("/x").await;
         assert_eq!((handler.started(), handler.held()), (0, 0), "{}", row.name);
     }
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_before_the_decision_leaves_nothing_behind() {
+async fn stream_reset_before_decision_cancels_handler() {
     let row = cases().find(|(row, _)| !row.undecided).expect("a row").0;
     let handler = Handler::new(true);
     let stays_undecided = Row {
@@ -118,7 +123,7 @@ async fn a_stream_that_is_reset_before_the_decision_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_lost_before_the_decision_leaves_nothing_behind() {
+async fn connection_lost_before_decision_cancels_handler() {
     let handler = Handler::new(true);
     let layer = UpgradeLayer::new().protocol("echo", Arc::new(handler.clone()));
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
@@ -131,9 +136,9 @@ async fn a_connection_that_is_lost_before_the_decision_leaves_nothing_behind() {
     assert_eq!(handler.started(), 0);
 }
 
-/// Any 2xx to a CONNECT is the switch, as far as hyper and the client are concerned.
+/// hyper and the client take any 2xx to a CONNECT for the upgrade response.
 #[tokio::test]
-async fn another_success_still_starts_the_session() {
+async fn connect_answered_with_other_2xx_starts_session() {
     let layer = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: Response<_>| {
@@ -157,9 +162,9 @@ async fn another_success_still_starts_the_session() {
     }
 }
 
-/// S8 on HTTP/2, where the layer holds the upgrade.
+/// Rule S8 on HTTP/2, where the layer itself holds the upgrade.
 #[tokio::test]
-async fn a_success_that_has_lost_its_session_does_not_leave() {
+async fn http2_2xx_without_its_session_becomes_501() {
     let handler = Handler::new(false);
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
@@ -182,9 +187,10 @@ async fn a_success_that_has_lost_its_session_does_not_leave() {
     );
 }
 
-/// 101 switches nothing but an `Upgrade`, even with the session of a CONNECT in its extensions.
+/// 101 is an upgrade response only to an `Upgrade` request, even if its extensions carry the session of a
+/// CONNECT.
 #[tokio::test]
-async fn a_101_to_a_connect_neither_starts_its_session_nor_leaves() {
+async fn connect_answered_with_101_starts_no_session_and_becomes_501() {
     let handler = Handler::new(false);
     let decides = Arc::new(handler.clone());
     let service = ServiceBuilder::new()
@@ -222,10 +228,11 @@ async fn a_101_to_a_connect_neither_starts_its_session_nor_leaves() {
     );
 }
 
-/// The rest of a connection is read for a while, so that its end is in order. A stream needs no such
-/// thing: where the session has given up it ends with the late switch.
+/// An HTTP/1.1 connection is read for a while longer before it is closed, so that unread bytes do not cause
+/// a reset. An HTTP/2 stream does not need that: once the session has timed out, the stream ends together
+/// with the late upgrade response.
 #[tokio::test(start_paused = true)]
-async fn a_stream_whose_session_has_given_up_ends_at_once() {
+async fn stream_ends_at_once_after_handshake_timeout() {
     let handler = Handler::new(false);
     let registered = Arc::new(handler.clone());
     let decides = UpgradeLayer::new()
@@ -233,7 +240,7 @@ async fn a_stream_whose_session_has_given_up_ends_at_once() {
         .protocol("echo", Arc::clone(&registered))
         .connect(registered)
         .layer(service_fn(plain));
-    let holds_back = service_fn(move |request: Request<Incoming>| {
+    let delays_response = service_fn(move |request: Request<Incoming>| {
         let decides = decides.clone();
         async move {
             let switch = tower::ServiceExt::oneshot(decides, request).await;
@@ -244,7 +251,7 @@ async fn a_stream_whose_session_has_given_up_ends_at_once() {
     let (peer, io) = tokio::io::duplex(64 * 1024);
     let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http2.enable_connect_protocol();
-    let service = TowerToHyperService::new(holds_back);
+    let service = TowerToHyperService::new(delays_response);
     tokio::spawn(http2.serve_connection(TokioIo::new(io), service));
 
     let mut client = Client::connect(Peer::new(peer)).await;
@@ -259,9 +266,9 @@ async fn a_stream_whose_session_has_given_up_ends_at_once() {
     assert_eq!((handler.asked(), handler.started()), (2, 0));
 }
 
-/// S9 on HTTP/2: hyper's `OnUpgrade` stays in the request for inner services.
+/// Rule S9 on HTTP/2: hyper's `OnUpgrade` stays in the request for the inner service.
 #[tokio::test]
-async fn a_foreign_handler_on_http_2_works_as_without_us() {
+async fn foreign_upgrader_works_over_http2() {
     let foreign = service_fn(|mut request: Request<Incoming>| {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -279,11 +286,11 @@ async fn a_foreign_handler_on_http_2_works_as_without_us() {
     }
 }
 
-/// An inner retry layer sends a clone of a CONNECT. The outermost layer holds its connection.
+/// A retry layer inside the outermost layer sends a clone of a CONNECT; the outermost layer holds the upgrade.
 #[tokio::test]
-async fn a_connect_that_is_sent_twice_through_the_inner_layers_commits_once() {
-    struct SecondTime(AtomicUsize);
-    impl ProtocolHandler for SecondTime {
+async fn connect_retried_by_inner_layer_commits_once() {
+    struct AcceptsEverySecond(AtomicUsize);
+    impl ProtocolHandler for AcceptsEverySecond {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
             if self.0.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
                 return Err(StatusCode::SERVICE_UNAVAILABLE.into());
@@ -292,7 +299,7 @@ async fn a_connect_that_is_sent_twice_through_the_inner_layers_commits_once() {
         }
     }
     let decides = UpgradeLayer::new()
-        .connect(SecondTime(AtomicUsize::new(0)))
+        .connect(AcceptsEverySecond(AtomicUsize::new(0)))
         .layer(service_fn(plain));
     let twice = service_fn(move |request: Request<Incoming>| {
         let decides = decides.clone();
@@ -320,9 +327,9 @@ async fn a_connect_that_is_sent_twice_through_the_inner_layers_commits_once() {
         .await;
 }
 
-/// The response to a CONNECT on a server that hands over no connection.
+/// A server that puts no upgrade into the request's extensions can only refuse a CONNECT.
 #[tokio::test]
-async fn a_connect_that_nobody_can_hand_over_is_not_implemented() {
+async fn connect_without_upgrade_extension_is_answered_501() {
     let handler = Handler::new(false);
     let layer = UpgradeLayer::new().protocol("echo", Arc::new(handler.clone()));
     let layer = layer.connect(echo());

@@ -1,5 +1,5 @@
-//! axum's own extractor: it works under our layer as it does without, and it shows what the gate is
-//! for.
+//! axum's `WebSocketUpgrade`: it works inside an `UpgradeLayer` as it does without one, and it shows the
+//! failure that the gate prevents.
 
 use crate::{
     matrix::{Boxed, ROWS, Row, boxed},
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tower::{Layer as _, ServiceBuilder};
 use tower_upgrade::UpgradeLayer;
 
-/// A service of axum's that counts its sessions and says hello in each.
+/// An axum WebSocket route that counts its sessions and sends `hello` in each.
 fn axum_websocket(started: Arc<AtomicUsize>, undecided: bool) -> Boxed {
     let handler = move |upgrade: WebSocketUpgrade| async move {
         if undecided {
@@ -45,11 +45,11 @@ fn websocket(lines: &[&str]) -> String {
     head(&all)
 }
 
-/// A text frame of a server: `hello`.
+/// An unmasked text frame with the payload `hello`.
 const HELLO: &[u8] = b"\x81\x05hello";
 
 #[tokio::test]
-async fn axums_extractor_works_under_our_layer() {
+async fn axum_websocket_extractor_works_inside_the_layer() {
     let started = Arc::new(AtomicUsize::new(0));
     let inner = axum_websocket(Arc::clone(&started), false);
     let service = ServiceBuilder::new()
@@ -69,8 +69,9 @@ async fn axums_extractor_works_under_our_layer() {
     assert_eq!(started.load(Ordering::SeqCst), 1);
 }
 
-/// Whether axum's handler ran, and its bytes reached the client, though the response was a refusal.
-async fn runs_after_a_refusal(row: &Row) -> (bool, bool) {
+/// Returns whether axum's handler ran after the response became a refusal, and whether its bytes reached the
+/// client.
+async fn runs_after_refusal(row: &Row) -> (bool, bool) {
     let started = Arc::new(AtomicUsize::new(0));
     let inner = axum_websocket(Arc::clone(&started), row.undecided);
     let server = Server::start(UpgradeLayer::new().layer((row.wrap)(inner))).await;
@@ -86,14 +87,13 @@ async fn runs_after_a_refusal(row: &Row) -> (bool, bool) {
     )
 }
 
-/// This pins what other crates do, and what the documentation says of it (`README.md`, "What the
-/// gate is for"): where a layer turns the switch into a refusal, their handler runs all the same,
-/// on the live connection.
+/// Pins the behaviour of upgraders without a gate that `README.md` documents: when a layer turns the upgrade
+/// response into a refusal, axum's handler still runs on the live connection.
 #[tokio::test]
-async fn axums_handler_runs_where_the_switch_was_lost() {
+async fn axum_websocket_handler_runs_after_replaced_response() {
     let mut ran = Vec::new();
     for row in ROWS {
-        let (started, reached_client) = runs_after_a_refusal(row).await;
+        let (started, reached_client) = runs_after_refusal(row).await;
         assert_eq!(started, reached_client, "{}", row.name);
         if started {
             ran.push(row.name);

@@ -1,4 +1,5 @@
-//! The commit: a session starts only if its upgrade response leaves the outermost layer unchanged.
+//! The commit gate: a session starts only if the outermost layer returns its upgrade response, no matter
+//! how layers in between change the response.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,5 @@
-//! Real layers between the one that decides and the one that commits, and around both, with each
-//! way in which a client can go on.
+//! tower-http's layers between the `UpgradeLayer` that decides and the one that commits, and around both.
+//! The client sends another request, asks to close the connection, or disconnects before the response.
 
 use crate::support::{Head, Peer, Server, Via, handlers::speak_echo, head, plain, soon, until};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use tower_upgrade::{Accept, BoxError, ProtocolHandler, Rejection, UpgradeLayer, 
 pub(crate) type Boxed =
     BoxCloneService<Request<Incoming>, Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>;
 
-/// Any service behind one type. The response keeps its head and its extensions.
+/// Boxes a service. The response keeps its head and its extensions.
 pub(crate) fn boxed<S, B>(service: S) -> Boxed
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -41,19 +41,19 @@ where
     )
 }
 
-/// A layer, and its expected effect.
+/// A layer and the outcome expected with it.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) wrap: fn(Boxed) -> Boxed,
-    /// Lines of the request that make the layer act.
+    /// Header lines of the request that make the layer act.
     pub(crate) lines: &'static [&'static str],
     pub(crate) status: u16,
-    /// Whether the decision takes for ever.
+    /// Whether the handler's `accept` never completes.
     pub(crate) undecided: bool,
-    /// Whether the handler is asked at all.
+    /// Whether the handler's `accept` is called.
     pub(crate) reaches_handler: bool,
-    /// Whether the row makes sense around the layer that commits: there a layer may act on the
-    /// request, or give up, but what it does to the response nobody sees.
+    /// Whether to test the layer around the committing layer as well. There a layer may refuse the request
+    /// or time out, but the committing layer does not see how it changes the response.
     pub(crate) around: bool,
 }
 
@@ -191,7 +191,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
 ];
 
-/// An echo that counts its sessions; each holds a token from its acceptance on.
+/// An echo handler that counts its sessions. Each holds a token from the call of `accept` on.
 #[derive(Clone)]
 pub(crate) struct Handler {
     undecided: bool,
@@ -218,9 +218,9 @@ impl Handler {
         self.started.load(Ordering::SeqCst)
     }
 
-    /// How many decisions and sessions, pending or running, hold the token.
+    /// Returns the number of `accept` calls and sessions, pending or running, that hold the token.
     pub(crate) fn held(&self) -> usize {
-        // One is here, one in the clone that is registered.
+        // Subtract the tokens of this handler and of its registered clone.
         Arc::strong_count(&self.token) - 2
     }
 }
@@ -242,7 +242,7 @@ impl ProtocolHandler for Handler {
     }
 }
 
-/// What stands between, and what around.
+/// Puts the row's layer between the committing and the deciding layer, or around a layer that does both.
 pub(crate) fn stack(row: &Row, around: bool, handler: &Handler) -> Boxed {
     let handler = Arc::new(handler.clone());
     let decides = UpgradeLayer::new()
@@ -250,7 +250,6 @@ pub(crate) fn stack(row: &Row, around: bool, handler: &Handler) -> Boxed {
         .connect(handler);
     let decides = boxed(decides.layer(service_fn(plain)));
     if around {
-        // One layer that decides and commits, and the row around it.
         (row.wrap)(decides)
     } else {
         boxed(UpgradeLayer::new().layer((row.wrap)(decides)))
@@ -277,7 +276,7 @@ async fn refused(peer: &mut Peer<TcpStream>, row: &Row, handler: &Handler) -> He
     assert_eq!(
         handler.held(),
         0,
-        "{}: all is dropped before the response leaves",
+        "{}: not dropped before the response",
         row.name
     );
     head
@@ -291,7 +290,7 @@ pub(crate) fn cases() -> impl Iterator<Item = (&'static Row, bool)> {
 }
 
 #[tokio::test]
-async fn a_session_whose_switch_was_lost_never_starts_on_a_connection_that_goes_on() {
+async fn replaced_101_starts_no_session_on_keep_alive_connection() {
     for via in [Via::Http1, Via::Auto] {
         for (row, around) in cases() {
             let handler = Handler::new(row.undecided);
@@ -301,7 +300,7 @@ async fn a_session_whose_switch_was_lost_never_starts_on_a_connection_that_goes_
                 peer.send(request(row, "Upgrade")).await;
                 refused(&mut peer, row, &handler).await;
             }
-            // hyper reads the next bytes of the client as HTTP.
+            // hyper reads the client's next bytes as HTTP.
             peer.send(head(&[
                 "GET /next HTTP/1.1",
                 "Host: test",
@@ -323,7 +322,7 @@ async fn a_session_whose_switch_was_lost_never_starts_on_a_connection_that_goes_
 }
 
 #[tokio::test]
-async fn a_session_whose_switch_was_lost_never_starts_on_a_connection_that_closes() {
+async fn replaced_101_starts_no_session_on_closing_connection() {
     for (row, around) in cases() {
         let handler = Handler::new(row.undecided);
         let server = Server::start(stack(row, around, &handler)).await;
@@ -344,7 +343,7 @@ async fn a_session_whose_switch_was_lost_never_starts_on_a_connection_that_close
 }
 
 #[tokio::test]
-async fn a_client_that_disconnects_leaves_nothing_behind() {
+async fn client_disconnect_drops_handler_and_session() {
     for (row, around) in cases() {
         for early in ["", "bytes of the protocol"] {
             let handler = Handler::new(row.undecided);
@@ -353,7 +352,7 @@ async fn a_client_that_disconnects_leaves_nothing_behind() {
             let mut peer = server.connect().await;
             let request = request(row, "Upgrade") + early;
             peer.send(&request).await;
-            // The request has reached the handler, or the layer that keeps it away.
+            // By now the request has reached the handler, or the layer that refuses it.
             soon(has_read.wait_for(|total| *total == request.len()))
                 .await
                 .expect("a server");
@@ -371,7 +370,7 @@ async fn a_client_that_disconnects_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn layers_that_let_the_switch_pass_do_not_harm_it() {
+async fn layers_that_keep_the_101_do_not_break_the_session() {
     let around = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http())
         .layer(CatchPanicLayer::new())

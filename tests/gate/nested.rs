@@ -1,4 +1,5 @@
-//! Nested layers: the inner ones decide, the outermost one commits, and its settings hold.
+//! Nested layers: inner layers decide, the outermost commits, and outer settings apply unless an inner layer
+//! has its own.
 
 use crate::support::{
     Server,
@@ -22,7 +23,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn each_layer_decides_on_what_it_has() {
+async fn each_layer_decides_for_its_own_protocols() {
     let outer = Counted::default();
     let middle = Counted::default();
     let leaf = Counted::default();
@@ -47,7 +48,7 @@ async fn each_layer_decides_on_what_it_has() {
 }
 
 #[tokio::test]
-async fn the_outer_layer_is_asked_first() {
+async fn outer_layer_decides_before_inner() {
     let outer = Counted::default();
     let inner = Counted::default();
     let service = ServiceBuilder::new()
@@ -64,7 +65,7 @@ async fn the_outer_layer_is_asked_first() {
     assert_eq!((outer.accepted(), inner.accepted()), (1, 0));
 }
 
-/// Never decides.
+/// A handler that never completes `accept`.
 #[derive(Clone)]
 struct Undecided;
 
@@ -74,7 +75,7 @@ impl tower_upgrade::ProtocolHandler for Undecided {
     }
 }
 
-async fn seconds_until_refused(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
+async fn accept_timeout_in_seconds(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
     let service = ServiceBuilder::new()
         .layer(outer)
         .layer(inner.protocol("echo", Undecided))
@@ -91,34 +92,34 @@ async fn seconds_until_refused(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_outermost_settings_hold_unless_the_inner_layer_has_its_own() {
+async fn accept_timeout_of_inner_layer_overrides_outermost() {
     let layer = UpgradeLayer::new;
     let secs = Duration::from_secs;
     assert_eq!(
-        seconds_until_refused(layer(), layer()).await,
+        accept_timeout_in_seconds(layer(), layer()).await,
         30,
         "the default"
     );
     assert_eq!(
-        seconds_until_refused(layer().accept_timeout(secs(7)), layer()).await,
+        accept_timeout_in_seconds(layer().accept_timeout(secs(7)), layer()).await,
         7
     );
     let (outer, inner) = (
         layer().accept_timeout(secs(7)),
         layer().accept_timeout(secs(90)),
     );
-    assert_eq!(seconds_until_refused(outer, inner).await, 90);
+    assert_eq!(accept_timeout_in_seconds(outer, inner).await, 90);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_settings_of_a_layer_in_between_hold_for_all_inside_it() {
-    let in_between = UpgradeLayer::new()
+async fn accept_timeout_of_middle_layer_applies_to_inner_handlers() {
+    let middle = UpgradeLayer::new()
         .protocol("other", Undecided)
         .accept_timeout(Duration::from_secs(7));
     for protocol in ["other", "echo"] {
         let service = ServiceBuilder::new()
             .layer(UpgradeLayer::new().accept_timeout(Duration::from_secs(90)))
-            .layer(in_between.clone())
+            .layer(middle.clone())
             .layer(UpgradeLayer::new().protocol("echo", Undecided))
             .service(service_fn(plain));
         let before = tokio::time::Instant::now();
@@ -130,24 +131,24 @@ async fn the_settings_of_a_layer_in_between_hold_for_all_inside_it() {
     }
 }
 
-/// The registry of a part of an application, between the gate around all of it and the layer that decides.
+/// One part of an application has its own registry, between the outermost layer and the layer that decides.
 #[tokio::test]
-async fn a_session_is_in_the_innermost_registry_around_its_handler() {
-    let (around, in_between) = (Sessions::new(), Sessions::new());
+async fn session_is_in_innermost_registry_around_its_handler() {
+    let (around, middle) = (Sessions::new(), Sessions::new());
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new().sessions(around.clone()))
-        .layer(UpgradeLayer::new().sessions(in_between.clone()))
+        .layer(UpgradeLayer::new().sessions(middle.clone()))
         .layer(UpgradeLayer::new().protocol("echo", echo()))
         .service(service_fn(plain));
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
     peer.head().await.assert_switched("echo");
-    assert_eq!((around.len(), in_between.len()), (0, 1));
+    assert_eq!((around.len(), middle.len()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_accept_timeout_leaves_it_to_the_layers_around() {
+async fn disabled_accept_timeout_leaves_timeout_to_outer_layers() {
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new().accept_timeout(None))
         .layer(TimeoutLayer::with_status_code(
@@ -169,8 +170,8 @@ async fn no_accept_timeout_leaves_it_to_the_layers_around() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_sent_twice_through_the_inner_layers_commits_once() {
-    // A layer that asks twice, with a clone of the request, as a retry does.
+async fn request_sent_twice_by_inner_layer_commits_once() {
+    // Sends the request and its clone, as a retry layer does.
     let handler = Counted::default();
     let decides = UpgradeLayer::new().protocol("echo", handler.clone());
     let decides = decides.layer(service_fn(plain));
@@ -196,7 +197,7 @@ async fn a_request_that_is_sent_twice_through_the_inner_layers_commits_once() {
 }
 
 #[tokio::test]
-async fn a_gate_around_axum_holds_for_what_its_routes_decide() {
+async fn outermost_layer_around_axum_commits_sessions_of_routes() {
     let chat = Counted::default();
     let leaf = Counted::default();
     let router = Router::new()
@@ -229,7 +230,7 @@ async fn a_gate_around_axum_holds_for_what_its_routes_decide() {
 }
 
 #[tokio::test]
-async fn handlers_of_one_protocol_are_asked_in_order() {
+async fn handlers_of_one_protocol_are_tried_in_order_of_registration() {
     let public = Counted::default();
     let private = Counted::default();
     let layer = UpgradeLayer::new()
@@ -259,19 +260,19 @@ async fn handlers_of_one_protocol_are_asked_in_order() {
         let exchange = exchange.expect("a response");
         match outcome {
             Some(protocol) => drop(exchange.expect_switched(protocol)),
-            // Supported, and unwanted: neither refused nor switched.
+            // The protocol is supported, but no handler matches: the inner service answers.
             None => drop(exchange.expect_passed()),
         }
     }
     assert_eq!((private.accepted(), public.accepted()), (1, 1));
 }
 
-/// However often a client offers its protocol.
+/// The condition runs once even if the client offers the protocol many times.
 #[tokio::test]
-async fn a_handler_is_asked_once_whether_it_wants_a_request() {
+async fn handler_condition_runs_once_per_request() {
     for preference in [Preference::Client, Preference::Server] {
         let asked = Arc::new(AtomicUsize::new(0));
-        let unwilling = {
+        let declines = {
             let asked = Arc::clone(&asked);
             echo().when(move |_| {
                 asked.fetch_add(1, Ordering::SeqCst);
@@ -279,7 +280,7 @@ async fn a_handler_is_asked_once_whether_it_wants_a_request() {
             })
         };
         let service = UpgradeLayer::new()
-            .protocol("echo", unwilling)
+            .protocol("echo", declines)
             .preference(preference)
             .layer(service_fn(plain));
         let request = testing::request(&["echo, echo/1"; 1000].join(", ")).body(String::new());
@@ -290,7 +291,7 @@ async fn a_handler_is_asked_once_whether_it_wants_a_request() {
 }
 
 #[tokio::test]
-async fn a_handler_behind_an_arc_is_a_handler() {
+async fn arc_of_handler_is_a_handler() {
     let handler = std::sync::Arc::new(handler_fn(|_session| async { Ok(()) }));
     let service = UpgradeLayer::new()
         .protocol("a", handler.clone())
@@ -301,22 +302,22 @@ async fn a_handler_behind_an_arc_is_a_handler() {
     let exchange = testing::upgrade(service.into_service(), request).await;
     let _peer = exchange.expect("a response").expect_switched("b");
 
-    let unwilling = std::sync::Arc::new(echo().when(|_parts| false));
-    let layer = UpgradeLayer::new().protocol("c", unwilling);
+    let declines = std::sync::Arc::new(echo().when(|_parts| false));
+    let layer = UpgradeLayer::new().protocol("c", declines);
     let request = testing::request("c").body(String::new());
     let exchange = testing::upgrade(layer.layer(service_fn(plain)), request.expect("a request"));
     exchange.await.expect("a response").expect_passed();
 }
 
 #[tokio::test]
-async fn a_decision_after_the_outermost_layer_has_given_up_starts_nothing() {
-    // An inner layer that hands its requests to a worker, which can outlive their response future.
+async fn decision_after_outermost_layer_is_cancelled_starts_no_session() {
+    // The worker keeps a request after its response future is dropped.
     let (worker, mut requests) = tokio::sync::mpsc::unbounded_channel();
-    let handing_over = service_fn(move |request: Request<String>| {
+    let sends_to_worker = service_fn(move |request: Request<String>| {
         worker.send(request).expect("a worker");
         std::future::pending::<Result<http::Response<String>, std::convert::Infallible>>()
     });
-    let mut outermost = UpgradeLayer::new().layer(handing_over);
+    let mut outermost = UpgradeLayer::new().layer(sends_to_worker);
     let (hand_over, io) = tokio::sync::oneshot::channel::<Upgraded>();
     let mut request = testing::request("echo")
         .body(String::new())
@@ -334,15 +335,15 @@ async fn a_decision_after_the_outermost_layer_has_given_up_starts_nothing() {
     let response = tower::ServiceExt::oneshot(decides.clone(), request)
         .await
         .expect("infallible");
-    // The client never receives this response, so the handler is not called.
+    // The response cannot reach the client any more, so the handler is not called.
     assert_eq!((response.status().as_u16(), handler.accepted()), (501, 0));
-    assert!(hand_over.is_closed(), "nobody waits for the connection");
+    assert!(hand_over.is_closed(), "the pending upgrade is still held");
     drop(response);
     assert_eq!((handler.started(), handler.held()), (0, 0));
 }
 
 #[tokio::test]
-async fn a_leaf_refuses_what_it_does_not_support_with_a_reason() {
+async fn leaf_refuses_unsupported_protocol_with_426() {
     let leaf = UpgradeLayer::new().protocol("a", echo()).into_service();
     let request = testing::request("b").body(String::new());
     let exchange = testing::upgrade(leaf, request.expect("a request")).await;

@@ -1,4 +1,5 @@
-//! The manual's statements about other layers: their effect on requests and on sessions.
+//! The manual's claims about other layers (`src/manual/placement.rs`): where to put them, and that they do not
+//! count sessions.
 
 use crate::{
     matrix::{Boxed, boxed},
@@ -21,26 +22,26 @@ use tower_upgrade::{ProtocolHandler as _, UpgradeLayer};
 
 type Wrap = fn(Boxed) -> Boxed;
 
-/// Layers that refuse with an error, or keep requests waiting.
+/// Layers that fail with an error, delay requests, or add headers.
 const LAYERS: &[(&str, Wrap)] = &[
     ("ConcurrencyLimitLayer", |inner| {
         boxed(ConcurrencyLimitLayer::new(1).layer(inner))
     }),
     ("LoadShedLayer over ConcurrencyLimitLayer", |inner| {
         let limited = ConcurrencyLimitLayer::new(1).layer(inner);
-        sheds(LoadShedLayer::new().layer(limited))
+        errors_become_503(LoadShedLayer::new().layer(limited))
     }),
     ("BufferLayer over RateLimitLayer", |inner| {
         let limited = RateLimitLayer::new(100, Duration::from_secs(60)).layer(inner);
-        sheds(BufferLayer::new(8).layer(limited))
+        errors_become_503(BufferLayer::new(8).layer(limited))
     }),
     ("CorsLayer", |inner| {
         boxed(CorsLayer::permissive().layer(inner))
     }),
 ];
 
-/// A layer that fails, as `HandleErrorLayer` of axum makes a response of it.
-fn sheds<S, B>(service: S) -> Boxed
+/// Turns errors of the service into 503, as axum's `HandleErrorLayer` does.
+fn errors_become_503<S, B>(service: S) -> Boxed
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = BoxError>
         + Clone
@@ -66,12 +67,12 @@ where
 }
 
 #[tokio::test]
-async fn layers_of_limits_let_the_switch_pass_and_do_not_count_sessions() {
+async fn limit_layers_pass_the_101_and_do_not_count_sessions() {
     for (name, wrap) in LAYERS {
         let decides = UpgradeLayer::new().protocol("echo", echo());
         let service = UpgradeLayer::new().layer(wrap(boxed(decides.layer(service_fn(plain)))));
         let server = Server::start(service).await;
-        // More than the concurrency limit of any of them.
+        // `ConcurrencyLimitLayer` admits one request at a time.
         let mut peers = Vec::new();
         for _ in 0..3 {
             let mut peer = server.connect().await;
@@ -86,9 +87,9 @@ async fn layers_of_limits_let_the_switch_pass_and_do_not_count_sessions() {
     }
 }
 
-/// Between the outermost layer and the one that decides.
+/// `NormalizePathLayer` works between the outermost layer and the layer that decides.
 #[tokio::test]
-async fn a_path_is_normalized_before_a_handler_is_chosen_by_it() {
+async fn path_is_normalized_before_handler_is_chosen() {
     let at_chat = echo().when(|parts| parts.uri.path() == "/chat");
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
@@ -105,7 +106,7 @@ async fn a_path_is_normalized_before_a_handler_is_chosen_by_it() {
         .await;
     peer.head().await.assert_switched("echo");
     peer.expect_echo(b"hello").await;
-    // A CONNECT has no path, so it is unchanged.
+    // A CONNECT has no path, so `NormalizePathLayer` does not change it.
     let mut peer = server.connect().await;
     peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
         .await;

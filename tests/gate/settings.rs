@@ -1,4 +1,4 @@
-//! Each time limit: its default, the outer layer's, and the inner layer's, in paused time.
+//! Nested settings: the default, the outer layer's value, and the inner layer's value. Time is paused.
 
 use crate::support::plain;
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use tower_upgrade::{
     UpgradeRequest, Upgraded, testing,
 };
 
-/// Accepts, except at the path for rejections; its session ends at once.
+/// Accepts every path except `/no`. Its sessions end at once.
 #[derive(Clone)]
 struct Brief;
 
@@ -34,8 +34,8 @@ impl ProtocolHandler for Brief {
     }
 }
 
-/// How many seconds pass until what hangs is given up.
-async fn until_body_is_late(
+/// Sends a request with an endless body, and returns the seconds until the layer answers `status`.
+async fn seconds_until_body_timeout(
     protocol: &str,
     path: &str,
     status: u16,
@@ -61,22 +61,22 @@ async fn until_body_is_late(
     before.elapsed().as_secs()
 }
 
-async fn until_body_of_a_switch_is_late(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
-    until_body_is_late("echo", "/", 408, outer, inner).await
+async fn body_timeout_of_accepted_request(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
+    seconds_until_body_timeout("echo", "/", 408, outer, inner).await
 }
 
-async fn until_body_of_a_refusal_is_late(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
-    until_body_is_late("echo", "/no", 403, outer, inner).await
+async fn body_timeout_of_rejected_request(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
+    seconds_until_body_timeout("echo", "/no", 403, outer, inner).await
 }
 
-/// Of a request that the layer itself refuses, without a handler.
-async fn until_body_of_no_protocol_is_late(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
+/// The layer itself refuses this request, without a handler.
+async fn body_timeout_of_unsupported_protocol(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
     let inner = inner.unsupported(Unsupported::Refuse);
-    until_body_is_late("other", "/", 426, outer, inner).await
+    seconds_until_body_timeout("other", "/", 426, outer, inner).await
 }
 
-/// Sends a request through both layers, and expects it to be accepted.
-async fn accepted<F>(outer: UpgradeLayer, inner: UpgradeLayer, upgrade: F)
+/// Sends a request with this upgrade through both layers, and expects 101.
+async fn expect_accepted<F>(outer: UpgradeLayer, inner: UpgradeLayer, upgrade: F)
 where
     F: Future<Output = Result<Upgraded, BoxError>> + Send + 'static,
 {
@@ -94,27 +94,27 @@ where
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
 }
 
-async fn until_the_switch_is_late(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
+async fn handshake_timeout(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
     let (mut never_sent, io) = oneshot::channel();
     let before = Instant::now();
-    accepted(outer, inner, async move { Ok(io.await?) }).await;
+    expect_accepted(outer, inner, async move { Ok(io.await?) }).await;
     never_sent.closed().await;
     before.elapsed().as_secs()
 }
 
-async fn until_the_end_is_late(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
+async fn shutdown_timeout(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
     let (dropped, is_dropped) = oneshot::channel();
     let io = Upgraded::from_parts(Parts {
         io: NeverEnds { _dropped: dropped },
         read_buf: Bytes::new(),
     });
     let before = Instant::now();
-    accepted(outer, inner, async move { Ok(io) }).await;
+    expect_accepted(outer, inner, async move { Ok(io) }).await;
     let _ = is_dropped.await;
     before.elapsed().as_secs()
 }
 
-/// Is never shut down.
+/// An IO that never completes a shutdown.
 struct NeverEnds {
     _dropped: oneshot::Sender<()>,
 }
@@ -143,7 +143,7 @@ impl AsyncWrite for NeverEnds {
     }
 }
 
-/// A limit at its default of 10 seconds, then set by the outer layer, by the inner, by both.
+/// Checks a time limit at its default of 10 seconds, then set by the outer layer, by the inner, and by both.
 async fn assert_nests<F, Fut>(set: fn(UpgradeLayer, Duration) -> UpgradeLayer, measure: F)
 where
     F: Fn(UpgradeLayer, UpgradeLayer) -> Fut,
@@ -162,33 +162,33 @@ where
     ] {
         let measuring = measure(with(outer), with(inner));
         let measured = tokio::time::timeout(Duration::from_secs(86_400), measuring).await;
-        let measured = measured.expect("it is given up in the end");
+        let measured = measured.expect("the time limit is never reached");
         assert_eq!(measured, expected, "{outer:?} around {inner:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_body_timeout_nests() {
+async fn inner_body_timeout_overrides_outer() {
     let set = |layer: UpgradeLayer, limit: Duration| layer.body_timeout(limit);
-    assert_nests(set, until_body_of_a_switch_is_late).await;
-    assert_nests(set, until_body_of_a_refusal_is_late).await;
-    assert_nests(set, until_body_of_no_protocol_is_late).await;
+    assert_nests(set, body_timeout_of_accepted_request).await;
+    assert_nests(set, body_timeout_of_rejected_request).await;
+    assert_nests(set, body_timeout_of_unsupported_protocol).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_handshake_timeout_nests() {
+async fn inner_handshake_timeout_overrides_outer() {
     let set = |layer: UpgradeLayer, limit: Duration| layer.handshake_timeout(limit);
-    assert_nests(set, until_the_switch_is_late).await;
+    assert_nests(set, handshake_timeout).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_shutdown_timeout_nests() {
+async fn inner_shutdown_timeout_overrides_outer() {
     let set = |layer: UpgradeLayer, limit: Duration| layer.shutdown_timeout(limit);
-    assert_nests(set, until_the_end_is_late).await;
+    assert_nests(set, shutdown_timeout).await;
 }
 
 #[tokio::test]
-async fn the_body_limit_nests() {
+async fn inner_body_limit_overrides_outer() {
     const DEFAULT: u64 = 64 * 1024;
     let with = |limit: Option<u64>| match limit {
         Some(limit) => UpgradeLayer::new().body_limit(limit),
@@ -206,7 +206,7 @@ async fn the_body_limit_nests() {
                 .layer(with(outer))
                 .layer(with(inner).protocol("echo", Brief))
                 .service(service_fn(plain));
-            let body = "x".repeat(usize::try_from(length).expect("it fits"));
+            let body = "x".repeat(usize::try_from(length).expect("a small number"));
             let request = testing::request("echo").body(body).expect("a request");
             let exchange = testing::upgrade(service, request).await;
             let exchange = exchange.expect("a response");

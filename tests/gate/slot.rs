@@ -1,5 +1,5 @@
-//! The slot of the outermost layer: whoever finds the upgrade, it is held once, by nobody else, and
-//! no longer than its request is under way.
+//! The slot of the outermost layer holds the upgrade: exclusively, and only until the layer returns its
+//! response.
 
 use crate::support::{
     Peer,
@@ -24,7 +24,7 @@ use tower_upgrade::{
     UpgradeRequest, Upgraded, testing,
 };
 
-/// A request, and a probe for waiters on its connection.
+/// Returns a request and the sender for its connection. The sender is closed when the upgrade is dropped.
 fn request() -> (Request<String>, oneshot::Sender<Upgraded>) {
     let (hand_over, io) = oneshot::channel();
     let mut request = testing::request("echo")
@@ -36,7 +36,7 @@ fn request() -> (Request<String>, oneshot::Sender<Upgraded>) {
     (request, hand_over)
 }
 
-/// Never decides.
+/// A handler that never completes `accept`.
 #[derive(Clone)]
 struct Undecided;
 
@@ -47,18 +47,18 @@ impl ProtocolHandler for Undecided {
 }
 
 #[tokio::test]
-async fn a_handler_finds_nothing_of_the_upgrade_in_its_request() {
-    struct Looks;
-    impl ProtocolHandler for Looks {
+async fn handler_request_has_no_upgrade_in_its_extensions() {
+    struct ChecksExtensions;
+    impl ProtocolHandler for ChecksExtensions {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
             let left = request.extensions();
             assert!(left.get::<hyper::upgrade::OnUpgrade>().is_none());
             assert!(left.get::<PendingUpgrade>().is_none());
-            assert!(left.is_empty(), "of the {} nobody can use any", left.len());
+            assert!(left.is_empty(), "{} extensions are left", left.len());
             Ok(Accept::new(speak_echo))
         }
     }
-    let decides = UpgradeLayer::new().protocol("echo", Looks);
+    let decides = UpgradeLayer::new().protocol("echo", ChecksExtensions);
     let over_hyper = testing::request("echo")
         .body(String::new())
         .expect("a request");
@@ -73,7 +73,7 @@ async fn a_handler_finds_nothing_of_the_upgrade_in_its_request() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_a_layer_puts_in_goes_before_hypers() {
+async fn pending_upgrade_takes_precedence_over_on_upgrade() {
     let (io, mut peer) = tokio::io::duplex(64);
     let io = Upgraded::from_parts(Parts {
         io,
@@ -99,36 +99,45 @@ async fn an_upgrade_that_a_layer_puts_in_goes_before_hypers() {
 }
 
 #[tokio::test]
-async fn a_request_that_outlives_its_response_holds_nothing() {
+async fn request_kept_after_its_response_cannot_use_the_upgrade() {
     let (sender, mut kept) = mpsc::unbounded_channel();
-    let keeps = service_fn(move |request: Request<String>| {
+    let keeps_request = service_fn(move |request: Request<String>| {
         let kept = sender.send(request).is_ok();
         async move { Ok::<_, Infallible>(Response::new(kept.to_string())) }
     });
     let (request, hand_over) = request();
-    let response = UpgradeLayer::new().layer(keeps).oneshot(request).await;
+    let response = UpgradeLayer::new()
+        .layer(keeps_request)
+        .oneshot(request)
+        .await;
     assert_eq!(response.expect("infallible").status(), StatusCode::OK);
-    assert!(!hand_over.is_closed(), "the request has it");
+    assert!(
+        !hand_over.is_closed(),
+        "the kept request has lost the upgrade"
+    );
 
-    // Too late: the outermost layer has answered.
+    // The outermost layer has already returned its response.
     let request = kept.recv().await.expect("a request");
     let decides = UpgradeLayer::new().protocol("echo", Undecided);
     let _undecided = decides.layer(service_fn(plain)).call(request);
-    assert!(hand_over.is_closed(), "dropped, though nothing is decided");
+    assert!(
+        hand_over.is_closed(),
+        "the pending decision holds the upgrade"
+    );
 }
 
 #[tokio::test]
-async fn a_response_that_is_given_up_leaves_nothing_to_a_decision_that_goes_on() {
+async fn dropped_response_future_drops_upgrade_of_spawned_decision() {
     let mut decides = UpgradeLayer::new()
         .protocol("echo", Undecided)
         .layer(service_fn(plain));
-    // As a layer does that must not be cancelled.
-    let spawns = service_fn(move |request: Request<String>| {
+    // Spawns the decision, as a layer does to protect it from cancellation.
+    let spawns_decision = service_fn(move |request: Request<String>| {
         let task = tokio::spawn(decides.call(request));
         async move { task.await.expect("no panic") }
     });
     let (request, hand_over) = request();
-    let mut response = Box::pin(UpgradeLayer::new().layer(spawns).oneshot(request));
+    let mut response = Box::pin(UpgradeLayer::new().layer(spawns_decision).oneshot(request));
     assert!(futures_util::poll!(&mut response).is_pending());
     assert!(!hand_over.is_closed());
     drop(response);
@@ -136,19 +145,19 @@ async fn a_response_that_is_given_up_leaves_nothing_to_a_decision_that_goes_on()
 }
 
 #[tokio::test]
-async fn a_clone_that_comes_late_leaves_the_session_its_connection() {
+async fn late_clone_of_request_does_not_take_the_connection() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
-    let (decides, mut is_late) = (
+    let (decides, mut late) = (
         layer.layer(service_fn(plain)),
         layer.layer(service_fn(plain)),
     );
     let clone = Arc::new(Mutex::new(None));
     let kept = Arc::clone(&clone);
-    // As a layer does that asks twice, and takes the response that comes first.
+    // Sends the request twice and takes the first response, as a hedging layer does.
     let service = ServiceBuilder::new()
         .map_response(move |response| {
             let clone: Request<String> = clone.lock().expect("no panic").take().expect("a clone");
-            drop(is_late.call(clone));
+            drop(late.call(clone));
             response
         })
         .layer(UpgradeLayer::new())
@@ -159,7 +168,7 @@ async fn a_clone_that_comes_late_leaves_the_session_its_connection() {
             Request::from_parts(head, body)
         })
         .service(decides);
-    // So little of the switch fits in that both have asked for the connection before hyper hands it over.
+    // The 101 does not fit into 16 bytes, so both requests wait for the connection before hyper hands it over.
     let (peer, io) = tokio::io::duplex(16);
     let service = hyper_util::service::TowerToHyperService::new(service);
     let connection = hyper::server::conn::http1::Builder::new()
@@ -173,13 +182,13 @@ async fn a_clone_that_comes_late_leaves_the_session_its_connection() {
 }
 
 #[tokio::test]
-async fn a_switch_of_another_request_does_not_leave() {
+async fn upgrade_response_to_another_request_becomes_500() {
     let handler = Counted::default();
     let decides = UpgradeLayer::new()
         .protocol("echo", handler.clone())
         .layer(service_fn(plain));
     let earlier = Arc::new(Mutex::new(None));
-    // Answers with the response to the request before, as a broken cache does.
+    // Returns the response to the previous request, as a broken cache would.
     let late = service_fn(move |request: Request<String>| {
         let (mut decides, earlier) = (decides.clone(), Arc::clone(&earlier));
         async move {
@@ -199,7 +208,7 @@ async fn a_switch_of_another_request_does_not_leave() {
 }
 
 #[tokio::test]
-async fn a_switch_has_no_body_whatever_layers_make_of_it() {
+async fn body_added_to_101_is_removed() {
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|response: Response<_>| response.map(|_| String::from("a body")))
@@ -213,7 +222,7 @@ async fn a_switch_has_no_body_whatever_layers_make_of_it() {
 }
 
 #[tokio::test]
-async fn a_switch_that_was_replaced_is_reported() {
+async fn replaced_101_is_logged() {
     let (log, _guard) = Log::start();
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
@@ -234,7 +243,7 @@ async fn a_switch_that_was_replaced_is_reported() {
 }
 
 #[tokio::test]
-async fn a_426_that_took_the_place_of_a_switch_keeps_its_own_list() {
+async fn replacement_426_keeps_its_upgrade_header() {
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: Response<_>| {
@@ -255,9 +264,9 @@ async fn a_426_that_took_the_place_of_a_switch_keeps_its_own_list() {
 }
 
 #[tokio::test]
-async fn what_a_handler_may_not_add_is_not_taken_off_a_refusal() {
-    struct Closes;
-    impl ProtocolHandler for Closes {
+async fn connection_header_of_refusal_is_kept_if_handler_added_the_same() {
+    struct AddsConnectionClose;
+    impl ProtocolHandler for AddsConnectionClose {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
             Ok(Accept::new(speak_echo).header("connection", HeaderValue::from_static("close")))
         }
@@ -270,7 +279,7 @@ async fn what_a_handler_may_not_add_is_not_taken_off_a_refusal() {
             headers.insert("connection", HeaderValue::from_static("close"));
             response
         })
-        .layer(UpgradeLayer::new().protocol("echo", Closes))
+        .layer(UpgradeLayer::new().protocol("echo", AddsConnectionClose))
         .service(service_fn(plain));
     let (request, _hand_over) = request();
     let response = service.oneshot(request).await.expect("infallible");
@@ -279,19 +288,19 @@ async fn what_a_handler_may_not_add_is_not_taken_off_a_refusal() {
 }
 
 #[test]
-fn an_upgrade_of_hypers_may_be_dropped_outside_of_a_runtime() {
+fn on_upgrade_can_be_dropped_outside_a_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     let request = runtime.block_on(async {
         let (mut peer, io) = tokio::io::duplex(1024);
         let (sender, mut requests) = mpsc::unbounded_channel();
-        let keeps = hyper::service::service_fn(move |request| {
+        let keeps_request = hyper::service::service_fn(move |request| {
             let _ = sender.send(request);
             std::future::pending::<Result<Response<String>, Infallible>>()
         });
         let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(hyper_util::rt::TokioIo::new(io), keeps)
+            .serve_connection(hyper_util::rt::TokioIo::new(io), keeps_request)
             .with_upgrades();
         tokio::spawn(connection);
         peer.write_all(crate::support::offer("echo", &[]).as_bytes())
@@ -304,18 +313,18 @@ fn an_upgrade_of_hypers_may_be_dropped_outside_of_a_runtime() {
     drop(layer.layer(service_fn(plain)).call(request));
 }
 
-/// For each pending step, also without time limits.
+/// The layer refuses at once, with time limits set and without.
 #[test]
-fn where_no_session_can_run_an_upgrade_is_refused() {
+fn upgrade_without_runtime_or_timers_is_answered_500() {
     let limited = UpgradeLayer::new().protocol("echo", echo());
     let unlimited = limited.clone().accept_timeout(None).body_timeout(None);
-    let timeless = tokio::runtime::Builder::new_current_thread()
+    let without_timers = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     for layer in [limited, unlimited] {
         for (runtime, missing) in [
             (None, "Tokio 1.x runtime"),
-            (Some(&timeless), "timers are disabled"),
+            (Some(&without_timers), "timers are disabled"),
         ] {
             let (log, _guard) = Log::start();
             let _entered = runtime.map(tokio::runtime::Runtime::enter);

@@ -1,10 +1,10 @@
-//! The host and the port that a request is for.
+//! `UpgradeRequest::authority` and `port`.
 
 use crate::support::{Server, head, plain};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
 
-/// Says which host and port it was asked for.
+/// Rejects every request with its authority and port as the body.
 struct Tell;
 
 impl ProtocolHandler for Tell {
@@ -28,7 +28,7 @@ async fn ask(target: &str, hosts: &[&str]) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn it_is_what_host_says() {
+async fn authority_comes_from_host() {
     for (host, told) in [
         ("Host: example.com", "example.com, port None"),
         (
@@ -43,13 +43,13 @@ async fn it_is_what_host_says() {
 }
 
 #[tokio::test]
-async fn the_target_goes_before_host() {
+async fn target_takes_precedence_over_host() {
     let told = ask("http://example.com:1/x", &["Host: other:2"]).await;
     assert_eq!(told, (418, "example.com:1, port Some(1)".into()));
 }
 
 #[tokio::test]
-async fn without_a_valid_host_there_is_none() {
+async fn invalid_host_is_answered_400() {
     for hosts in [
         &[][..],
         &["Host:"],

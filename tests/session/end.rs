@@ -1,4 +1,4 @@
-//! How a session, and a connection that was refused, ends.
+//! The end of sessions and of connections of rejected requests.
 
 use crate::life::{RefuseAll, request_with};
 use crate::support::{Server, handlers::Counted, head, log::Log, offer, plain, soon};
@@ -18,7 +18,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn a_session_that_ends_is_reported_with_its_error() {
+async fn session_end_is_logged_with_its_error() {
     let (log, _guard) = Log::start();
     let layer = UpgradeLayer::new()
         .protocol("good", handler_fn(|_session| async { Ok(()) }))
@@ -67,7 +67,7 @@ async fn a_session_that_ends_is_reported_with_its_error() {
     }
 }
 
-/// An IO with configured failures.
+/// An IO with reads that fail with this error, or return EOF.
 struct Broken(Option<std::io::ErrorKind>);
 
 impl tokio::io::AsyncRead for Broken {
@@ -104,7 +104,7 @@ impl tokio::io::AsyncWrite for Broken {
     }
 }
 
-/// A reset, an end within a message, and both wrapped in an error of the handler.
+/// Tests a reset and an EOF within a message, each wrapped in an error of the handler.
 #[tokio::test]
 async fn failure_of_the_sessions_own_io_is_logged_at_debug() {
     #[derive(Debug)]
@@ -141,7 +141,7 @@ async fn failure_of_the_sessions_own_io_is_logged_at_debug() {
 }
 
 #[tokio::test]
-async fn a_tunnel_that_ends_is_reported_as_one() {
+async fn tunnel_end_is_logged_with_kind_connect() {
     let (log, _guard) = Log::start();
     let tunnel = handler_fn(|_session| async { Ok(()) });
     let service = UpgradeLayer::new().connect(tunnel).into_service();
@@ -159,14 +159,14 @@ async fn a_tunnel_that_ends_is_reported_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_io_that_does_not_shut_down_is_dropped_in_the_end() {
-    let stalls = handler_fn(|mut session: Session| async move {
-        // More than the connection takes, so that the flush behind it waits for ever.
+async fn shutdown_timeout_drops_io_that_does_not_shut_down() {
+    let writes_too_much = handler_fn(|mut session: Session| async move {
+        // The connection takes no bytes, so that the final flush never completes.
         let write = session.io_mut().write_all(&[0; 100]);
         let _ = tokio::time::timeout(Duration::from_secs(1), write).await;
         Ok(())
     });
-    let layer = UpgradeLayer::new().protocol("echo", stalls);
+    let layer = UpgradeLayer::new().protocol("echo", writes_too_much);
     let (send, io) = oneshot::channel();
     let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
     assert_eq!(response.await.expect("infallible").status(), 101);
@@ -181,16 +181,13 @@ async fn an_io_that_does_not_shut_down_is_dropped_in_the_end() {
     );
     let before = tokio::time::Instant::now();
     let dropped = tokio::time::timeout(Duration::from_secs(1000), is_dropped).await;
-    assert!(dropped.is_ok(), "it is kept for ever");
-    assert_eq!(
-        before.elapsed().as_secs(),
-        11,
-        "a second of the handler's, and the timeout"
-    );
+    assert!(dropped.is_ok(), "the IO is not dropped");
+    // The handler takes 1 second, and the shutdown timeout 10.
+    assert_eq!(before.elapsed().as_secs(), 11);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
+async fn shutdown_timeout_drops_connection_of_rejected_request() {
     let connect = head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]);
     let upgrade = offer("echo", &["Connection: close"]);
     let minute = || UpgradeLayer::new().shutdown_timeout(Duration::from_secs(60));
@@ -198,7 +195,7 @@ async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
         (UpgradeLayer::new(), UpgradeLayer::new(), &upgrade, 10),
         (UpgradeLayer::new(), minute(), &upgrade, 60),
         (minute(), UpgradeLayer::new(), &upgrade, 60),
-        // The outermost layer takes the connection of a CONNECT before the choice of a handler.
+        // The outermost layer takes the connection of a CONNECT before a handler is chosen.
         (UpgradeLayer::new(), minute(), &connect, 60),
     ] {
         let inner = inner.protocol("echo", RefuseAll).connect(RefuseAll);
@@ -218,17 +215,17 @@ async fn a_refused_connection_that_does_not_shut_down_is_dropped_in_the_end() {
         let asked = peer.write_all(request.as_bytes());
         asked.await.expect("memory");
         let dropped = tokio::time::timeout(Duration::from_secs(1000), is_dropped).await;
-        assert!(dropped.is_ok(), "it is kept for ever");
+        assert!(dropped.is_ok(), "the IO is not dropped");
         assert_eq!(before.elapsed().as_secs(), seconds);
     }
 }
 
-/// Takes no bytes and does not end.
+/// An IO that takes no bytes, and never completes a flush or a shutdown.
 struct NeverShutsDown {
     _dropped: oneshot::Sender<()>,
 }
 
-/// Is never shut down.
+/// An IO that works, but never completes a shutdown.
 struct NoEnd {
     io: tokio::io::DuplexStream,
     _dropped: oneshot::Sender<()>,
@@ -301,7 +298,7 @@ mod never {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_end_is_waited_for_a_second() {
+async fn session_reads_for_a_second_after_its_end() {
     let layer = UpgradeLayer::new().protocol("echo", handler_fn(|_session| async { Ok(()) }));
     let (send, io) = oneshot::channel();
     let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
@@ -318,26 +315,26 @@ async fn a_peer_that_does_not_end_is_waited_for_a_second() {
     let mut rest = Vec::new();
     peer.read_to_end(&mut rest).await.expect("an end");
     let before = tokio::time::Instant::now();
-    // The session reads on while we write, and then no more.
+    // The session keeps reading for a second, although more bytes keep arriving.
     while peer.write_all(&[0; 64]).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(before.elapsed().as_millis() / 100, 10);
 }
 
-/// A refusal long enough that its connection has to be kept for it.
+/// Rejects with a body longer than 16 KiB, or without a body, as the path says.
 #[derive(Clone)]
-struct RefuseAtLength;
+struct RejectsAtLength;
 
 const LONG: usize = 20_000;
 
-impl ProtocolHandler for RefuseAtLength {
+impl ProtocolHandler for RejectsAtLength {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let text = "x".repeat(LONG);
         Err(match request.uri().path() {
             "/long" => Rejection::new(StatusCode::FORBIDDEN, text),
             "/unknown" => {
-                // No size is known before the end.
+                // The size of a stream is unknown.
                 let frames = [Ok::<_, BoxError>(http_body::Frame::data(Bytes::from(text)))];
                 let body = StreamBody::new(futures_util::stream::iter(frames));
                 http::Response::new(body).into()
@@ -347,9 +344,9 @@ impl ProtocolHandler for RefuseAtLength {
     }
 }
 
-/// The peer's end of a connection on which the request is rejected before its body was sent.
+/// Sends a request head without its body, which is rejected, and returns the client side.
 async fn refused_early(path: &str) -> tokio::io::DuplexStream {
-    let layer = UpgradeLayer::new().protocol("echo", RefuseAtLength);
+    let layer = UpgradeLayer::new().protocol("echo", RejectsAtLength);
     let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
     let (mut peer, io) = tokio::io::duplex(1024);
     let connection = hyper::server::conn::http1::Builder::new()
@@ -363,7 +360,7 @@ async fn refused_early(path: &str) -> tokio::io::DuplexStream {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_kept_for_a_long_refusal_only_and_not_for_ever() {
+async fn connection_is_kept_10_seconds_for_a_long_rejection_only() {
     for (path, seconds) in [("/short", 0), ("/long", 10), ("/unknown", 10)] {
         let mut peer = refused_early(path).await;
         let before = tokio::time::Instant::now();
@@ -374,7 +371,7 @@ async fn a_connection_is_kept_for_a_long_refusal_only_and_not_for_ever() {
     }
 }
 
-/// Starts a session, and waits until the peer reads its end.
+/// Starts a session, waits until the peer reads EOF, and returns the peer.
 async fn ended(handler: impl ProtocolHandler) -> tokio::io::DuplexStream {
     let layer = UpgradeLayer::new().protocol("echo", handler);
     let (send, io) = oneshot::channel();
@@ -392,28 +389,28 @@ async fn ended(handler: impl ProtocolHandler) -> tokio::io::DuplexStream {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_of_nothing_is_not_the_peers_end() {
+async fn empty_read_is_not_taken_for_eof() {
     let brief = handler_fn(|mut session: Session| async move {
         assert_eq!(session.io_mut().read(&mut []).await?, 0);
         Ok(())
     });
     let mut peer = ended(brief).await;
-    peer.write_all(&[0; 1000]).await.expect("it is read on");
+    peer.write_all(&[0; 1000]).await.expect("still reading");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_downcast_that_fails_leaves_the_io_to_its_session() {
+async fn failed_downcast_leaves_the_io_to_its_session() {
     let brief = handler_fn(|session: Session| async move {
         let io = session.into_io().downcast::<tokio::net::TcpStream>();
-        drop(io.expect_err("it is no socket"));
+        drop(io.expect_err("not a socket"));
         Ok(())
     });
     let mut peer = ended(brief).await;
-    peer.write_all(&[0; 1000]).await.expect("it is read on");
+    peer.write_all(&[0; 1000]).await.expect("still reading");
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_what_a_peer_sends_after_the_end_a_bounded_part_is_read() {
+async fn bytes_read_after_the_session_end_are_bounded() {
     let mut peer = ended(handler_fn(|_session| async { Ok(()) })).await;
     let mut sent = 0;
     while sent < 10_000_000 && peer.write_all(&[0; 1000]).await.is_ok() {
@@ -421,7 +418,7 @@ async fn of_what_a_peer_sends_after_the_end_a_bounded_part_is_read() {
     }
     assert!(
         (1_000_000..2_000_000).contains(&sent),
-        "{sent} bytes were taken"
+        "{sent} bytes were read"
     );
 }
 
@@ -430,7 +427,7 @@ thread_local! {
 }
 
 #[tokio::test]
-async fn a_session_leaves_no_task_that_panics() {
+async fn session_leaves_no_panicking_task() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         PANICS.with(|panics| panics.set(panics.get() + 1));

@@ -1,4 +1,4 @@
-//! `Upgraded`: its traits, early bytes, and the way back to the concrete type.
+//! `Upgraded`: its traits, its early bytes, and `downcast` to the concrete type.
 
 use crate::support::{Server, Via, handlers::speak_echo, offer, plain, soon, text, until};
 use bytes::Bytes;
@@ -15,12 +15,12 @@ use tokio::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{BoxIo, Parts, Session, UpgradeLayer, Upgraded, copy, handler_fn};
 
-/// A server that passes the IO of its sessions to the test.
+/// Starts a server that sends the IO of each session to the receiver.
 async fn raw_server(via: Via) -> (Server, mpsc::UnboundedReceiver<Upgraded>) {
     raw_server_of(via, |tcp| tcp).await
 }
 
-/// One that serves what `wrap` makes of a socket.
+/// Starts such a server with every accepted socket wrapped by `wrap`.
 async fn raw_server_of<Io>(
     via: Via,
     wrap: fn(TcpStream) -> Io,
@@ -33,7 +33,7 @@ where
         let sender = sender.clone();
         async move {
             sender.send(session.into_io())?;
-            // The session goes on, and so does its IO, wherever that is.
+            // Keep the session open, so that its IO stays usable.
             std::future::pending().await
         }
     });
@@ -44,7 +44,7 @@ where
 }
 
 #[tokio::test]
-async fn downcast_gives_the_socket_back_with_early_bytes() {
+async fn downcast_returns_the_socket_with_early_bytes() {
     for via in [Via::Http1, Via::Auto] {
         let (server, mut sessions) = raw_server(via).await;
         for early in ["", "early bytes"] {
@@ -53,10 +53,10 @@ async fn downcast_gives_the_socket_back_with_early_bytes() {
             peer.head().await.assert_switched("raw");
             let io = soon(sessions.recv()).await.expect("a session");
 
-            // A wrong guess costs nothing.
+            // A failed downcast returns the `Upgraded`.
             let io = io
                 .downcast::<tokio::net::UnixStream>()
-                .expect_err("it is a TcpStream");
+                .expect_err("a TcpStream");
             let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
             assert_eq!(io.local_addr().expect("a socket"), server.address);
             assert_eq!(text(&read_buf), early, "{via:?}");
@@ -70,7 +70,7 @@ async fn downcast_gives_the_socket_back_with_early_bytes() {
 }
 
 #[tokio::test]
-async fn downcast_gives_early_bytes_back_that_were_read_in_part() {
+async fn downcast_returns_the_unread_part_of_early_bytes() {
     let (server, mut sessions) = raw_server(Via::Auto).await;
     let mut peer = server.connect().await;
     peer.send(offer("raw", &[]) + "early bytes").await;
@@ -82,7 +82,7 @@ async fn downcast_gives_early_bytes_back_that_were_read_in_part() {
 }
 
 #[tokio::test]
-async fn downcast_finds_the_socket_in_a_served_box() {
+async fn downcast_finds_the_socket_in_a_served_box_io() {
     for via in [Via::Http1, Via::Auto] {
         let (server, mut sessions) = raw_server_of(via, BoxIo::new).await;
         let mut peer = server.connect().await;
@@ -91,7 +91,7 @@ async fn downcast_finds_the_socket_in_a_served_box() {
         let io = soon(sessions.recv()).await.expect("a session");
         let io = io
             .downcast::<tokio::net::UnixStream>()
-            .expect_err("it is a TcpStream");
+            .expect_err("a TcpStream");
         let Parts { io, read_buf } = io.downcast::<BoxIo>().expect("a BoxIo");
         let io = Upgraded::from_parts(Parts { io, read_buf });
         let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
@@ -108,7 +108,7 @@ async fn into_parts_takes_the_io_from_its_session() {
     peer.send(offer("raw", &[]) + "early").await;
     peer.head().await.assert_switched("raw");
     let parts: Parts<BoxIo> = soon(sessions.recv()).await.expect("a session").into_parts();
-    // The handler has ended long ago; the IO lives on until the caller ends it.
+    // The session does not shut down an IO that `into_parts` took out of it.
     let mut io = Upgraded::from_parts(parts);
     io.write_all(b"still here").await.expect("an IO");
     assert_eq!(peer.exactly(10).await, b"still here");
@@ -120,7 +120,7 @@ async fn into_parts_takes_the_io_from_its_session() {
 }
 
 #[tokio::test]
-async fn from_parts_reads_what_was_read_before_at_every_offset() {
+async fn from_parts_reads_buffered_bytes_before_the_io() {
     let message = b"0123456789";
     for split in 0..=message.len() {
         for step in 1..=message.len() {
@@ -147,21 +147,21 @@ async fn from_parts_reads_what_was_read_before_at_every_offset() {
 }
 
 #[tokio::test]
-async fn from_parts_downcasts_to_what_it_was_made_of() {
+async fn from_parts_downcasts_to_its_io_type() {
     let (io, _peer) = tokio::io::duplex(64);
     let io = Upgraded::from_parts(Parts {
         io,
         read_buf: Bytes::from_static(b"early"),
     });
-    let io = io
-        .downcast::<TcpStream>()
-        .expect_err("it is a DuplexStream");
-    let parts = io.downcast::<tokio::io::DuplexStream>().expect("it is one");
+    let io = io.downcast::<TcpStream>().expect_err("a DuplexStream");
+    let parts = io
+        .downcast::<tokio::io::DuplexStream>()
+        .expect("a DuplexStream");
     assert_eq!(parts.read_buf, "early");
 }
 
 #[tokio::test]
-async fn parts_go_out_and_in_again() {
+async fn into_parts_and_from_parts_round_trip() {
     let (io, mut peer) = tokio::io::duplex(64);
     let mut io = Upgraded::from_parts(Parts {
         io,
@@ -179,7 +179,7 @@ async fn parts_go_out_and_in_again() {
     });
     let parts = io
         .downcast::<tokio::io::DuplexStream>()
-        .expect("still what it was made of");
+        .expect("a DuplexStream");
     assert_eq!(parts.read_buf, "bytes");
     let mut io = Upgraded::from_parts(parts);
     drop(peer);
@@ -188,7 +188,7 @@ async fn parts_go_out_and_in_again() {
     assert_eq!(rest, "bytes and late ones");
 }
 
-/// Tells how it was written to.
+/// Reports the number of slices of each write.
 struct Vectored(mpsc::UnboundedSender<usize>);
 
 impl AsyncRead for Vectored {
@@ -256,7 +256,7 @@ async fn vectored_writes_stay_vectored() {
     assert_eq!(std::future::poll_fn(write).await.expect("memory"), 6);
     assert_eq!(writes.recv().await, Some(3));
 
-    // And through hyper's own `Upgraded`, down to the socket.
+    // The same through hyper's `Upgraded` and a socket.
     for via in [Via::Http1, Via::Auto] {
         let (server, mut sessions) = raw_server(via).await;
         let mut peer = server.connect().await;
@@ -270,13 +270,13 @@ async fn vectored_writes_stay_vectored() {
 }
 
 #[tokio::test]
-async fn it_has_hypers_traits() {
+async fn upgraded_implements_hyper_io_traits() {
     let (server, mut sessions) = raw_server(Via::Http1).await;
     let mut peer = server.connect().await;
     peer.send(offer("raw", &[]) + "early").await;
     peer.head().await.assert_switched("raw");
     let io = soon(sessions.recv()).await.expect("a session");
-    // `TokioIo` asks for hyper's traits when it gives tokio's.
+    // `TokioIo` implements tokio's traits for a type with hyper's.
     let mut io = hyper_util::rt::TokioIo::new(io);
     let mut early = [0; 5];
     io.read_exact(&mut early).await.expect("early bytes");
@@ -296,7 +296,7 @@ async fn half_close_works_both_ways() {
             .protocol(
                 "count",
                 handler_fn(|session: Session| async move {
-                    // Our end is shut down first, and still the peer is heard to its end.
+                    // The handler shuts down its write side first, and still reads to EOF.
                     let mut io = session.into_io();
                     io.write_all(b"go on").await?;
                     io.shutdown().await?;
@@ -325,8 +325,8 @@ async fn half_close_works_both_ways() {
 }
 
 #[tokio::test]
-async fn a_flush_goes_down_to_the_io() {
-    // A new IO that buffers writes, and the peer that waits for them.
+async fn flush_reaches_the_io() {
+    // Returns an IO that buffers writes, and its peer.
     let buffered = || {
         let (io, peer) = tokio::io::duplex(64);
         let io = tokio::io::BufWriter::with_capacity(1024, io);
@@ -346,14 +346,14 @@ async fn a_flush_goes_down_to_the_io() {
     io.flush().await.expect("memory");
     soon(peer.read_exact(&mut received)).await.expect("memory");
 
-    // And through hyper's own `Upgraded`.
-    let speaks = handler_fn(|mut session: Session| async move {
+    // The same through hyper's `Upgraded`.
+    let hello = handler_fn(|mut session: Session| async move {
         session.io_mut().write_all(b"hello").await?;
         session.io_mut().flush().await?;
         std::future::pending().await
     });
     let service = UpgradeLayer::new()
-        .protocol("hello", speaks)
+        .protocol("hello", hello)
         .layer(service_fn(plain));
     let (io, peer) = tokio::io::duplex(64);
     let io = tokio::io::BufWriter::with_capacity(1024, io);

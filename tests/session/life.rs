@@ -1,4 +1,4 @@
-//! From the switch to the end.
+//! Decisions, rejections, and the start of sessions.
 
 use crate::support::{
     Peer, Server, Via,
@@ -25,7 +25,7 @@ use tower_upgrade::{
     UpgradeKind, UpgradeLayer, UpgradeRequest, Upgraded, testing,
 };
 
-/// A request. Its connection is handed over when `io` completes.
+/// Returns an upgrade request with a pending upgrade that resolves to the IO from the channel.
 pub(crate) fn request_with(io: oneshot::Receiver<Upgraded>) -> Request<String> {
     let mut request = testing::request("echo")
         .body(String::new())
@@ -37,7 +37,7 @@ pub(crate) fn request_with(io: oneshot::Receiver<Upgraded>) -> Request<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_switch_is_not_sent_gives_up() {
+async fn handshake_timeout_drops_pending_session() {
     for (layer, seconds) in [
         (UpgradeLayer::new(), 10),
         (
@@ -60,7 +60,7 @@ async fn a_session_whose_switch_is_not_sent_gives_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_handshake_timeout_waits_as_long_as_it_takes() {
+async fn disabled_handshake_timeout_waits_without_limit() {
     let handler = Counted::default();
     let layer = UpgradeLayer::new()
         .handshake_timeout(None)
@@ -74,20 +74,20 @@ async fn no_handshake_timeout_waits_as_long_as_it_takes() {
         io,
         read_buf: "early".into(),
     }))
-    .expect("it waits");
+    .expect("the session waits");
     let mut early = [0; 5];
     peer.read_exact(&mut early).await.expect("an echo");
     assert_eq!((&early, handler.started()), (b"early", 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_upgrade_of_another_server_is_dropped() {
+async fn rejection_drops_the_pending_upgrade() {
     let refuse = RefuseAll;
     let layer = UpgradeLayer::new().protocol("echo", refuse);
     let (send, io) = oneshot::channel();
     let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
     assert_eq!(response.await.expect("infallible").status(), 403);
-    assert!(send.is_closed(), "the connection stays the server's");
+    assert!(send.is_closed(), "the pending upgrade is still held");
 }
 
 #[derive(Clone)]
@@ -100,7 +100,7 @@ impl ProtocolHandler for RefuseAll {
 }
 
 #[tokio::test]
-async fn layers_around_see_why_an_upgrade_was_refused() {
+async fn outer_layers_see_the_rejection_reason() {
     let (log, _guard) = Log::start();
     let service = ServiceBuilder::new()
         .map_response(|response: http::Response<_>| {
@@ -136,7 +136,7 @@ async fn layers_around_see_why_an_upgrade_was_refused() {
 }
 
 #[tokio::test]
-async fn a_whole_response_can_be_the_refusal() {
+async fn handler_rejects_with_a_whole_response() {
     struct Redirect;
     impl ProtocolHandler for Redirect {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -167,12 +167,12 @@ async fn a_whole_response_can_be_the_refusal() {
     );
 }
 
-/// Takes values from the request and from its extensions.
-struct Thorough {
+/// Checks the request and its extensions in `accept`, and the same values in the session.
+struct ChecksAll {
     keep: bool,
 }
 
-impl ProtocolHandler for Thorough {
+impl ProtocolHandler for ChecksAll {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         assert_eq!(request.kind(), UpgradeKind::Upgrade);
         assert!(
@@ -196,7 +196,7 @@ impl ProtocolHandler for Thorough {
             match session.request() {
                 Some(parts) => {
                     assert!(keep && parts.headers["x-user"] == "ann");
-                    assert!(parts.extensions.is_empty(), "the session has them");
+                    assert!(parts.extensions.is_empty(), "not moved to the session");
                 }
                 None => assert!(!keep),
             }
@@ -208,14 +208,14 @@ impl ProtocolHandler for Thorough {
 }
 
 #[tokio::test]
-async fn a_session_has_what_the_request_left_it() {
+async fn session_has_extensions_of_the_request_and_head_if_kept() {
     for keep in [false, true] {
         let service = ServiceBuilder::new()
             .map_request(|mut request: Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert("left by a layer");
                 request
             })
-            .layer(UpgradeLayer::new().protocol("chat/2", Thorough { keep }))
+            .layer(UpgradeLayer::new().protocol("chat/2", ChecksAll { keep }))
             .service(service_fn(plain));
         let request = testing::request("other, chat/2")
             .uri("/room")
@@ -234,7 +234,7 @@ async fn a_session_has_what_the_request_left_it() {
 }
 
 #[tokio::test]
-async fn a_connection_without_upgrades_says_what_is_missing() {
+async fn missing_with_upgrades_is_reported() {
     let (log, _guard) = Log::start();
     let handler = Counted::default();
     let layer = UpgradeLayer::new().protocol("echo", handler.clone());
@@ -253,11 +253,11 @@ async fn a_connection_without_upgrades_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_off_is_not_said_to_lack_upgrades() {
+async fn broken_connection_is_not_reported_as_missing_with_upgrades() {
     let (log, _guard) = Log::start();
     let handler = Counted::default();
     let layer = UpgradeLayer::new().protocol("echo", handler.clone());
-    // The head of the upgrade response does not fit, so hyper never finishes sending it.
+    // The head of the 101 does not fit into 64 bytes, so hyper never sends all of it.
     let (mut peer, io) = tokio::io::duplex(64);
     let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
     let connection = hyper::server::conn::http1::Builder::new()
@@ -279,7 +279,7 @@ async fn a_connection_that_breaks_off_is_not_said_to_lack_upgrades() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_the_handler_waited_for_is_not_waited_for_again() {
+async fn body_timeout_covers_handler_and_layer_together() {
     struct Reads {
         refuses: bool,
     }
@@ -310,9 +310,9 @@ async fn a_body_that_the_handler_waited_for_is_not_waited_for_again() {
     }
 }
 
-/// This pins hyper's behaviour, which the documentation describes.
+/// Pins a behaviour of hyper that the crate's documentation describes.
 #[tokio::test]
-async fn a_graceful_shutdown_of_hypers_does_not_wait_for_sessions() {
+async fn hyper_graceful_shutdown_does_not_wait_for_sessions() {
     let service = UpgradeLayer::new().protocol("echo", echo()).into_service();
     let service = TowerToHyperService::new(service);
     let (peer, io) = tokio::io::duplex(1024);

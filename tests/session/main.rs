@@ -1,4 +1,4 @@
-//! The session: its task, its IO, and its end.
+//! Sessions: their task, their IO, and their end.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! A server that is not hyper: it hands its IO in.
+//! Servers other than hyper, which put a `PendingUpgrade` into the request.
 
 use crate::support::{
     handlers::{echo, speak_echo},
@@ -15,7 +15,7 @@ use tower_upgrade::{
     UpgradeRequest, Upgraded,
 };
 
-/// A server of one request, as small as they come.
+/// Serves one request of a minimal protocol.
 async fn serve(mut io: tokio::io::DuplexStream, layer: UpgradeLayer) {
     let mut head = [0; 64];
     let mut length = 0;
@@ -47,12 +47,12 @@ async fn serve(mut io: tokio::io::DuplexStream, layer: UpgradeLayer) {
         });
         hand_over.send(io).expect("a session waits");
     } else {
-        assert!(hand_over.is_closed(), "nobody waits");
+        assert!(hand_over.is_closed(), "the pending upgrade is still held");
     }
 }
 
 #[tokio::test]
-async fn its_sessions_are_like_all_others() {
+async fn session_over_a_custom_server_echoes() {
     for (protocol, answer) in [("echo", "101\n\nhello"), ("other", "200\n\n")] {
         let (mut peer, io) = tokio::io::duplex(1024);
         tokio::spawn(serve(io, UpgradeLayer::new().protocol("echo", echo())));
@@ -69,7 +69,7 @@ async fn its_sessions_are_like_all_others() {
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_can_hand_over_is_plain() {
+async fn request_without_upgrade_extension_is_passed_on() {
     let mut service = UpgradeLayer::new()
         .protocol("echo", echo())
         .layer(service_fn(plain));
@@ -85,9 +85,9 @@ async fn a_request_that_nobody_can_hand_over_is_plain() {
     );
 }
 
-/// A connection of HTTP/2 and later cannot be told to close by a header.
+/// On HTTP/2 and later a header cannot close the connection.
 #[tokio::test]
-async fn a_stream_is_not_said_to_close() {
+async fn response_on_http2_and_http3_has_no_connection_header() {
     let mut service = UpgradeLayer::new()
         .protocol("echo", echo())
         .layer(service_fn(plain));
@@ -103,7 +103,7 @@ async fn a_stream_is_not_said_to_close() {
             .header("upgrade", "echo")
             .extension(hyper::ext::Protocol::from_static("echo"))
             .extension(PendingUpgrade::new(std::future::pending()))
-            // Longer than the part that the server reads and drops.
+            // Longer than the body limit.
             .body("x".repeat(100_000))
             .expect("a request");
         let response = service.call(request).await.expect("infallible");
@@ -116,13 +116,13 @@ async fn a_stream_is_not_said_to_close() {
     }
 }
 
-/// Accepts port 1 and requests with a protocol, and records the request.
-struct Looks {
+/// Accepts requests with a protocol or for port 1, and checks their kind and offers.
+struct ChecksKind {
     kind: UpgradeKind,
     offered: &'static [&'static str],
 }
 
-impl ProtocolHandler for Looks {
+impl ProtocolHandler for ChecksKind {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         assert_eq!(request.kind(), self.kind);
         assert!(request.offered().eq(self.offered.iter().copied()));
@@ -133,7 +133,7 @@ impl ProtocolHandler for Looks {
     }
 }
 
-/// Sends a request that may have a `:protocol`, whatever its version. The answer's head, and the peer.
+/// Sends a request with an optional `:protocol`, and returns the response head and the peer.
 async fn ask(
     layer: UpgradeLayer,
     version: Version,
@@ -144,7 +144,7 @@ async fn ask(
         io,
         read_buf: "".into(),
     });
-    // `Upgrade` has a meaning only on HTTP/1.1, and not in a CONNECT.
+    // `Upgrade` is ignored on HTTP/2 and later, and on a CONNECT.
     let mut request = Request::builder()
         .method(method)
         .uri(target)
@@ -162,16 +162,16 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn a_server_of_http_3_is_like_one_of_http_2() {
+async fn connect_works_on_http2_and_http3() {
     let layer = UpgradeLayer::new()
         .protocol(
             "echo",
-            Looks {
+            ChecksKind {
                 kind: UpgradeKind::ExtendedConnect,
                 offered: &["echo"],
             },
         )
-        .connect(Looks {
+        .connect(ChecksKind {
             kind: UpgradeKind::Connect,
             offered: &[],
         });
@@ -197,18 +197,20 @@ async fn a_server_of_http_3_is_like_one_of_http_2() {
     }
 }
 
-/// A request that a proxy has translated from HTTP/2 without removing the extensions.
+/// A proxy may turn an HTTP/2 request into an HTTP/1.1 request and keep its extensions.
 #[tokio::test]
-async fn a_protocol_of_http_2_means_nothing_in_a_request_of_http_1() {
-    let layer = UpgradeLayer::new().protocol("echo", echo()).connect(Looks {
-        kind: UpgradeKind::Connect,
-        offered: &[],
-    });
+async fn protocol_extension_is_ignored_on_http1() {
+    let layer = UpgradeLayer::new()
+        .protocol("echo", echo())
+        .connect(ChecksKind {
+            kind: UpgradeKind::Connect,
+            offered: &[],
+        });
     let get = (Method::GET, "/", Some("echo"));
     let (head, mut peer) = ask(layer.clone(), Version::HTTP_11, get).await;
     assert_eq!(head.status(), StatusCode::OK);
     let sent = soon(peer.read(&mut [0])).await.expect("memory");
-    assert_eq!(sent, 0, "nobody speaks");
+    assert_eq!(sent, 0, "a session has started");
 
     let connect = (Method::CONNECT, "test:1", Some("echo"));
     let (head, mut peer) = ask(layer, Version::HTTP_11, connect).await;

@@ -1,4 +1,4 @@
-//! TLS begun on a connection that spoke HTTP in the clear (RFC 2817), and HTTP within it.
+//! TLS started on a plain HTTP connection (RFC 2817), with HTTP inside it.
 
 use crate::support::{
     AnyIo, Peer, Server, Via, handlers::echo, head, offer, plain, soon, tls::Tls, until,
@@ -13,9 +13,9 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::{Session, Sessions, UpgradeLayer, Upgraded, handler_fn};
 
 #[tokio::test]
-async fn tls_begins_on_a_session_and_http_is_served_within_it() {
+async fn http_and_upgrades_work_over_tls_started_in_a_session() {
     for via in [Via::Http1, Via::Auto] {
-        // How much of the client's first TLS message comes right behind the head of its request.
+        // The bytes of the ClientHello that arrive together with the request head.
         for early in [0, 5, usize::MAX] {
             let tls = Tls::new();
             let [outer, inner] = [Sessions::new(), Sessions::new()];
@@ -32,19 +32,19 @@ async fn tls_begins_on_a_session_and_http_is_served_within_it() {
             peer.send(offer("echo", &[])).await;
             peer.head().await.assert_switched("echo");
             peer.expect_echo(b"twice upgraded").await;
-            // The session in the clear ends when HTTP within does, and does not take the inner one with it.
+            // The outer session ends when HTTP inside it ends, and the inner session stays open.
             until(|| outer.is_empty()).await;
             assert_eq!(inner.len(), 1);
             peer.expect_echo(b"still here").await;
             peer.finish().await;
-            // With TLS's own end, as without it this is an error.
+            // Without a close_notify this would be an error.
             peer.expect_end().await;
             until(|| inner.is_empty()).await;
         }
     }
 }
 
-/// A server that has TLS for connections in the clear, and an echo within it.
+/// Starts a plain server that offers TLS by `Upgrade`, and an echo inside it.
 async fn start(via: Via, tls: &Tls, outer: &Sessions, inner: &Sessions) -> Server {
     let acceptor = tls.acceptor.clone();
     let within = UpgradeLayer::new()
@@ -67,8 +67,9 @@ async fn start(via: Via, tls: &Tls, outer: &Sessions, inner: &Sessions) -> Serve
     Server::start_via(via, layer.layer(service_fn(plain))).await
 }
 
-/// Asks for TLS in the clear, and passes on what a client of TLS says at `tls`: so many bytes of its first
-/// message in one write with the request, and the rest once the server has switched.
+/// Sends a plain upgrade request for TLS and relays the TLS client at `tls`.
+///
+/// `early` bytes of the ClientHello go out in one write with the request, and the rest after the 101.
 async fn start_tls(mut clear: Peer<Box<dyn AnyIo>>, mut tls: DuplexStream, early: usize) {
     let mut hello = vec![0; 16 * 1024];
     let length = tls.read(&mut hello).await.expect("a message");

@@ -1,4 +1,4 @@
-//! Well-behaved and misbehaving clients.
+//! Clients that follow the protocol, and clients that break it.
 
 use crate::{
     LIMIT,
@@ -25,15 +25,15 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a client waits for a reply that may never arrive.
+/// How long a client waits for an echo or an end that may not come.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// The parameters of one request.
+/// The request of a client, and how the client ends its session.
 struct Plan {
     protocol: Option<&'static str>,
     fields: Vec<(&'static str, String)>,
     body: &'static str,
-    /// Malformed or truncated.
+    /// Whether the body is malformed or truncated.
     is_body_bad: bool,
     end: End,
 }
@@ -41,17 +41,17 @@ struct Plan {
 /// How the client ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Leaves without reading the response.
+    /// Disconnects without reading the response.
     Early,
-    /// Shuts its side down after some echoes, and waits for the server's side.
+    /// Shuts down its write side after some echoes, and reads to EOF.
     Order,
-    /// Shuts its side down at once.
+    /// Shuts down its write side at once.
     HalfClose,
-    /// Drops the connection or stream.
+    /// Drops the connection.
     Drop,
     /// Resets the connection or stream.
     Reset,
-    /// Stays until the server ends the session.
+    /// Waits for the server to end the session.
     Stay,
 }
 
@@ -96,7 +96,7 @@ impl Plan {
         }
     }
 
-    /// Formats the request for HTTP/1.1.
+    /// Returns the request for HTTP/1.1, with its body.
     fn head(&self) -> String {
         let mut lines = match self.protocol {
             Some(protocol) => vec![
@@ -132,7 +132,7 @@ impl Plan {
         head(&lines) + rest
     }
 
-    /// Builds the request for HTTP/2.
+    /// Returns the request for HTTP/2, without its body.
     fn request(&self) -> Request<()> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
@@ -150,21 +150,21 @@ impl Plan {
     }
 }
 
-/// Makes requests one after the other, each on a new connection. `begun` counts them.
+/// Sends `count` requests one after the other, each on a new connection. `begun` counts them.
 pub(crate) async fn http1(server: SocketAddr, mut rng: Rng, count: usize, begun: Arc<AtomicUsize>) {
-    let mut staying = JoinSet::new();
+    let mut open = JoinSet::new();
     for _ in 0..count {
         begun.fetch_add(1, Ordering::Relaxed);
         let plan = Plan::new(&mut rng);
         let rng = rng.fork();
         if plan.end == End::Stay {
-            staying.spawn(on_http1(server, plan, rng));
+            open.spawn(on_http1(server, plan, rng));
         } else {
             // The server may have closed the connection at any point.
             let _: io::Result<()> = on_http1(server, plan, rng).await;
         }
     }
-    while let Some(ended) = staying.join_next().await {
+    while let Some(ended) = open.join_next().await {
         let _: io::Result<()> = ended.expect("no panic");
     }
 }
@@ -173,12 +173,12 @@ async fn on_http1(server: SocketAddr, plan: Plan, mut rng: Rng) -> io::Result<()
     let mut io = TcpStream::connect(server).await?;
     io.set_nodelay(true)?;
     if plan.end == End::Reset {
-        #[allow(deprecated, reason = "it does not block for a time of zero")]
+        #[allow(deprecated, reason = "a linger time of zero does not block")]
         io.set_linger(Some(Duration::ZERO))?;
     }
     let head = plan.head();
     if rng.one_in(50) {
-        // Sends a truncated request.
+        // Disconnect in the middle of the head.
         return io.write_all(&head.as_bytes()[..head.len() / 2]).await;
     }
     io.write_all(head.as_bytes()).await?;
@@ -190,17 +190,17 @@ async fn on_http1(server: SocketAddr, plan: Plan, mut rng: Rng) -> io::Result<()
         let byte = io.read_u8();
         answer.push(timeout(LIMIT, byte).await.expect("an answer or the end")?);
     }
-    let switch = match plan.protocol {
+    let upgrade_response = match plan.protocol {
         Some(_) => b"HTTP/1.1 101",
         None => b"HTTP/1.1 200",
     };
-    if !answer.starts_with(switch) {
+    if !answer.starts_with(upgrade_response) {
         return Ok(());
     }
     talk(&mut io, plan.end, &mut rng).await
 }
 
-/// Makes many concurrent requests on one connection.
+/// Sends `count` requests on one connection, about 16 at a time.
 pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun: Arc<AtomicUsize>) {
     let io = TcpStream::connect(server).await.expect("loopback");
     io.set_nodelay(true).expect("a socket");
@@ -220,10 +220,10 @@ pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun:
         while streams.len() > 16 {
             let ended = tokio::select! {
                 ended = streams.join_next() => ended,
-                // All of these streams stay open.
+                // All of them may wait for the server.
                 () = tokio::time::sleep(PATIENCE) => break,
             };
-            let _: Result<(), BoxError> = ended.expect("there are some").expect("no panic");
+            let _: Result<(), BoxError> = ended.expect("an open stream").expect("no panic");
         }
     }
     if breaks_off {
@@ -243,7 +243,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Result<(), BoxError> {
     let mut requests = timeout(LIMIT, requests.ready()).await.expect("its turn")?;
     if plan.protocol.is_some() {
-        // The server's settings arrive with its first frame.
+        // The settings arrive with the server's first frame.
         while !requests.is_extended_connect_protocol_enabled() {
             requests = requests.ready().await?;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -276,7 +276,7 @@ async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Res
     Ok(())
 }
 
-/// Runs the client's side of a session, whose handler need not be an echo.
+/// Runs the client side of a session. The handler need not be an echo.
 async fn talk<Io>(io: &mut Io, end: End, rng: &mut Rng) -> io::Result<()>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
@@ -299,7 +299,7 @@ where
         End::Order | End::HalfClose => {
             io.shutdown().await?;
             if rng.one_in(2) {
-                // The other handlers may not end the session before the drain.
+                // The other half waits for an end that may come only with the drain.
                 let _ = timeout(PATIENCE, read_to_end(io)).await;
                 return Ok(());
             }

@@ -1,8 +1,8 @@
-//! Thousands of sessions end in every possible way without leaving anything behind.
+//! Thousands of sessions that end in every possible way, and must leave nothing behind.
 //!
-//! A round has a server, a registry, and clients over HTTP/1.1 and HTTP/2 that behave and misbehave at random, and
-//! ends with a drain. Afterwards no permit, entry, task or memory of the round may remain, and every session must have
-//! been reported once.
+//! A round starts a server, a registry, and clients over HTTP/1.1 and HTTP/2 that behave and misbehave at
+//! random, and ends with a drain. Afterwards no permit, no registry entry, no task and no memory of the round
+//! may remain, and every session must have been reported once.
 //!
 //! ```text
 //! cargo test --test soak
@@ -10,8 +10,8 @@
 //! SOAK_SEED=1234 cargo test --test soak
 //! ```
 //!
-//! The seed determines the clients' requests and actions. Their timing depends on the machine, so the same seed gives
-//! a similar run rather than an identical one.
+//! The seed determines the clients' requests and actions, but not their timing: a run with the same seed is
+//! similar, not identical.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,7 +21,7 @@ mod rng;
 mod server;
 
 use rng::Rng;
-use server::{Books, ON_PURPOSE};
+use server::{Ledger, ON_PURPOSE};
 use std::{
     collections::BTreeMap,
     str::FromStr,
@@ -37,21 +37,21 @@ use tokio::{
 };
 use tower_upgrade::{SessionId, Sessions};
 
-/// The number of rounds of each test, unless `SOAK_SECONDS` sets a duration.
+/// The rounds of each test, unless `SOAK_SECONDS` is set.
 const ROUNDS: usize = 16;
 
-/// A time limit that only a hang exceeds, on any machine.
+/// The time after which a wait counts as a hang, on any machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// The number of concurrent HTTP/1.1 connections, and the number of sequential ones in each.
+/// HTTP/1.1: the number of clients, and of the connections that each opens one after the other.
 const HTTP1: (usize, usize) = (24, 30);
 
-/// The number of HTTP/2 connections, and the number of streams on each.
+/// HTTP/2: the number of connections, and of the streams on each.
 const HTTP2: (usize, usize) = (6, 60);
 
 const REQUESTS: usize = HTTP1.0 * HTTP1.1 + HTTP2.0 * HTTP2.1;
 
-/// The outcome of one or more rounds.
+/// The sessions of one or more rounds and their close reasons.
 #[derive(Default)]
 struct Outcome {
     sessions: usize,
@@ -66,16 +66,16 @@ impl Outcome {
         }
     }
 
-    /// Checks that the run was a soak: many requests became sessions, and many of these ended in each of the ways that
-    /// do not depend on luck.
-    fn assert_was_one(&self, rounds: usize) {
+    /// Checks that enough requests became sessions, and that the close reasons that do not depend on timing
+    /// occurred.
+    fn assert_representative(&self, rounds: usize) {
         println!(
             "{rounds} rounds, {} sessions: {:?}",
             self.sessions, self.reasons
         );
         assert!(self.sessions > rounds * REQUESTS / 5);
         for reason in ["finished", "failed", "panicked"] {
-            assert!(self.reasons.contains_key(reason), "none has {reason}");
+            assert!(self.reasons.contains_key(reason), "no session has {reason}");
         }
     }
 }
@@ -86,8 +86,8 @@ async fn round(mut rng: Rng) -> Outcome {
         .max(60)
         .max_per_key(30, |request| request.headers.get("user").cloned())
         .build();
-    let books = Arc::new(Books::default());
-    let server = server::start(&sessions, &books).await;
+    let ledger = Arc::new(Ledger::default());
+    let server = server::start(&sessions, &ledger).await;
 
     let begun = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
@@ -99,8 +99,8 @@ async fn round(mut rng: Rng) -> Outcome {
         let begun = Arc::clone(&begun);
         clients.spawn(client::http2(server.address, rng.fork(), HTTP2.1, begun));
     }
-    // The last clients find a server that rejects every session.
-    close_some(&sessions, &mut rng, || {
+    // The last requests arrive during the drain, and are refused.
+    close_at_random(&sessions, &mut rng, || {
         begun.load(Ordering::Relaxed) >= REQUESTS * 9 / 10
     })
     .await;
@@ -110,39 +110,39 @@ async fn round(mut rng: Rng) -> Outcome {
         done.expect("no client hangs");
     }
 
-    settled("permits", || sessions.len(), 0).await;
+    wait_for("permits", || sessions.len(), 0).await;
     assert!(sessions.list().is_empty());
     server.connections_ended().await;
     drop(server);
-    settled("tasks", tasks, tasks_before).await;
-    assert_eq!(Arc::strong_count(&books.token), 1, "something is kept");
-    audit(&books)
+    wait_for("tasks", tasks, tasks_before).await;
+    assert_eq!(Arc::strong_count(&ledger.token), 1, "a token is still held");
+    audit(&ledger)
 }
 
 /// Checks that every session was reported once.
-fn audit(books: &Books) -> Outcome {
-    let opened = books.switches.load(Ordering::Relaxed);
-    let started = books.started.lock().expect("no panic");
-    let closed = books.closed.lock().expect("no panic");
-    assert_eq!(books.reported_twice.load(Ordering::Relaxed), 0);
-    assert_eq!(closed.len(), opened, "as many ended as were opened");
+fn audit(ledger: &Ledger) -> Outcome {
+    let opened = ledger.upgrade_responses.load(Ordering::Relaxed);
+    let started = ledger.started.lock().expect("no panic");
+    let closed = ledger.closed.lock().expect("no panic");
+    assert_eq!(ledger.reported_twice.load(Ordering::Relaxed), 0);
+    assert_eq!(closed.len(), opened, "reported and opened sessions differ");
     let unreported: Vec<_> = started.difference(&closed).collect();
     assert!(unreported.is_empty(), "{unreported:?}");
     let mut outcome = Outcome {
         sessions: opened,
         reasons: BTreeMap::new(),
     };
-    // The outcome outlives the round, so its memory must not count.
+    // Do not count the outcome, which outlives the round.
     allocation_counter::opt_out(|| {
-        outcome.reasons = books.reasons.lock().expect("no panic").clone()
+        outcome.reasons = ledger.reasons.lock().expect("no panic").clone()
     });
     outcome
 }
 
-/// Closes sessions, as an administrator might, until `is_enough` returns true.
-async fn close_some(sessions: &Sessions, rng: &mut Rng, is_enough: impl Fn() -> bool) {
+/// Lists and closes sessions, as an administrator might, until `is_done` returns true.
+async fn close_at_random(sessions: &Sessions, rng: &mut Rng, is_done: impl Fn() -> bool) {
     let start = Instant::now();
-    while !is_enough() {
+    while !is_done() {
         assert!(
             start.elapsed() < LIMIT,
             "the clients hang: {:?}",
@@ -150,7 +150,7 @@ async fn close_some(sessions: &Sessions, rng: &mut Rng, is_enough: impl Fn() -> 
         );
         let list = sessions.list();
         if !list.is_empty() {
-            // The oldest sessions may be unable to end in any other way.
+            // Prefer the oldest session: it may be one that does not end otherwise.
             let at = rng.one_in(2).then(|| rng.below(list.len()));
             let id = list[at.unwrap_or_default()].id();
             sessions.close(id, Duration::from_millis(rng.below(10) as u64));
@@ -164,63 +164,66 @@ fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// Waits until this many remain.
-async fn settled(what: &str, count: impl Fn() -> usize, left: usize) {
+/// Waits until `count` returns `left`.
+async fn wait_for(what: &str, count: impl Fn() -> usize, left: usize) {
     let start = Instant::now();
     while count() != left {
         assert!(
             start.elapsed() < LIMIT,
-            "{} {what}, and not {left}",
+            "{} {what} remain instead of {left}",
             count()
         );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// Reads a number from the environment.
+/// Reads a number from an environment variable.
 fn env<T: FromStr>(name: &str) -> Option<T> {
     let value = std::env::var(name).ok()?;
     let Ok(value) = value.parse() else {
-        panic!("{name}={value} is no number");
+        panic!("{name}={value} is not a number");
     };
     Some(value)
 }
 
-/// Counts failures of an h2 assertion, which exists in debug builds only. The assertion fails when the last stream of
-/// a broken connection is dropped (<https://github.com/hyperium/h2/issues/907>), and the crate does not cause it. After
-/// a panic in a `Drop`, h2 does not free the rest.
+/// Counts failures of an assertion in h2 (<https://github.com/hyperium/h2/issues/907>).
+///
+/// In debug builds the assertion fails when the last stream of a broken connection is dropped. Because it
+/// panics in a `Drop`, h2 then leaks memory.
 static H2_HAS_PANICKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Hides intended panics and those of h2. Printing a backtrace would also keep memory on the heap.
+/// Hides the intended panics and those of h2 from the output: a backtrace would stay on the heap.
 fn hide_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let show = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let message = info.payload().downcast_ref::<String>();
-            let is_meant = message.is_some_and(|message| message == ON_PURPOSE);
+            let is_intended = message.is_some_and(|message| message == ON_PURPOSE);
             let message = info.payload().downcast_ref::<&str>();
             let is_of_h2 = message == Some(&"assertion failed: !self.has_streams()");
             if is_of_h2 {
                 H2_HAS_PANICKED.fetch_add(1, Ordering::Relaxed);
                 println!("h2 has dropped a connection with streams");
-            } else if !is_meant {
+            } else if !is_intended {
                 show(info);
             }
         }));
     });
 }
 
-/// Prints the seed, and calls `round` with a number and its own random numbers until the time has passed.
+/// Prints the seed, and calls `round` with its number and a generator until the rounds or the time are over.
+///
+/// Returns the number of rounds.
 fn rounds(mut round: impl FnMut(usize, Rng)) -> usize {
-    // Runs one test at a time: resident memory is that of the whole process.
+    // Run one test at a time: resident memory is that of the whole process.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     hide_panics();
     let seed = env("SOAK_SEED").unwrap_or_else(Rng::seed);
     println!("SOAK_SEED={seed}");
     let mut rng = Rng::new(seed);
-    // The time is shared between two tests.
+    // The two tests share the time.
     let time = env("SOAK_SECONDS").map(|seconds: u64| Duration::from_secs(seconds) / 2);
     let start = Instant::now();
     let mut done = 0;
@@ -234,13 +237,13 @@ fn rounds(mut round: impl FnMut(usize, Rng)) -> usize {
     done
 }
 
-/// The number of heap bytes that may remain after a round. This limit is less than one session's memory: 24 bytes of
-/// the process come and go.
+/// The heap bytes that may remain after a round: less than one session holds. 24 bytes that belong to the
+/// process come and go.
 const LEFT: u64 = 256;
 
-/// Runs in one thread, where every heap byte can be counted, including the runtime's.
+/// Runs in one thread, where every byte on the heap is counted, including the runtime's.
 #[test]
-fn no_byte_of_the_heap_is_left() {
+fn round_leaves_nothing_on_the_heap() {
     let mut all = Outcome::default();
     let done = rounds(|number, rng| {
         let mut outcome = None;
@@ -250,29 +253,30 @@ fn no_byte_of_the_heap_is_left() {
             let runtime = runtime.expect("a runtime");
             outcome = Some(runtime.block_on(round(rng)));
         });
-        all.add(outcome.expect("it has ended"));
+        all.add(outcome.expect("a completed round"));
         let left = heap.bytes_current;
         println!("round {number}: {left} bytes are left");
-        // The first round leaves memory that a process allocates once, and h2 leaks memory after a failed assertion.
+        // The first round allocates statics, and a panic of h2 leaks memory of h2.
         let h2_has_panicked = H2_HAS_PANICKED.load(Ordering::Relaxed) != panics_before;
         let is_ours = number > 0 && !h2_has_panicked;
         assert!(!is_ours || left.unsigned_abs() <= LEFT, "{left} bytes");
     });
-    all.assert_was_one(done);
+    all.assert_representative(done);
 }
 
-/// The number of rounds in which allocators reach their final size.
+/// The rounds after which the allocator has reached its size.
 const WARM_UP: usize = 4;
 
-/// How much resident memory a later round may add. Less than half a megabyte was measured in 40 rounds, all of it the
-/// allocator's, and no more in the next 40. A leak of one kilobyte per session would be six times this limit after 12
-/// rounds.
+/// The growth of resident memory allowed after the warm-up.
+///
+/// Measured growth is less than half a megabyte in 40 rounds, all of it the allocator's, and nothing in the
+/// next 40. If each session leaked a kilobyte, the growth after 12 rounds would be six times that.
 const GROWTH: u64 = 4 * 1024 * 1024;
 
-/// Runs in several threads, as servers do, where a session's end can race with everything else. The heap cannot be
-/// counted there, so this test detects only frequent leaks.
+/// Runs in several threads, as servers do, so that the end of a session can race with other tasks. The heap
+/// cannot be counted there, so this test detects only frequent leaks.
 #[test]
-fn what_is_resident_does_not_grow() {
+fn resident_memory_does_not_grow() {
     let mut threads = Builder::new_multi_thread();
     let runtime = threads.worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -290,10 +294,10 @@ fn what_is_resident_does_not_grow() {
         let growth = resident.saturating_sub(warm);
         assert!(growth <= GROWTH, "{growth} bytes more are resident");
     });
-    all.assert_was_one(done);
+    all.assert_representative(done);
 }
 
-/// Returns this process's resident memory, where the system reports it.
+/// Returns the resident memory of this process on Linux.
 fn resident_bytes() -> Option<u64> {
     let smaps = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
     let kilobytes = smaps

@@ -10,12 +10,12 @@ impl Rng {
         Self(seed)
     }
 
-    /// Returns any number.
+    /// Returns a random seed.
     pub(crate) fn seed() -> u64 {
         RandomState::new().hash_one(0)
     }
 
-    /// Returns an independent generator, whose numbers do not depend on the order of calls to this one.
+    /// Returns an independent generator, so that its numbers do not depend on the order of concurrent calls.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }

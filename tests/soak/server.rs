@@ -1,5 +1,5 @@
-//! The server of a round: handlers that follow the client's instructions, correctly and incorrectly, and layers that
-//! replace the handlers' responses.
+//! The server of a round: handlers that behave or misbehave as the request tells them, and layers that replace
+//! their responses.
 
 use crate::support::{Server, Via, plain};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -19,10 +19,10 @@ use tower_upgrade::{
     Unsupported, UpgradeLayer, UpgradeRequest, Upgraded, copy,
 };
 
-/// A handler's actions for a request that it does not accept as a session.
+/// Values of the header `decide`: actions in `accept` other than just accepting.
 pub(crate) const DECISIONS: &[&str] = &["refuse", "panic", "hang", "read-body"];
 
-/// A handler's actions for a session.
+/// Values of the header `act`: actions in the session.
 pub(crate) const ACTS: &[&str] = &[
     "echo",
     "fail",
@@ -37,32 +37,32 @@ pub(crate) const ACTS: &[&str] = &[
     "downcast",
 ];
 
-/// An intermediate layer's actions for the upgrade response.
+/// Values of the header `between`: how a layer in between changes the upgrade response.
 pub(crate) const BETWEEN: &[&str] = &["forbid", "ok", "clear", "rebuild", "panic"];
 
 /// The message of intended panics.
 pub(crate) const ON_PURPOSE: &str = "on purpose";
 
-/// Longer than an immediate event takes, and short enough not to delay the test.
+/// Longer than any immediate action takes, and short enough for a test to wait.
 const SHORT: Duration = Duration::from_millis(50);
 
 /// The server's records of a round.
 #[derive(Default)]
-pub(crate) struct Books {
-    /// Upgrade responses that the outermost layer returned. Each of them opened a session.
-    pub(crate) switches: AtomicUsize,
-    /// Sessions whose handler was called.
+pub(crate) struct Ledger {
+    /// The upgrade responses that the outermost layer has returned, one for each opened session.
+    pub(crate) upgrade_responses: AtomicUsize,
+    /// Sessions that called their handler.
     pub(crate) started: Mutex<HashSet<SessionId>>,
     /// Sessions that `on_close` has reported.
     pub(crate) closed: Mutex<HashSet<SessionId>>,
     pub(crate) reported_twice: AtomicUsize,
     pub(crate) reasons: Mutex<BTreeMap<&'static str, usize>>,
-    /// Cloned into each request, each accepted session and each handler's future.
+    /// Every request, `accept` future and accepted session holds a clone.
     pub(crate) token: Arc<()>,
 }
 
-impl Books {
-    fn has_closed(&self, closed: &Closed) {
+impl Ledger {
+    fn record(&self, closed: &Closed) {
         if !self.closed.lock().expect("no panic").insert(closed.id()) {
             self.reported_twice.fetch_add(1, Ordering::Relaxed);
         }
@@ -71,28 +71,32 @@ impl Books {
     }
 }
 
-/// Follows the `decide` and `act` fields.
+/// Acts as the headers `decide` and `act` say.
 #[derive(Clone)]
-struct Obeys(Arc<Books>);
+struct ActsAsTold(Arc<Ledger>);
 
-impl ProtocolHandler for Obeys {
+impl ProtocolHandler for ActsAsTold {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let token = Arc::clone(&self.0.token);
-        match said(request.headers(), "decide", DECISIONS) {
+        match header_word(request.headers(), "decide", DECISIONS) {
             "refuse" => return Err(StatusCode::FORBIDDEN.into()),
             "panic" => panic!("{ON_PURPOSE}"),
             "hang" => std::future::pending().await,
             "read-body" => drop(request.read_body(64).await?),
             _ => tokio::task::yield_now().await,
         }
-        let act = said(request.headers(), "act", ACTS);
+        let act = header_word(request.headers(), "act", ACTS);
         let between = request.headers().get("between").cloned();
-        let books = Arc::clone(&self.0);
+        let ledger = Arc::clone(&self.0);
         let accept = Accept::new(move |session| {
-            books.started.lock().expect("no panic").insert(session.id());
+            ledger
+                .started
+                .lock()
+                .expect("no panic")
+                .insert(session.id());
             async move {
                 let _token = token;
-                speak(session, act).await
+                run_session(session, act).await
             }
         });
         Ok(match between {
@@ -102,21 +106,21 @@ impl ProtocolHandler for Obeys {
     }
 }
 
-/// Returns the client's value of a field, if it is one of these.
-fn said(headers: &HeaderMap, field: &str, words: &[&'static str]) -> &'static str {
+/// Returns the value of a header if it is one of `words`, and an empty string otherwise.
+fn header_word(headers: &HeaderMap, field: &str, words: &[&'static str]) -> &'static str {
     let word = headers.get(field).and_then(|value| value.to_str().ok());
     let word = words.iter().find(|known| Some(**known) == word);
     word.copied().unwrap_or_default()
 }
 
-async fn speak(mut session: Session, act: &str) -> Result<(), BoxError> {
+async fn run_session(mut session: Session, act: &str) -> Result<(), BoxError> {
     match act {
         "fail" => Err(ON_PURPOSE.into()),
         "panic" => {
             session.io_mut().write_all(b"oh").await?;
             panic!("{ON_PURPOSE}");
         }
-        // More than a client accepts without reading.
+        // More than fits into the buffers of a client that does not read.
         "flood" => {
             for _ in 0..64 {
                 session.io_mut().write_all(&[0; 16 * 1024]).await?;
@@ -136,7 +140,7 @@ async fn speak(mut session: Session, act: &str) -> Result<(), BoxError> {
             }
             Ok(())
         }
-        // One half is used and dropped in another task, the other half here.
+        // Another task uses and drops the read half.
         "escape" => {
             let (mut reader, mut writer) = tokio::io::split(session.into_io());
             tokio::spawn(
@@ -145,7 +149,7 @@ async fn speak(mut session: Session, act: &str) -> Result<(), BoxError> {
             writer.write_all(b"bye").await?;
             Ok(())
         }
-        // Another task holds the whole IO, and does not use it for a while.
+        // Another task holds the IO, and uses it after the session has ended.
         "hoard" => {
             let mut io = session.into_io();
             tokio::spawn(async move {
@@ -174,7 +178,7 @@ async fn echo(io: Upgraded) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Echoes over a connection that the session does not shut down.
+/// Echoes and shuts down the connection: the session cannot shut down an IO that was taken out of it.
 async fn echo_by_hand<Io>(io: Io) -> Result<(), BoxError>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite,
@@ -185,9 +189,9 @@ where
     Ok(())
 }
 
-/// Follows the handler's `between` field. Only this server's upgrade responses have it.
+/// Changes the response as its header `between` says, which only an accepting handler sets.
 fn replace<B: Default>(mut response: Response<B>) -> Response<B> {
-    match said(response.headers(), "between", BETWEEN) {
+    match header_word(response.headers(), "between", BETWEEN) {
         "forbid" => *response.status_mut() = StatusCode::FORBIDDEN,
         "ok" => *response.status_mut() = StatusCode::OK,
         "clear" => response.extensions_mut().clear(),
@@ -198,40 +202,40 @@ fn replace<B: Default>(mut response: Response<B>) -> Response<B> {
     response
 }
 
-pub(crate) async fn start(sessions: &Sessions, books: &Arc<Books>) -> Server {
+pub(crate) async fn start(sessions: &Sessions, ledger: &Arc<Ledger>) -> Server {
     let outermost = UpgradeLayer::new()
         .sessions(sessions.clone())
         .accept_timeout(SHORT)
         .body_timeout(SHORT)
         .shutdown_timeout(Duration::from_millis(200))
         .on_close({
-            let books = Arc::clone(books);
-            move |closed| books.has_closed(closed)
+            let ledger = Arc::clone(ledger);
+            move |closed| ledger.record(closed)
         });
-    let obeys = Obeys(Arc::clone(books));
+    let handler = ActsAsTold(Arc::clone(ledger));
     let passes = UpgradeLayer::new().unsupported(Unsupported::Pass);
     let idles = passes.clone().idle_timeout(SHORT);
     let ages = passes.clone().lifetime(SHORT);
     let service = ServiceBuilder::new()
         .layer(outermost)
         .layer(MapResponseLayer::new(replace))
-        .layer(idles.protocol("idles", obeys.clone()))
-        .layer(ages.protocol("ages", obeys.clone()))
-        .layer(passes.protocol("soak", obeys.clone()).connect(obeys))
+        .layer(idles.protocol("idles", handler.clone()))
+        .layer(ages.protocol("ages", handler.clone()))
+        .layer(passes.protocol("soak", handler.clone()).connect(handler))
         .service(service_fn(plain));
 
-    // The outermost layer, whose counted responses go to the client.
-    let books = Arc::clone(books);
+    // Outside all layers: count the upgrade responses that the client gets.
+    let ledger = Arc::clone(ledger);
     let counts = service_fn(move |mut request: Request<Incoming>| {
         let is_connect = request.method() == Method::CONNECT;
-        request.extensions_mut().insert(Arc::clone(&books.token));
-        let books = Arc::clone(&books);
+        request.extensions_mut().insert(Arc::clone(&ledger.token));
+        let ledger = Arc::clone(&ledger);
         let answer = service.clone().oneshot(request);
         async move {
             let response = answer.await?;
             let status = response.status();
             if status == StatusCode::SWITCHING_PROTOCOLS || is_connect && status.is_success() {
-                books.switches.fetch_add(1, Ordering::Relaxed);
+                ledger.upgrade_responses.fetch_add(1, Ordering::Relaxed);
             }
             Ok::<_, std::convert::Infallible>(response)
         }

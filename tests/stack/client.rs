@@ -1,4 +1,4 @@
-//! The client's end.
+//! hyper's and hyper-util's clients.
 
 use crate::support::{Peer, Server, Via, frames, h2, plain, soon, text};
 use bytes::Bytes;
@@ -18,9 +18,9 @@ fn sockets() -> (TokioIo<DuplexStream>, Peer<DuplexStream>) {
     (TokioIo::new(client), Peer::new(server))
 }
 
-/// What hyper's client makes of an answer over HTTP/1.1: its status, and the bytes behind its head if the
-/// connection was handed over.
-async fn asked(method: Method, answer: &str) -> (StatusCode, Option<String>) {
+/// Sends a request with hyper's HTTP/1.1 client and replies with `answer` and more bytes. Returns the status
+/// and, if hyper handed over the connection, the bytes after the head.
+async fn exchange(method: Method, answer: &str) -> (StatusCode, Option<String>) {
     let (io, mut server) = sockets();
     let (mut client, connection) = hyper::client::conn::http1::handshake(io)
         .await
@@ -48,24 +48,24 @@ async fn asked(method: Method, answer: &str) -> (StatusCode, Option<String>) {
 
 /// Manual: "A client is handed the connection for any 101".
 #[tokio::test]
-async fn any_101_switches_also_one_that_nobody_asked_for() {
+async fn unsolicited_101_hands_over_the_connection() {
     for method in [Method::GET, Method::CONNECT] {
-        let (status, behind) = asked(method, "HTTP/1.1 101 S\r\n\r\n").await;
+        let (status, behind) = exchange(method, "HTTP/1.1 101 S\r\n\r\n").await;
         assert_eq!((status.as_u16(), behind.as_deref()), (101, Some("behind")));
     }
 }
 
 /// Manual: "A client is handed a tunnel for a 200".
 #[tokio::test]
-async fn over_http_1_any_2xx_but_204_is_a_tunnel() {
+async fn http1_connect_answered_with_any_2xx_but_204_is_a_tunnel() {
     for (status, is_tunnel) in [(200, true), (202, true), (299, true), (204, false)] {
         let answer = format!("HTTP/1.1 {status} S\r\n\r\n");
-        let (_, behind) = asked(Method::CONNECT, &answer).await;
+        let (_, behind) = exchange(Method::CONNECT, &answer).await;
         assert_eq!(behind.is_some(), is_tunnel, "{status}");
     }
 }
 
-/// An HTTP/2 connection of hyper's, to a server that allows nothing.
+/// Connects hyper's HTTP/2 client to a server with empty SETTINGS.
 async fn http2() -> (
     hyper::client::conn::http2::SendRequest<Body>,
     frames::Connection<DuplexStream>,
@@ -83,7 +83,7 @@ async fn http2() -> (
 
 /// Manual: "A client is handed a tunnel for a 200".
 #[tokio::test]
-async fn over_http_2_only_a_200_is_a_tunnel() {
+async fn http2_connect_answered_with_200_only_is_a_tunnel() {
     for (status, is_tunnel) in [("200", true), ("202", false), ("299", false)] {
         let (mut client, mut server) = http2().await;
         let request = h2::connect("test:1").body(Body::new()).expect("a request");
@@ -99,10 +99,10 @@ async fn over_http_2_only_a_200_is_a_tunnel() {
     }
 }
 
-/// Manual: "A client sends an extended CONNECT to any server". If it is an error `client::Http2`
-/// need not look.
+/// Manual: "A client sends an extended CONNECT to any server". If hyper returns an error instead,
+/// `client::Http2` need not check the server's settings.
 #[tokio::test]
-async fn an_extended_connect_is_sent_to_a_server_that_does_not_allow_it() {
+async fn extended_connect_is_sent_to_server_that_does_not_allow_it() {
     let (mut client, mut server) = http2().await;
     let request = Request::connect("http://test/")
         .extension(hyper::ext::Protocol::from_static("echo"))
@@ -118,7 +118,7 @@ async fn an_extended_connect_is_sent_to_a_server_that_does_not_allow_it() {
 
 /// Manual: "A client ignores a 101 over HTTP/2".
 #[tokio::test]
-async fn a_101_over_http_2_is_skipped() {
+async fn http2_101_is_ignored() {
     let (mut client, mut server) = http2().await;
     let request = Request::get("http://test/").body(Body::new());
     let asking = client.send_request(request.expect("a request"));
@@ -133,7 +133,7 @@ async fn a_101_over_http_2_is_skipped() {
 
 /// Manual: "A pool may send an `Upgrade` over HTTP/2".
 #[tokio::test]
-async fn a_pool_sends_an_upgrade_over_http_2_as_a_plain_request() {
+async fn pool_sends_upgrade_over_http2_as_plain_request() {
     let server = Server::start_via(Via::Http2, service_fn(plain)).await;
     let client = Client::builder(TokioExecutor::new())
         .http2_only(true)
@@ -151,7 +151,7 @@ async fn a_pool_sends_an_upgrade_over_http_2_as_a_plain_request() {
 
 /// Manual: "hyper-util's tunnel loses early data".
 #[tokio::test]
-async fn hyper_utils_tunnel_loses_what_came_behind_the_answer() {
+async fn hyper_util_tunnel_loses_bytes_read_with_the_200() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("loopback");

@@ -1,4 +1,5 @@
-//! One connection that a test can ask to shut down, and a service that gives its upgrades away.
+//! A server connection that a test can shut down gracefully, and a service that passes its upgrades to the
+//! test.
 
 use crate::support::{Peer, plain, soon};
 use bytes::Bytes;
@@ -22,9 +23,9 @@ use tokio::{
 use tower::{Service, service_fn};
 use tower_upgrade::BoxError;
 
-/// A connection that is being served.
+/// A server connection in its own task.
 pub(crate) struct Connection {
-    ask: oneshot::Sender<oneshot::Sender<()>>,
+    shut_down_requests: oneshot::Sender<oneshot::Sender<()>>,
     pub(crate) served: JoinHandle<Result<(), BoxError>>,
 }
 
@@ -34,31 +35,36 @@ impl Connection {
         C: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let (ask, asked) = oneshot::channel::<oneshot::Sender<()>>();
+        let (shut_down_requests, request) = oneshot::channel::<oneshot::Sender<()>>();
         let served = tokio::spawn(async move {
             let mut connection = pin!(connection);
             tokio::select! {
                 end = connection.as_mut() => return end.map_err(Into::into),
-                Ok(was_asked) = asked => {
+                Ok(confirm) = request => {
                     shut_down(connection.as_mut());
-                    let _ = was_asked.send(());
+                    let _ = confirm.send(());
                 }
             }
             connection.await.map_err(Into::into)
         });
-        Self { ask, served }
+        Self {
+            shut_down_requests,
+            served,
+        }
     }
 
-    /// Asks for a graceful shutdown, and waits until hyper was asked.
+    /// Starts a graceful shutdown and waits until hyper has been told.
     pub(crate) async fn shut_down(self) -> JoinHandle<Result<(), BoxError>> {
-        let (was_asked, asked) = oneshot::channel();
-        self.ask.send(was_asked).expect("it is still served");
-        soon(asked).await.expect("it is still served");
+        let (confirm, confirmed) = oneshot::channel();
+        self.shut_down_requests
+            .send(confirm)
+            .expect("an open connection");
+        soon(confirmed).await.expect("an open connection");
         self.served
     }
 }
 
-/// Both ends of a loopback connection.
+/// Returns the server side and the client side of a loopback connection.
 pub(crate) async fn sockets() -> (TcpStream, Peer<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let peer = TcpStream::connect(listener.local_addr().expect("bound"));
@@ -69,7 +75,7 @@ pub(crate) async fn sockets() -> (TcpStream, Peer<TcpStream>) {
     )
 }
 
-/// hyper's own HTTP/2 connection over a loopback socket, with extended CONNECT.
+/// Serves an HTTP/2 connection over a loopback socket with hyper, with extended CONNECT.
 pub(crate) async fn http2<S>(service: S) -> (Connection, Peer<TcpStream>)
 where
     S: Upgrades,
@@ -82,7 +88,7 @@ where
     (connection, peer)
 }
 
-/// The same in memory, for tests with paused time.
+/// Serves an HTTP/2 connection in memory, for tests with paused time.
 pub(crate) fn http2_in_memory<S>(service: S) -> (Connection, Peer<DuplexStream>)
 where
     S: Upgrades,
@@ -95,7 +101,7 @@ where
     (connection, Peer::new(peer))
 }
 
-/// A service as these tests serve it.
+/// The bounds that hyper's HTTP/2 server puts on a service.
 pub(crate) trait Upgrades:
     Service<
         Request<Incoming>,
@@ -124,7 +130,7 @@ where
     type Body = B;
 }
 
-/// Upgrades that plain hyper has offered to a service.
+/// The `OnUpgrade`s of the requests that the service has received.
 pub(crate) struct Offered(mpsc::UnboundedReceiver<OnUpgrade>);
 
 impl Offered {
@@ -132,7 +138,7 @@ impl Offered {
         soon(self.0.recv()).await.expect("the service lives")
     }
 
-    /// The connection or stream, after the hand-over.
+    /// Waits until hyper hands over the next connection or stream.
     pub(crate) async fn io(&mut self) -> TokioIo<hyper::upgrade::Upgraded> {
         TokioIo::new(soon(self.next().await).await.expect("an upgrade"))
     }
@@ -142,8 +148,10 @@ impl Offered {
     }
 }
 
-/// A service with nothing of this crate's. It answers `status` where hyper offers an upgrade, which
-/// goes to the test. Other requests it answers in plain.
+/// Returns a service without any layer of this crate.
+///
+/// The service answers `status` if the request has hyper's `OnUpgrade`, and sends that to the test. Other
+/// requests go to `plain`.
 pub(crate) fn answering(
     status: StatusCode,
 ) -> (

@@ -1,4 +1,4 @@
-//! HTTP/2: the meaning of a write, a flush and a shutdown, and the streams that a window stops.
+//! HTTP/2: when writes, flushes and shutdowns complete, and which streams a full window blocks.
 
 use crate::connection::{Offered, answering, http2, http2_in_memory};
 use crate::http2::{EXTENDED_CONNECT, ask, round_trip};
@@ -17,8 +17,8 @@ use tower_upgrade::{Session, UpgradeLayer, handler_fn};
 
 const END_STREAM: u8 = 1;
 
-/// A client that takes no bytes on its streams, until it says so.
-async fn take_nothing<Io>(client: &mut frames::Connection<Io>)
+/// Sets the client's initial stream window to 0.
+async fn close_window<Io>(client: &mut frames::Connection<Io>)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -27,7 +27,7 @@ where
     client.send(frames::SETTINGS, 0, 0, &setting).await;
 }
 
-async fn take<Io>(client: &mut frames::Connection<Io>, stream: u32, count: u32)
+async fn open_window<Io>(client: &mut frames::Connection<Io>, stream: u32, count: u32)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -35,12 +35,12 @@ where
     client.send(frames::WINDOW_UPDATE, 0, stream, &count).await;
 }
 
-/// A session that plain hyper has begun, with a client that takes nothing.
-async fn stuck(
+/// Starts a session over plain hyper, with a client window of 0.
+async fn start_blocked(
     client: &mut frames::Connection,
     mut offered: Offered,
 ) -> (u32, TokioIo<hyper::upgrade::Upgraded>) {
-    take_nothing(client).await;
+    close_window(client).await;
     let stream = client.request(&EXTENDED_CONNECT).await;
     assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
     (stream, offered.io().await)
@@ -52,26 +52,26 @@ async fn data_of(client: &mut frames::Connection, stream: u32) -> frames::Frame 
     frame
 }
 
-/// Manual: "A flush does not say that anything was sent". `Upgraded`'s documentation should say it
-/// of HTTP/2 as long as it is so.
+/// Manual: "A flush does not say that anything was sent". The documentation of `Upgraded` says the same of
+/// HTTP/2.
 #[tokio::test]
-async fn a_flush_says_that_there_is_room_and_not_that_anything_was_sent() {
+async fn flush_waits_for_room_in_the_channel_and_not_for_sending() {
     let (service, offered) = answering(StatusCode::OK);
     let (_connection, peer) = http2(service).await;
     let mut client = frames::Connection::connect(peer).await;
-    let (stream, mut io) = stuck(&mut client, offered).await;
+    let (stream, mut io) = start_blocked(&mut client, offered).await;
     for text in ["one, ", "two, "] {
         soon(io.write_all(text.as_bytes())).await.expect("room");
         soon(io.flush()).await.expect("room");
         round_trip(&mut client).await;
     }
-    // A third write succeeds, and fills the buffer.
+    // The channel accepts a third write; then it is full.
     soon(io.write_all(b"three")).await.expect("room");
     round_trip(&mut client).await;
     assert!(io.flush().now_or_never().is_none());
     assert!(io.write(b"four").now_or_never().is_none());
 
-    take(&mut client, stream, 1024).await;
+    open_window(&mut client, stream, 1024).await;
     soon(io.flush()).await.expect("room");
     let mut heard = String::new();
     while heard.len() < 15 {
@@ -82,12 +82,12 @@ async fn a_flush_says_that_there_is_room_and_not_that_anything_was_sent() {
 
 /// Manual: "A flush does not say that anything was sent".
 #[tokio::test]
-async fn a_write_is_taken_whole_however_long_it_is() {
+async fn write_of_any_length_is_accepted_as_a_whole() {
     const LENGTH: usize = 8 * 1024 * 1024;
     let (service, offered) = answering(StatusCode::OK);
     let (_connection, peer) = http2(service).await;
     let mut client = frames::Connection::connect(peer).await;
-    let (_stream, mut io) = stuck(&mut client, offered).await;
+    let (_stream, mut io) = start_blocked(&mut client, offered).await;
     for _ in 0..2 {
         let written = soon(io.write(&vec![0; LENGTH])).await.expect("room");
         assert_eq!(written, LENGTH);
@@ -97,11 +97,11 @@ async fn a_write_is_taken_whole_however_long_it_is() {
 
 /// Manual: "A flush does not say that anything was sent".
 #[tokio::test]
-async fn a_shutdown_waits_for_a_first_byte_of_the_last_write() {
+async fn shutdown_waits_until_peer_receives_one_byte_of_last_write() {
     let (service, offered) = answering(StatusCode::OK);
     let (_connection, peer) = http2(service).await;
     let mut client = frames::Connection::connect(peer).await;
-    let (stream, mut io) = stuck(&mut client, offered).await;
+    let (stream, mut io) = start_blocked(&mut client, offered).await;
     soon(io.write_all(b"words")).await.expect("room");
     soon(io.flush()).await.expect("room");
     round_trip(&mut client).await;
@@ -109,11 +109,11 @@ async fn a_shutdown_waits_for_a_first_byte_of_the_last_write() {
     round_trip(&mut client).await;
     assert!(io.shutdown().now_or_never().is_none());
 
-    take(&mut client, stream, 1).await;
+    open_window(&mut client, stream, 1).await;
     let data = data_of(&mut client, stream).await;
     assert_eq!((text(&data.payload).as_str(), data.flags), ("w", 0));
     soon(io.shutdown()).await.expect("handed to h2");
-    take(&mut client, stream, 1024).await;
+    open_window(&mut client, stream, 1024).await;
     let data = data_of(&mut client, stream).await;
     assert_eq!(text(&data.payload), "ords");
     if data.flags != END_STREAM {
@@ -122,10 +122,10 @@ async fn a_shutdown_waits_for_a_first_byte_of_the_last_write() {
     }
 }
 
-/// Manual: "A stream outlives its session". If hyper resets it when its `Upgraded` is dropped the
-/// shutdown timeout ends it, and the section goes.
+/// Manual: "A stream outlives its session". If hyper resets the stream when its `Upgraded` is dropped, the
+/// shutdown timeout ends the stream: remove the section.
 #[tokio::test(start_paused = true)]
-async fn what_a_client_does_not_take_stays_when_the_shutdown_timeout_is_over() {
+async fn unsent_data_outlives_the_shutdown_timeout() {
     let brief = handler_fn(|mut session: Session| async move {
         session.io_mut().write_all(b"brief").await?;
         Ok(())
@@ -135,10 +135,10 @@ async fn what_a_client_does_not_take_stays_when_the_shutdown_timeout_is_over() {
         .shutdown_timeout(Duration::from_secs(1));
     let (connection, peer) = http2_in_memory(layer.layer(service_fn(plain)));
     let mut client = frames::Connection::connect(peer).await;
-    take_nothing(&mut client).await;
+    close_window(&mut client).await;
     let stream = client.request(&EXTENDED_CONNECT).await;
     assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
-    // All timers of the session have run out, and nothing comes of it.
+    // All timers of the session have expired, and the client receives nothing.
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let served = connection.shut_down().await;
     let ping = client.next(frames::PING).await;
@@ -148,7 +148,7 @@ async fn what_a_client_does_not_take_stays_when_the_shutdown_timeout_is_over() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert!(!served.is_finished());
 
-    take(&mut client, stream, 1024).await;
+    open_window(&mut client, stream, 1024).await;
     let data = client.frame_of(stream).await;
     assert_eq!(
         (data.kind, text(&data.payload)),
@@ -157,10 +157,10 @@ async fn what_a_client_does_not_take_stays_when_the_shutdown_timeout_is_over() {
     let end = client.frame_of(stream).await;
     assert_eq!((end.kind, end.flags), (frames::DATA, END_STREAM));
     let ended = soon(served).await.expect("no panic");
-    ended.expect("an end in order");
+    ended.expect("a graceful end");
 }
 
-/// Two sessions on one connection: one that does not read until its stop signal, and an echo.
+/// Serves two protocols: `hold` reads nothing and ends when the `Notify` is notified, `echo` echoes.
 async fn start(via: Via) -> (Server, Client, Arc<Notify>) {
     let end = Arc::new(Notify::new());
     let holds = handler_fn({
@@ -182,26 +182,26 @@ async fn start(via: Via) -> (Server, Client, Arc<Notify>) {
     (server, client, end)
 }
 
-/// Manual: "One session that does not read stops all the others". If hyper's default windows change, so do the
-/// numbers there.
+/// Manual: "One session that does not read stops all the others". If hyper's default windows change, update
+/// the numbers in that section.
 #[tokio::test]
-async fn with_hypers_windows_one_session_that_does_not_read_stops_the_others() {
+async fn default_windows_make_one_stalled_session_block_the_others() {
     let (_server, mut client, end) = start(Via::Http2).await;
     let mut holds = ask(&mut client, "hold").await.expect_switched();
     let mut other = ask(&mut client, "echo").await.expect_switched();
-    // The connection accepts this much unread data.
+    // The default windows admit 1 MiB that the session does not read.
     holds.send(vec![b'x'; 1024 * 1024]).await;
     other.io.send.reserve_capacity(1);
     assert_eq!(client.get_text("/x").await, "plain GET /x");
     assert_eq!(other.io.send.capacity(), 0);
-    // With the session its bytes are gone.
+    // The end of the session frees the window.
     end.notify_one();
     other.expect_echo(b"at last").await;
 }
 
 /// Manual: "One session that does not read stops all the others".
 #[tokio::test]
-async fn with_smaller_stream_windows_a_session_that_does_not_read_stops_only_itself() {
+async fn small_stream_windows_make_a_stalled_session_block_only_itself() {
     let (_server, mut client, end) = start(Via::Http2SmallStreams).await;
     let mut other = ask(&mut client, "echo").await.expect_switched();
     let mut held = Vec::new();
@@ -216,7 +216,7 @@ async fn with_smaller_stream_windows_a_session_that_does_not_read_stops_only_its
     }
     assert!(held.iter().all(|holds| holds.io.send.capacity() == 0));
 
-    // The sixteenth takes what was left of the connection's window.
+    // The sixteenth session uses the rest of the connection's window.
     let mut last = ask(&mut client, "hold").await.expect_switched();
     for byte in [b'z'; 64 * 1024].chunks(1024) {
         last.io.send.reserve_capacity(byte.len());
@@ -233,14 +233,14 @@ async fn with_smaller_stream_windows_a_session_that_does_not_read_stops_only_its
     other.expect_echo(b"at last").await;
 }
 
-/// Manual: "Small messages that are not read end the connection". Each unread byte that came alone counts as 255,
-/// and half of the connection's window is what there may be.
+/// Manual: "Small messages that are not read end the connection". h2 counts each unread frame of one byte as
+/// 255 bytes, and the limit is half of the connection's window.
 #[tokio::test]
-async fn small_frames_that_nobody_reads_end_the_connection_and_all_its_sessions() {
+async fn unread_small_frames_end_the_connection_and_all_its_sessions() {
     let (_server, mut client, _end) = start(Via::Http2).await;
     let mut holds = ask(&mut client, "hold").await.expect_switched();
     let mut other = ask(&mut client, "echo").await.expect_switched();
-    // Unread data of the other stream counts too.
+    // One less, because the frame of the other session counts until it is read.
     for _ in 0..512 * 1024 / 255 - 1 {
         holds.send("x").await;
     }
@@ -250,12 +250,12 @@ async fn small_frames_that_nobody_reads_end_the_connection_and_all_its_sessions(
     let error = client.ended().await.expect_err("the connection broke");
     assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{error}");
     let read = soon(other.io.read(&mut [0])).await;
-    read.expect_err("it is gone with it");
+    read.expect_err("the other session has not ended");
 }
 
 /// Manual: "A connection has at most 200 sessions".
 #[tokio::test]
-async fn a_connection_has_no_more_than_200_streams() {
+async fn stream_above_200_is_refused() {
     let (service, mut offered) = answering(StatusCode::OK);
     let (_connection, peer) = http2(service).await;
     let mut client = frames::Connection::connect(peer).await;

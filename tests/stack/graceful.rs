@@ -1,4 +1,4 @@
-//! What waits for what when a server shuts down gracefully.
+//! Graceful shutdown: which sessions hyper, hyper-util and `axum::serve` wait for.
 
 use crate::connection::{Connection, http2, sockets};
 use crate::http2::{EXTENDED_CONNECT, ask};
@@ -37,16 +37,16 @@ async fn http1(layer: UpgradeLayer) -> (Connection, Peer<TcpStream>) {
     (connection, peer)
 }
 
-/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions". `src/lib.rs` says it under "What the server has
-/// to do". Of `auto` connections: `a_graceful_shutdown_of_hypers_does_not_wait_for_sessions` in
+/// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions", and `src/lib.rs` under "Limits, timeouts
+/// and shutdown". For `auto` connections see `hyper_graceful_shutdown_does_not_wait_for_sessions` in
 /// `tests/session/life.rs`.
 #[tokio::test]
-async fn the_future_of_an_http_1_connection_ends_when_the_session_begins() {
+async fn http1_connection_future_ends_when_session_begins() {
     let (connection, mut peer) = http1(layer()).await;
     peer.send(offer("echo", &[])).await;
     peer.head().await.assert_switched("echo");
     let ended = soon(connection.served).await.expect("no panic");
-    ended.expect("an end in order");
+    ended.expect("a graceful end");
     peer.expect_echo(b"still here").await;
 }
 
@@ -63,7 +63,7 @@ impl ProtocolHandler for Slow {
 
 /// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions".
 #[tokio::test]
-async fn an_upgrade_that_is_under_way_at_the_shutdown_goes_on_and_says_close() {
+async fn pending_upgrade_at_graceful_shutdown_completes_with_connection_close() {
     let slow = Arc::new((Notify::new(), Notify::new()));
     let layer = UpgradeLayer::new().protocol("echo", Slow(Arc::clone(&slow)));
     let (connection, mut peer) = http1(layer).await;
@@ -80,7 +80,7 @@ async fn an_upgrade_that_is_under_way_at_the_shutdown_goes_on_and_says_close() {
 
 /// Manual: "A graceful shutdown waits for HTTP/2 sessions".
 #[tokio::test]
-async fn an_http_2_connection_refuses_new_requests_and_ends_with_its_last_session() {
+async fn http2_graceful_shutdown_ignores_new_requests_and_ends_with_last_session() {
     let (connection, peer) = http2(layer().layer(service_fn(plain))).await;
     let mut client = frames::Connection::connect(peer).await;
     let mut sessions = Vec::new();
@@ -91,7 +91,7 @@ async fn an_http_2_connection_refuses_new_requests_and_ends_with_its_last_sessio
     }
     let served = connection.shut_down().await;
     assert_eq!(goaway(&mut client).await, (0x7fff_ffff, Reason::NO_ERROR));
-    // What follows is said as soon as the client has answered that it knows.
+    // hyper sends the second GOAWAY once the client has acknowledged the PING.
     let ping = client.next(frames::PING).await;
     client
         .send(frames::PING, frames::ACK, 0, &ping.payload)
@@ -100,22 +100,22 @@ async fn an_http_2_connection_refuses_new_requests_and_ends_with_its_last_sessio
 
     let ignored = client.request(&EXTENDED_CONNECT).await;
     for stream in sessions {
-        // The connection has an order: an answer to what came before would be here first.
+        // Frames arrive in order: a response to the ignored request would come before this echo.
         for (sent, flags) in [("still ", 0), ("here", 1)] {
             client
                 .send(frames::DATA, flags, stream, sent.as_bytes())
                 .await;
-            let heard = frame_beside(&mut client, ignored).await;
+            let heard = next_frame_except(&mut client, ignored).await;
             assert_eq!((heard.kind, heard.stream), (frames::DATA, stream));
             assert_eq!(text(&heard.payload), sent);
         }
-        let end = frame_beside(&mut client, ignored).await;
+        let end = next_frame_except(&mut client, ignored).await;
         assert_eq!((end.kind, end.flags, end.stream), (frames::DATA, 1, stream));
     }
     soon(served).await.expect("no panic").expect("an end");
 }
 
-/// The last stream that the server will serve, and the reason.
+/// Returns the last stream of the next GOAWAY, and its reason.
 async fn goaway(client: &mut frames::Connection) -> (u32, Reason) {
     let frame = client.next(frames::GOAWAY).await;
     let number = |at| {
@@ -125,8 +125,8 @@ async fn goaway(client: &mut frames::Connection) -> (u32, Reason) {
     (number(0), number(4).into())
 }
 
-/// The next frame of any stream, which may not be this one's.
-async fn frame_beside(client: &mut frames::Connection, ignored: u32) -> frames::Frame {
+/// Returns the next frame of a stream, and panics if that is the `ignored` one.
+async fn next_frame_except(client: &mut frames::Connection, ignored: u32) -> frames::Frame {
     loop {
         let frame = client.frame().await.expect("the connection goes on");
         assert_ne!(frame.stream, ignored, "{frame:?}");
@@ -138,7 +138,7 @@ async fn frame_beside(client: &mut frames::Connection, ignored: u32) -> frames::
 
 /// Manual: "A graceful shutdown waits for HTTP/2 sessions".
 #[tokio::test]
-async fn hyper_utils_graceful_shutdown_waits_for_http_2_sessions() {
+async fn hyper_util_graceful_shutdown_waits_for_http2_sessions() {
     let (io, peer) = sockets().await;
     let service = TowerToHyperService::new(layer().layer(service_fn(plain)));
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -162,7 +162,7 @@ async fn hyper_utils_graceful_shutdown_waits_for_http_2_sessions() {
 /// Manual: "A graceful shutdown does not wait for HTTP/1.1 sessions" and "A graceful shutdown waits for HTTP/2
 /// sessions".
 #[tokio::test]
-async fn axum_serve_waits_for_http_2_sessions_and_not_for_http_1() {
+async fn axum_serve_waits_for_http2_sessions_and_not_for_http1() {
     let app = Router::new()
         .route("/", get(|| async { "index" }))
         .layer(layer());
@@ -180,8 +180,8 @@ async fn axum_serve_waits_for_http_2_sessions_and_not_for_http_1() {
     http1.head().await.assert_switched("echo");
     let mut client = Client::connect(connect().await).await;
     let mut http2 = ask(&mut client, "echo").await.expect_switched();
-    stop.send(()).expect("it is serving");
-    // New connections are refused, so the signal has arrived.
+    stop.send(()).expect("a running server");
+    // The server has handled the signal when it refuses new connections.
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1: a client that shuts its side down before the response.
+//! HTTP/1.1: a client that shuts down its write side before it has the response.
 
 use crate::support::{Peer, Server, Via, handlers::echo, offer, plain, soon, until};
 use axum::{Router, routing::get};
@@ -18,30 +18,30 @@ use tokio::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// A service that responds on demand, and counts calls and dropped calls.
+/// A service that answers when notified, and counts received and cancelled requests.
 #[derive(Clone, Default)]
 struct Slow {
     asked: Arc<AtomicUsize>,
-    given_up: Arc<AtomicUsize>,
+    cancelled: Arc<AtomicUsize>,
     answer: Arc<Notify>,
 }
 
-struct Unanswered(Option<Arc<AtomicUsize>>);
+struct CountsDrop(Option<Arc<AtomicUsize>>);
 
-impl Drop for Unanswered {
+impl Drop for CountsDrop {
     fn drop(&mut self) {
-        if let Some(given_up) = &self.0 {
-            given_up.fetch_add(1, Ordering::SeqCst);
+        if let Some(cancelled) = &self.0 {
+            cancelled.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
 
 impl Slow {
     async fn call(self) -> &'static str {
-        let mut unanswered = Unanswered(Some(Arc::clone(&self.given_up)));
+        let mut guard = CountsDrop(Some(Arc::clone(&self.cancelled)));
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.answer.notified().await;
-        unanswered.0 = None;
+        guard.0 = None;
         "answered"
     }
 
@@ -54,7 +54,7 @@ impl Slow {
         Server::start_via(via, service).await
     }
 
-    /// Sends a request, and shuts the peer's side down when the service has it.
+    /// Sends a request and shuts down the peer's write side once the service has received the request.
     async fn ask_and_finish(&self, peer: &mut Peer<TcpStream>, request: String) {
         let before = self.asked.load(Ordering::SeqCst);
         peer.send(request).await;
@@ -62,65 +62,63 @@ impl Slow {
         peer.finish().await;
     }
 
-    async fn is_given_up(&self) {
-        until(|| self.given_up.load(Ordering::SeqCst) == 1).await;
+    async fn wait_until_cancelled(&self) {
+        until(|| self.cancelled.load(Ordering::SeqCst) == 1).await;
     }
 }
 
-/// Manual: "A client that half-closes counts as gone". `src/lib.rs` says it under "What the server has
-/// to do".
+/// Manual: "A client that half-closes counts as gone", and `src/lib.rs` under "Requirements on the server".
 #[tokio::test]
-async fn without_half_close_a_client_that_shuts_its_side_down_is_not_answered() {
+async fn half_closed_client_is_not_answered_by_default() {
     for via in [Via::Http1, Via::Auto] {
         let slow = Slow::default();
         let server = slow.serve(via).await;
         let mut peer = server.connect().await;
         slow.ask_and_finish(&mut peer, offer("echo", &[])).await;
-        slow.is_given_up().await;
+        slow.wait_until_cancelled().await;
         peer.expect_end().await;
     }
 }
 
 /// Manual: "A client that half-closes counts as gone".
 #[tokio::test]
-async fn with_half_close_a_client_that_shuts_its_side_down_is_answered() {
+async fn half_closed_client_is_answered_with_half_close_set() {
     let slow = Slow::default();
     let server = slow.serve(Via::HalfClose).await;
     let mut peer = server.connect().await;
     slow.ask_and_finish(&mut peer, offer("echo", &[])).await;
-    // Another connection is accepted and asks: hyper had every chance to see the first one's end.
+    // When the request of another connection has arrived, hyper has had time to notice the first EOF.
     let mut other = server.connect().await;
     slow.ask_and_finish(&mut other, offer("echo", &[])).await;
     for answered in [&mut peer, &mut other] {
         slow.answer.notify_one();
         assert_eq!(answered.response().await.1, "answered");
     }
-    assert_eq!(slow.given_up.load(Ordering::SeqCst), 0);
+    assert_eq!(slow.cancelled.load(Ordering::SeqCst), 0);
 }
 
-/// Manual: "A client that half-closes counts as gone": hyper sees an end only when it has taken all
-/// bytes before it.
+/// Manual: "A client that half-closes counts as gone". hyper notices EOF only after it has read all bytes
+/// before it.
 #[tokio::test]
-async fn early_bytes_hide_the_end_from_hyper() {
+async fn half_close_behind_early_bytes_is_not_noticed() {
     let slow = Slow::default();
     let server = slow.serve(Via::Http1).await;
     let mut peer = server.connect().await;
     slow.ask_and_finish(&mut peer, offer("echo", &[]) + "early")
         .await;
-    // Another connection, whose end is seen: hyper had every chance to see the first one's.
+    // When hyper has noticed the EOF of another connection, it has had time to notice the first one.
     let mut other = server.connect().await;
     slow.ask_and_finish(&mut other, offer("echo", &[])).await;
-    slow.is_given_up().await;
+    slow.wait_until_cancelled().await;
     other.expect_end().await;
     slow.answer.notify_one();
     assert_eq!(peer.response().await.1, "answered");
-    assert_eq!(slow.given_up.load(Ordering::SeqCst), 1);
+    assert_eq!(slow.cancelled.load(Ordering::SeqCst), 1);
 }
 
-/// Manual: "A client that half-closes counts as gone": if `axum::serve` gets such a setting, or has
-/// it always, say how.
+/// Manual: "A client that half-closes counts as gone". If `axum::serve` gets such a setting, document it there.
 #[tokio::test]
-async fn axum_serve_takes_a_client_that_half_closes_for_gone() {
+async fn axum_serve_does_not_answer_half_closed_client() {
     let slow = Slow::default();
     let answer = get({
         let slow = slow.clone();
@@ -132,14 +130,14 @@ async fn axum_serve_takes_a_client_that_half_closes_for_gone() {
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
     let mut peer = Peer::new(TcpStream::connect(address).await.expect("loopback"));
     slow.ask_and_finish(&mut peer, offer("echo", &[])).await;
-    slow.is_given_up().await;
+    slow.wait_until_cancelled().await;
     peer.expect_end().await;
     serving.abort();
 }
 
-/// Manual: "A client that half-closes counts as gone": after the switch it is an end like any other.
+/// Manual: "A client that half-closes counts as gone". After the upgrade response the session reads EOF.
 #[tokio::test]
-async fn after_the_switch_a_half_close_is_the_sessions_eof() {
+async fn half_close_after_101_is_eof_for_the_session() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
@@ -147,5 +145,5 @@ async fn after_the_switch_a_half_close_is_the_sessions_eof() {
     peer.head().await.assert_switched("echo");
     peer.send(b"last words").await;
     soon(peer.finish()).await;
-    assert_eq!(peer.rest().await.expect("an end in order"), b"last words");
+    assert_eq!(peer.rest().await.expect("an orderly end"), b"last words");
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1: when hyper hands its connection over, and how.
+//! HTTP/1.1: when and how hyper hands over a connection.
 
 use crate::connection::{Connection, answering, sockets};
 use crate::support::{
@@ -14,17 +14,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// Manual: "hyper hands over the connection even after a refusal". Were it gone, so were the reason
-/// for the gate: `src/lib.rs`, the README and `src/commit/mod.rs` say so, too.
+/// Manual: "hyper hands over the connection even after a refusal". This is the reason for the commit gate,
+/// which `src/lib.rs`, the README and `src/commit/mod.rs` explain: if hyper changes, so must they.
 #[tokio::test]
-async fn hyper_hands_the_connection_over_after_a_refusal() {
+async fn hyper_hands_over_connection_after_refusal() {
     let (service, mut offered) = answering(StatusCode::FORBIDDEN);
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
     let upgrade = offered.next().await;
     assert_eq!(peer.response().await.0.status, 403);
-    // The next request is served as if nothing had been promised.
+    // hyper still serves the next request.
     peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
     assert_eq!(peer.response().await.1, "plain GET /next");
 
@@ -32,15 +32,15 @@ async fn hyper_hands_the_connection_over_after_a_refusal() {
     let mut io = TokioIo::new(soon(upgrade).await.expect("the live connection"));
     io.write_all(b"to a client that was refused")
         .await
-        .expect("it is live");
+        .expect("a live connection");
     drop(io);
     let heard = peer.rest().await.expect("an end");
     assert_eq!(text(&heard), "to a client that was refused");
 }
 
-/// Manual: "hyper hands over the connection even after a refusal". The gate needs no change.
+/// Manual: "hyper hands over the connection even after a refusal". The commit gate does not depend on this.
 #[tokio::test]
-async fn a_later_upgrade_request_takes_the_connection_from_an_earlier_one() {
+async fn later_upgrade_request_cancels_earlier_upgrade() {
     let (service, mut offered) = answering(StatusCode::FORBIDDEN);
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
@@ -49,17 +49,19 @@ async fn a_later_upgrade_request_takes_the_connection_from_an_earlier_one() {
     assert_eq!(peer.response().await.0.status, 403);
     peer.send(offer("echo", &[])).await;
     let second = offered.next().await;
-    let error = soon(first).await.expect_err("it was replaced");
+    let error = soon(first)
+        .await
+        .expect_err("the first upgrade is cancelled");
     assert!(error.is_canceled(), "{error:?}");
     assert_eq!(peer.response().await.0.status, 403);
     peer.finish().await;
     soon(second).await.expect("the live connection");
 }
 
-/// Manual: "hyper offers an upgrade without `Connection: upgrade`". If hyper looks at `Connection` the check
-/// in `src/negotiate/http1.rs` stays: RFC 9110 asks it of the server, whoever calls.
+/// Manual: "hyper offers an upgrade without `Connection: upgrade`". If hyper begins to check `Connection`, keep
+/// the check in `src/negotiate/http1.rs`: RFC 9110 requires it of the server.
 #[tokio::test]
-async fn hyper_offers_an_upgrade_without_the_connection_option() {
+async fn hyper_offers_upgrade_without_connection_option() {
     let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
@@ -71,7 +73,7 @@ async fn hyper_offers_an_upgrade_without_the_connection_option() {
         .await
         .write_all(b"!")
         .await
-        .expect("it is live");
+        .expect("a live connection");
     assert_eq!(peer.exactly(1).await, b"!");
 }
 
@@ -91,9 +93,9 @@ async fn hyper_serves_requests_without_one_valid_host() {
     assert_eq!(answer.refused().await.1, "plain GET /");
 }
 
-/// Manual: "A 101 goes out to HTTP/1.0 clients". If hyper refuses it, that section goes.
+/// Manual: "A 101 goes out to HTTP/1.0 clients". If hyper refuses to send it, remove the section.
 #[tokio::test]
-async fn hyper_sends_a_101_to_an_http_1_0_client_that_it_offers_no_upgrade() {
+async fn hyper_sends_101_to_http_1_0_client() {
     let service = service_fn(|request: Request<Incoming>| async move {
         assert!(request.extensions().get::<OnUpgrade>().is_none());
         let mut response = Response::new(Full::<Bytes>::default());
@@ -114,7 +116,7 @@ async fn hyper_sends_a_101_to_an_http_1_0_client_that_it_offers_no_upgrade() {
 
 /// Manual: "A 101 goes out to HTTP/1.0 clients".
 #[tokio::test]
-async fn on_http_1_0_hyper_offers_connect_unless_it_has_an_upgrade_header() {
+async fn http_1_0_connect_with_upgrade_header_has_no_upgrade() {
     for (field, is_offered) in [("Host: test:1", true), ("Upgrade: echo", false)] {
         let (service, mut offered) = answering(StatusCode::OK);
         let server = Server::start(service).await;
@@ -130,9 +132,9 @@ async fn on_http_1_0_hyper_offers_connect_unless_it_has_an_upgrade_header() {
     }
 }
 
-/// The same through this crate, which responds itself to requests without an upgrade.
+/// This crate answers a CONNECT without an `OnUpgrade` itself.
 #[tokio::test]
-async fn a_connect_on_http_1_0_with_an_upgrade_header_is_not_implemented() {
+async fn http_1_0_connect_with_upgrade_header_is_answered_501() {
     for (field, status) in [("Host: test:1", 200), ("Upgrade: echo", 501)] {
         let layer = UpgradeLayer::new().connect(echo());
         let server = Server::start(layer.layer(service_fn(plain))).await;
@@ -142,10 +144,10 @@ async fn a_connect_on_http_1_0_with_an_upgrade_header_is_not_implemented() {
     }
 }
 
-/// Manual: "A body that was not read becomes the new protocol". If hyper reads the body first, the
-/// reading in `src/decide/mod.rs` is doubled.
+/// Manual: "A body that was not read becomes the new protocol". If hyper reads the body first,
+/// `src/decide/mod.rs` need not read it.
 #[tokio::test]
-async fn what_comes_of_an_unread_body_after_a_101_are_bytes_of_the_new_protocol() {
+async fn unread_body_becomes_bytes_of_the_new_protocol_after_101() {
     let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
@@ -160,7 +162,7 @@ async fn what_comes_of_an_unread_body_after_a_101_are_bytes_of_the_new_protocol(
 
 /// Manual: "A 2xx to CONNECT with a `Content-Length` is not sent".
 #[tokio::test]
-async fn a_content_length_on_a_2xx_to_connect_drops_the_connection_unanswered() {
+async fn content_length_on_2xx_to_connect_closes_connection_unanswered() {
     for length in ["0", "5"] {
         let (offer, mut offered) = tokio::sync::mpsc::unbounded_channel();
         let service = service_fn(move |request: Request<Incoming>| {
@@ -181,20 +183,20 @@ async fn a_content_length_on_a_2xx_to_connect_drops_the_connection_unanswered() 
         peer.send(head(&["CONNECT test:1 HTTP/1.1", "Host: test:1"]))
             .await;
         let ended = soon(connection.served).await.expect("no panic");
-        let error = ended.expect_err("hyper blames the service");
-        let error = error.downcast::<hyper::Error>().expect("hyper's");
+        let error = ended.expect_err("an error of the service");
+        let error = error.downcast::<hyper::Error>().expect("hyper's error");
         assert!(error.is_user(), "{error:?}");
         let upgrade = soon(offered.recv()).await.expect("an upgrade");
-        let error = soon(upgrade).await.expect_err("there is no connection");
+        let error = soon(upgrade).await.expect_err("no connection");
         assert!(error.is_canceled(), "{error:?}");
         peer.expect_end().await;
     }
 }
 
-/// Manual: "Only one clone of `OnUpgrade` works". If it yields an error instead, the
-/// `catch_unwind` in `src/session/held.rs` can go.
+/// Manual: "Only one clone of `OnUpgrade` works". If the second clone yields an error instead, remove the
+/// `catch_unwind` in `src/session/held.rs`.
 #[tokio::test]
-async fn a_clone_of_an_upgrade_that_was_used_panics() {
+async fn polling_a_clone_of_a_used_upgrade_panics() {
     let (service, mut offered) = answering(StatusCode::SWITCHING_PROTOCOLS);
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
@@ -203,14 +205,14 @@ async fn a_clone_of_an_upgrade_that_was_used_panics() {
     let clone = upgrade.clone();
     let _io = soon(upgrade).await.expect("an upgrade");
     let polled = tokio::spawn(clone);
-    let error = soon(polled).await.expect_err("it does not return");
+    let error = soon(polled).await.expect_err("a panic");
     assert!(error.is_panic());
 }
 
-/// Manual: "After a refusal hyper ends the connection without a shutdown". If hyper shuts it down,
-/// `HeldUpgrade`'s `Drop` in `src/session/held.rs` has no work left.
+/// Manual: "After a refusal hyper ends the connection without a shutdown". If hyper shuts down the connection,
+/// remove `Drop for HeldUpgrade` in `src/session/held.rs`.
 #[tokio::test]
-async fn after_a_refused_upgrade_hyper_sends_no_close_notify() {
+async fn hyper_sends_no_close_notify_after_refused_upgrade() {
     for (request, has_close_notify) in [
         (
             head(&["GET / HTTP/1.1", "Host: test", "Connection: close"]),
@@ -240,10 +242,10 @@ async fn after_a_refused_upgrade_hyper_sends_no_close_notify() {
     }
 }
 
-/// Manual: "A client's body that was not sent yet is lost at a switch". Were it sent, the advice in
-/// `client::Request::body` could go.
+/// Manual: "A client's body that was not sent yet is lost at a switch". If hyper sends the whole body first,
+/// remove the advice in `client::Request::body`.
 #[tokio::test]
-async fn hypers_client_loses_what_it_has_not_sent_of_a_body() {
+async fn hyper_client_loses_the_unsent_part_of_a_body() {
     let (io, server) = tokio::io::duplex(1024);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
         .await
@@ -264,7 +266,7 @@ async fn hypers_client_loses_what_it_has_not_sent_of_a_body() {
     let mut io = TokioIo::new(hyper::upgrade::on(response).await.expect("a connection"));
     let writing = async move { io.write_all(b"after").await };
     let (written, rest) = tokio::join!(writing, peer.rest());
-    written.expect("it is live");
+    written.expect("a live connection");
     let rest = text(&rest.expect("an end"));
     assert!(rest.ends_with("xafter"), "{rest}");
     assert!(rest.len() < body.len());

@@ -1,4 +1,4 @@
-//! HTTP/2: what hyper and h2 make of a CONNECT.
+//! HTTP/2: how hyper and h2 handle a CONNECT and its stream.
 
 use crate::connection::{Connection, answering, http2, sockets};
 use crate::support::{
@@ -38,7 +38,7 @@ pub(crate) async fn ask(client: &mut Client, protocol: &str) -> Answer {
     client.ask(request).await
 }
 
-/// Asks for something, and waits for the answer: the server has had its turn.
+/// Sends a GET and waits for its response: by then the server has handled all earlier frames.
 pub(crate) async fn round_trip<Io>(client: &mut frames::Connection<Io>)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
@@ -54,10 +54,10 @@ where
     assert_eq!(client.frame_of(stream).await.kind, frames::HEADERS);
 }
 
-/// Manual: "A CONNECT with a `Content-Length` ends the whole connection". If only its stream is reset,
-/// the section shrinks to that.
+/// Manual: "A CONNECT with a `Content-Length` ends the whole connection". If hyper resets only the stream, say
+/// so in that section.
 #[tokio::test]
-async fn a_connect_with_a_content_length_ends_the_connection_and_all_its_sessions() {
+async fn connect_with_content_length_ends_connection_and_all_its_sessions() {
     let handler = Counted::default();
     let layer = UpgradeLayer::new()
         .protocol("echo", handler.clone())
@@ -69,7 +69,7 @@ async fn a_connect_with_a_content_length_ends_the_connection_and_all_its_session
         other.expect_echo(b"as yet").await;
         let before = handler.accepted();
 
-        // A length of nothing is fine.
+        // A `Content-Length` of 0 is accepted.
         let nothing = extended_connect("echo").header(header::CONTENT_LENGTH, 0);
         let nothing = nothing.body(()).expect("a request");
         client.ask(nothing).await.expect_switched();
@@ -77,12 +77,12 @@ async fn a_connect_with_a_content_length_ends_the_connection_and_all_its_session
 
         let bad = request.header(header::CONTENT_LENGTH, 5);
         let (response, _send) = client.send(bad.body(()).expect("a request")).await;
-        soon(response).await.expect_err("there is no answer");
+        soon(response).await.expect_err("no response");
         let ended = soon(connection.served).await.expect("no panic");
-        ended.expect("hyper takes it for an end like others");
-        let error = other.rest().await.expect_err("an innocent session");
-        let error = error.into_inner().expect("of h2's");
-        let error = error.downcast::<h2::Error>().expect("of h2's");
+        ended.expect("hyper reports no error");
+        let error = other.rest().await.expect_err("the other session");
+        let error = error.into_inner().expect("an error of h2");
+        let error = error.downcast::<h2::Error>().expect("an error of h2");
         assert!(error.is_io(), "{error:?}");
         assert_eq!(handler.accepted(), before + 1);
     }
@@ -90,12 +90,14 @@ async fn a_connect_with_a_content_length_ends_the_connection_and_all_its_session
 
 /// Manual: "A 2xx to CONNECT with a `Content-Length` is not sent".
 #[tokio::test]
-async fn a_2xx_to_connect_has_no_body_and_a_length_resets_its_stream() {
+async fn http2_2xx_to_connect_with_content_length_resets_stream() {
     for (length, reset) in [(None, false), (Some("0"), false), (Some("5"), true)] {
         let service = service_fn(move |request: Request<Incoming>| {
             tokio::spawn(async {
                 let mut io = TokioIo::new(hyper::upgrade::on(request).await.expect("a stream"));
-                io.write_all(b"the tunnel's").await.expect("it is open");
+                io.write_all(b"the tunnel's")
+                    .await
+                    .expect("an open session");
             });
             let mut response = Response::new(Full::<Bytes>::from("hello"));
             if let Some(length) = length {
@@ -121,10 +123,10 @@ async fn a_2xx_to_connect_has_no_body_and_a_length_resets_its_stream() {
     }
 }
 
-/// Manual: "A reset can look like an end". Ours to see: `e5_a_reset_is_an_error_but_for_the_two_..`
-/// in `tests/conformance/http2.rs`; that one changes with it.
+/// Manual: "A reset can look like an end". Rule E5 in `tests/conformance/http2.rs` tests the same through this
+/// crate: change both together.
 #[tokio::test]
-async fn two_resets_read_as_an_end_behind_the_data_that_came_before() {
+async fn reset_with_cancel_or_no_error_reads_as_eof() {
     for (reason, is_eof) in [
         (Reason::CANCEL, true),
         (Reason::NO_ERROR, true),
@@ -139,22 +141,22 @@ async fn two_resets_read_as_an_end_behind_the_data_that_came_before() {
         client.send(frames::DATA, 0, stream, b"half a sent").await;
         let reset = u32::from(reason).to_be_bytes();
         client.send(frames::RST_STREAM, 0, stream, &reset).await;
-        // The connection has an order: this comes behind the reset.
+        // By the response to this request, the server has handled the reset.
         round_trip(&mut client).await;
 
         let mut heard = Vec::new();
         let end = soon(io.read_to_end(&mut heard)).await;
         assert_eq!(end.is_ok(), is_eof, "{reason:?}: {end:?}");
         assert_eq!(heard, b"half a sent", "{reason:?}");
-        // The writer receives the error, for any reason.
-        let error = io.write_all(b"answer").await.expect_err("it was reset");
+        // Writes fail after any reset.
+        let error = io.write_all(b"answer").await.expect_err("a reset stream");
         assert_eq!(error.kind(), io::ErrorKind::Other, "{reason:?}");
     }
 }
 
-/// Manual: "A connection that breaks is an error". On HTTP/1.1 the same is an end.
+/// Manual: "A connection that breaks is an error". On HTTP/1.1 the session reads EOF.
 #[tokio::test]
-async fn the_end_of_the_socket_is_an_error_in_a_session_on_http_2() {
+async fn closed_socket_is_a_read_error_in_an_http2_session() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let listens = handler_fn(move |session: Session| {
         let ends = ends.clone();
@@ -191,7 +193,7 @@ pub(crate) const EXTENDED_CONNECT: [(&str, &str); 5] = [
 
 /// Manual: "Extended CONNECT has to be enabled".
 #[tokio::test]
-async fn an_extended_connect_is_reset_where_it_is_not_enabled() {
+async fn extended_connect_is_reset_if_not_enabled() {
     let handler = Counted::default();
     let asked = Arc::new(AtomicUsize::new(0));
     let layer = UpgradeLayer::new().protocol("listen", handler.clone());
@@ -216,12 +218,12 @@ async fn an_extended_connect_is_reset_where_it_is_not_enabled() {
         u32::from(Reason::PROTOCOL_ERROR).to_be_bytes()
     );
     assert_eq!(handler.accepted(), 0);
-    // Only that stream is affected.
+    // The reset affects only that stream.
     round_trip(&mut client).await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-/// Manual: "Extended CONNECT has to be enabled". With axum's feature `http2`, that is.
+/// Manual: "Extended CONNECT has to be enabled". `axum::serve` does so with axum's feature `http2`.
 #[tokio::test]
 async fn axum_serve_enables_extended_connect() {
     let app = Router::new()
@@ -231,7 +233,7 @@ async fn axum_serve_enables_extended_connect() {
     let address = listener.local_addr().expect("bound");
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
     let peer = Peer::new(TcpStream::connect(address).await.expect("loopback"));
-    // Without the setting this waits for it.
+    // `connect` waits for the setting that enables extended CONNECT.
     let mut client = Client::connect(peer).await;
     let mut peer = ask(&mut client, "echo").await.expect_switched();
     peer.expect_echo(b"hello").await;
@@ -240,7 +242,7 @@ async fn axum_serve_enables_extended_connect() {
 
 /// Manual: "A session on HTTP/2 has no `TcpStream`".
 #[tokio::test]
-async fn a_session_on_http_2_is_no_tcp_stream() {
+async fn http2_session_does_not_downcast_to_tcp_stream() {
     let downcasts = handler_fn(|session: Session| async move {
         let (text, mut io) = match session.into_io().downcast::<TcpStream>() {
             Ok(parts) => ("a socket", tower_upgrade::Upgraded::from_parts(parts)),

@@ -1,4 +1,4 @@
-//! HTTP/2: how a stream ends, through this crate.
+//! HTTP/2: how this crate ends a stream.
 
 use crate::connection::{http2, http2_in_memory};
 use crate::http2::{EXTENDED_CONNECT, ask};
@@ -12,7 +12,7 @@ use tower_upgrade::{
     Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, handler_fn,
 };
 
-/// The flag of a DATA frame that is its sender's last.
+/// The END_STREAM flag of a DATA frame (RFC 9113 §6.1).
 const END_STREAM: u8 = 1;
 
 struct Refuse;
@@ -25,7 +25,7 @@ impl ProtocolHandler for Refuse {
 
 /// Manual: "A stream ends with `NO_ERROR`".
 #[tokio::test]
-async fn a_refused_connect_ends_with_its_response_and_a_reset_that_is_no_error() {
+async fn rejected_connect_ends_with_response_and_no_error_reset() {
     let layer = UpgradeLayer::new().protocol("listen", Refuse);
     let (_connection, peer) = http2(layer.layer(service_fn(plain))).await;
     let mut client = frames::Connection::connect(peer).await;
@@ -50,7 +50,7 @@ fn brief(protocol: &str) -> UpgradeLayer {
 
 /// Manual: "A stream ends with `NO_ERROR`".
 #[tokio::test(start_paused = true)]
-async fn a_session_that_ends_first_waits_a_second_for_the_client_and_resets_with_no_error() {
+async fn session_that_ends_first_resets_with_no_error_after_a_second() {
     let (_connection, peer) = http2_in_memory(brief("brief").layer(service_fn(plain)));
     let mut client = Client::connect(peer).await;
     let before = Instant::now();
@@ -63,7 +63,7 @@ async fn a_session_that_ends_first_waits_a_second_for_the_client_and_resets_with
 
 /// Manual: "A stream ends with `NO_ERROR`".
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_client_ends_as_well_is_not_reset() {
+async fn session_is_not_reset_if_client_has_ended_its_side() {
     let (_connection, peer) = http2_in_memory(brief("listen").layer(service_fn(plain)));
     let mut client = frames::Connection::connect(peer).await;
     let stream = client.request(&EXTENDED_CONNECT).await;
@@ -76,7 +76,7 @@ async fn a_session_whose_client_ends_as_well_is_not_reset() {
     let end = client.frame_of(stream).await;
     assert_eq!((end.kind, end.flags), (frames::DATA, END_STREAM));
     client.send(frames::DATA, END_STREAM, stream, &[]).await;
-    // Longer than all timers of the session, so no further bytes follow.
+    // Longer than any timer of the session: a reset would arrive before the next response.
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let other = client.request(&EXTENDED_CONNECT).await;
     loop {

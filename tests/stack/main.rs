@@ -1,7 +1,7 @@
-//! What hyper, h2 and hyper-util do that surprises users of this crate.
+//! Behaviour of hyper, h2 and hyper-util that may surprise users of this crate.
 //!
-//! These tests pin the stack below, not this crate. Where one fails, upstream has changed: the
-//! comment above it names the section of the manual (`src/manual/stack_below.rs`) to change.
+//! These tests pin the stack below, not this crate. If one fails, upstream has changed: the comment above
+//! the test names the section of the manual (`src/manual/stack_below.rs`) to update.
 
 #[path = "../support/mod.rs"]
 mod support;

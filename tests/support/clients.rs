@@ -1,4 +1,4 @@
-//! Clients that request upgrades, and a scripted server.
+//! Clients that send upgrade requests, and a server with scripted answers.
 
 use super::{Peer, soon};
 use bytes::Bytes;
@@ -16,10 +16,10 @@ use tower_upgrade::{
     client::{Dial, Error, ErrorKind, Request, Session, UpgradeLayer},
 };
 
-/// A client of any type.
+/// A boxed client.
 pub type AnyClient = BoxCloneSyncService<Request, Session, Error>;
 
-/// Each kind of client that may be beneath, with its name.
+/// Returns the client layer over each kind of inner client, with its name.
 pub fn clients() -> [(&'static str, AnyClient); 3] {
     let layer = UpgradeLayer::new();
     let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
@@ -31,7 +31,7 @@ pub fn clients() -> [(&'static str, AnyClient); 3] {
     ]
 }
 
-/// reqwest's client, as the documentation has it.
+/// Wraps reqwest's client as the documentation shows.
 fn reqwest() -> BoxCloneSyncService<http::Request<Full<Bytes>>, Response<reqwest::Body>, BoxError> {
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -48,7 +48,7 @@ fn reqwest() -> BoxCloneSyncService<http::Request<Full<Bytes>>, Response<reqwest
     }))
 }
 
-/// A scripted server that sends raw bytes.
+/// A server that sends the bytes that the test gives it.
 pub struct Scripted {
     listener: TcpListener,
     pub address: SocketAddr,
@@ -75,7 +75,8 @@ impl Scripted {
         })
     }
 
-    /// Sends a client's request, responds with `answer`, and returns both results.
+    /// Sends `request` with the client, and `answer` once the request head has arrived. Returns the client's
+    /// result and the server side of the connection.
     pub async fn answer(
         &self,
         mut client: AnyClient,
@@ -93,7 +94,7 @@ impl Scripted {
     }
 }
 
-/// The session's end of the connection, as a peer.
+/// Expects a session and returns its IO as a peer.
 #[track_caller]
 pub fn expect_session(result: Result<Session, Error>) -> Peer<Upgraded> {
     match result {
@@ -110,7 +111,7 @@ pub fn expect_error(result: Result<Session, Error>, kind: ErrorKind) -> Error {
     }
 }
 
-/// The whole response of a server that refused.
+/// Expects `ErrorKind::Refused` and returns the server's response with its body.
 #[track_caller]
 pub fn expect_refused(result: Result<Session, Error>) -> impl Future<Output = Response<String>> {
     let error = expect_error(result, ErrorKind::Refused);

@@ -1,4 +1,5 @@
-//! An HTTP/2 endpoint that writes raw frames which the `h2` crate does not send.
+//! An HTTP/2 client or server that writes its frames by hand, including frames that the `h2` crate would not
+//! send.
 
 use super::{Peer, soon};
 use tokio::{
@@ -23,7 +24,7 @@ pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 pub const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// A frame as it came (RFC 9113 §4.1).
+/// A received frame (RFC 9113 §4.1).
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -40,7 +41,7 @@ pub struct Connection<Io = TcpStream> {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
-    /// A client's end.
+    /// Sends a client's preface and empty SETTINGS.
     pub async fn connect(mut peer: Peer<Io>) -> Self {
         peer.send(PREFACE).await;
         let mut client = Self {
@@ -51,7 +52,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         client
     }
 
-    /// A server's end, which has said nothing yet.
+    /// Reads a client's preface, and sends nothing yet.
     pub async fn accept(mut peer: Peer<Io>) -> Self {
         assert_eq!(peer.exactly(PREFACE.len()).await, PREFACE);
         Self {
@@ -60,7 +61,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Sends the server's settings (RFC 9113 §6.5.1).
+    /// Sends SETTINGS with these settings and values (RFC 9113 §6.5.1).
     pub async fn settings(&mut self, settings: &[(u16, u32)]) {
         let mut payload = Vec::new();
         for (setting, value) in settings {
@@ -83,7 +84,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             .expect("peer can write");
     }
 
-    /// Sends a head and leaves the stream open: literal fields without indexing (RFC 7541 §6.2.2).
+    /// Sends a request head on a new stream without END_STREAM, as literal fields without indexing (RFC 7541
+    /// §6.2.2).
     pub async fn request(&mut self, fields: &[(&str, &str)]) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;
@@ -91,13 +93,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         stream
     }
 
-    /// Sends a head on this stream, in the same way.
+    /// Sends a head on this stream without END_STREAM, as literal fields without indexing.
     pub async fn head(&mut self, stream: u32, fields: &[(&str, &str)]) {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0);
             for text in [name, value] {
-                assert!(text.len() < 127, "one byte is enough for the length");
+                assert!(text.len() < 127, "the length does not fit into one byte");
                 block.push(text.len() as u8);
                 block.extend(text.as_bytes());
             }
@@ -105,7 +107,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.send(HEADERS, END_HEADERS, stream, &block).await;
     }
 
-    /// The next frame that is about this stream.
+    /// Returns the next frame of this stream.
     pub async fn frame_of(&mut self, stream: u32) -> Frame {
         loop {
             let frame = self.frame().await.expect("the connection goes on");
@@ -115,7 +117,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// The next frame of this kind.
+    /// Returns the next frame of this kind.
     pub async fn next(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.frame().await.expect("the connection goes on");
@@ -125,7 +127,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// The next frame, if the connection goes on. Settings are acknowledged.
+    /// Returns the next frame, or `None` at the end of the connection. Acknowledges SETTINGS.
     pub async fn frame(&mut self) -> Option<Frame> {
         let head = self.peer.up_to(9).await;
         if head.is_empty() {

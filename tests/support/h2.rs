@@ -1,4 +1,4 @@
-//! A client that speaks frames: the `h2` crate, without hyper around it.
+//! An HTTP/2 client on the `h2` crate, without hyper.
 
 use super::{Peer, soon};
 use bytes::Bytes;
@@ -43,7 +43,7 @@ impl Client {
         client
     }
 
-    /// The server's settings come with its first frame.
+    /// Waits for the server's settings, which arrive with its first frame.
     async fn settings_arrive(&mut self) {
         while !self.requests.is_extended_connect_protocol_enabled() {
             assert!(!self.connection.is_finished(), "the connection ended");
@@ -51,7 +51,7 @@ impl Client {
         }
     }
 
-    /// Sends a head, and does not wait for the answer.
+    /// Sends a head and does not wait for the response.
     pub async fn send(
         &mut self,
         request: Request<()>,
@@ -63,13 +63,13 @@ impl Client {
             .expect("a valid head")
     }
 
-    /// Sends a head, and waits for the answer.
+    /// Sends a head and waits for the response.
     #[track_caller]
     pub fn ask(&mut self, request: Request<()>) -> impl Future<Output = Answer> {
         self.ask_with(request, "")
     }
 
-    /// Sends a head and bytes behind it, and waits for the answer.
+    /// Sends a head and early bytes, and waits for the response.
     #[track_caller]
     pub fn ask_with(
         &mut self,
@@ -89,7 +89,7 @@ impl Client {
         })
     }
 
-    /// A plain request's answer, to show that the connection goes on.
+    /// Sends a GET and returns the body of its response, to show that the connection still works.
     pub async fn get_text(&mut self, path: &str) -> String {
         let request = Request::get(format!("http://test{path}"))
             .version(Version::HTTP_2)
@@ -108,14 +108,14 @@ impl Client {
         super::text(&text)
     }
 
-    /// Returns how the connection ended.
+    /// Waits for the end of the connection and returns its result.
     pub async fn ended(self) -> Result<(), h2::Error> {
         drop(self.requests);
         soon(self.connection).await.expect("no panic")
     }
 }
 
-/// An extended CONNECT, to be finished with more headers.
+/// Returns the builder of an extended CONNECT request.
 pub fn extended_connect(protocol: &str) -> request::Builder {
     Request::builder()
         .method(Method::CONNECT)
@@ -124,7 +124,7 @@ pub fn extended_connect(protocol: &str) -> request::Builder {
         .extension(Protocol::from(protocol))
 }
 
-/// A plain CONNECT.
+/// Returns the builder of a plain CONNECT request.
 pub fn connect(authority: &str) -> request::Builder {
     Request::builder()
         .method(Method::CONNECT)
@@ -132,14 +132,14 @@ pub fn connect(authority: &str) -> request::Builder {
         .uri(authority)
 }
 
-/// The result of a request.
+/// A response head and the stream of its session.
 pub struct Answer {
     pub head: Response<()>,
     pub peer: Peer<Stream>,
 }
 
 impl Answer {
-    /// The answer is a switch, with nothing that a switch may not have.
+    /// Expects 200 with an open stream and without the fields that an upgrade response must not have.
     #[track_caller]
     pub fn expect_switched(self) -> Peer<Stream> {
         assert_eq!(self.head.status(), 200, "{:?}", self.head);
@@ -155,14 +155,14 @@ impl Answer {
         self.peer
     }
 
-    /// The answer's status and body, and the stream has ended.
+    /// Reads the response to the end of its stream, and returns its status and body.
     pub async fn refused(mut self) -> (u16, String) {
         let body = self.peer.rest().await.expect("a body");
         (self.head.status().as_u16(), super::text(&body))
     }
 }
 
-/// A stream of one session, as an IO.
+/// The stream of a session as an IO.
 pub struct Stream {
     pub send: SendStream<Bytes>,
     pub recv: RecvStream,

@@ -9,7 +9,7 @@ use tower_upgrade::{
     handler_fn,
 };
 
-/// Echoes until the peer ends.
+/// Echoes until the peer shuts down its write side.
 pub async fn speak_echo(session: Session) -> Result<(), BoxError> {
     let (mut reader, mut writer) = tokio::io::split(session.into_io());
     copy(&mut reader, &mut writer).await?;
@@ -22,7 +22,7 @@ pub fn echo() -> HandlerFn<impl Fn(Session) -> Speak + Send + Sync + 'static> {
     handler_fn(|session| -> Speak { Box::pin(speak_echo(session)) })
 }
 
-/// An echo that counts its sessions. Each session holds a token from its acceptance on.
+/// An echo handler that counts accepted and started sessions. Each holds a token from its acceptance on.
 #[derive(Clone, Default)]
 pub struct Counted {
     accepted: Arc<AtomicUsize>,
@@ -39,9 +39,9 @@ impl Counted {
         self.started.load(Ordering::SeqCst)
     }
 
-    /// How many sessions, pending or running, still hold what `accept` prepared for them.
+    /// Returns the number of sessions, pending or running, that hold the token from `accept`.
     pub fn held(&self) -> usize {
-        // One token is here, one in the clone that is registered.
+        // Subtract the tokens of this handler and of its registered clone.
         Arc::strong_count(&self.token) - 2
     }
 }

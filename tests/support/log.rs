@@ -1,4 +1,4 @@
-//! Collects `tracing` events and spans.
+//! Collects `tracing` events.
 
 use std::{
     io,
@@ -6,16 +6,18 @@ use std::{
 };
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A subscriber that nobody looks at. While there is only one, `tracing` asks nobody but the thread
-/// that first comes to an event whether it is listened to, and remembers a no for all threads.
+/// A second subscriber, so that `tracing` asks more than one of them about each event.
+///
+/// With a single subscriber `tracing` caches for all threads whether an event is enabled in the thread that
+/// reaches it first: if that thread has no subscriber, no thread records the event.
 static OTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
 
-/// The events of a test's thread, as text.
+/// The events of a test's thread as text.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Collects the events of this thread while the guard lives.
+    /// Collects the events of this thread until the guard is dropped.
     pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         OTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let log = Self::default();
@@ -27,7 +29,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// The lines that contain `what`.
+    /// Returns the lines that contain `what`.
     pub fn lines(&self, what: &str) -> Vec<String> {
         let text = super::text(&self.0.lock().expect("no panic"));
         text.lines()

@@ -1,4 +1,4 @@
-//! An IO that tells how much was read from it.
+//! An IO that reports how many bytes were read from it.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! A real hyper server on a loopback socket, and a peer that speaks raw bytes.
+//! A hyper server on a loopback socket, and a peer that sends and reads raw bytes.
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations)]
 
@@ -43,10 +43,10 @@ use tokio::{
 use tower::Service;
 use tower_upgrade::BoxError;
 
-/// What only a hang can exceed.
+/// The time after which a wait counts as a hang.
 const HANG: Duration = Duration::from_secs(30);
 
-/// Waits for what must happen; a hang is a failure that says where.
+/// Waits for a future, and panics with the caller's location if it hangs.
 #[track_caller]
 pub fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let caller = std::panic::Location::caller();
@@ -68,28 +68,28 @@ pub fn until(is_so: impl Fn() -> bool) -> impl Future<Output = ()> {
     })
 }
 
-/// The inner service of most tests: responds with the method and path of the request.
+/// The inner service of most tests: answers `plain`, the method and the path.
 pub async fn plain<B: Body>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = format!("plain {} {}", request.method(), request.uri().path());
     Ok(Response::new(Full::new(Bytes::from(text))))
 }
 
-/// How a connection is served.
+/// The server that serves a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// hyper's own `http1` connection.
+    /// hyper's `http1` connection.
     Http1,
-    /// hyper-util's `auto` connection, as `axum::serve` has it: HTTP/1 and HTTP/2.
+    /// hyper-util's `auto` connection, as in `axum::serve`: HTTP/1 and HTTP/2.
     Auto,
-    /// The same, without extended CONNECT.
+    /// hyper-util's `auto` connection without extended CONNECT.
     AutoWithoutExtendedConnect,
-    /// hyper's own `http2` connection, with extended CONNECT.
+    /// hyper's `http2` connection with extended CONNECT.
     Http2,
-    /// The same, with streams that cannot fill the connection's window.
+    /// hyper's `http2` connection with stream windows much smaller than the connection's.
     Http2SmallStreams,
-    /// hyper's own, and a client may shut its side down before it is answered.
+    /// hyper's `http1` connection with `half_close(true)`.
     HalfClose,
-    /// hyper's own, without `with_upgrades`.
+    /// hyper's `http1` connection without `with_upgrades`.
     NoUpgrades,
 }
 
@@ -124,7 +124,7 @@ impl Server {
         Self::start_with(via, service, |io| async { Ok(io) }).await
     }
 
-    /// `wrap` is what happens to an accepted socket first, such as a TLS handshake.
+    /// Starts a server that first passes each accepted socket to `wrap`, for example for a TLS handshake.
     pub async fn start_with<S, B, W, Fut, Io>(via: Via, service: S, wrap: W) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -144,13 +144,13 @@ impl Server {
             let connections = Arc::clone(&connections);
             async move {
                 while let Ok((io, _)) = listener.accept().await {
-                    // Or HTTP/2's small frames wait for acknowledgements that wait for a timer.
+                    // Without TCP_NODELAY small HTTP/2 frames wait for delayed acknowledgements.
                     io.set_nodelay(true).expect("a socket");
                     let io = wrap(io);
                     let service = TowerToHyperService::new(service.clone());
                     let connection = tokio::spawn(async move {
                         let Ok(io) = io.await else { return };
-                        // How a connection ends is what tests look at from the other end.
+                        // Tests check the end of a connection from the client side.
                         let _ = serve(via, TokioIo::new(io), service).await;
                     });
                     connections.lock().expect("no panic").push(connection);
@@ -164,7 +164,7 @@ impl Server {
         }
     }
 
-    /// Beside the server: how many bytes it has read so far.
+    /// Starts a server and returns a watch of the bytes that it has read.
     pub async fn start_metered<S, B>(via: Via, service: S) -> (Self, watch::Receiver<usize>)
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -188,14 +188,14 @@ impl Server {
         Peer::new(io)
     }
 
-    /// Breaks all connections so far.
+    /// Aborts all connections accepted so far.
     pub fn abort_connections(&self) {
         for connection in &*self.connections.lock().expect("no panic") {
             connection.abort();
         }
     }
 
-    /// Waits until hyper has ended all connections so far.
+    /// Waits until hyper has ended all connections accepted so far.
     pub async fn connections_ended(&self) {
         let connections = std::mem::take(&mut *self.connections.lock().expect("no panic"));
         for connection in connections {
@@ -254,7 +254,7 @@ pub struct Peer<Io> {
     read: Vec<u8>,
 }
 
-/// Any IO.
+/// An IO that can be boxed.
 pub trait AnyIo: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<Io: AsyncRead + AsyncWrite + Send + Unpin> AnyIo for Io {}
@@ -267,7 +267,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         }
     }
 
-    /// The same peer, whatever its IO is.
+    /// Boxes the IO.
     pub fn boxed(self) -> Peer<Box<dyn AnyIo>>
     where
         Io: Send + 'static,
@@ -287,7 +287,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         })
     }
 
-    /// The next response head.
+    /// Reads the next response head.
     #[track_caller]
     pub fn head(&mut self) -> impl Future<Output = Head> {
         let caller = std::panic::Location::caller();
@@ -307,7 +307,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         })
     }
 
-    /// The next request head, as it came.
+    /// Reads the next request head as text.
     #[track_caller]
     pub fn request_head(&mut self) -> impl Future<Output = String> {
         let caller = std::panic::Location::caller();
@@ -322,12 +322,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         })
     }
 
-    /// The bytes that were received and not yet read by the test.
+    /// Returns the bytes that were received but not returned yet.
     pub fn unread(&self) -> &[u8] {
         &self.read
     }
 
-    /// The next response, with a body that has a `Content-Length`.
+    /// Reads the next response, which must have a `Content-Length`.
     #[track_caller]
     pub fn response(&mut self) -> impl Future<Output = (Head, String)> {
         soon(async move {
@@ -355,7 +355,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         })
     }
 
-    /// This much, or nothing if the connection has ended.
+    /// Reads exactly `length` bytes, or returns none if the connection has ended.
     pub async fn up_to(&mut self, length: usize) -> Vec<u8> {
         let ended = self.read.is_empty() && !soon(self.fill()).await.expect("peer can read");
         if ended {
@@ -365,7 +365,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         }
     }
 
-    /// All that still comes, to an orderly end: a reset is an error.
+    /// Reads to EOF. A reset is an error.
     #[track_caller]
     pub fn rest(&mut self) -> impl Future<Output = io::Result<Vec<u8>>> {
         soon(async move {
@@ -374,7 +374,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         })
     }
 
-    /// Asserts that the connection ends without further bytes and without an error.
+    /// Expects EOF without further bytes and without a reset.
     #[track_caller]
     pub fn expect_end(&mut self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
@@ -392,7 +392,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         soon(async move { self.io.shutdown().await.expect("peer can shut down") })
     }
 
-    /// Writes, and expects to read it back.
+    /// Writes the bytes and expects to read them back.
     #[track_caller]
     pub fn expect_echo(&mut self, bytes: &[u8]) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
@@ -417,7 +417,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A response head as it came.
+/// A parsed response head.
 #[derive(Debug)]
 pub struct Head {
     pub status: u16,
@@ -440,7 +440,7 @@ impl Head {
         Self { status, lines }
     }
 
-    /// A field's lines, joined.
+    /// Returns the values of a field, joined with commas.
     pub fn get(&self, name: &str) -> Option<String> {
         let values: Vec<&str> = self
             .lines
@@ -451,7 +451,7 @@ impl Head {
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// The names of all fields but `date`, sorted.
+    /// Returns the sorted names of all fields except `date`.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.lines.iter().map(|line| line.0.as_str()).collect();
         names.retain(|name| *name != "date");
@@ -472,7 +472,7 @@ impl Head {
         assert_eq!(self.get("transfer-encoding"), None, "{self:?}");
     }
 
-    /// Asserts that a plain response contains no handshake fields.
+    /// Asserts that the response is neither a 101 nor has handshake fields.
     #[track_caller]
     pub fn assert_no_handshake(&self) {
         assert_ne!(self.status, 101, "{self:?}");
@@ -482,14 +482,14 @@ impl Head {
     }
 }
 
-/// A request head with CRLFs: its lines joined, and the blank line.
+/// Joins the lines of a request head with CRLF and adds the blank line.
 pub fn head(lines: &[&str]) -> String {
     let mut head = lines.join("\r\n");
     head.push_str("\r\n\r\n");
     head
 }
 
-/// An upgrade request that offers `protocols`, with more lines.
+/// Returns the head of an upgrade request that offers `protocols`, with more header lines.
 pub fn offer(protocols: &str, more: &[&str]) -> String {
     let upgrade = format!("Upgrade: {protocols}");
     let mut lines = vec![

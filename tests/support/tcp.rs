@@ -1,8 +1,9 @@
-//! TCP with no HTTP on it.
+//! TCP without HTTP.
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Two ends of a connection. The kernel buffers little data for the second.
+/// Returns both sides of a connection. The second has a receive buffer of 256 KiB, so that writes to it soon
+/// block.
 pub async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");

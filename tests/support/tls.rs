@@ -1,4 +1,4 @@
-//! TLS with a certificate made on the spot.
+//! TLS with a self-signed certificate.
 
 use super::Peer;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio_rustls::{
     },
 };
 
-/// Both ends of TLS that trust each other.
+/// A TLS acceptor and a client configuration that trusts its certificate.
 pub struct Tls {
     pub acceptor: TlsAcceptor,
     client: ClientConfig,
@@ -23,7 +23,7 @@ impl Tls {
         Self::with_alpn(&[])
     }
 
-    /// Both ends agree on the first of these.
+    /// Both sides offer these ALPN protocols, and negotiate the first.
     pub fn with_alpn(protocols: &[&str]) -> Self {
         let alpn: Vec<Vec<u8>> = protocols
             .iter()
@@ -59,7 +59,7 @@ impl Tls {
         Peer::new(io.expect("a handshake"))
     }
 
-    /// For clients that choose the ALPN protocol.
+    /// Returns the client configuration without ALPN, for clients that set it themselves.
     pub fn client_config(&self) -> ClientConfig {
         let mut config = self.client.clone();
         config.alpn_protocols.clear();

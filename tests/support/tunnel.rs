@@ -1,4 +1,4 @@
-//! Targets and resolvers for proxies.
+//! Targets and resolvers for tests of proxies.
 
 use hyper_util::client::legacy::connect::dns::Name;
 use std::{
@@ -20,7 +20,7 @@ use tower_upgrade::{copy, tunnel::Policy};
 
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// An echo server without HTTP.
+/// A TCP echo server, without HTTP.
 pub struct Target {
     pub address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -46,7 +46,7 @@ impl Target {
                     tokio::spawn(async move {
                         let _open = open;
                         let (mut reader, mut writer) = io.split();
-                        // How it ends is what tests look at from the other end.
+                        // Tests check the end of a connection from the client side.
                         let _ = copy(&mut reader, &mut writer).await;
                     });
                 }
@@ -64,18 +64,18 @@ impl Target {
         self.address.port()
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
     /// Returns the number of open connections.
     pub fn open(&self) -> usize {
-        // One is here, one with what accepts.
+        // Subtract the clones of `self` and of the accepting task.
         Arc::strong_count(&self.open) - 2
     }
 
-    /// Its port, and the addresses of loopback.
+    /// Allows loopback addresses at the target's port.
     pub fn policy(&self) -> Policy {
         loopback(self.port())
     }
@@ -87,13 +87,13 @@ impl Drop for Target {
     }
 }
 
-/// Loopback, at this port.
+/// Allows loopback addresses at this port.
 pub fn loopback(port: u16) -> Policy {
     let network = "127.0.0.0/8".parse().expect("a network");
     Policy::new().ports([port]).allow_network(network)
 }
 
-/// An address without a listener. Its port stays reserved while this lives.
+/// An address that refuses connections: its port is bound, so that no other process listens there.
 pub struct Refuses {
     pub address: SocketAddr,
     _socket: TcpSocket,
@@ -110,7 +110,7 @@ impl Refuses {
     }
 }
 
-/// An address that accepts no connection, because its backlog is full. Needs paused time.
+/// An address that does not answer a connect, because its accept queue is full. Needs paused time.
 #[cfg(target_os = "linux")]
 pub struct Silent {
     pub address: SocketAddr,
@@ -142,7 +142,7 @@ impl Silent {
 
 type Answer = dyn Fn(&str, usize) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// A resolver with configured answers that counts its calls.
+/// A resolver that answers with a closure, and counts its calls.
 #[derive(Clone)]
 pub struct Resolver {
     answer: Arc<Answer>,
@@ -150,7 +150,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// `answer` gets the name, and how often it was asked before.
+    /// `answer` gets the name and the number of earlier calls.
     pub fn new(
         answer: impl Fn(&str, usize) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Self {
@@ -160,7 +160,7 @@ impl Resolver {
         }
     }
 
-    /// Any name is at these addresses.
+    /// Resolves any name to these addresses.
     pub fn of(addresses: &[&str]) -> Self {
         let addresses: Vec<IpAddr> = addresses
             .iter()
@@ -186,7 +186,7 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst);
         let answer = (self.answer)(name.as_str(), asked);
-        // The port is another's business.
+        // `ConnectProxy` takes the port from the request.
         let with_port = |address| SocketAddr::new(address, 9);
         ready(answer.map(|found| {
             found
@@ -198,7 +198,7 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// A resolver that does not answer, and knows how many wait for it.
+/// A resolver that never answers, and counts the pending calls.
 #[derive(Clone, Default)]
 pub struct Pending(Arc<AtomicUsize>);
 
@@ -208,7 +208,7 @@ impl Pending {
     }
 }
 
-/// One that waits.
+/// A pending call of [`Pending`].
 pub struct Waiting(Arc<AtomicUsize>);
 
 impl Future for Waiting {

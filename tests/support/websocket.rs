@@ -1,4 +1,4 @@
-//! Frames of WebSocket, written and read byte by byte (RFC 6455 §5.2).
+//! WebSocket frames, written and read byte by byte (RFC 6455 §5.2).
 
 use super::Peer;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,7 +20,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The only frame of its message.
+    /// Returns a frame with FIN set.
     pub fn new(opcode: u8, payload: impl AsRef<[u8]>) -> Self {
         Self::part(FIN | opcode, payload)
     }
@@ -40,7 +40,7 @@ impl Frame {
         self.first & 0xf
     }
 
-    /// As a client sends it.
+    /// Encodes the frame as a client does, with a mask.
     pub fn masked(&self) -> Vec<u8> {
         let mask = [1, 2, 3, 4];
         let mut bytes = self.head(0x80);
@@ -50,7 +50,7 @@ impl Frame {
         bytes
     }
 
-    /// As a server sends it.
+    /// Encodes the frame as a server does, without a mask.
     pub fn unmasked(&self) -> Vec<u8> {
         let mut bytes = self.head(0);
         bytes.extend(&self.payload);
@@ -73,7 +73,7 @@ impl Frame {
         }
     }
 
-    /// The next frame, masked or not.
+    /// Reads the next frame, masked or not.
     pub async fn read<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> Self {
         let head = peer.exactly(2).await;
         let length = match head[1] & 0x7f {
@@ -101,7 +101,7 @@ impl Frame {
 }
 
 impl Frame {
-    /// Its opcode, and its payload or the length of a long one.
+    /// Returns the opcode with the payload, or with its length if it is 100 bytes or longer.
     pub fn brief(&self) -> String {
         match self.payload.len() {
             length @ 100.. => format!("{:x}: {length} bytes", self.opcode()),

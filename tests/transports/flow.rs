@@ -1,4 +1,4 @@
-//! Flow control on one HTTP/2 connection: a stalled session does not stall others.
+//! Flow control on one HTTP/2 connection: a stalled session does not block the others.
 
 use crate::support::{
     Peer, Server, Via,
@@ -16,7 +16,7 @@ use tower_upgrade::{Session, UpgradeLayer, handler_fn};
 
 const SESSIONS: usize = 24;
 
-/// What each session is asked to say back: many times its stream's window.
+/// The bytes that each session echoes: 16 times its stream's window.
 const EACH: usize = 1024 * 1024;
 
 const STREAM_WINDOW: usize = 64 * 1024;
@@ -26,11 +26,11 @@ async fn open(client: &mut Client, protocol: &str) -> Peer<Stream> {
     client.ask(request).await.expect_switched()
 }
 
-/// Sends `EACH` bytes through each session and back, concurrently.
-async fn assert_at_full_speed(peers: Vec<Peer<Stream>>) {
-    let mut carrying = tokio::task::JoinSet::new();
+/// Sends `EACH` bytes to each session at the same time, and expects them back.
+async fn assert_all_echo(peers: Vec<Peer<Stream>>) {
+    let mut echoes = tokio::task::JoinSet::new();
     for (number, peer) in peers.into_iter().enumerate() {
-        carrying.spawn(async move {
+        echoes.spawn(async move {
             let (mut reader, mut writer) = tokio::io::split(peer.io);
             let bytes = vec![number as u8; EACH];
             let write = async {
@@ -39,24 +39,24 @@ async fn assert_at_full_speed(peers: Vec<Peer<Stream>>) {
             };
             let mut echo = Vec::new();
             let (wrote, read) = tokio::join!(write, reader.read_to_end(&mut echo));
-            wrote.and(read.map(drop)).expect("a session that goes on");
+            wrote.and(read.map(drop)).expect("an open session");
             assert!(echo == bytes, "{number}: {} of {EACH}", echo.len());
         });
     }
-    while let Some(carried) = soon(carrying.join_next()).await {
-        carried.expect("no panic");
+    while let Some(echo) = soon(echoes.join_next()).await {
+        echo.expect("no panic");
     }
 }
 
 #[tokio::test]
-async fn a_session_that_does_not_read_stops_its_own_stream_only() {
-    let go_on = Arc::new(Notify::new());
+async fn session_that_does_not_read_blocks_only_its_stream() {
+    let resume = Arc::new(Notify::new());
     let stalls = handler_fn({
-        let go_on = Arc::clone(&go_on);
+        let resume = Arc::clone(&resume);
         move |mut session: Session| {
-            let go_on = Arc::clone(&go_on);
+            let resume = Arc::clone(&resume);
             async move {
-                go_on.notified().await;
+                resume.notified().await;
                 let mut all = Vec::new();
                 session.io_mut().read_to_end(&mut all).await?;
                 session
@@ -84,26 +84,26 @@ async fn a_session_that_does_not_read_stops_its_own_stream_only() {
     for _ in 0..SESSIONS {
         others.push(open(&mut client, "echo").await);
     }
-    assert_at_full_speed(others).await;
+    assert_all_echo(others).await;
 
-    // All that time nothing more could be sent on the stalled one: exactly its window was taken.
+    // The stalled session has accepted exactly its window, and still accepts no more.
     let more = stalled.io.write(&bytes[sent..]);
     assert!(futures_util::FutureExt::now_or_never(more).is_none());
     assert_eq!(sent, STREAM_WINDOW);
-    go_on.notify_one();
+    resume.notify_one();
     soon(stalled.io.write_all(&bytes[sent..]))
         .await
-        .expect("it goes on");
+        .expect("an open session");
     stalled.finish().await;
     let read = stalled.rest().await.expect("an orderly end");
     assert_eq!(read, EACH.to_string().as_bytes());
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_stops_its_own_stream_only() {
+async fn peer_that_does_not_read_blocks_only_its_stream() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let server = Server::start_via(Via::Http2SmallStreams, layer.layer(service_fn(plain))).await;
-    // The connection window is large enough for all streams. The client has to set it too.
+    // The client's connection window must hold the windows of all its streams.
     let mut builder = h2::client::Builder::new();
     builder.initial_connection_window_size(16 * 1024 * 1024);
     let mut client = Client::connect_with(server.connect().await, &builder).await;
@@ -122,9 +122,9 @@ async fn a_peer_that_does_not_read_stops_its_own_stream_only() {
     for _ in 0..SESSIONS {
         others.push(open(&mut client, "echo").await);
     }
-    assert_at_full_speed(others).await;
+    assert_all_echo(others).await;
 
-    // The echo cannot say more, so it hears no more, so its peer waits.
+    // The echo blocks on writing and reads no more, so its peer blocks on writing too.
     assert!(!writing.is_finished());
     let mut echo = Vec::new();
     soon(reader.read_to_end(&mut echo))
@@ -134,5 +134,5 @@ async fn a_peer_that_does_not_read_stops_its_own_stream_only() {
     soon(writing)
         .await
         .expect("no panic")
-        .expect("all was written");
+        .expect("all bytes written");
 }

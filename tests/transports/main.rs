@@ -1,4 +1,4 @@
-//! One handler, every way to it: the suite in `suite.rs` runs over each transport.
+//! The suite in `suite.rs` runs the same handlers over each transport.
 
 #[path = "../support/mod.rs"]
 mod support;

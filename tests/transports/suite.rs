@@ -1,4 +1,4 @@
-//! The guarantees for a handler, over each transport.
+//! Guarantees for handlers over any transport.
 
 use crate::{
     support::{handlers::Counted, handlers::echo, soon, text, until},
@@ -18,25 +18,25 @@ use tower_upgrade::{
     handler_fn,
 };
 
-/// Both ways to ask, for handlers that a layer has for both.
+/// A protocol and a tunnel: the tested layers register their handlers for both.
 const ASKS: [Ask; 2] = [Ask::Protocol("test"), Ask::Tunnel("test:1")];
 
 pub(crate) async fn suite<T: Transport>() {
     println!("over {}", T::NAME);
-    echoes_until_the_peer_is_done::<T>().await;
-    hears_what_came_early::<T>().await;
-    decides_on_the_request::<T>().await;
-    refuses_with_a_whole_response::<T>().await;
-    is_refused_for_when_it_fails_to_decide::<T>().await;
-    passes_on_what_it_does_not_want::<T>().await;
-    says_its_part_and_listens_on::<T>().await;
-    ends_in_order_whatever_happens::<T>().await;
-    stops_its_peer_while_it_does_not_read::<T>().await;
-    says_all_to_a_peer_that_reads_late::<T>().await;
-    keeps_many_sessions_apart::<T>().await;
+    echo_ends_when_peer_ends::<T>().await;
+    handler_reads_early_bytes::<T>().await;
+    handler_decides_by_request_head::<T>().await;
+    rejection_is_a_complete_response::<T>().await;
+    failed_decision_is_answered_500_or_504::<T>().await;
+    declined_request_goes_to_next_handler::<T>().await;
+    handler_reads_after_its_shutdown::<T>().await;
+    session_ends_in_order_after_return_error_and_panic::<T>().await;
+    handler_that_does_not_read_blocks_its_peer::<T>().await;
+    slow_peer_receives_all_bytes::<T>().await;
+    concurrent_sessions_do_not_mix::<T>().await;
 }
 
-/// A transport to this handler, for each kind of request.
+/// Starts a transport with this handler for the protocol `test` and for CONNECT.
 async fn start<T: Transport>(handler: impl ProtocolHandler) -> T {
     let handler = Arc::new(handler);
     let layer = UpgradeLayer::new()
@@ -46,7 +46,7 @@ async fn start<T: Transport>(handler: impl ProtocolHandler) -> T {
     T::start(layer).await
 }
 
-async fn echoes_until_the_peer_is_done<T: Transport>() {
+async fn echo_ends_when_peer_ends<T: Transport>() {
     let handler = Counted::default();
     let mut transport = start::<T>(handler.clone()).await;
     for ask in ASKS {
@@ -65,7 +65,7 @@ async fn echoes_until_the_peer_is_done<T: Transport>() {
     assert_eq!((handler.accepted(), handler.started()), (2, 2));
 }
 
-async fn hears_what_came_early<T: Transport>() {
+async fn handler_reads_early_bytes<T: Transport>() {
     let mut transport = start::<T>(echo()).await;
     for ask in ASKS {
         let answer = transport.ask_with(ask, "nobody", "early, ").await;
@@ -75,7 +75,7 @@ async fn hears_what_came_early<T: Transport>() {
     }
 }
 
-/// Looks at the request, and greets.
+/// Checks the request and sends a greeting with its `user` header.
 struct Greets;
 
 impl ProtocolHandler for Greets {
@@ -98,7 +98,7 @@ impl ProtocolHandler for Greets {
     }
 }
 
-async fn decides_on_the_request<T: Transport>() {
+async fn handler_decides_by_request_head<T: Transport>() {
     let mut transport = start::<T>(Greets).await;
     for ask in ASKS {
         let answer = transport.ask_with(ask, "ann", "").await;
@@ -109,16 +109,16 @@ async fn decides_on_the_request<T: Transport>() {
     }
 }
 
-struct Refuses;
+struct RejectsAll;
 
-impl ProtocolHandler for Refuses {
+impl ProtocolHandler for RejectsAll {
     async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         Err(Rejection::new(StatusCode::FORBIDDEN, "not you"))
     }
 }
 
-async fn refuses_with_a_whole_response<T: Transport>() {
-    let mut transport = start::<T>(Refuses).await;
+async fn rejection_is_a_complete_response<T: Transport>() {
+    let mut transport = start::<T>(RejectsAll).await;
     for ask in ASKS {
         let answer = transport.ask_with(ask, "ann", "early").await;
         assert_eq!(answer.header("upgrade"), None);
@@ -130,10 +130,10 @@ async fn refuses_with_a_whole_response<T: Transport>() {
     }
 }
 
-/// Panics or hangs before it has decided.
-struct Fails;
+/// Panics or hangs in `accept`, as the `user` header says.
+struct PanicsOrHangs;
 
-impl ProtocolHandler for Fails {
+impl ProtocolHandler for PanicsOrHangs {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         match request.headers()["user"].as_bytes() {
             b"panics" => panic!("on purpose"),
@@ -142,8 +142,8 @@ impl ProtocolHandler for Fails {
     }
 }
 
-async fn is_refused_for_when_it_fails_to_decide<T: Transport>() {
-    let mut transport = start::<T>(Fails).await;
+async fn failed_decision_is_answered_500_or_504<T: Transport>() {
+    let mut transport = start::<T>(PanicsOrHangs).await;
     for ask in ASKS {
         for (user, status) in [("panics", 500), ("hangs", 504)] {
             let answer = transport.ask_with(ask, user, "").await;
@@ -152,20 +152,20 @@ async fn is_refused_for_when_it_fails_to_decide<T: Transport>() {
     }
 }
 
-async fn passes_on_what_it_does_not_want<T: Transport>() {
-    let unwilling = handler_fn(|_session| async { Ok(()) }).when(|_parts| false);
+async fn declined_request_goes_to_next_handler<T: Transport>() {
+    let declines = handler_fn(|_session| async { Ok(()) }).when(|_parts| false);
     let second = UpgradeLayer::new()
-        .protocol("test", unwilling.clone())
-        .protocol("test", Refuses)
-        .connect(unwilling)
-        .connect(Refuses);
+        .protocol("test", declines.clone())
+        .protocol("test", RejectsAll)
+        .connect(declines)
+        .connect(RejectsAll);
     let mut transport = T::start(second).await;
     for ask in ASKS {
         assert_eq!(transport.ask(ask).await.refused(), (403, "not you".into()));
     }
 }
 
-async fn says_its_part_and_listens_on<T: Transport>() {
+async fn handler_reads_after_its_shutdown<T: Transport>() {
     let heard = Arc::new(Mutex::new(String::new()));
     let first = handler_fn({
         let heard = Arc::clone(&heard);
@@ -191,7 +191,7 @@ async fn says_its_part_and_listens_on<T: Transport>() {
     until(|| *heard.lock().expect("no panic") == "thanks.thanks.").await;
 }
 
-async fn ends_in_order_whatever_happens<T: Transport>() {
+async fn session_ends_in_order_after_return_error_and_panic<T: Transport>() {
     let ends = handler_fn(|mut session: Session| async move {
         session.io_mut().write_all(&[b'x'; 100_000]).await?;
         match session.io_mut().read_u8().await? {
@@ -204,7 +204,7 @@ async fn ends_in_order_whatever_happens<T: Transport>() {
     for ask in ASKS {
         for how in ["p", "e", "r"] {
             let mut peer = transport.ask(ask).await.switched();
-            // More than the handler reads: a socket would be reset for it.
+            // The handler leaves bytes unread: if the socket were just closed, the kernel would send a reset.
             peer.send(how.to_owned() + "unread").await;
             let said = peer.rest().await.expect("an orderly end");
             assert_eq!(said.len(), 100_000, "{how}");
@@ -212,17 +212,17 @@ async fn ends_in_order_whatever_happens<T: Transport>() {
     }
 }
 
-/// More than all buffers on the way take.
+/// More bytes than all buffers on the way hold.
 const MUCH: usize = 32 * 1024 * 1024;
 
-async fn stops_its_peer_while_it_does_not_read<T: Transport>() {
-    let go_on = Arc::new(Notify::new());
-    let reluctant = handler_fn({
-        let go_on = Arc::clone(&go_on);
+async fn handler_that_does_not_read_blocks_its_peer<T: Transport>() {
+    let resume = Arc::new(Notify::new());
+    let reads_late = handler_fn({
+        let resume = Arc::clone(&resume);
         move |mut session: Session| {
-            let go_on = Arc::clone(&go_on);
+            let resume = Arc::clone(&resume);
             async move {
-                go_on.notified().await;
+                resume.notified().await;
                 let mut rest = session.io_mut().take(MUCH as u64);
                 let read = tower_upgrade::copy(&mut rest, &mut tokio::io::sink()).await?;
                 session
@@ -233,23 +233,23 @@ async fn stops_its_peer_while_it_does_not_read<T: Transport>() {
             }
         }
     });
-    let mut transport = start::<T>(reluctant).await;
+    let mut transport = start::<T>(reads_late).await;
     for ask in ASKS {
         let mut peer = transport.ask(ask).await.switched();
         let much = vec![b'x'; MUCH];
         let mut sent = 0;
-        // Writes as long as that gets anywhere while the server has its turns.
+        // Write until the peer is blocked, with turns for the server in between.
         for _ in 0..1000 {
             while let Some(wrote) =
                 futures_util::FutureExt::now_or_never(peer.io.write(&much[sent..]))
             {
                 sent += wrote.expect("peer can write");
-                assert!(sent < MUCH, "nothing stops the peer");
+                assert!(sent < MUCH, "the peer is never blocked");
             }
             tokio::task::yield_now().await;
         }
         assert_ne!(sent, 0);
-        go_on.notify_one();
+        resume.notify_one();
         soon(peer.io.write_all(&much[sent..]))
             .await
             .expect("peer can write");
@@ -258,13 +258,13 @@ async fn stops_its_peer_while_it_does_not_read<T: Transport>() {
     }
 }
 
-async fn says_all_to_a_peer_that_reads_late<T: Transport>() {
-    let says_much = handler_fn(|mut session: Session| async move {
+async fn slow_peer_receives_all_bytes<T: Transport>() {
+    let writes_much = handler_fn(|mut session: Session| async move {
         let much: Vec<u8> = (0..MUCH).map(|at| at as u8).collect();
         session.io_mut().write_all(&much).await?;
         Ok(())
     });
-    let mut transport = start::<T>(says_much).await;
+    let mut transport = start::<T>(writes_much).await;
     for ask in ASKS {
         let mut peer = transport.ask(ask).await.switched();
         for _ in 0..100 {
@@ -276,7 +276,7 @@ async fn says_all_to_a_peer_that_reads_late<T: Transport>() {
     }
 }
 
-async fn keeps_many_sessions_apart<T: Transport>() {
+async fn concurrent_sessions_do_not_mix<T: Transport>() {
     let handler = Counted::default();
     let mut transport = start::<T>(handler.clone()).await;
     let mut peers = Vec::new();

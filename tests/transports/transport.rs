@@ -1,4 +1,4 @@
-//! The ways in which a client reaches a handler.
+//! The transports over which a client reaches a handler.
 
 use crate::support::{
     AnyIo, Peer, Server, Via,
@@ -11,16 +11,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// The client's request.
+/// The kind of upgrade request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ask {
-    /// A protocol: `Upgrade` on HTTP/1.1, extended CONNECT on HTTP/2.
+    /// `Upgrade` on HTTP/1.1, extended CONNECT on HTTP/2.
     Protocol(&'static str),
-    /// A tunnel: CONNECT.
+    /// CONNECT.
     Tunnel(&'static str),
 }
 
-/// The result of the request.
+/// A response head with the connection or stream of its session.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
@@ -35,7 +35,7 @@ impl Answer {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The peer's end of the session.
+    /// Expects an upgrade response and returns the client side of the session.
     #[track_caller]
     pub(crate) fn switched(self) -> Peer<Box<dyn AnyIo>> {
         assert!(
@@ -47,7 +47,7 @@ impl Answer {
         self.peer
     }
 
-    /// Status and body of a refusal.
+    /// Expects a refusal and returns its status and body.
     #[track_caller]
     pub(crate) fn refused(self) -> (u16, String) {
         assert!(!matches!(self.status, 101 | 200), "{}", self.status);
@@ -55,13 +55,13 @@ impl Answer {
     }
 }
 
-/// A server, and a client that reaches it in one way.
+/// A server and a client that reaches it over one HTTP version, with or without TLS.
 pub(crate) trait Transport: Sized {
     const NAME: &'static str;
 
     async fn start(layer: UpgradeLayer) -> Self;
 
-    /// Asks, with a header that handlers may look at, and bytes right behind the head.
+    /// Sends an upgrade request with a `user` header and early bytes.
     async fn ask_with(&mut self, ask: Ask, user: &str, early: &'static str) -> Answer;
 
     async fn ask(&mut self, ask: Ask) -> Answer {
@@ -77,12 +77,12 @@ async fn serve_tls(layer: UpgradeLayer, alpn: &str) -> (Server, Tls) {
     let tls = Tls::with_alpn(&[alpn]);
     let acceptor = tls.acceptor.clone();
     let service = layer.layer(service_fn(plain));
-    // Like a server for both versions: `auto` detects the version.
+    // `auto` detects the HTTP version, as on a server that serves both.
     let server = Server::start_with(Via::Auto, service, move |io| acceptor.accept(io)).await;
     (server, tls)
 }
 
-/// A connection for each request.
+/// HTTP/1.1 with a new connection for each request.
 pub(crate) struct Http1(Server);
 
 impl Transport for Http1 {
@@ -147,7 +147,7 @@ where
     }
 }
 
-/// One connection for all requests.
+/// HTTP/2 with one connection for all requests.
 pub(crate) struct Http2 {
     _server: Server,
     client: Client,

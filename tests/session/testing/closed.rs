@@ -1,4 +1,4 @@
-//! The crate's own help for tests: how a session ended.
+//! `testing::Exchange::closed`, which reports the end of a session.
 
 use crate::support::{
     handlers::{Counted, echo},
@@ -24,17 +24,21 @@ async fn ask(layer: &UpgradeLayer, request: http::request::Builder) -> Exchange 
     exchange.expect("a response")
 }
 
-/// Sends, and reads until the end.
+/// Sends a text, shuts down the write side, and reads to EOF.
 async fn send(mut peer: Upgraded, text: &str) -> String {
-    peer.write_all(text.as_bytes()).await.expect("it is open");
-    peer.shutdown().await.expect("it is open");
+    peer.write_all(text.as_bytes())
+        .await
+        .expect("an open session");
+    peer.shutdown().await.expect("an open session");
     let mut back = String::new();
-    peer.read_to_string(&mut back).await.expect("it is open");
+    peer.read_to_string(&mut back)
+        .await
+        .expect("an open session");
     back
 }
 
 #[tokio::test]
-async fn every_kind_of_session_says_how_it_ended() {
+async fn closed_resolves_for_every_kind_of_session() {
     let layer = UpgradeLayer::new().protocol("echo", echo()).connect(echo());
     for (request, kind) in [
         (testing::request("echo"), UpgradeKind::Upgrade),
@@ -63,7 +67,7 @@ async fn every_kind_of_session_says_how_it_ended() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_handler_is_told() {
+async fn closed_has_the_error_of_the_handler() {
     let fail = handler_fn(|_: Session| async { Err::<(), BoxError>("no more".into()) });
     let layer = UpgradeLayer::new().protocol("fail", fail);
     let exchange = ask(&layer, testing::request("fail")).await;
@@ -72,7 +76,7 @@ async fn an_error_of_the_handler_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_that_passes_at_once_is_counted() {
+async fn closed_has_the_duration_in_paused_time() {
     let limit = Duration::from_secs(3600);
     let layer = UpgradeLayer::new()
         .idle_timeout(Some(limit))
@@ -87,31 +91,31 @@ async fn time_that_passes_at_once_is_counted() {
     }
 }
 
-/// A list, and a layer that writes its name into it.
-fn noting(name: &'static str, notes: &Arc<Mutex<Vec<&'static str>>>) -> UpgradeLayer {
+/// Returns a layer with an `on_close` that adds its name to the list.
+fn recording(name: &'static str, notes: &Arc<Mutex<Vec<&'static str>>>) -> UpgradeLayer {
     let notes = Arc::clone(notes);
     UpgradeLayer::new().on_close(move |_: &Closed| {
-        notes.lock().expect("nobody panics").push(name);
+        notes.lock().expect("no panic").push(name);
     })
 }
 
 #[tokio::test]
-async fn the_stacks_own_on_close_is_called_before() {
+async fn closed_resolves_after_on_close_of_the_layer() {
     let notes = Arc::default();
-    let layer = noting("own", &notes).protocol("echo", echo());
+    let layer = recording("own", &notes).protocol("echo", echo());
     let exchange = ask(&layer, testing::request("echo")).await;
     let closed = exchange.closed();
     drop(exchange);
     soon(closed).await;
-    assert_eq!(*notes.lock().expect("nobody panics"), ["own"]);
+    assert_eq!(*notes.lock().expect("no panic"), ["own"]);
 }
 
 #[tokio::test]
-async fn of_nested_layers_the_inner_ones_on_close_is_called_as_ever() {
+async fn closed_does_not_replace_on_close_of_the_inner_layer() {
     let notes = Arc::default();
     let stack = ServiceBuilder::new()
-        .layer(noting("outer", &notes))
-        .layer(noting("inner", &notes).protocol("echo", echo()))
+        .layer(recording("outer", &notes))
+        .layer(recording("inner", &notes).protocol("echo", echo()))
         .service(service_fn(plain));
     let request = testing::request("echo").body(String::new());
     let exchange = testing::upgrade(stack, request.expect("a request")).await;
@@ -119,12 +123,13 @@ async fn of_nested_layers_the_inner_ones_on_close_is_called_as_ever() {
     let closed = exchange.closed();
     drop(exchange);
     soon(closed).await;
-    assert_eq!(*notes.lock().expect("nobody panics"), ["inner"]);
+    assert_eq!(*notes.lock().expect("no panic"), ["inner"]);
 }
 
-/// What no `UpgradeLayer` is around can still be got wrong, and a test has to show it.
+/// Without an outermost `UpgradeLayer` a session starts although the client is refused. `testing::upgrade` must
+/// not hide that.
 #[tokio::test]
-async fn a_test_is_no_outermost_layer() {
+async fn exchange_is_not_an_outermost_layer() {
     let handler = Counted::default();
     let stack = ServiceBuilder::new()
         .map_response(|mut response: Response<_>| {
@@ -143,7 +148,7 @@ async fn a_test_is_no_outermost_layer() {
 }
 
 #[tokio::test]
-async fn it_can_be_asked_for_more_than_once() {
+async fn closed_can_be_called_more_than_once() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let exchange = ask(&layer, testing::request("echo")).await;
     let (one, other) = (exchange.closed(), exchange.closed());
@@ -155,7 +160,7 @@ async fn it_can_be_asked_for_more_than_once() {
 
 #[tokio::test]
 #[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 501")]
-async fn a_refused_request_has_no_end() {
+async fn closed_panics_for_a_refused_request() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let exchange = ask(&layer, testing::extended_connect("other")).await;
     soon(exchange.closed()).await;
@@ -163,13 +168,13 @@ async fn a_refused_request_has_no_end() {
 
 #[tokio::test]
 #[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 200")]
-async fn a_passed_request_has_no_end() {
+async fn closed_panics_for_a_passed_request() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let exchange = ask(&layer, testing::request("other")).await;
     soon(exchange.closed()).await;
 }
 
-/// Switches without this crate.
+/// Upgrades with hyper alone.
 async fn foreign(mut request: Request<Incoming>) -> Result<Response<String>, Infallible> {
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -181,7 +186,7 @@ async fn foreign(mut request: Request<Incoming>) -> Result<Response<String>, Inf
 
 #[tokio::test]
 #[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 200")]
-async fn nobody_waits_for_the_end_of_what_is_no_session() {
+async fn closed_panics_for_a_foreign_upgrader() {
     let request = testing::extended_connect("echo").body(String::new());
     let exchange = testing::upgrade(service_fn(foreign), request.expect("a request")).await;
     let exchange = exchange.expect("a response");

@@ -1,4 +1,4 @@
-//! The crate's own help for tests: over HTTP/2.
+//! `testing::upgrade` over HTTP/2.
 
 use crate::support::{handlers::echo, plain};
 use http::{Method, Request, StatusCode, Version, header};
@@ -9,7 +9,7 @@ use tower_upgrade::{
     testing::{self, Exchange},
 };
 
-/// Says in which words it was asked.
+/// Rejects every request with its version, its URI, and whether it has `Host`.
 struct Tell;
 
 impl ProtocolHandler for Tell {
@@ -38,7 +38,7 @@ async fn told(request: http::request::Builder) -> String {
 }
 
 #[tokio::test]
-async fn the_same_test_runs_over_both() {
+async fn echo_test_runs_over_http1_and_http2() {
     for (request, status) in [
         (testing::request("echo"), StatusCode::SWITCHING_PROTOCOLS),
         (testing::extended_connect("echo"), StatusCode::OK),
@@ -46,7 +46,7 @@ async fn the_same_test_runs_over_both() {
         let exchange = send(request.uri("/room/1")).await;
         assert_eq!(exchange.response().status(), status);
         let mut peer = exchange.expect_switched("echo");
-        // More than the windows hold, with the echo flowing at the same time.
+        // Larger than the flow-control windows and buffers: the echo arrives while the rest is being sent.
         let text = vec![b'x'; 1 << 20];
         let (mut reader, mut writer) = tokio::io::split(&mut peer);
         let write = async {
@@ -55,14 +55,14 @@ async fn the_same_test_runs_over_both() {
         };
         let mut back = Vec::new();
         let (written, read) = tokio::join!(write, reader.read_to_end(&mut back));
-        written.expect("it is open");
-        read.expect("it is open");
+        written.expect("an open session");
+        read.expect("an open session");
         assert!(back == text);
     }
 }
 
 #[tokio::test]
-async fn a_request_is_made_as_for_http_1() {
+async fn request_defaults_match_http1() {
     for (request, expected) in [
         (
             testing::extended_connect("tell"),
@@ -94,7 +94,7 @@ async fn a_request_is_made_as_for_http_1() {
 }
 
 #[tokio::test]
-async fn a_protocol_goes_over_http_2_whatever_the_version_says() {
+async fn request_with_protocol_extension_uses_http2() {
     let request = Request::builder()
         .method(Method::CONNECT)
         .extension(hyper::ext::Protocol::from_static("tell"));
@@ -103,33 +103,33 @@ async fn a_protocol_goes_over_http_2_whatever_the_version_says() {
 }
 
 #[tokio::test]
-async fn what_nobody_speaks_is_refused_and_what_asks_for_nothing_passes() {
+async fn unsupported_protocol_is_refused_and_plain_request_passes() {
     let exchange = send(testing::extended_connect("other")).await;
     exchange.expect_refused(StatusCode::NOT_IMPLEMENTED);
     let exchange = send(Request::builder().version(Version::HTTP_2)).await;
     let response = exchange.expect_passed();
     assert_eq!(response.version(), Version::HTTP_2);
-    // HTTP/2 has no such field: hyper removes it.
+    // hyper's client removes `Upgrade` on HTTP/2.
     let exchange = send(testing::request("echo").version(Version::HTTP_2)).await;
     exchange.expect_passed();
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a switch to other, got a switch to echo: ")]
-async fn a_switch_to_another_protocol_is_not_the_expected_one() {
+async fn expect_switched_panics_on_another_protocol() {
     let exchange = send(testing::extended_connect("echo")).await;
     let _peer = exchange.expect_switched("other");
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a tunnel, got a switch to echo: ")]
-async fn a_switch_is_no_tunnel() {
+async fn expect_connected_panics_on_extended_connect() {
     let exchange = send(testing::extended_connect("echo")).await;
     let _peer = exchange.expect_connected();
 }
 
 #[tokio::test]
-async fn a_service_that_fails_or_panics_is_an_error() {
+async fn service_error_or_panic_is_an_error() {
     async fn fail(_: Request<hyper::body::Incoming>) -> Result<http::Response<String>, String> {
         Err("broken".into())
     }
@@ -140,15 +140,15 @@ async fn a_service_that_fails_or_panics_is_an_error() {
         let request = || request("echo").body(String::new()).expect("a request");
         testing::upgrade(service_fn(fail), request())
             .await
-            .expect_err("it fails");
+            .expect_err("the error of the service");
         testing::upgrade(service_fn(panic), request())
             .await
-            .expect_err("it panics");
+            .expect_err("the panic of the service");
     }
 }
 
 #[tokio::test]
-async fn there_is_no_http_3() {
+async fn http3_request_is_an_error() {
     let request = testing::request("echo").version(Version::HTTP_3);
     let request = request.body(String::new()).expect("a request");
     let error = testing::upgrade(service_fn(plain), request).await;

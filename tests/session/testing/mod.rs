@@ -1,4 +1,4 @@
-//! The crate's own help for tests: it tells outcomes apart.
+//! The module `testing`: each `expect_` method accepts its outcome only.
 
 mod closed;
 mod http2;
@@ -39,47 +39,47 @@ async fn exchange(protocols: &str) -> Exchange {
 
 #[tokio::test]
 #[should_panic(expected = "expected a switch to other, got a switch to echo: ")]
-async fn a_switch_to_another_protocol_is_not_the_expected_one() {
+async fn expect_switched_panics_on_another_protocol() {
     let _peer = exchange("echo").await.expect_switched("other");
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a switch to echo, got a response of the inner service: ")]
-async fn a_passed_request_is_no_switch() {
+async fn expect_switched_panics_on_passed_request() {
     let _peer = exchange("other").await.expect_switched("echo");
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a refusal with 409 Conflict, got a refusal (not you): ")]
-async fn a_refusal_with_another_status_is_not_the_expected_one() {
+async fn expect_refused_panics_on_another_status() {
     exchange("no").await.expect_refused(StatusCode::CONFLICT);
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a refusal with 200 OK, got a response of the inner service: ")]
-async fn a_passed_request_is_no_refusal() {
+async fn expect_refused_panics_on_passed_request() {
     exchange("other").await.expect_refused(StatusCode::OK);
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a response of the inner service, got a refusal (not you): ")]
-async fn a_refused_request_did_not_pass() {
+async fn expect_passed_panics_on_refusal() {
     exchange("no").await.expect_passed();
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a response of the inner service, got a switch to echo: ")]
-async fn a_switched_request_did_not_pass() {
+async fn expect_passed_panics_on_upgrade_response() {
     exchange("echo").await.expect_passed();
 }
 
-/// Panics if it is called before it is ready, like the services of tower.
+/// Panics if it is called before it is ready, as tower's services do.
 #[derive(Clone, Default)]
-struct AsksFirst {
+struct ChecksReady {
     is_ready: bool,
 }
 
-impl Service<Request<Incoming>> for AsksFirst {
+impl Service<Request<Incoming>> for ChecksReady {
     type Response = Response<String>;
     type Error = Infallible;
     type Future = Ready<Result<Response<String>, Infallible>>;
@@ -90,15 +90,15 @@ impl Service<Request<Incoming>> for AsksFirst {
     }
 
     fn call(&mut self, _request: Request<Incoming>) -> Self::Future {
-        assert!(self.is_ready, "nobody asked whether it is ready");
+        assert!(self.is_ready, "called before it is ready");
         ready(Ok(Response::new(String::new())))
     }
 }
 
 #[tokio::test]
-async fn a_service_is_ready_when_it_is_called() {
+async fn service_is_ready_before_it_is_called() {
     let request = testing::request("other").body(String::new());
-    let service = UpgradeLayer::new().layer(AsksFirst::default());
+    let service = UpgradeLayer::new().layer(ChecksReady::default());
     let exchange = testing::upgrade(service, request.expect("a request")).await;
     exchange.expect("a response").expect_passed();
 }
@@ -111,15 +111,17 @@ async fn connect(layer: UpgradeLayer) -> Exchange {
 }
 
 #[tokio::test]
-async fn a_connect_has_a_peer_as_well() {
+async fn connect_returns_a_peer() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let exchange = connect(UpgradeLayer::new().connect(echo())).await;
     assert_eq!(exchange.response().status(), StatusCode::OK);
     let mut peer = exchange.expect_connected();
-    peer.write_all(b"hello").await.expect("it is open");
-    peer.shutdown().await.expect("it is open");
+    peer.write_all(b"hello").await.expect("an open session");
+    peer.shutdown().await.expect("an open session");
     let mut echo = String::new();
-    peer.read_to_string(&mut echo).await.expect("it is open");
+    peer.read_to_string(&mut echo)
+        .await
+        .expect("an open session");
     assert_eq!(echo, "hello");
 
     let exchange = connect(UpgradeLayer::new().connect(Refuse)).await;
@@ -127,7 +129,7 @@ async fn a_connect_has_a_peer_as_well() {
 }
 
 #[tokio::test]
-async fn any_success_connects() {
+async fn expect_connected_accepts_any_2xx() {
     let service = tower::ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: Response<_>| {
@@ -145,7 +147,7 @@ async fn any_success_connects() {
 
 #[tokio::test]
 #[should_panic(expected = "expected a tunnel, got a refusal (not you): ")]
-async fn a_refused_connect_is_no_tunnel() {
+async fn expect_connected_panics_on_refusal() {
     let _peer = connect(UpgradeLayer::new().connect(Refuse))
         .await
         .expect_connected();
@@ -153,6 +155,6 @@ async fn a_refused_connect_is_no_tunnel() {
 
 #[tokio::test]
 #[should_panic(expected = "expected a tunnel, got a switch to echo: ")]
-async fn a_switch_is_no_tunnel() {
+async fn expect_connected_panics_on_upgrade() {
     let _peer = exchange("echo").await.expect_connected();
 }
