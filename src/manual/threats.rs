@@ -47,7 +47,8 @@
 //! - *Here:* `ReverseProxy` opens a tunnel only for a backend's 101 or 2xx that answers the request; it forwards any
 //!   other response, and with `client::Dial` each request uses a separate connection. In a backend, a 101 without a
 //!   session does not leave (S8), and a rejection with a status that would switch becomes a 500.
-//! - *Shown by:* `reverse/smuggling.rs`, `reverse/refusals.rs` (`a_switch_that_nobody_asked_for_is_none`),
+//! - *Shown by:* `reverse/smuggling.rs`, `reverse/refusals.rs`
+//!   (`k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field`),
 //!   `s8_a_refusal_that_is_a_101_does_not_leave`,
 //!   `k2_a_switch_that_was_not_asked_for_is_an_error_and_ends_the_connection`; behind nginx and HAProxy
 //!   `peers/reverse/smuggling.rs`, where `w2_a_version_that_the_backend_refuses_opens_no_tunnel`.
@@ -150,7 +151,7 @@
 //!   that is mapped, or embedded for NAT64 (`64:ff9b::/96`) or 6to4, is checked as IPv4; of all other IPv6 only
 //!   global unicast passes, without Teredo and other assignments. A dot and the case make no difference in a list of
 //!   hosts.
-//! - *Shown by:* `s5_an_odd_spelling_of_an_address_is_no_way_around`, `s5_a_name_that_moves_is_no_way_around`,
+//! - *Shown by:* `s5_odd_spelling_of_an_address_is_a_bad_request`, `s5_a_name_that_moves_is_no_way_around`,
 //!   `s5_each_address_of_a_name_is_checked`, `s5_nothing_is_dialed_for_what_is_denied`.
 //! - *Yours:* authorize users in a layer inside the outermost one. The policy does not know internal hosts with global
 //!   addresses, or a NAT64 with another prefix: list the allowed hosts. A custom handler for CONNECT has no policy.
