@@ -168,7 +168,11 @@ fn host(text: String) -> Option<(String, bool)> {
         return Some((text.to_owned(), false));
     }
     // Four numbers up to 255, without a sign or a leading zero.
-    let is_octet = |label: &&str| label.parse::<u8>().is_ok_and(|octet| octet.to_string() == **label);
+    let is_octet = |label: &&str| {
+        label
+            .parse::<u8>()
+            .is_ok_and(|octet| octet.to_string() == **label)
+    };
     let is_address = labels.len() == 4 && labels.iter().all(is_octet);
     is_address.then(|| (text.to_owned(), true))
 }
