@@ -5,7 +5,7 @@ use crate::{
     error::BoxError,
     message::rejection::Rejection,
     negotiate::{self, kind::UpgradeKind, protocol::Protocol},
-    session::Session,
+    session::{Identity, Session},
     trace,
     websocket::{RateLimit, WebSocket, WebSocketUpgrade as Handler, handshake},
 };
@@ -31,6 +31,8 @@ pub struct WebSocketUpgrade {
     request: UpgradeRequest,
     handler: Handler,
     on_failed: Option<Box<dyn FnOnce() + Send>>,
+    identity: Option<Identity>,
+    lifetime: Option<Duration>,
 }
 
 impl WebSocketUpgrade {
@@ -120,6 +122,19 @@ impl WebSocketUpgrade {
         self
     }
 
+    /// Sets the identity of the session: see [`Accept::identity`](crate::Accept::identity).
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Ends the session when `lifetime` has passed since its upgrade response: see
+    /// [`Accept::lifetime`](crate::Accept::lifetime).
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
     /// Sets a callback that runs if the session does not start: the client has disconnected, or middleware has replaced
     /// the upgrade response.
     ///
@@ -153,10 +168,16 @@ impl WebSocketUpgrade {
             Err(rejection) => return IntoResponse::into_response(rejection),
         };
         let failing = Failing(self.on_failed.take());
-        let accept = handshake.accept(move |socket, session| {
+        let mut accept = handshake.accept(move |socket, session| {
             failing.has_started();
             callback(socket, session)
         });
+        if let Some(identity) = self.identity.take() {
+            accept = accept.identity(identity);
+        }
+        if let Some(lifetime) = self.lifetime {
+            accept = accept.lifetime(lifetime);
+        }
         self.request.switch(&websocket(), accept)
     }
 }
@@ -217,6 +238,8 @@ impl<S: Send + Sync> FromRequest<S> for WebSocketUpgrade {
             request,
             handler: Handler::new(),
             on_failed: None,
+            identity: None,
+            lifetime: None,
         })
     }
 }

@@ -28,7 +28,7 @@ use support::{
 use tokio::{net::TcpStream, sync::Notify};
 use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
-    Accept, Rejection, Sessions, UpgradeLayer,
+    Accept, Identity, Rejection, Sessions, UpgradeLayer,
     extract::{MaybeUpgrade, UpgradeRequest, WebSocketUpgrade},
     websocket::{Message, RateLimit, WebSocket},
 };
@@ -650,6 +650,27 @@ async fn a_websocket_has_the_policies_of_its_route() {
     let (_, mut peer) = ask(&server, request).await;
     peer.send(Frame::new(TEXT, "hello").masked()).await;
     assert_eq!(Frame::read(&mut peer).await, Frame::close(1008, ""));
+}
+
+#[tokio::test]
+async fn websocket_session_has_the_identity_and_lifetime_of_its_route() {
+    async fn ann(upgrade: WebSocketUpgrade) -> Response {
+        upgrade.identity(Identity::new("ann")).on_upgrade(speak)
+    }
+    async fn short(upgrade: WebSocketUpgrade) -> Response {
+        upgrade.lifetime(Duration::from_millis(1)).on_upgrade(speak)
+    }
+    let sessions = Sessions::new();
+    let app = Router::new()
+        .route("/", any(ann))
+        .route("/short", any(short))
+        .layer(UpgradeLayer::new().sessions(sessions.clone()));
+    let server = Server::start(app).await;
+    let (_, _peer) = ask(&server, opening(&[])).await;
+    until(|| sessions.count_of(&Identity::new("ann")) == 1).await;
+    let request = opening(&[]).replace("GET / ", "GET /short ");
+    let (_, mut peer) = ask(&server, request).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::close(1001, ""));
 }
 
 #[tokio::test]
