@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `kind` | of [`UpgradeKind`]: `upgrade`, `connect`, `extended-connect` |
 //! | `protocol` | the protocol as the handler was registered, not as the client wrote it; `other` for handlers of [any protocol](crate::UpgradeLayer::any_protocol); `connect` for a CONNECT |
-//! | `reason` | of [`CloseReason`](crate::CloseReason): `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted`, `never-switched` |
+//! | `reason` | of [`CloseReason`](crate::CloseReason): `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted`, `not-upgraded` |
 //! | `direction` | `read`, `written` |
 //! | `status` | the status of the response, such as `403` |
 //!

@@ -100,7 +100,7 @@ async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Sess
         response.headers(),
     );
     match answer.map_err(Error::protocol)? {
-        Answer::Switched(protocol) => {
+        Answer::Upgraded(protocol) => {
             let io = handed_over(&mut response).await?;
             let (head, _no_body) = response.into_parts();
             Ok(Session::new(asked.kind, protocol, head, io))

@@ -16,7 +16,7 @@ use crate::{
     },
     negotiate::{
         kind::UpgradeKind,
-        switch::{self, Switch},
+        upgrade_response::{self, UpgradeResponse},
     },
     session::{
         Sessions,
@@ -34,7 +34,7 @@ use sync_wrapper::SyncWrapper;
 /// The slot of the outermost layer, as it travels inwards in the request's extensions.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    slot: Arc<Slot<AnyUpgrade, Switch>>,
+    slot: Arc<Slot<AnyUpgrade, UpgradeResponse>>,
     settings: Arc<Settings>,
 }
 
@@ -49,10 +49,10 @@ impl Gate {
     }
 
     /// An accepted session of a request of this gate, with the head of its upgrade response.
-    pub(crate) fn pending(&self, session: Box<Accepted>, switch: Switch) -> Pending {
+    pub(crate) fn pending(&self, session: Box<Accepted>, head: UpgradeResponse) -> Pending {
         Pending {
             session,
-            switch,
+            head,
             slot: Arc::clone(&self.slot),
         }
     }
@@ -120,8 +120,8 @@ impl Outermost {
             .remove::<PendingSession>()
             .and_then(|pending| pending.claim(&self.gate));
         if let Some(pending) = &pending {
-            if switch::switches(self.kind, response.status()) {
-                pending.switch.enforce(response.headers_mut());
+            if upgrade_response::is_upgrade(self.kind, response.status()) {
+                pending.head.enforce(response.headers_mut());
             }
         }
         self.pass(response, pending)
@@ -138,7 +138,7 @@ impl Outermost {
         mut response: Response<ResponseBody<B>>,
         pending: Option<Pending>,
     ) -> Response<ResponseBody<B>> {
-        let (upgrade, switch) = self.close();
+        let (upgrade, head) = self.close();
         if upgrade.is_none() && !self.ends_connection() {
             // No handler of ours was chosen: what is inside answers for itself.
             return response;
@@ -148,26 +148,26 @@ impl Outermost {
             *response.version_mut() = self.version;
         }
         // A 101 switches nothing but an `Upgrade`; to a CONNECT it must not leave even so.
-        let switches = switch::switches(self.kind, response.status());
-        if let (true, Some(pending), Some(upgrade)) = (switches, pending, upgrade) {
+        let is_upgrade = upgrade_response::is_upgrade(self.kind, response.status());
+        if let (true, Some(pending), Some(upgrade)) = (is_upgrade, pending, upgrade) {
             if !pending.session.is_late() {
                 task::spawn(pending.session, upgrade);
                 return response.map(|_| ResponseBody::default());
             }
             response = Sessions::stopping().into_response().map(ResponseBody::own);
-        } else if switches || response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let was_made = switch.is_some();
+        } else if is_upgrade || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let was_made = head.is_some();
             trace::no_session(response.status(), was_made);
             response = self
                 .no_session(was_made)
                 .into_response()
                 .map(ResponseBody::own);
-        } else if let Some(switch) = switch {
-            trace::switch_replaced(response.status());
-            switch.strip(response.status(), response.headers_mut());
+        } else if let Some(head) = head {
+            trace::upgrade_response_replaced(response.status());
+            head.strip(response.status(), response.headers_mut());
         }
         if self.ends_connection() {
-            switch::close(response.headers_mut());
+            upgrade_response::close(response.headers_mut());
         }
         response
     }
@@ -188,10 +188,10 @@ impl Outermost {
         }
     }
 
-    fn close(&self) -> (Option<HeldUpgrade>, Option<Switch>) {
-        let (upgrade, switch) = self.gate.slot.close();
+    fn close(&self) -> (Option<HeldUpgrade>, Option<UpgradeResponse>) {
+        let (upgrade, head) = self.gate.slot.close();
         let upgrade = upgrade.map(|(upgrade, timeout)| HeldUpgrade::new(upgrade, timeout));
-        (upgrade, switch)
+        (upgrade, head)
     }
 }
 
@@ -232,8 +232,8 @@ impl From<Rejection> for Decided {
 /// An accepted session that waits for its commit.
 pub(crate) struct Pending {
     session: Box<Accepted>,
-    switch: Switch,
-    slot: Arc<Slot<AnyUpgrade, Switch>>,
+    head: UpgradeResponse,
+    slot: Arc<Slot<AnyUpgrade, UpgradeResponse>>,
 }
 
 /// A [`Pending`] in the extensions of the upgrade response.
@@ -247,7 +247,7 @@ impl PendingSession {
     /// Leaves the head of the upgrade response in the slot: the outermost layer compares the response that leaves
     /// with it, also if the session has been lost by then.
     fn new(pending: Pending) -> Self {
-        pending.slot.set_switch(pending.switch.clone());
+        pending.slot.set_response(pending.head.clone());
         Self {
             pending: Some(SyncWrapper::new(pending)),
         }

@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 /// A handler without its type, as the layer keeps it.
 pub(crate) trait ErasedHandler: Send + Sync {
-    fn wants(&self, parts: &Parts) -> bool;
+    fn matches(&self, parts: &Parts) -> bool;
 
     /// The whole way from the request to its response, in one box.
     fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided>;
 }
 
 impl<H: ProtocolHandler> ErasedHandler for H {
-    fn wants(&self, parts: &Parts) -> bool {
-        H::wants(self, parts)
+    fn matches(&self, parts: &Parts) -> bool {
+        H::matches(self, parts)
     }
 
     fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided> {

@@ -15,7 +15,7 @@ use crate::{
     metrics,
     negotiate::{
         kind::UpgradeKind,
-        switch::{self, Switch},
+        upgrade_response::{self, UpgradeResponse},
     },
     session::{
         Identity, Sessions, accepted::Accepted, detach::detach, guard::Admitted, held::HeldUpgrade,
@@ -127,7 +127,7 @@ pub(crate) async fn conclude(
                 unless_drained(admitted.as_ref(), discard).await
             };
             match discarded {
-                Ok(Ok(())) => switch(accept, request, admitted, gate),
+                Ok(Ok(())) => upgrade_response(accept, request, admitted, gate),
                 Ok(Err(unread)) => close(unread.into(), request.parts.version).into(),
                 Err(stopping) => close(stopping, request.parts.version).into(),
             }
@@ -165,8 +165,8 @@ pub(crate) async fn refuse(
     gate: &Gate,
 ) -> Decided {
     let status = rejection.status();
-    if switch::switches(kind, status) || status == StatusCode::SWITCHING_PROTOCOLS {
-        trace::refusal_is_a_switch(status);
+    if upgrade_response::is_upgrade(kind, status) || status == StatusCode::SWITCHING_PROTOCOLS {
+        trace::rejection_is_upgrade(status);
         rejection = StatusCode::INTERNAL_SERVER_ERROR.into();
     }
     let is_read = match kind {
@@ -186,26 +186,26 @@ pub(crate) async fn refuse(
 }
 
 /// Creates the upgrade response, with the session that it starts.
-pub(crate) fn switch(
+pub(crate) fn upgrade_response(
     mut accept: Accept,
     request: &mut UpgradeRequest,
     admitted: Option<Admitted>,
     gate: &Gate,
 ) -> Decided {
     let headers = std::mem::take(&mut accept.headers);
-    let switch = Switch::new(
+    let head = UpgradeResponse::new(
         request.kind,
         &request.parts.headers,
         request.protocol.as_ref(),
         headers,
     );
     let mut response = Response::new(ErasedBody::empty());
-    *response.status_mut() = switch.status();
-    *response.headers_mut() = switch.headers();
+    *response.status_mut() = head.status();
+    *response.headers_mut() = head.headers();
     let session = accepted(accept, request, admitted, gate);
     Decided {
         response,
-        session: Some(gate.pending(session, switch)),
+        session: Some(gate.pending(session, head)),
     }
 }
 
@@ -247,7 +247,7 @@ fn accepted(
     let mut extensions = std::mem::take(&mut request.parts.extensions);
     detach(&mut extensions);
     Box::new(Accepted {
-        speak: accept.speak,
+        run: accept.run,
         span: SessionSpan::new(&state),
         state,
         permit,

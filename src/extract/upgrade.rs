@@ -144,11 +144,12 @@ impl UpgradeRequest {
 
     /// Accepts the upgrade to the only protocol of this extractor. The request body has been read.
     #[cfg(feature = "websocket")]
-    pub(super) fn switch(mut self, protocol: &Protocol, accept: Accept) -> Response {
+    pub(super) fn accept_as(mut self, protocol: &Protocol, accept: Accept) -> Response {
         self.choose(protocol);
         metrics::decided(self.timer, &self.request.labels);
-        let switch = decide::switch(accept, &mut self.request, self.admitted, &self.gate);
-        response(switch.into_response())
+        let decided =
+            decide::upgrade_response(accept, &mut self.request, self.admitted, &self.gate);
+        response(decided.into_response())
     }
 }
 

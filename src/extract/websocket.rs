@@ -26,7 +26,7 @@ use std::{
 /// see [`origins`](Self::origins).
 ///
 /// A handshake has no body: the extractor reads and discards a body that the client sent anyway.
-#[must_use = "the connection switches only if the response of `on_upgrade` is returned"]
+#[must_use = "the connection is upgraded only if the response of `on_upgrade` is returned"]
 pub struct WebSocketUpgrade {
     request: UpgradeRequest,
     handler: Handler,
@@ -178,7 +178,7 @@ impl WebSocketUpgrade {
         if let Some(lifetime) = self.lifetime {
             accept = accept.lifetime(lifetime);
         }
-        self.request.switch(&websocket(), accept)
+        self.request.accept_as(&websocket(), accept)
     }
 }
 

@@ -94,7 +94,7 @@ where
             }
         };
 
-        // `negotiate` calls `ProtocolHandler::wants`, which may panic.
+        // `negotiate` calls `ProtocolHandler::matches`, which may panic.
         let negotiate = AssertUnwindSafe(|| self.config.negotiate(kind, &parts));
         let rejection = match panic::catch_unwind(negotiate) {
             Ok(Outcome::Handler {

@@ -1,6 +1,8 @@
 //! The rejection of an upgrade.
 
-use crate::{error::BoxError, message::body::ErasedBody, metrics, negotiate::switch, trace};
+use crate::{
+    error::BoxError, message::body::ErasedBody, metrics, negotiate::upgrade_response, trace,
+};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Version,
@@ -124,7 +126,7 @@ impl Rejection {
 
     /// Closes the connection after the response.
     pub(crate) fn close(mut self) -> Self {
-        switch::close(self.refusal.response.headers_mut());
+        upgrade_response::close(self.refusal.response.headers_mut());
         self
     }
 
@@ -134,7 +136,7 @@ impl Rejection {
             source,
             message,
         } = *self.refusal;
-        trace::refused(response.status(), &message, source.as_deref());
+        trace::rejected(response.status(), &message, source.as_deref());
         metrics::refused(response.status());
         response.extensions_mut().insert(RejectionReason {
             message,

@@ -124,7 +124,7 @@ fn poll_hyper(upgrade: &mut OnUpgrade, cx: &mut Context<'_>) -> Poll<Result<BoxI
             Ok(io) => Ok(BoxIo::from(io)),
             Err(error) => {
                 if error.is_user() {
-                    trace::cannot_switch(&error);
+                    trace::upgrade_failed(&error);
                 }
                 Err(error.into())
             }

@@ -5,13 +5,13 @@ mod close;
 pub(crate) mod detach;
 mod drain;
 pub(crate) mod guard;
+mod handler;
 pub(crate) mod held;
 mod identity;
 pub(crate) mod pending_upgrade;
 mod registry;
 pub(crate) mod settings;
 pub(crate) mod span;
-mod speak;
 mod spread;
 pub(crate) mod state;
 pub(crate) mod task;
@@ -26,7 +26,7 @@ pub use self::{
     state::SessionId,
 };
 
-pub(crate) use self::speak::{Speak, Speaking};
+pub(crate) use self::handler::{SessionFuture, SessionHandler};
 use self::state::State;
 #[cfg(feature = "websocket")]
 pub(crate) use self::watch::after;

@@ -12,7 +12,8 @@ use crate::{
     io::{box_io::BoxIo, linger},
     metrics,
     session::{
-        Speaking, accepted::Accepted, held::HeldUpgrade, settings::Settings, upgraded::Upgraded,
+        SessionFuture, accepted::Accepted, held::HeldUpgrade, settings::Settings,
+        upgraded::Upgraded,
     },
     time::within,
     trace,
@@ -50,18 +51,18 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
     async move {
         let mut watch = Watch::default();
 
-        let io = match switched(&mut accepted.upgrade, &mut watch, &end).await {
+        let io = match started_io(&mut accepted.upgrade, &mut watch, &end).await {
             Ok(Some(Ok(io))) => io,
-            Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error.into())),
+            Ok(Some(Err(error))) => return end.report(CloseReason::NotUpgraded(error.into())),
             Ok(None) => {
-                let late = "the switch was not sent in time";
-                return end.report(CloseReason::NeverSwitched(BoxError::from(late).into()));
+                let late = "the server did not hand over the connection in time";
+                return end.report(CloseReason::NotUpgraded(BoxError::from(late).into()));
             }
             Err(overdue) => return end.report_overdue(overdue, &watch),
         };
 
-        end.state.switch();
-        contain(span::switched);
+        end.state.start();
+        contain(span::started);
         let reason = match start(accepted, io) {
             Ok(mut speaking) => {
                 let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
@@ -81,7 +82,7 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
 }
 
 /// Waits for the upgraded connection, for at most the handshake timeout.
-async fn switched(
+async fn started_io(
     upgrade: &mut HeldUpgrade,
     watch: &mut Watch,
     end: &End,
@@ -117,7 +118,7 @@ async fn unless_overdue<F: Future>(
     clippy::boxed_local,
     reason = "the box is gone while the session lives"
 )]
-fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
+fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<SessionFuture> {
     let accepted = *accepted;
     let session = Session {
         io: Upgraded::owned_by_session(io, Arc::clone(&accepted.state)),
@@ -127,7 +128,7 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
         #[cfg(feature = "websocket")]
         settings: accepted.settings,
     };
-    panic::catch_unwind(AssertUnwindSafe(|| accepted.speak.start(session)))
+    panic::catch_unwind(AssertUnwindSafe(|| accepted.run.start(session)))
 }
 
 /// The data needed to report and to close a session.
@@ -201,7 +202,7 @@ impl End {
             peer: state.peer,
             identity: state.identity().cloned(),
             reason,
-            duration: state.switched().map(|at| at.elapsed()).unwrap_or_default(),
+            duration: state.started().map(|at| at.elapsed()).unwrap_or_default(),
             bytes_read: state.bytes_read(),
             bytes_written: state.bytes_written(),
         };
@@ -229,7 +230,7 @@ impl End {
         let is_aborted = matches!(reason, CloseReason::Aborted);
         let timeout = self.settings.shutdown_timeout();
         self.report(reason);
-        let mut home = poll_fn(|cx| self.state.poll_home(cx));
+        let mut home = poll_fn(|cx| self.state.poll_returned_io(cx));
         let io = match (&mut home).now_or_never() {
             Some(io) => io,
             None => {
@@ -239,7 +240,7 @@ impl End {
                 self.permit = None;
                 let io = within(timeout, home).await;
                 if io.is_none() {
-                    self.state.take_for_good();
+                    self.state.close_io_slot();
                 }
                 io.flatten()
             }

@@ -68,14 +68,14 @@ impl Watch {
 
 /// Returns the next event and its time.
 fn next(state: &State, settings: &Settings) -> Option<(Instant, Event)> {
-    let switched = state.switched();
-    let idle = settings.idle_timeout().filter(|_| switched.is_some());
+    let started = state.started();
+    let idle = settings.idle_timeout().filter(|_| started.is_some());
     let idle = idle.zip(state.active());
     let idle = idle.and_then(|(idle, active)| active.checked_add(idle));
     // A session that already has its stop signal does not get another for its lifetime.
     let lifetime = settings.lifetime().filter(|_| !state.is_stopping());
-    let too_old = lifetime.zip(switched);
-    let too_old = too_old.and_then(|(lifetime, switched)| switched.checked_add(lifetime));
+    let too_old = lifetime.zip(started);
+    let too_old = too_old.and_then(|(lifetime, started)| started.checked_add(lifetime));
     [
         state
             .stops_by()

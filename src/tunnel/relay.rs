@@ -2,7 +2,7 @@
 
 use super::{
     direction::{Both, Direction, Side},
-    look::Look,
+    sender_check::SenderCheck,
 };
 use crate::{
     error::{BoxError, BoxFuture},
@@ -156,7 +156,7 @@ pub struct Relay {
     idle_timeout: Option<Duration>,
     stop: Option<SyncWrapper<BoxFuture<()>>>,
     quiet: Quiet,
-    look: Look,
+    look: SenderCheck,
     closing: Option<Closing>,
 }
 
@@ -210,7 +210,7 @@ impl Relay {
             idle_timeout: None,
             stop: None,
             quiet: Quiet::default(),
-            look: Look::default(),
+            look: SenderCheck::default(),
             closing: None,
         }
     }

@@ -55,13 +55,13 @@ use tungstenite::protocol::Role;
 /// The `Session` argument has everything but the IO, which the `WebSocket` owns. The session keeps the
 /// [extensions](Session::extensions) of the request, and the memory of the values that middleware put into them, until
 /// it is dropped.
-pub fn websocket<F, Fut>(speak: F) -> WebSocketUpgrade<F>
+pub fn websocket<F, Fut>(handler: F) -> WebSocketUpgrade<F>
 where
     F: Fn(WebSocket, Session) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     WebSocketUpgrade {
-        speak: Arc::new(speak),
+        handler: Arc::new(handler),
         options: Options::default(),
     }
 }
@@ -106,7 +106,7 @@ where
 /// }
 /// ```
 pub struct WebSocketUpgrade<F = ()> {
-    speak: Arc<F>,
+    handler: Arc<F>,
     options: Options,
 }
 
@@ -125,7 +125,7 @@ impl WebSocketUpgrade {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            speak: Arc::new(()),
+            handler: Arc::new(()),
             options: Options::default(),
         }
     }
@@ -374,8 +374,8 @@ impl Handshake {
         self.subprotocol.as_ref()?.to_str().ok()
     }
 
-    /// Accepts the handshake, and runs the session with `speak`.
-    pub fn accept<F, Fut>(self, speak: F) -> Accept
+    /// Accepts the handshake, and runs the session with `handler`.
+    pub fn accept<F, Fut>(self, handler: F) -> Accept
     where
         F: FnOnce(WebSocket, Session) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
@@ -385,19 +385,19 @@ impl Handshake {
             subprotocol,
             options,
         } = self;
-        let mut accept = Accept::new(move |session| run(session, subprotocol, &options, speak));
+        let mut accept = Accept::new(move |session| run(session, subprotocol, &options, handler));
         accept.headers = headers;
         accept
     }
 
-    /// Accepts the handshake, and runs the session with `speak` on the byte stream: with [frames of another
+    /// Accepts the handshake, and runs the session with `handler` on the byte stream: with [frames of another
     /// library](super#other-frames). The upgrade response is the same as that of `accept`.
-    pub fn accept_raw<F, Fut>(self, speak: F) -> Accept
+    pub fn accept_raw<F, Fut>(self, handler: F) -> Accept
     where
         F: FnOnce(Session) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        let mut accept = Accept::new(speak);
+        let mut accept = Accept::new(handler);
         accept.headers = self.headers;
         accept
     }
@@ -411,7 +411,7 @@ fn run<F, Fut>(
     mut session: Session,
     subprotocol: Option<HeaderValue>,
     options: &Options,
-    speak: F,
+    handler: F,
 ) -> Running<Fut>
 where
     F: FnOnce(WebSocket, Session) -> Fut,
@@ -431,7 +431,7 @@ where
         Box::new(Watch::new(interval, session.shutdown_timeout()))
     });
     Running {
-        handler: Caught::new(|| speak(socket, session)),
+        handler: Caught::new(|| handler(socket, session)),
         watch,
         end: Some(End { state, shared }),
         closing: None,
@@ -564,15 +564,15 @@ where
             return Err(not_implemented("only WebSocket is spoken here"));
         }
         let handshake = self.check(request)?;
-        let speak = Arc::clone(&self.speak);
-        Ok(handshake.accept(move |socket, session| speak(socket, session)))
+        let handler = Arc::clone(&self.handler);
+        Ok(handshake.accept(move |socket, session| handler(socket, session)))
     }
 }
 
 impl<F> Clone for WebSocketUpgrade<F> {
     fn clone(&self) -> Self {
         Self {
-            speak: Arc::clone(&self.speak),
+            handler: Arc::clone(&self.handler),
             options: self.options.clone(),
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     CloseFrame, Error, Message,
     codec::Codec,
-    keep_alive::{KeepAlive, Signs},
+    keep_alive::{KeepAlive, Liveness},
     rate_limit::{Meter, RateLimit},
 };
 use crate::{
@@ -387,8 +387,8 @@ impl Shared {
     }
 
     /// Returns the signs of life from the peer, or `None` if the session is closing the WebSocket.
-    pub(super) fn look(&self) -> Option<Signs> {
-        Some(self.lock().as_mut()?.look())
+    pub(super) fn check_liveness(&self) -> Option<Liveness> {
+        Some(self.lock().as_mut()?.check_liveness())
     }
 
     pub(super) fn ping(&self) {

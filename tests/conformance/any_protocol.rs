@@ -69,7 +69,7 @@ async fn u4_any_protocol_handler_gets_the_first_offer() {
 
     let mut client = Client::connect(server.connect().await).await;
     let request = extended_connect("go/9").body(()).expect("a request");
-    let mut peer = client.ask(request).await.expect_switched();
+    let mut peer = client.ask(request).await.expect_upgraded();
     peer.expect_echo(b"hello").await;
     assert_eq!(any.seen(), ["Chess/2", "go/9"]);
 }

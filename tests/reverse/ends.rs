@@ -47,7 +47,7 @@ async fn each_side_can_be_done_first_over_http_2() {
         };
         let (answer, at_backend) =
             soon(async { tokio::join!(client.ask(request), answering) }).await;
-        let (mut first, mut second) = (answer.expect_switched().boxed(), at_backend.boxed());
+        let (mut first, mut second) = (answer.expect_upgraded().boxed(), at_backend.boxed());
         if backend_first {
             std::mem::swap(&mut first, &mut second);
         }

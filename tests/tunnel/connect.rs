@@ -34,7 +34,7 @@ async fn it_tries_for_ten_seconds() {
     let (start, waiting) = (Instant::now(), Pending::default());
     let handler = ConnectProxy::new(Policy::new()).resolver(waiting.clone());
     let exchange = ask(proxy(handler), "any.test:443").await;
-    exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+    exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     assert_eq!(waiting.waiting(), 0);
 }
@@ -50,7 +50,7 @@ async fn it_tries_as_long_as_it_is_told_to() {
         let start = Instant::now();
         let handler = handler.clone().connect_timeout(limit);
         let exchange = ask(proxy(handler), "any.test:443").await;
-        exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+        exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(start.elapsed(), Duration::from_secs(seconds));
     }
 }
@@ -62,7 +62,7 @@ async fn a_target_that_does_not_answer_takes_all_of_the_time() {
     let start = Instant::now();
     let handler = ConnectProxy::new(loopback(silent.address.port()));
     let exchange = ask(proxy(handler), &silent.address.to_string()).await;
-    exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+    exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
 
@@ -107,7 +107,7 @@ async fn all_addresses_may_refuse() {
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
     let start = Instant::now();
     let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
-    exchange.expect_refused(StatusCode::BAD_GATEWAY);
+    exchange.expect_rejected(StatusCode::BAD_GATEWAY);
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
@@ -150,7 +150,7 @@ async fn one_client_too_many_is_refused_before_anybody_is_dialed() {
     let authority = format!("any.test:{}", target.port());
     let first = ask(service.clone(), &authority).await.expect_connected();
     let refusal = ask(service.clone(), &authority).await;
-    refusal.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
+    refusal.expect_rejected(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((target.accepted(), resolver.asked()), (1, 1));
 
     drop(first);
@@ -178,7 +178,7 @@ async fn a_drain_ends_both_sides_of_a_tunnel() {
     assert_eq!((read.expect("an orderly end"), rest), (0, vec![]));
     until(|| target.open() == 0).await;
     let late = ask(service, &target.address.to_string()).await;
-    late.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
+    late.expect_rejected(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(target.accepted(), 1);
 }
 
@@ -262,5 +262,5 @@ async fn c5_a_layer_around_it_asks_who_it_is() {
     assert!(answer.head.headers().contains_key("proxy-authenticate"));
     let request = connect(&target.address.to_string()).header("proxy-authorization", "Basic x");
     let answer = client.ask(request.body(()).expect("a request")).await;
-    answer.expect_switched().expect_echo(b"hello").await;
+    answer.expect_upgraded().expect_echo(b"hello").await;
 }

@@ -51,7 +51,7 @@ async fn what_a_name_is_at_is_for_the_log_only() {
         for number in ["10.", "127.", "::1", "any.test"] {
             assert!(!told.contains(number), "{told}");
         }
-        let lines = log.lines("upgrade refused");
+        let lines = log.lines("upgrade rejected");
         assert_eq!(lines.len(), 1, "{lines:?}");
         for what in said {
             assert!(lines[0].contains(what), "{what}: {lines:?}");
@@ -67,8 +67,8 @@ async fn of_many_addresses_some_are_named() {
     let handler = ConnectProxy::new(Policy::new()).resolver(Resolver::of(&many));
     let (log, _guard) = Log::start();
     let exchange = ask(proxy(handler), "any.test:443").await;
-    exchange.expect_refused(StatusCode::FORBIDDEN);
-    let lines = log.lines("upgrade refused");
+    exchange.expect_rejected(StatusCode::FORBIDDEN);
+    let lines = log.lines("upgrade rejected");
     assert!(
         lines[0].contains("fd00::") && lines[0].len() < 500,
         "{lines:?}"
@@ -98,7 +98,7 @@ async fn a_host_that_is_listed_is_reached_at_its_own_port_and_no_other() {
         let exchange = ask(proxy(handler.clone()), &target).await;
         match is_allowed {
             true => drop(exchange.expect_connected()),
-            false => drop(exchange.expect_refused(StatusCode::FORBIDDEN)),
+            false => drop(exchange.expect_rejected(StatusCode::FORBIDDEN)),
         }
     }
 }

@@ -6,14 +6,14 @@ use crate::{
     error::BoxError,
     handler::Accept,
     message::rejection::Rejection,
-    negotiate::{join, kind::UpgradeKind, switch, token, websocket_key},
+    negotiate::{join, kind::UpgradeKind, token, upgrade_response, websocket_key},
     tunnel::relay,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, response::Parts};
 use std::borrow::Cow;
 
 /// The backend has switched: so do we.
-pub(super) fn switch(
+pub(super) fn upgrade(
     kind: UpgradeKind,
     version: Version,
     key: Option<&HeaderValue>,
@@ -95,7 +95,7 @@ where
     let mut response = Response::new(body);
     *response.status_mut() = match head.status {
         // Whoever asked with CONNECT would take it for a switch.
-        status if switch::switches(kind, status) => {
+        status if upgrade_response::is_upgrade(kind, status) => {
             return bad_gateway("the backend ignored the request for an upgrade");
         }
         // There is none on HTTP/2.

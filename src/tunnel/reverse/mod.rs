@@ -43,7 +43,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut tcp = HttpConnector::new();
 /// tcp.set_nodelay(true); // or each small write may wait 40 ms for an acknowledgement
-/// let backend = client::Dial::new(tcp).to("http://127.0.0.1:4000".parse()?);
+/// let backend = client::Dial::new(tcp).destination("http://127.0.0.1:4000".parse()?);
 /// let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
 /// let layer = UpgradeLayer::new().any_protocol(proxy);
 /// # Ok(())
@@ -52,7 +52,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// The proxy's client determines the address of the backend. The request keeps its path and the client's host, so that
 /// a backend can compare the host with the `Origin`. The proxy's client never connects to a host from the request: a
-/// [`Dial`](crate::client::Dial) without a [destination](crate::client::Dial::to) fails.
+/// [`Dial`](crate::client::Dial) without a [destination](crate::client::Dial::destination) fails.
 ///
 /// The two connections are joined by a [`Relay`](super::Relay#the-socket-of-a-connection), which passes resets on and
 /// uses `splice` if it knows the sockets: serve a [`BoxIo`](crate::BoxIo) to clients instead of an enum of TLS and TCP,
@@ -362,12 +362,12 @@ impl ProtocolHandler for ReverseProxy {
         let (kind, version) = (request.kind, request.parts.version);
         let (question, key) = self.ask(request).await?;
         match self.backend.ask(question).await {
-            Ok(session) => answer::switch(kind, version, key.as_ref(), session),
+            Ok(session) => answer::upgrade(kind, version, key.as_ref(), session),
             Err(error) => Err(answer::refusal(kind, version, error)),
         }
     }
 
-    fn wants(&self, parts: &Parts) -> bool {
+    fn matches(&self, parts: &Parts) -> bool {
         let (method, version) = (&parts.method, parts.version);
         match negotiate::kind(method, version, &parts.headers, &parts.extensions) {
             Some(UpgradeKind::Connect) => true,

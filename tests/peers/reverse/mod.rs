@@ -68,7 +68,7 @@ impl Chain {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         let backend = format!("http://{backend}").parse().expect("a URI");
-        let client = client::UpgradeLayer::new().layer(Dial::new(tcp).to(backend));
+        let client = client::UpgradeLayer::new().layer(Dial::new(tcp).destination(backend));
         // Whom it is in front of it is to trust, and nobody else is.
         let forwarding = match who {
             Who::Nobody => Forwarding::Replace,

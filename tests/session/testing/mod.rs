@@ -39,26 +39,26 @@ async fn exchange(protocols: &str) -> Exchange {
 
 #[tokio::test]
 #[should_panic(expected = "expected a switch to other, got a switch to echo: ")]
-async fn expect_switched_panics_on_another_protocol() {
-    let _peer = exchange("echo").await.expect_switched("other");
+async fn expect_upgraded_panics_on_another_protocol() {
+    let _peer = exchange("echo").await.expect_upgraded("other");
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a switch to echo, got a response of the inner service: ")]
-async fn expect_switched_panics_on_passed_request() {
-    let _peer = exchange("other").await.expect_switched("echo");
+async fn expect_upgraded_panics_on_passed_request() {
+    let _peer = exchange("other").await.expect_upgraded("echo");
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a refusal with 409 Conflict, got a refusal (not you): ")]
-async fn expect_refused_panics_on_another_status() {
-    exchange("no").await.expect_refused(StatusCode::CONFLICT);
+async fn expect_rejected_panics_on_another_status() {
+    exchange("no").await.expect_rejected(StatusCode::CONFLICT);
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected a refusal with 200 OK, got a response of the inner service: ")]
-async fn expect_refused_panics_on_passed_request() {
-    exchange("other").await.expect_refused(StatusCode::OK);
+async fn expect_rejected_panics_on_passed_request() {
+    exchange("other").await.expect_rejected(StatusCode::OK);
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn connect_returns_a_peer() {
     assert_eq!(echo, "hello");
 
     let exchange = connect(UpgradeLayer::new().connect(Refuse)).await;
-    exchange.expect_refused(StatusCode::FORBIDDEN);
+    exchange.expect_rejected(StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]

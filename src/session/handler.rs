@@ -8,30 +8,30 @@ use crate::{
 use std::panic::{self, AssertUnwindSafe};
 
 /// The session handler of an accepted request.
-pub(crate) struct Speak {
+pub(crate) struct SessionHandler {
     /// `None` once started.
-    speak: Option<Box<dyn FnOnce(Session) -> Speaking + Send>>,
+    run: Option<Box<dyn FnOnce(Session) -> SessionFuture + Send>>,
 }
 
-impl Speak {
-    pub(crate) fn new(speak: impl FnOnce(Session) -> Speaking + Send + 'static) -> Self {
+impl SessionHandler {
+    pub(crate) fn new(run: impl FnOnce(Session) -> SessionFuture + Send + 'static) -> Self {
         Self {
-            speak: Some(Box::new(speak)),
+            run: Some(Box::new(run)),
         }
     }
 
     /// Calls the session handler. User code runs here, and may panic before the future is returned.
-    pub(crate) fn start(mut self, session: Session) -> Speaking {
-        let speak = self.speak.take().expect("it is taken here alone");
-        speak(session)
+    pub(crate) fn start(mut self, session: Session) -> SessionFuture {
+        let run = self.run.take().expect("it is taken here alone");
+        run(session)
     }
 }
 
-impl Drop for Speak {
+impl Drop for SessionHandler {
     /// Drops an unused session handler and catches its panics: any layer may drop the handler, and the connection may
     /// have other streams.
     fn drop(&mut self) {
-        let unused = AssertUnwindSafe(|| drop(self.speak.take()));
+        let unused = AssertUnwindSafe(|| drop(self.run.take()));
         if let Err(panic) = panic::catch_unwind(unused) {
             trace::unused_panicked(&trace::panic_message(&*panic));
         }
@@ -39,4 +39,4 @@ impl Drop for Speak {
 }
 
 /// The future of a running session handler.
-pub(crate) type Speaking = BoxFuture<Result<(), BoxError>>;
+pub(crate) type SessionFuture = BoxFuture<Result<(), BoxError>>;

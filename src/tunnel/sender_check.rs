@@ -16,12 +16,12 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// While the receiver does not accept the bytes already read, the relay does not read from the sender. A reset from the
 /// sender would then stay unnoticed until the receiver accepts bytes. The socket's error can be queried without a read.
 #[derive(Default)]
-pub(super) struct Look {
+pub(super) struct SenderCheck {
     /// `None` until a receiver first accepts no bytes. The timer keeps running when bytes move again.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Look {
+impl SenderCheck {
     /// Waits until the sender of a direction with unsent bytes has broken off, and returns the socket's error.
     pub(super) fn poll<'a>(
         &mut self,
