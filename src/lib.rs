@@ -236,6 +236,8 @@ mod metrics;
 mod negotiate;
 
 mod error;
+#[cfg(any(feature = "client", feature = "testing"))]
+mod service;
 mod sync;
 mod time;
 mod trace;

@@ -21,7 +21,7 @@ const LEVELS: &[&[&str]] = &[
     &["io"],
     &["metrics"],
     &["negotiate"],
-    &["error", "sync", "time", "trace"],
+    &["error", "service", "sync", "time", "trace"],
 ];
 
 #[test]

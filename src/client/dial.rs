@@ -4,6 +4,7 @@ use super::{Error, Http1, Http2, request::has_no_user};
 use crate::{
     error::{BoxError, BoxFuture},
     io::box_io::BoxIo,
+    service,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -203,8 +204,7 @@ where
                 match (http2.supports(&request), fallback) {
                     (Err(_), Some(mut fallback)) => {
                         drop(http2);
-                        super::ready(&mut fallback).await.map_err(Error::connect)?;
-                        let io = fallback.call(destination).await;
+                        let io = service::call(&mut fallback, destination).await;
                         http1(io.map_err(Error::connect)?, map_io.as_deref()).await?
                     }
                     _ => return http2.call(request).await,
@@ -212,8 +212,7 @@ where
             } else {
                 http1(io, map_io.as_deref()).await?
             };
-            super::ready(&mut http1).await?;
-            http1.call(request).await
+            service::call(&mut http1, request).await
         })
     }
 }

@@ -252,11 +252,3 @@ pub use self::{
     session::Session,
     tunnel::Tunnel,
 };
-
-use std::future::poll_fn;
-use tower_service::Service;
-
-/// Waits until the service is ready for a request.
-pub(crate) async fn ready<S: Service<R>, R>(service: &mut S) -> Result<(), S::Error> {
-    poll_fn(|cx| service.poll_ready(cx)).await
-}

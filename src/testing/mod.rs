@@ -175,16 +175,13 @@ pub use self::exchange::Exchange;
 use self::{connection::Connection, exchange::Opened, observer::Reports};
 use crate::{
     error::BoxError, io::box_io::BoxIo, message::rejection::RejectionReason,
-    negotiate::kind::UpgradeKind, session::upgraded::Upgraded,
+    negotiate::kind::UpgradeKind, service, session::upgraded::Upgraded,
 };
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, ext::Protocol};
-use std::{
-    future::poll_fn,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tower_service::Service;
 
 /// Creates a builder for an HTTP/1.1 request that offers `protocols`, a value of `Upgrade` such as
@@ -268,8 +265,7 @@ where
             let mut service = service.clone();
             let reason = Arc::clone(&reason);
             async move {
-                poll_fn(|cx| service.poll_ready(cx)).await?;
-                let response = service.call(request).await?;
+                let response = service::call(&mut service, request).await?;
                 let _ = reason.set(response.extensions().get::<RejectionReason>().cloned());
                 Ok::<_, S::Error>(response)
             }

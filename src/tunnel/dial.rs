@@ -2,8 +2,8 @@
 
 use super::{Policy, failure::Failure, happy_eyeballs::connect_any, host::Host, policy::Denied};
 use crate::{
-    client,
     error::{BoxError, BoxFuture},
+    service,
 };
 use hyper_util::client::legacy::connect::dns::Name;
 use std::{io, net::SocketAddr, str::FromStr as _};
@@ -27,8 +27,9 @@ where
     fn resolve(&self, name: Name) -> BoxFuture<Result<Vec<SocketAddr>, BoxError>> {
         let mut resolver = self.clone();
         Box::pin(async move {
-            client::ready(&mut resolver).await.map_err(Into::into)?;
-            let found = resolver.call(name).await.map_err(Into::into)?;
+            let found = service::call(&mut resolver, name)
+                .await
+                .map_err(Into::into)?;
             Ok(found.collect())
         })
     }

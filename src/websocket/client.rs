@@ -5,13 +5,14 @@ use crate::{
     client::{Error, Request, Session},
     error::BoxError,
     negotiate::{join, kind::UpgradeKind, websocket_key},
+    service,
 };
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{self, IntoHeaderName},
     response,
 };
-use std::{future::poll_fn, time::Duration};
+use std::time::Duration;
 use tower_service::Service;
 use tungstenite::protocol::Role;
 
@@ -158,9 +159,8 @@ impl WebSocketRequest {
         }
         // One header line, as browsers send it: many servers read only the first line.
         join::lines(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
-        let ready = poll_fn(|cx| client.poll_ready(cx)).await;
-        ready.map_err(Error::transport)?;
-        let session = client.call(request).await.map_err(Error::transport)?;
+        let session = service::call(&mut client, request).await;
+        let session = session.map_err(Error::transport)?;
         let response = session.response();
         let key = (session.kind() == UpgradeKind::Upgrade).then_some(&key);
         let subprotocol = handshake::check_answer(&response.headers, key, &self.subprotocols)

@@ -18,6 +18,7 @@ use crate::{
         protocol::{Member, Protocol},
         websocket_key,
     },
+    service,
 };
 use bytes::Bytes;
 use http::{
@@ -27,7 +28,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::Full;
-use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 use tower_service::Service;
 
 /// The longest request body that the proxy passes on, in bytes.
@@ -416,9 +417,8 @@ where
     fn ask(&self, request: Request) -> BoxFuture<Result<Session, BoxError>> {
         let mut client = self.clone();
         Box::pin(async move {
-            let ready = poll_fn(|cx| client.poll_ready(cx).map_err(Into::into));
-            ready.await?;
-            client.call(request).await.map_err(Into::into)
+            let session = service::call(&mut client, request).await;
+            session.map_err(Into::into)
         })
     }
 }
