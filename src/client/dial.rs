@@ -1,11 +1,7 @@
 //! A client that makes a connection for each request.
 
-use super::{Error, Http1, Http2, request::has_no_user};
-use crate::{
-    error::{BoxError, BoxFuture},
-    io::box_io::BoxIo,
-    service,
-};
+use super::{Error, Http1, Http2, ResponseFuture, request::has_no_user};
+use crate::{error::BoxError, io::box_io::BoxIo, service};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};
@@ -174,7 +170,7 @@ where
 {
     type Response = Response<Incoming>;
     type Error = Error;
-    type Future = BoxFuture<Result<Response<Incoming>, Error>>;
+    type Future = ResponseFuture<Response<Incoming>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.connector.poll_ready(cx).map_err(Error::connect)
@@ -184,7 +180,7 @@ where
         let checked =
             has_no_user(request.uri()).and_then(|()| authorize(&mut request, &self.credentials));
         if let Err(error) = checked {
-            return Box::pin(std::future::ready(Err(error)));
+            return ResponseFuture::error(error);
         }
         if let Some(destination) = &self.destination {
             complete(request.uri_mut(), destination);
@@ -194,7 +190,7 @@ where
         let fallback = self.fallback.clone();
         let is_http2 = self.is_http2;
         let map_io = self.map_io.clone();
-        Box::pin(async move {
+        ResponseFuture::new(async move {
             let io = io.await.map_err(Error::connect)?;
             let mut http1 = if is_http2 || io.connected().is_negotiated_h2() {
                 let mut http2 = match &map_io {

@@ -1,7 +1,6 @@
 //! A client connection of HTTP/1.1.
 
-use super::{Error, request::has_no_user};
-use crate::error::BoxFuture;
+use super::{Error, ResponseFuture, request::has_no_user};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, header,
@@ -81,7 +80,7 @@ impl From<http1::SendRequest<Full<Bytes>>> for Http1 {
 impl Service<Request<Full<Bytes>>> for Http1 {
     type Response = Response<Incoming>;
     type Error = Error;
-    type Future = BoxFuture<Result<Response<Incoming>, Error>>;
+    type Future = ResponseFuture<Response<Incoming>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.sender.poll_ready(cx).map_err(Error::transport)
@@ -89,10 +88,10 @@ impl Service<Request<Full<Bytes>>> for Http1 {
 
     fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
         if let Err(error) = address(&mut request) {
-            return Box::pin(std::future::ready(Err(error)));
+            return ResponseFuture::error(error);
         }
         let response = self.sender.send_request(request);
-        Box::pin(async move { response.await.map_err(Error::transport) })
+        ResponseFuture::new(async move { response.await.map_err(Error::transport) })
     }
 }
 

@@ -1,13 +1,10 @@
 //! A client connection of HTTP/2.
 
 use super::{
-    Error,
+    Error, ResponseFuture,
     request::{Asked, has_no_user},
 };
-use crate::{
-    error::BoxFuture,
-    negotiate::{self, kind::UpgradeKind, protocol::Protocol},
-};
+use crate::negotiate::{self, kind::UpgradeKind, protocol::Protocol};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{
@@ -153,7 +150,7 @@ impl Http2 {
 impl Service<Request<Full<Bytes>>> for Http2 {
     type Response = Response<Incoming>;
     type Error = Error;
-    type Future = BoxFuture<Result<Response<Incoming>, Error>>;
+    type Future = ResponseFuture<Response<Incoming>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.sender.poll_ready(cx).map_err(Error::transport)
@@ -166,10 +163,10 @@ impl Service<Request<Full<Bytes>>> for Http2 {
         };
         let asked = match asked {
             Ok(asked) => asked,
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
+            Err(error) => return ResponseFuture::error(error),
         };
         let response = self.sender.send_request(request);
-        Box::pin(async move {
+        ResponseFuture::new(async move {
             let mut response = response.await.map_err(Error::transport)?;
             if let Some(asked) = asked {
                 response.extensions_mut().insert(asked);

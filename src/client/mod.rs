@@ -232,6 +232,7 @@ mod body;
 mod cause;
 mod dial;
 mod error;
+mod future;
 mod http1;
 mod http2;
 mod layer;
@@ -244,11 +245,12 @@ pub use self::{
     body::Body,
     dial::Dial,
     error::{Error, ErrorKind},
+    future::ResponseFuture,
     http1::Http1,
     http2::Http2,
     layer::UpgradeLayer,
     request::Request,
-    service::{ResponseFuture, Upgrade},
+    service::Upgrade,
     session::Session,
     tunnel::Tunnel,
 };

@@ -1,8 +1,8 @@
 //! The upgrade service of the client.
 
-use super::{Body, Error, Request, Session, request::Asked};
+use super::{Body, Error, Request, ResponseFuture, Session, request::Asked};
 use crate::{
-    error::{BoxError, BoxFuture},
+    error::BoxError,
     io::box_io::BoxIo,
     negotiate::answer::{Answer, answer},
     session::{pending_upgrade::PendingUpgrade, upgraded::Upgraded},
@@ -11,12 +11,9 @@ use crate::{
 use http::{Response, Version};
 use hyper::upgrade::OnUpgrade;
 use std::{
-    fmt,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
-use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
 /// A service that requests upgrades with an inner HTTP client, created by [`UpgradeLayer`](super::UpgradeLayer).
@@ -57,16 +54,16 @@ where
 {
     type Response = Session;
     type Error = Error;
-    type Future = ResponseFuture;
+    type Future = ResponseFuture<Session>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Error::transport)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> ResponseFuture {
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (request, asked) = match request.into_http() {
             Ok(request) => request,
-            Err(error) => return ResponseFuture::new(async { Err(error) }),
+            Err(error) => return ResponseFuture::error(error),
         };
         let response = self.inner.call(request);
         let limit = self.handshake_timeout;
@@ -125,33 +122,5 @@ async fn handed_over(response: &mut Response<Body>) -> Result<Upgraded, Error> {
         (None, None) => Err(Error::unsupported(
             "the client did not hand its connection over",
         )),
-    }
-}
-
-/// The future returned by [`Upgrade`].
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture {
-    session: SyncWrapper<BoxFuture<Result<Session, Error>>>,
-}
-
-impl ResponseFuture {
-    fn new(session: impl Future<Output = Result<Session, Error>> + Send + 'static) -> Self {
-        Self {
-            session: SyncWrapper::new(Box::pin(session)),
-        }
-    }
-}
-
-impl Future for ResponseFuture {
-    type Output = Result<Session, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.session.get_mut().as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -1,10 +1,7 @@
 //! A connector through a proxy.
 
-use super::{Error, Request, Session, request::has_no_user};
-use crate::{
-    error::{BoxError, BoxFuture},
-    session::upgraded::Upgraded,
-};
+use super::{Error, Request, ResponseFuture, Session, request::has_no_user};
+use crate::{error::BoxError, session::upgraded::Upgraded};
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{self, IntoHeaderName},
@@ -96,7 +93,7 @@ where
 {
     type Response = Upgraded;
     type Error = Error;
-    type Future = BoxFuture<Result<Upgraded, Error>>;
+    type Future = ResponseFuture<Upgraded>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.client.poll_ready(cx).map_err(Error::tunnel)
@@ -104,15 +101,15 @@ where
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         if let Err(error) = has_no_user(&uri) {
-            return Box::pin(std::future::ready(Err(error)));
+            return ResponseFuture::error(error);
         }
         let Some(target) = target(&uri) else {
-            return Box::pin(std::future::ready(Err(Error::no_host())));
+            return ResponseFuture::error(Error::no_host());
         };
         let mut request = Request::connect(target);
         *request.http_mut().headers_mut() = self.headers.clone();
         let session = self.client.call(request);
-        Box::pin(async move { Ok(session.await.map_err(Error::tunnel)?.into_io()) })
+        ResponseFuture::new(async move { Ok(session.await.map_err(Error::tunnel)?.into_io()) })
     }
 }
 
