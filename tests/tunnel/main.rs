@@ -5,3 +5,4 @@ mod support;
 
 mod connect;
 mod policy;
+mod resolver;
