@@ -1,11 +1,9 @@
 //! A client connection of HTTP/1.1.
 
 use super::{Error, ResponseFuture, request::has_no_user};
+use crate::message::target;
 use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Request, Response, header,
-    uri::{Authority, PathAndQuery},
-};
+use http::{Method, Request, Response, uri::PathAndQuery};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -98,18 +96,14 @@ impl Service<Request<Full<Bytes>>> for Http1 {
 /// Sets the request target and `Host` as HTTP/1.1 requires (RFC 9112 §3.2).
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     has_no_user(request.uri())?;
-    let uri = std::mem::take(request.uri_mut());
-    let authority = uri.authority().cloned();
-    if !request.headers().contains_key(header::HOST) {
-        let host = authority.as_ref().map(Authority::as_str);
-        let host = host.and_then(|host| HeaderValue::from_str(host).ok());
-        let host = host.ok_or_else(Error::no_host)?;
-        request.headers_mut().insert(header::HOST, host);
+    if !target::set_host(request) {
+        return Err(Error::no_host());
     }
+    let uri = std::mem::take(request.uri_mut()).into_parts();
     *request.uri_mut() = if *request.method() == Method::CONNECT {
-        authority.ok_or_else(Error::no_host)?.into()
+        uri.authority.ok_or_else(Error::no_host)?.into()
     } else {
-        let path = uri.into_parts().path_and_query;
+        let path = uri.path_and_query;
         path.unwrap_or_else(|| PathAndQuery::from_static("/"))
             .into()
     };

@@ -4,13 +4,13 @@ use super::{
     Error, ResponseFuture,
     request::{Asked, has_no_user},
 };
-use crate::negotiate::{self, kind::UpgradeKind, protocol::Protocol};
+use crate::{
+    message::target,
+    negotiate::{self, kind::UpgradeKind, protocol::Protocol},
+};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{
-    Method, Request, Response, Uri, Version, header,
-    uri::{Authority, PathAndQuery, Scheme},
-};
+use http::{Method, Request, Response, Version, header, uri::Authority};
 use http_body::Body as _;
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http2, rt::Executor};
@@ -189,21 +189,19 @@ fn is_upgrade<B>(request: &Request<B>) -> bool {
 /// Sets the request URI as HTTP/2 requires (RFC 9113 §8.3.1): the value of `Host` becomes the `:authority`.
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     has_no_user(request.uri())?;
-    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    let uri = std::mem::take(request.uri_mut());
+    let mut authority = uri.authority().cloned();
     if *request.method() == Method::CONNECT {
-        let target = uri.authority.ok_or_else(Error::no_host)?;
+        let target = authority.ok_or_else(Error::no_host)?;
         request.headers_mut().remove(header::HOST);
         *request.uri_mut() = target.into();
         return Ok(());
     }
     if let Some(host) = request.headers_mut().remove(header::HOST) {
         let host = Authority::try_from(host.as_bytes()).map_err(|_| Error::no_host())?;
-        uri.authority = Some(host);
+        authority = Some(host);
     }
-    uri.scheme.get_or_insert(Scheme::HTTP);
-    uri.path_and_query
-        .get_or_insert_with(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Error::no_host())?;
+    *request.uri_mut() = target::http2(uri, authority).map_err(|_| Error::no_host())?;
     Ok(())
 }
 

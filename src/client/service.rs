@@ -3,13 +3,11 @@
 use super::{Body, Error, Request, ResponseFuture, Session, request::Asked};
 use crate::{
     error::BoxError,
-    io::box_io::BoxIo,
     negotiate::answer::{Answer, answer},
-    session::{pending_upgrade::PendingUpgrade, upgraded::Upgraded},
+    session::handed_over,
     time::within,
 };
 use http::{Response, Version};
-use hyper::upgrade::OnUpgrade;
 use std::{
     task::{Context, Poll},
     time::Duration,
@@ -98,29 +96,13 @@ async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Sess
     );
     match answer.map_err(Error::protocol)? {
         Answer::Upgraded(protocol) => {
-            let io = handed_over(&mut response).await?;
+            let io = handed_over::take(response.extensions_mut());
+            let io = io
+                .ok_or_else(|| Error::unsupported("the client did not hand its connection over"))?;
+            let io = io.await.map_err(Error::transport)?;
             let (head, _no_body) = response.into_parts();
             Ok(Session::new(asked.kind, protocol, head, io))
         }
         Answer::Refused => Err(Error::refused(response)),
-    }
-}
-
-/// Waits for the connection that the inner client hands over with its response.
-async fn handed_over(response: &mut Response<Body>) -> Result<Upgraded, Error> {
-    let extensions = response.extensions_mut();
-    let other = extensions
-        .remove::<PendingUpgrade>()
-        .and_then(PendingUpgrade::take);
-    let hyper = extensions.remove::<OnUpgrade>();
-    match (other, hyper) {
-        (Some(other), _) => other.await.map_err(Error::transport),
-        (None, Some(hyper)) => {
-            let io = hyper.await.map_err(Error::transport)?;
-            Ok(Upgraded::from_box_io(BoxIo::from(io)))
-        }
-        (None, None) => Err(Error::unsupported(
-            "the client did not hand its connection over",
-        )),
     }
 }

@@ -5,6 +5,8 @@ mod close;
 pub(crate) mod detach;
 mod drain;
 pub(crate) mod guard;
+#[cfg(any(feature = "client", feature = "testing"))]
+pub(crate) mod handed_over;
 mod handler;
 pub(crate) mod held;
 mod identity;

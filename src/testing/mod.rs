@@ -174,8 +174,8 @@ pub use self::exchange::Exchange;
 
 use self::{connection::Connection, exchange::Opened, observer::Reports};
 use crate::{
-    error::BoxError, io::box_io::BoxIo, message::rejection::RejectionReason,
-    negotiate::kind::UpgradeKind, service, session::upgraded::Upgraded,
+    error::BoxError, message::rejection::RejectionReason, negotiate::kind::UpgradeKind, service,
+    session::handed_over,
 };
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
@@ -277,11 +277,13 @@ where
     let mut connection = Connection::open(connection::version(&request)?, service).await?;
     let mut response = connection.send(request).await?;
     let upgraded = match asked.kind(response.status()) {
-        Some(kind) => Some(Opened {
-            kind,
-            protocol: asked.upgraded_to(&response),
-            io: Upgraded::from_box_io(BoxIo::from(hyper::upgrade::on(&mut response).await?)),
-        }),
+        Some(kind) => {
+            let protocol = asked.upgraded_to(&response);
+            let io = handed_over::take(response.extensions_mut());
+            let io = io.ok_or("hyper's client did not hand over the connection")?;
+            let io = io.await?;
+            Some(Opened { kind, protocol, io })
+        }
         None => None,
     };
     let (parts, body) = response.into_parts();
