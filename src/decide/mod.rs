@@ -17,6 +17,7 @@ use crate::{
         kind::UpgradeKind,
         upgrade_response::{self, UpgradeResponse},
     },
+    panic::{self, CatchPanic},
     session::{
         Identity, Sessions, accepted::Accepted, detach::detach, guard::Admitted, held::HeldUpgrade,
         settings::Settings, span::SessionSpan, state::State,
@@ -24,14 +25,10 @@ use crate::{
     time::{self, within},
     trace,
 };
-use futures_util::{
-    FutureExt as _,
-    future::{Either, select},
-};
+use futures_util::future::{Either, select};
 use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use std::{
-    panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
 };
@@ -45,8 +42,7 @@ pub(crate) fn decide<H: ProtocolHandler>(
 ) -> BoxFuture<Decided> {
     // An `async fn` would store its arguments twice. An `async` block stores its captures once.
     Box::pin(async move {
-        let answer = AssertUnwindSafe(ask(&*handler, &mut request, &gate)).catch_unwind();
-        match answer.await {
+        match CatchPanic::new(|| ask(&*handler, &mut request, &gate)).await {
             Ok(decided) => decided,
             Err(panic) => close(panicked(&*panic), request.parts.version).into(),
         }
@@ -64,9 +60,7 @@ async fn ask<H: ProtocolHandler>(
     };
     let timer = metrics::Timer::start();
     let decision = {
-        // The `async` block makes `catch_unwind` cover the call that creates the future as well.
-        let accept = async { handler.accept(request).await };
-        let accept = AssertUnwindSafe(accept).catch_unwind();
+        let accept = CatchPanic::new(|| handler.accept(request));
         let accept = pin!(within(gate.settings().accept_timeout(), accept));
         unless_drained(admitted.as_ref(), accept).await
     };
@@ -91,7 +85,7 @@ pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admit
         let sessions = settings.sessions.as_ref();
         sessions.map(|sessions| sessions.admit(request)).transpose()
     };
-    match panic::catch_unwind(AssertUnwindSafe(admit)) {
+    match panic::catch(admit) {
         Ok(admitted) => admitted,
         Err(panic) => Err(panicked(&*panic)),
     }

@@ -138,7 +138,11 @@ async fn u4_protocol_that_was_not_offered_is_a_500() {
         let request = extended_connect("chat/2").body(()).expect("a request");
         assert_eq!(client.ask(request).await.refused().await.0, 500);
     }
-    assert_eq!(log.lines("a handler accepted for").len(), 6);
+    assert_eq!(
+        log.lines("handler accepted a protocol that was not offered")
+            .len(),
+        6
+    );
 }
 
 #[tokio::test]
