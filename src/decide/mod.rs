@@ -1,4 +1,4 @@
-//! From an upgrade request to its response: asks the handler, and reads the request body to its end.
+//! From an upgrade request to its response: calls the handler, and reads the rest of the request body.
 
 pub(crate) mod erased;
 
@@ -33,8 +33,8 @@ use std::{
     sync::Arc,
 };
 
-/// Asks the handler within its time limit, and returns the response. Catches panics of the handler, and of the
-/// values that its future drops.
+/// Calls the handler within its time limit, and returns the response. Catches panics of the handler and of the values
+/// that its future drops.
 pub(crate) fn decide<H: ProtocolHandler>(
     handler: Arc<H>,
     mut request: UpgradeRequest,
@@ -77,8 +77,8 @@ async fn ask<H: ProtocolHandler>(
     conclude(decision, request, admitted, gate).await
 }
 
-/// Asks the registry, if the layer has one, to admit the request. Also checks that the runtime can run a
-/// session, while the request can still be rejected.
+/// Admits the request to the registry, if the layer has one. Also checks that the runtime has timers, while the request
+/// can still be rejected.
 pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
     let admit = || {
         time::assert_runtime();
@@ -179,7 +179,7 @@ pub(crate) async fn refuse(
     decided
 }
 
-/// Creates the upgrade response, with the session that it starts.
+/// Creates the upgrade response and its session.
 pub(crate) fn upgrade_response(
     mut accept: Accept,
     request: &mut UpgradeRequest,
@@ -203,7 +203,7 @@ pub(crate) fn upgrade_response(
     }
 }
 
-/// Whether the client still waits for a 100 before it sends the body.
+/// Returns `true` if the client still waits for a 100 before sending the body.
 ///
 /// A server need not send a 100 for a body that it does not read (RFC 9110 §10.1.1). The client may then send
 /// the body or not, so the connection cannot be used again.
@@ -216,7 +216,7 @@ fn owes_continue(headers: &HeaderMap, body: &RequestBody) -> bool {
             .any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Takes what it needs of the request.
+/// Creates the accepted session from parts of the request.
 fn accepted(
     accept: Accept,
     request: &mut UpgradeRequest,

@@ -137,7 +137,7 @@ impl Rejection {
             message,
         } = *self.refusal;
         trace::rejected(response.status(), &message, source.as_deref());
-        metrics::refused(response.status());
+        metrics::rejected(response.status());
         response.extensions_mut().insert(RejectionReason {
             message,
             source: source.map(Into::into),
