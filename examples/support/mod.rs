@@ -141,13 +141,16 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Returns a `BoxIo`, in which a relay finds the socket: to splice without TLS, and to reset the connection.
 async fn handshake(tls: Option<TlsAcceptor>, tcp: TcpStream) -> io::Result<BoxIo> {
     let Some(tls) = tls else {
         return Ok(BoxIo::new(tcp));
     };
     let tls = timeout(Duration::from_secs(10), tls.accept(tcp)).await??;
-    Ok(BoxIo::over(tls, |tls| tls.get_ref().0))
+    // A relay needs the socket within TLS to reset the connection.
+    #[cfg(feature = "tunnel")]
+    return Ok(BoxIo::over(tls, |tls| tls.get_ref().0));
+    #[cfg(not(feature = "tunnel"))]
+    Ok(BoxIo::new(tls))
 }
 
 fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
