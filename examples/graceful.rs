@@ -1,5 +1,5 @@
-//! A server that shuts down without failing a request. All paths accept `Upgrade: echo`, whose session ends on the stop
-//! signal, and `Upgrade: stubborn`, an echo whose session ignores it.
+//! A server that shuts down without failing a request. All paths accept two protocols: sessions of `echo` end on the
+//! stop signal, sessions of `stubborn` ignore it.
 //!
 //! ```sh
 //! cargo run --example graceful -- --listen 127.0.0.1:3000 --notice 1 --spread 5 --deadline 10
@@ -104,8 +104,8 @@ async fn main() -> Result<(), BoxError> {
     // 2.
     let noticed = deadline.min(Instant::now() + args.notice);
     let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
-    // 3. This waits for HTTP/2 sessions, whose end must still be sent on their connection, but not for HTTP/1.1 sessions,
-    // which have taken over theirs.
+    // 3. This waits for HTTP/2 sessions: they end with frames on their connection. It does not wait for HTTP/1.1
+    // sessions, which have taken over their connections.
     drop(listener);
     let _ = timeout_at(deadline + LAST_STEPS, connections.shutdown()).await;
     // 4.

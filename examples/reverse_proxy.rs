@@ -114,7 +114,7 @@ impl Backend {
             .map_io(box_io);
         dial = match args.http2 {
             true => dial.http2_only(),
-            // For a backend whose HTTP/2 does not support extended CONNECT.
+            // For a backend without extended CONNECT over HTTP/2.
             false => dial.fallback(https(true)?),
         };
         let mut pool = Client::builder(TokioExecutor::new());

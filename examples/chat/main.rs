@@ -91,8 +91,8 @@ async fn main() -> Result<(), BoxError> {
     let chat = Chat {
         upgrade: WebSocketUpgrade::new()
             .max_message_size(16 * 1024)
-            // Detects clients that vanish silently, such as a closed laptop. The browser answers pings by itself, also
-            // for background pages, whose timers it throttles.
+            // Detects clients that vanish silently, such as a closed laptop. The browser answers pings, also for pages in
+            // the background, where it throttles timers.
             .keep_alive(KEEP_ALIVE),
         rooms: Rooms::default(),
         sessions: sessions.clone(),
@@ -143,7 +143,7 @@ fn app(
             UpgradeLayer::new()
                 .sessions(sessions)
                 .accept_timeout(Duration::from_secs(5))
-                // Pings and pongs reset this timer. It ends sessions whose client does not read, which blocks the pings.
+                // Pings and pongs reset this timer. It ends sessions if the client does not read, which blocks pings.
                 .idle_timeout(4 * KEEP_ALIVE)
                 .on_close(|closed: &Closed| {
                     tracing::info!(
