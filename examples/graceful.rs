@@ -1,4 +1,4 @@
-//! A server that shuts down without failing a request. All paths accept two protocols: sessions of `echo` end on the
+//! A server that shuts down without failing a request. All paths accept two echoes: sessions of `echo` end on the
 //! stop signal, sessions of `stubborn` ignore it.
 //!
 //! ```sh

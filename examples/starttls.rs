@@ -101,8 +101,8 @@ impl ProtocolHandler for StartTls {
     }
 }
 
-/// Serializes the head of the upgrade request for the server within TLS. Omits the headers for the plain connection, and
-/// those for the body, which the layer has already dropped.
+/// Serializes the head of the upgrade request for the server within TLS. Omits the headers for the plain connection,
+/// and those for the body, which the layer has already dropped.
 fn as_first_request(request: &UpgradeRequest) -> Bytes {
     let mut head = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
     for (name, value) in request.headers() {

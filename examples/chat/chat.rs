@@ -88,8 +88,8 @@ impl Chat {
 }
 
 impl ProtocolHandler for Chat {
-    /// Checks the request here, where a refusal is still an HTTP response, and reserves the name. If the session does not
-    /// start, the layer drops the session handler with its `member`, which frees the name.
+    /// Checks the request here, where a refusal is still an HTTP response, and reserves the name. If the session does
+    /// not start, the layer drops the session handler with its `member`, which frees the name.
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let handshake = self.upgrade.check(request)?;
         let params = Params::of(request.parts())?;

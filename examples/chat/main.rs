@@ -91,8 +91,8 @@ async fn main() -> Result<(), BoxError> {
     let chat = Chat {
         upgrade: WebSocketUpgrade::new()
             .max_message_size(16 * 1024)
-            // Detects clients that vanish silently, such as a closed laptop. The browser answers pings, also for pages in
-            // the background, where it throttles timers.
+            // Detects clients that vanish silently, such as a closed laptop. The browser answers pings, also for pages
+            // in the background, where it throttles timers.
             .keep_alive(KEEP_ALIVE),
         rooms: Rooms::default(),
         sessions: sessions.clone(),
