@@ -1,4 +1,4 @@
-//! A forward proxy: CONNECT over HTTP/1.1 and HTTP/2, to port 443 of any internet host, or to the targets that
+//! A forward proxy: CONNECT over HTTP/1.1 and HTTP/2, to port 443 of any internet host, or only to the targets that
 //! `--allow` lists.
 //!
 //! ```sh
@@ -6,8 +6,8 @@
 //! curl --proxy http://127.0.0.1:3128 https://example.com/
 //! ```
 //!
-//! With `--tls`, clients use TLS to the proxy itself, with a self-signed certificate that the proxy generates, and
-//! ALPN chooses between HTTP/2 and HTTP/1.1. With `--basic-auth`, clients must authenticate:
+//! With `--tls`, clients connect to the proxy over TLS. The proxy generates a self-signed certificate, and ALPN selects
+//! HTTP/2 or HTTP/1.1. With `--basic-auth`, clients must authenticate:
 //!
 //! ```sh
 //! cargo run --features tunnel --example connect_proxy -- --tls --basic-auth ann:secret
@@ -15,60 +15,47 @@
 //! chromium --proxy-server=https://127.0.0.1:3128 --ignore-certificate-errors
 //! ```
 //!
-//! The proxy refuses targets on this machine and its local network, whatever their names resolve to, unless `--allow`
-//! permits them: `--allow git.internal:22 --allow 10.1.0.0/16`. `connect_proxy --help` explains.
+//! The proxy does not connect to this machine or its local network, whatever name a target has. To permit a host there,
+//! allow its name and its network: `--allow git.internal:22 --allow 10.1.0.0/16`. `connect_proxy --help` lists all
+//! options.
 //!
-//! On SIGINT and SIGTERM the proxy stops accepting connections, gives tunnels some time to end, and exits.
+//! On SIGINT and SIGTERM the proxy stops accepting connections, gives tunnels 5 seconds to end, and exits.
+
+mod support;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use ipnet::IpNet;
 use lexopt::ValueExt as _;
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 use subtle::ConstantTimeEq as _;
-use tokio::{
-    io,
-    net::{TcpListener, TcpStream},
-};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ServerConfig, pki_types::PrivateKeyDer},
-};
-use tokio_util::sync::CancellationToken;
+use support::Server;
 use tower::ServiceBuilder;
 use tower_http::validate_request::ValidateRequestHeaderLayer;
 use tower_upgrade::{
-    BoxError, BoxIo, Sessions, UpgradeLayer,
+    BoxError, Sessions, UpgradeLayer,
     tunnel::{ConnectProxy, Policy},
 };
 
 const USAGE: &str = "\
 Usage: connect_proxy [OPTIONS]
 
-A proxy for CONNECT. By default it connects to port 443 of every host on the internet, and to no
-loopback, private or other address that is not globally reachable.
+A forward proxy for CONNECT. By default it connects to port 443 of any host with a globally
+reachable address, which excludes loopback and private addresses.
 
-  --listen ADDR           where to listen, by default 127.0.0.1:3128; port 0 is any free one
-  --tls                   speak TLS with clients, with a certificate made on the spot
-  --allow HOST[:PORT]     connect to this host, at this port or at 443, and to no other but those
-                          that are allowed too; HOST is a name, an address, or *.DOMAIN for all
-                          names below a domain
-  --allow NETWORK/LENGTH  let addresses of this network through, though they are not globally
-                          reachable: hosts have to be allowed all the same, if any is
+  --listen ADDR           listen on this address (default: 127.0.0.1:3128); port 0 is any free port
+  --tls                   use TLS with clients, with a self-signed certificate
+  --allow HOST[:PORT]     allow only this host and the hosts of other --allow options, at this port
+                          (default: 443); HOST is a name, an address, or *.DOMAIN for all
+                          subdomains
+  --allow NETWORK/LENGTH  also connect to the addresses of this network, even if they are not
+                          globally reachable; does not add to the allowed hosts
   --basic-auth USER:PASSWORD
-                          serve this user only
-  --max N                 how many tunnels there may be, by default 1000
-  --idle SECONDS          how long one may be silent, by default 600
+                          require these credentials
+  --max N                 limit the number of open tunnels (default: 1000)
+  --idle SECONDS          close a tunnel without traffic for this time (default: 600)
 
-Exit codes: 0 it was told to stop, 1 it broke, 2 wrong usage";
-
-/// How long tunnels may continue after the proxy's stop signal.
-const DRAIN: Duration = Duration::from_secs(5);
+Exit codes: 0 shut down by a signal, 1 failed, 2 wrong usage";
 
 fn main() -> ExitCode {
     let args = match Args::parse() {
@@ -93,15 +80,10 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: Args) -> Result<(), BoxError> {
-    // Each tunnel uses two open files. If the limit cannot be raised, the proxy runs with the present limit.
+    // Each tunnel uses two open files. If the limit cannot be raised, continue with the current limit.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
-    let address = listener.local_addr()?;
-    let tls = args.tls.then(|| tls_acceptor(address)).transpose()?;
-    let scheme = if args.tls { "https" } else { "http" };
-    println!("listening on {scheme}://{address}");
+    let mut server = Server::bind(args.listen, args.tls).await?;
+    server.deadline = Duration::from_secs(5);
 
     let sessions = Sessions::builder().max(args.max).build();
     let proxy = UpgradeLayer::new()
@@ -111,67 +93,28 @@ async fn run(args: Args) -> Result<(), BoxError> {
         // Requests other than CONNECT get 405.
         .into_service();
     let app = ServiceBuilder::new()
-        // Also sees the 407, after which an HTTP/1.1 connection ends.
+        // Closes an HTTP/1.1 connection after a 407.
         .layer(UpgradeLayer::new())
         .layer(ValidateRequestHeaderLayer::custom(authenticate(
             args.credentials,
         )))
         .service(proxy);
-
-    let server = server();
-    let connections = GracefulShutdown::new();
-    let handshakes = CancellationToken::new();
-    let mut signal = std::pin::pin!(shutdown_signal());
-    loop {
-        let (io, peer) = tokio::select! {
-            accepted = accept(&listener) => accepted,
-            () = &mut signal => break,
-        };
-        let (tls, handshakes) = (tls.clone(), handshakes.clone());
-        let watcher = connections.watcher();
-        let (server, service) = (server.clone(), TowerToHyperService::new(app.clone()));
-        tokio::spawn(async move {
-            let connection = async {
-                let Some(io) = handshakes.run_until_cancelled(handshake(tls, io)).await else {
-                    return Ok(());
-                };
-                let connection = server.serve_connection_with_upgrades(TokioIo::new(io?), service);
-                watcher.watch(connection).await
-            };
-            if let Err(error) = connection.await {
-                eprintln!("the connection of {peer} failed: {error:?}");
-            }
-        });
-    }
-
-    drop(listener);
-    handshakes.cancel();
-    // HTTP/2 connections end after their tunnels, which take a moment longer at the deadline.
-    let limit = DRAIN + Duration::from_secs(2);
-    let (report, closed) = tokio::join!(
-        sessions.drain(DRAIN),
-        tokio::time::timeout(limit, connections.shutdown()),
-    );
-    if report.left > 0 || closed.is_err() {
-        eprintln!("some connections did not end in time");
-    }
-    println!("{report}");
-    Ok(())
+    server.run(app, sessions).await
 }
 
-/// Serves clients that send these credentials, or every client if no credentials are configured.
+/// Allows requests with these credentials, or all requests if no credentials are configured.
 fn authenticate<B, R: Default>(
     credentials: Option<HeaderValue>,
 ) -> impl FnMut(&mut Request<B>) -> Result<(), Response<R>> + Clone {
     move |request| {
         let sent = request.headers().get(header::PROXY_AUTHORIZATION);
-        let is_right = match (&credentials, sent) {
-            // Compares in constant time, so that the time does not tell how much of the value was right.
+        let is_allowed = match (&credentials, sent) {
+            // In constant time: otherwise the response time reveals how much of a guess is correct.
             (Some(expected), Some(sent)) => expected.as_bytes().ct_eq(sent.as_bytes()).into(),
             (Some(_), None) => false,
             (None, _) => true,
         };
-        if is_right {
+        if is_allowed {
             return Ok(());
         }
         let mut response = Response::new(R::default());
@@ -180,84 +123,6 @@ fn authenticate<B, R: Default>(
         let headers = response.headers_mut();
         headers.insert(header::PROXY_AUTHENTICATE, challenge);
         Err(response)
-    }
-}
-
-/// Serves HTTP/1.1 and HTTP/2, as the client's first bytes select.
-fn server() -> auto::Builder<TokioExecutor> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    // Without a timer, hyper would wait forever for the rest of a head.
-    server.http1().timer(TokioTimer::new());
-    // Without `half_close`: when a client hangs up before its response, the proxy stops dialing for it.
-    server
-        .http2()
-        // By default the windows of a stream and of its connection are equal, so one tunnel that stops reading uses up
-        // the connection's window, and the others stall too. This window has room for each of the 200 streams that a
-        // connection may have at a time.
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024);
-    server
-}
-
-/// Accepts the next connection. A failure concerns only that connection, or passes when other connections end, as with
-/// too many open files.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((io, peer)) => {
-                // Sends small writes at once: otherwise each message, and each HTTP/2 frame, may wait 40 ms for the
-                // acknowledgement of the previous one.
-                match io.set_nodelay(true) {
-                    Ok(()) => return (io, peer),
-                    Err(error) => eprintln!("cannot set up the connection of {peer}: {error}"),
-                }
-            }
-            Err(error) => {
-                eprintln!("cannot accept a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-/// Boxed so that the relay finds the socket: without TLS the relay can splice, and with TLS it can still reset.
-async fn handshake(tls: Option<TlsAcceptor>, io: TcpStream) -> io::Result<BoxIo> {
-    match tls {
-        Some(tls) => {
-            let handshake = tokio::time::timeout(Duration::from_secs(10), tls.accept(io));
-            Ok(BoxIo::over(handshake.await??, |tls| tls.get_ref().0))
-        }
-        None => Ok(BoxIo::new(io)),
-    }
-}
-
-/// Configures TLS with a newly generated certificate that no client has reason to trust.
-fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
-    let address = address.ip().to_string();
-    let names = ["localhost", "127.0.0.1", "::1", &address].map(String::from);
-    let made = rcgen::generate_simple_self_signed(names)?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)?;
-    config.alpn_protocols = ["h2", "http/1.1"].map(Vec::from).to_vec();
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-async fn shutdown_signal() {
-    #[cfg(unix)]
-    let terminate = async {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
     }
 }
 
@@ -273,7 +138,7 @@ struct Args {
 }
 
 impl Args {
-    /// `None` requests the help text.
+    /// Returns `None` for `--help`.
     fn parse() -> Result<Option<Self>, BoxError> {
         let mut found = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3128)),
@@ -316,13 +181,13 @@ impl Args {
 
 fn network(text: &str) -> Result<IpNet, BoxError> {
     let network = text.parse();
-    network.map_err(|_| format!("{text:?} is no network such as 10.1.0.0/16").into())
+    network.map_err(|_| format!("{text:?} is not a network such as 10.1.0.0/16").into())
 }
 
-/// Returns the credentials that a client sends for this user (RFC 7617).
+/// Returns the `Proxy-Authorization` value for `USER:PASSWORD` (RFC 7617).
 fn credentials(user: &str) -> Result<HeaderValue, BoxError> {
     if !user.contains(':') {
-        return Err("--basic-auth takes USER:PASSWORD".into());
+        return Err("--basic-auth requires USER:PASSWORD".into());
     }
     let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(user)))?;
     value.set_sensitive(true);

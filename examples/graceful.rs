@@ -1,5 +1,5 @@
-//! A server that shuts down without cutting off clients: two echoes on every path, `Upgrade: echo`, which ends its
-//! session on the stop signal, and `Upgrade: stubborn`, which ignores that signal.
+//! A server that shuts down without failing a request. All paths accept two echoes: sessions of `echo` end on the
+//! stop signal, sessions of `stubborn` ignore it.
 //!
 //! ```sh
 //! cargo run --example graceful -- --listen 127.0.0.1:3000 --notice 1 --spread 5 --deadline 10
@@ -10,16 +10,16 @@
 //!
 //! On SIGTERM and SIGINT:
 //!
-//! 1. The server announces its shutdown. `GET /ready` and new upgrade requests get 503. Open sessions receive their
+//! 1. The server announces its shutdown: `GET /ready` and new upgrade requests get 503. Open sessions receive their
 //!    stop signals evenly over the time of `--spread`, so that their clients do not all reconnect in the same second.
-//! 2. The server continues to accept connections for the time of `--notice`. A load balancer sends requests until it
-//!    has checked `/ready`, and can retry any request that got 503 on another server. If the listener closed at once,
-//!    connections waiting to be accepted would be reset, and the graceful shutdown would close connections that have
-//!    not sent a request yet: a client that has just sent one cannot know whether the server processed the request,
-//!    and may not repeat it. HAProxy then answers 502, unless `retry-on empty-response` is configured.
-//! 3. The server closes the listener, so that a successor can bind the port, and gracefully closes the connections.
+//! 2. The server still accepts connections for the time of `--notice`. A load balancer sends requests until it has
+//!    checked `/ready`, and can retry a request that got 503 on another server. Closing the listener at once would
+//!    reset the connections in its queue, and the graceful shutdown would close connections before their first
+//!    request. A client that has just sent that request cannot know whether the server processed it, and may not
+//!    repeat it: HAProxy answers 502, unless `retry-on empty-response` is configured.
+//! 3. The server closes the listener, so that its successor can bind the port, and gracefully closes the connections.
 //!    Sessions continue.
-//! 4. When the last session has ended, or at the `--deadline`, the server prints the sessions' outcome and exits.
+//! 4. When the last session has ended, or at the `--deadline`, the server prints the result and exits.
 //!
 //! `tests/peers/haproxy.rs` restarts this server behind HAProxy without an error at any client.
 
@@ -31,7 +31,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use lexopt::ValueExt as _;
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
@@ -40,13 +40,13 @@ use tokio::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{BoxError, DrainOptions, Session, Sessions, UpgradeLayer, copy, handler_fn};
 
-/// How long connections may take to end after the deadline. `Sessions::drain` gives sessions the same time.
+/// The time for connections to close after the deadline. `Sessions::drain` gives sessions the same time.
 const LAST_STEPS: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let args = Args::parse()?;
-    // Each session uses an open file. If the limit cannot be raised, the server runs with the present limit.
+    // Each session uses an open file. If the limit cannot be raised, continue with the current limit.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let listener = TcpListener::bind(args.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -81,31 +81,31 @@ async fn main() -> Result<(), BoxError> {
     let connections = GracefulShutdown::new();
     let serve = async || -> Infallible {
         loop {
-            let (io, peer) = accept(&listener).await;
+            let (tcp, peer) = accept(&listener).await;
             let service = TowerToHyperService::new(app.clone());
-            let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service);
+            let connection = server.serve_connection_with_upgrades(TokioIo::new(tcp), service);
             let connection = connections.watch(connection.into_owned());
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
-                    eprintln!("the connection of {peer} failed: {error:?}");
+                    eprintln!("the connection from {peer} failed: {error:?}");
                 }
             });
         }
     };
     tokio::select! {
         biased;
-        () = shutdown_signal() => {}
+        signal = shutdown_signal() => signal?,
         never = serve() => match never {},
     }
 
-    // 1. `is_draining` returns true from here on.
+    // 1. From here on `is_draining` returns true.
     let deadline = Instant::now() + args.deadline;
     let draining = sessions.drain(DrainOptions::new(args.deadline).spread(args.spread));
     // 2.
     let noticed = deadline.min(Instant::now() + args.notice);
     let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
-    // 3. An HTTP/1.1 session is independent of its connection, so this does not wait for the session. An HTTP/2 session
-    // depends on its connection: at the deadline its end must still be sent.
+    // 3. This waits for HTTP/2 sessions: they end with frames on their connection. It does not wait for HTTP/1.1
+    // sessions, which have taken over their connections.
     drop(listener);
     let _ = timeout_at(deadline + LAST_STEPS, connections.shutdown()).await;
     // 4.
@@ -126,34 +126,30 @@ fn answer<B>(request: &Request<B>, sessions: &Sessions) -> Response<String> {
     response
 }
 
-/// Serves HTTP/1.1 and HTTP/2, as the client's first bytes select.
+/// Returns a server for HTTP/1.1 and HTTP/2, as the client's first bytes select.
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // Without a timer, hyper would wait forever for the rest of a head.
+    // Without a timer hyper sets no time limit for request heads.
     server.http1().half_close(true).timer(TokioTimer::new());
     server
         .http2()
         .enable_connect_protocol()
-        // By default the windows of a stream and of its connection are equal, so one session that stops reading uses up
-        // the connection's window, and the others stall too. This window has room for each of the 200 streams that a
-        // connection may have at a time.
+        // By default the window of a stream is as large as that of its connection, so that one session that stops
+        // reading stalls all others on its connection. This connection window is enough for all 200 concurrent streams.
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024);
     server
 }
 
-/// Accepts the next connection. A failure concerns only that connection, or passes when other connections end, as with
-/// too many open files.
+/// Accepts the next connection. Errors are not fatal: they concern one connection, or pass when other connections
+/// close, such as too many open files.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((io, peer)) => {
-                // Sends small writes at once: otherwise each message, and each HTTP/2 frame, may wait 40 ms for the
-                // acknowledgement of the previous one.
-                match io.set_nodelay(true) {
-                    Ok(()) => return (io, peer),
-                    Err(error) => eprintln!("cannot set up the connection of {peer}: {error}"),
-                }
+            Ok((tcp, peer)) => {
+                // Otherwise each small write may wait 40 ms for the acknowledgement of the previous one.
+                let _ = tcp.set_nodelay(true);
+                return (tcp, peer);
             }
             Err(error) => {
                 eprintln!("cannot accept a connection: {error}");
@@ -166,11 +162,11 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 struct Args {
     /// `--listen ADDR`, by default 127.0.0.1:3000.
     listen: SocketAddr,
-    /// `--notice SECONDS`, by default 1: how long load balancers have to look at `/ready`.
+    /// `--notice SECONDS`, by default 1: time for load balancers to notice the 503 of `/ready`.
     notice: Duration,
-    /// `--spread SECONDS`, by default 0: the time over which sessions are told to stop.
+    /// `--spread SECONDS`, by default 0: time over which sessions get their stop signals.
     spread: Duration,
-    /// `--deadline SECONDS`, by default 10: how long sessions have to end, the notice included.
+    /// `--deadline SECONDS`, by default 10: time for sessions to end, including the notice.
     deadline: Duration,
 }
 
@@ -197,23 +193,20 @@ impl Args {
 }
 
 fn seconds(args: &mut lexopt::Parser) -> Result<Duration, BoxError> {
-    // As `u32`: any number of them can be added to now.
+    // A `u32`, so that adding the duration to `Instant::now()` cannot overflow.
     Ok(Duration::from_secs(args.value()?.parse::<u32>()?.into()))
 }
 
-async fn shutdown_signal() {
+async fn shutdown_signal() -> io::Result<()> {
     #[cfg(unix)]
-    let terminate = async {
+    {
         use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            signal = tokio::signal::ctrl_c() => signal,
+            _ = terminate.recv() => Ok(()),
         }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
     }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }

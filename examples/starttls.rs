@@ -1,11 +1,10 @@
-//! Upgrades a plain HTTP connection to TLS (RFC 2817), and then to another protocol within TLS.
+//! Upgrades a plain HTTP connection to TLS (RFC 2817), then to another protocol within TLS.
 //!
 //! ```sh
 //! cargo run --features client --example starttls
 //! ```
 //!
-//! Server and client are in one program. The program prints each step, exits when done, and fails if a step does not
-//! give the expected result.
+//! Server and client run in one program, which prints each step, exits when done, and fails on an unexpected result.
 
 use axum::serve::ListenerExt as _;
 use bytes::Bytes;
@@ -31,7 +30,7 @@ use tower_upgrade::{
     UpgradeRequest, Upgraded, client, copy, handler_fn,
 };
 
-/// The name of the protocol in HTTP. The TLS handshake negotiates the actual version.
+/// The protocol name in `Upgrade`. The TLS handshake negotiates the version.
 const TLS: &str = "TLS/1.0";
 
 #[tokio::main(flavor = "current_thread")]
@@ -50,10 +49,10 @@ async fn main() -> Result<(), BoxError> {
 // ---- The server ---------------------------------------------------------------------------------
 
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor) -> std::io::Result<()> {
-    // A leaf service: requests for this path that do not ask for TLS get 426 (RFC 2817 §4.2).
+    // A leaf service: requests without an upgrade to TLS get 426 (RFC 2817 §4.2).
     let account = UpgradeLayer::new().protocol(TLS, StartTls { acceptor });
     let app = axum::Router::new().route_service("/account", account.into_service());
-    // With `TCP_NODELAY`: otherwise each small write may wait 40 ms for an acknowledgement.
+    // Otherwise each small write may wait 40 ms for the acknowledgement of the previous one.
     let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
     axum::serve(listener, app).await
 }
@@ -61,7 +60,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) -> std::io::Result<
 /// Returns the service within TLS.
 fn secure() -> axum::Router {
     let echo = handler_fn(|session: Session| async move {
-        println!("server: a session of echo, within TLS");
+        println!("server: an echo session, within TLS");
         let (mut reader, mut writer) = tokio::io::split(session.into_io());
         copy(&mut reader, &mut writer).await?;
         Ok(())
@@ -78,18 +77,18 @@ struct StartTls {
 impl ProtocolHandler for StartTls {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         if request.method() != Method::GET {
-            let rejection = Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "ask for TLS with GET");
+            let rejection =
+                Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "upgrade to TLS with GET");
             return Err(rejection.header(header::ALLOW, HeaderValue::from_static("GET")));
         }
         let first = as_first_request(request);
         let acceptor = self.acceptor.clone();
         Ok(Accept::new(move |session: Session| async move {
-            // Take the IO out of this session, which ends with this future: the `echo` session within TLS
-            // outlives it.
+            // Detach the IO from this session, which ends with this future: the `echo` session within TLS outlives it.
             let io = Upgraded::from_parts(session.into_io().into_parts());
             let io = timeout(Duration::from_secs(10), acceptor.accept(io)).await??;
-            println!("server: a TLS handshake");
-            // The client expects the response to its upgrade request first (RFC 2817 §3.3).
+            println!("server: the TLS handshake is complete");
+            // The first response within TLS answers the upgrade request (RFC 2817 §3.3).
             let io = Upgraded::from_parts(Parts {
                 io,
                 read_buf: first,
@@ -102,8 +101,8 @@ impl ProtocolHandler for StartTls {
     }
 }
 
-/// Serializes the head of the upgrade request again, for the server within TLS. Omits the headers for the
-/// plain connection, and those of the body, which the layer has already dropped.
+/// Serializes the head of the upgrade request for the server within TLS. Omits the headers for the plain connection,
+/// and those for the body, which the layer has already dropped.
 fn as_first_request(request: &UpgradeRequest) -> Bytes {
     let mut head = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
     for (name, value) in request.headers() {
@@ -133,7 +132,7 @@ async fn visit(uri: Uri, io: TcpStream, connector: TlsConnector) -> Result<(), B
     println!("client: {status}, Upgrade: {upgrade:?}, {body:?}");
     check(status == StatusCode::UPGRADE_REQUIRED && upgrade == TLS)?;
 
-    // This request is sent in the clear to an unauthenticated server, so it must not contain secrets.
+    // This request must not contain secrets: it goes to an unauthenticated server, in the clear.
     println!("client: the same, with Upgrade: {TLS}");
     let request = client::Request::get(uri.clone()).protocol(TLS);
     let mut client = client::UpgradeLayer::new().layer(clear);
@@ -144,12 +143,12 @@ async fn visit(uri: Uri, io: TcpStream, connector: TlsConnector) -> Result<(), B
     let name = uri.host().unwrap_or_default().to_owned().try_into()?;
     let mut io = connector.connect(name, session.into_io()).await?;
     let version = io.get_ref().1.protocol_version().ok_or("no TLS")?;
-    println!("client: {version:?}, and the certificate is the server's");
+    println!("client: {version:?}, and the certificate is trusted");
     let body = first_response(&mut io).await?;
     println!("client: the response to the upgrade request is {body:?}");
     check(body == "a secret")?;
 
-    // From here on this is an ordinary HTTP connection.
+    // From here on, an ordinary HTTP connection.
     let mut secure = client::Http1::handshake(io).await?;
     println!("client: GET {} within TLS", uri.path());
     let (status, _, body) = get(&mut secure, &uri).await?;
@@ -176,10 +175,10 @@ async fn get(
     Ok((head.status, upgrade, String::from_utf8(body)?))
 }
 
-/// Reads the response to the upgrade request and returns its body. hyper did not send that request on this
-/// connection, so it cannot read the response.
+/// Reads the response to the upgrade request and returns its body. hyper has not sent that request on this connection,
+/// so it cannot read the response.
 async fn first_response(io: impl AsyncRead + Unpin) -> Result<String, BoxError> {
-    // The buffer reads nothing beyond this response: the server sends the next one only on request.
+    // The buffer reads no data beyond this response: the server sends the next one only on request.
     let mut io = BufReader::new(io).take(8 * 1024);
     let mut line = String::new();
     io.read_line(&mut line).await?;
@@ -198,13 +197,13 @@ async fn first_response(io: impl AsyncRead + Unpin) -> Result<String, BoxError> 
 }
 
 async fn talk(mut io: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), BoxError> {
-    io.write_all(b"how do you do?").await?;
+    io.write_all(b"hello").await?;
     io.shutdown().await?;
     let mut answer = String::new();
-    // Fails without a close_notify.
+    // Fails if the server closes the connection without a close_notify.
     io.read_to_string(&mut answer).await?;
-    println!("client: the server says {answer:?}");
-    check(answer == "how do you do?")
+    println!("client: the server sent {answer:?}");
+    check(answer == "hello")
 }
 
 #[track_caller]
@@ -213,7 +212,7 @@ fn check(is_as_expected: bool) -> Result<(), BoxError> {
     if is_as_expected {
         Ok(())
     } else {
-        Err(format!("not as expected: {caller}").into())
+        Err(format!("unexpected result at {caller}").into())
     }
 }
 
@@ -221,9 +220,9 @@ fn check(is_as_expected: bool) -> Result<(), BoxError> {
 
 /// Returns a TLS acceptor with a new certificate, and a connector that trusts only this certificate.
 fn tls() -> Result<(TlsAcceptor, TlsConnector), BoxError> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    let certificate = made.cert.der().clone();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let certificate = generated.cert.der().clone();
+    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der())?;
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone())?;
     let server = ServerConfig::builder()

@@ -1,4 +1,4 @@
-//! A netcat for HTTP upgrades: asks for an upgrade, then connects the session to standard input and output.
+//! A netcat for HTTP upgrades: requests an upgrade, then connects the session to standard input and output.
 //!
 //! ```sh
 //! cargo run --features client --example upcat -- --protocol echo http://127.0.0.1:3000/
@@ -9,13 +9,13 @@
 //! ```sh
 //! upcat --protocol echo http://127.0.0.1:3000/            # Upgrade on HTTP/1.1
 //! upcat --protocol echo --http2 http://127.0.0.1:3000/    # extended CONNECT on HTTP/2
-//! upcat --protocol echo --insecure https://127.0.0.1:3000/ # whichever TLS negotiates
+//! upcat --protocol echo --insecure https://127.0.0.1:3000/ # the version that TLS negotiates
 //! upcat --connect example.com:443 http://127.0.0.1:3000/  # CONNECT
 //! upcat --protocol echo --proxy http://127.0.0.1:3128 http://127.0.0.1:3000/
 //! ```
 //!
-//! At the end of standard input upcat closes its direction of the session, and prints the server's data until the
-//! server ends. `upcat --help` explains the options and the exit codes.
+//! At the end of standard input upcat shuts down its direction of the session, and prints the server's data until the
+//! server ends the session. `upcat --help` lists the options and the exit codes.
 
 use http::{
     HeaderName, HeaderValue, Response, Uri, header,
@@ -44,16 +44,16 @@ const USAGE: &str = "\
 Usage: upcat --protocol NAME... [OPTIONS] URL
        upcat --connect HOST:PORT [OPTIONS] URL
 
-Asks URL for an upgrade, and connects the session to standard input and output.
+Requests an upgrade from URL, and connects the session to standard input and output.
 
   --protocol NAME      offer a protocol, as name or name/version; repeat in order of preference
-  --connect HOST:PORT  ask the proxy at URL for a tunnel instead
-  --header NAME:VALUE  send a header
-  --proxy URL          connect through the CONNECT proxy at this URL; a user and password in it,
-                       http://USER:PASSWORD@HOST:PORT, are sent to the proxy
+  --connect HOST:PORT  request a tunnel from the proxy at URL instead
+  --header NAME:VALUE  send this header
+  --proxy URL          connect through the CONNECT proxy at this URL, which may contain credentials
+                       for the proxy: http://USER:PASSWORD@HOST:PORT
   --proxy-auth VALUE   send VALUE to the proxy as Proxy-Authorization
   --insecure           accept any certificate
-  --http1.1, --http2   use this version only; by default TLS negotiates, and http: is HTTP/1.1
+  --http1.1, --http2   use only this version (default: TLS negotiates; http: URLs use HTTP/1.1)
 
 Exit codes:
   0  the session ended normally
@@ -63,7 +63,7 @@ Exit codes:
   4  the server or the proxy refused
   5  the server violated the protocol, or does not support the request
 
-A proxy that ends the tunnel at the end of the input, as Squid does, truncates the answer.";
+Some proxies, such as Squid, close the tunnel at the end of the input, which truncates the answer.";
 
 fn main() -> ExitCode {
     let args = match Args::parse() {
@@ -85,12 +85,12 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
-        match ask(&args).await {
+        match connect(&args).await {
             Ok(session) => join(session.into_io()).await,
             Err(failure) => failure.explain().await,
         }
     });
-    // A thread may still be reading standard input: do not wait for it.
+    // Do not wait for the thread that reads standard input.
     runtime.shutdown_background();
     code
 }
@@ -98,7 +98,7 @@ fn main() -> ExitCode {
 // ---- Connecting ---------------------------------------------------------------------------------
 
 enum Failure {
-    /// Nothing was sent yet.
+    /// Failed before the first request.
     Setup(BoxError),
     Client(client::Error),
 }
@@ -109,12 +109,13 @@ impl From<client::Error> for Failure {
     }
 }
 
-async fn ask(args: &Args) -> Result<Session, Failure> {
+/// Requests the session, through a proxy if `args` has one.
+async fn connect(args: &Args) -> Result<Session, Failure> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     let Some(proxy) = args.proxy.clone() else {
-        return ask_over(tcp, args).await;
+        return connect_over(tcp, args).await;
     };
     let https = https(tcp, args, Version::Any).map_err(Failure::Setup)?;
     let proxy = UpgradeLayer::new().layer(Dial::new(https).destination(proxy));
@@ -122,11 +123,11 @@ async fn ask(args: &Args) -> Result<Session, Failure> {
     if let Some(credentials) = args.proxy_auth.clone() {
         tunnel = tunnel.header(header::PROXY_AUTHORIZATION, credentials);
     }
-    ask_over(tunnel, args).await
+    connect_over(tunnel, args).await
 }
 
-/// Asks over connections from the connector `tcp`: TCP, or tunnels through a proxy.
-async fn ask_over<C>(tcp: C, args: &Args) -> Result<Session, Failure>
+/// Requests the session over connections from the connector `tcp`: TCP, or tunnels through a proxy.
+async fn connect_over<C>(tcp: C, args: &Args) -> Result<Session, Failure>
 where
     C: Service<Uri> + Clone + Send + 'static,
     C::Response: Connection + hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
@@ -144,7 +145,7 @@ where
     Ok(client.oneshot(args.request.clone()).await?)
 }
 
-/// Wraps `tcp` in a connector that uses TLS for `https:` URLs.
+/// Returns a connector that uses TLS for `https:` URLs.
 fn https<C>(tcp: C, args: &Args, version: Version) -> Result<HttpsConnector<C>, BoxError> {
     let is_tls = [Some(&args.url), args.proxy.as_ref()]
         .into_iter()
@@ -231,9 +232,9 @@ async fn join(io: Upgraded) -> ExitCode {
         let mut receive = std::pin::pin!(receive);
         tokio::select! {
             received = &mut receive => received,
-            // After the input has ended, or the server reads no further, the server may still send data.
+            // The server may still send data after the end of the input, or after it stopped reading.
             sent = send => receive.await.and(match sent {
-                Err(error) if reads_no_further(&error) => Ok(()),
+                Err(error) if stopped_reading(&error) => Ok(()),
                 sent => sent,
             }),
         }
@@ -243,15 +244,15 @@ async fn join(io: Upgraded) -> ExitCode {
     match joined {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("upcat: the session broke: {}", in_full(&error));
+            eprintln!("upcat: the session failed: {}", in_full(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Whether an HTTP/2 server has reset the stream with `NO_ERROR` after its last data: it reads no
-/// further, which is no failure (RFC 9113 §8.1).
-fn reads_no_further(error: &io::Error) -> bool {
+/// Returns whether an HTTP/2 server has reset the stream with `NO_ERROR` after its last data: it has stopped reading,
+/// which is not a failure (RFC 9113 §8.1).
+fn stopped_reading(error: &io::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
@@ -316,7 +317,8 @@ impl Args {
         let mut request = match target {
             Some(_) if !protocols.is_empty() => {
                 return Err(
-                    "--connect names no protocol; to connect through a proxy use --proxy".into(),
+                    "--connect and --protocol exclude each other; to use a proxy, give --proxy"
+                        .into(),
                 );
             }
             Some(target) => Request::connect(target),
@@ -343,7 +345,7 @@ impl Args {
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), BoxError> {
-    let (name, value) = text.split_once(':').ok_or("a header is NAME:VALUE")?;
+    let (name, value) = text.split_once(':').ok_or("--header requires NAME:VALUE")?;
     Ok((name.trim().parse()?, value.trim().parse()?))
 }
 
@@ -351,7 +353,7 @@ fn parse_url(text: &str) -> Result<Uri, BoxError> {
     let url: Uri = text.parse()?;
     match url.scheme_str() {
         Some("http" | "https") => Ok(url),
-        _ => Err(format!("{text} is no URL with http: or https:").into()),
+        _ => Err(format!("{text} is not a URL with http: or https:").into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Server and client in one program: three protocols, a refusal, and a protocol without a handler.
+//! Server and client in one program: three protocols, a refused request, and a protocol without a handler.
 //!
 //! ```sh
 //! cargo run --features client --example upgrade
@@ -31,17 +31,17 @@ async fn main() -> Result<(), BoxError> {
     let uri: Uri = format!("http://{}/", listener.local_addr()?).parse()?;
     tokio::spawn(serve(listener));
 
-    let ask = || client::Request::get(uri.clone());
+    let get = || client::Request::get(uri.clone());
 
     // The server chooses the first offered protocol that it supports.
-    talk(ask().protocol("echo")).await?;
-    talk(ask().protocol("chess/2").protocol("shout")).await?;
+    talk(get().protocol("echo")).await?;
+    talk(get().protocol("chess/2").protocol("shout")).await?;
     let ann = HeaderValue::from_static("Ann");
-    talk(ask().protocol("greet/1").header("user", ann)).await?;
-    // The handler refuses a request without a `user` header, with a response of its choice.
-    talk(ask().protocol("greet/1")).await?;
-    // An unsupported protocol: the inner service answers.
-    talk(ask().protocol("chess/2")).await
+    talk(get().protocol("greet/1").header("user", ann)).await?;
+    // The handler refuses a request without a `user` header and chooses the response.
+    talk(get().protocol("greet/1")).await?;
+    // An unsupported protocol: the inner service responds.
+    talk(get().protocol("chess/2")).await
 }
 
 // ---- The server ---------------------------------------------------------------------------------
@@ -49,13 +49,13 @@ async fn main() -> Result<(), BoxError> {
 async fn serve(listener: TcpListener) -> Result<(), BoxError> {
     // A handler that accepts every request can be a closure.
     let echo = handler_fn(|session: Session| async move {
-        println!("server: a session of echo");
+        println!("server: an echo session");
         let (mut reader, mut writer) = tokio::io::split(session.into_io());
         copy(&mut reader, &mut writer).await?;
         Ok(())
     });
     let shout = handler_fn(|session: Session| async move {
-        println!("server: a session of shout");
+        println!("server: a shout session");
         let mut io = BufReader::new(session.into_io());
         let mut line = String::new();
         while io.read_line(&mut line).await? > 0 {
@@ -82,18 +82,21 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
     }
 }
 
-/// A handler that decides before a response is sent.
+/// A handler that checks the request before it accepts or refuses.
 struct Greeter;
 
 impl ProtocolHandler for Greeter {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let Some(user) = request.headers().get("user").cloned() else {
-            println!("server: no session for a client without a name");
-            return Err(Rejection::new(StatusCode::UNAUTHORIZED, "say who you are"));
+            println!("server: refuses a request without a user");
+            return Err(Rejection::new(
+                StatusCode::UNAUTHORIZED,
+                "the header `user` is missing",
+            ));
         };
-        // `user` moves into the session.
+        // The session handler owns `user`.
         Ok(Accept::new(move |mut session: Session| async move {
-            println!("server: a session of greet/1");
+            println!("server: a greet/1 session");
             session.io_mut().write_all(b"Hello ").await?;
             session.io_mut().write_all(user.as_bytes()).await?;
             Ok(())
@@ -101,7 +104,7 @@ impl ProtocolHandler for Greeter {
     }
 }
 
-/// Answers all other requests, which the layer passes on unchanged.
+/// Handles all other requests, which the layer forwards unchanged.
 async fn index(_request: Request<Incoming>) -> Result<Response<String>, Infallible> {
     println!("server: a plain request");
     Ok(Response::new(
@@ -111,7 +114,7 @@ async fn index(_request: Request<Incoming>) -> Result<Response<String>, Infallib
 
 // ---- The client ---------------------------------------------------------------------------------
 
-/// Asks for an upgrade, then sends a line to the session and prints the answer.
+/// Requests an upgrade, then sends a line in the session and prints the answer.
 async fn talk(request: client::Request) -> Result<(), BoxError> {
     println!("client: offers {:?}", request.protocols());
     let http = Client::builder(TokioExecutor::new()).build_http();
@@ -124,20 +127,20 @@ async fn talk(request: client::Request) -> Result<(), BoxError> {
     println!("client: the server chose {}", chosen.unwrap_or_default());
 
     let mut io = session.into_io();
-    io.write_all(b"how do you do?\n").await?;
+    io.write_all(b"hello\n").await?;
     io.shutdown().await?;
     let mut answer = String::new();
     io.read_to_string(&mut answer).await?;
-    println!("client: the server says {answer:?}\n");
+    println!("client: the server sent {answer:?}\n");
     Ok(())
 }
 
-/// Prints the error and the response of a server that refused.
+/// Prints the error, and the response if the server sent one.
 async fn explain(error: client::Error) -> Result<(), BoxError> {
     println!("client: {error}");
     if let Some(response) = error.into_response() {
         let body = response.collect().await?.to_bytes();
-        println!("client: the server says {body:?}\n");
+        println!("client: the server sent {body:?}\n");
     }
     Ok(())
 }

@@ -236,6 +236,7 @@ mod metrics;
 mod negotiate;
 
 mod error;
+mod panic;
 #[cfg(any(feature = "client", feature = "testing"))]
 mod service;
 mod sync;

@@ -1,7 +1,7 @@
 //! Events that the crate emits through `tracing`. Without the feature `tracing` the functions do nothing.
 
 use http::StatusCode;
-use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
+use std::{error::Error, fmt::Display};
 
 /// Emits an event, as in `event!(LEVEL, ...)`.
 macro_rules! event {
@@ -131,15 +131,4 @@ pub(crate) fn report_panicked(panic: &str) {
 pub(crate) fn on_failed_upgrade_panicked(panic: &str) {
     unused!(panic);
     event!(ERROR, panic, "`on_failed_upgrade` callback panicked");
-}
-
-/// Returns the message of a panic.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Cow<'static, str> {
-    if let Some(message) = panic.downcast_ref::<&'static str>() {
-        Cow::Borrowed(message)
-    } else if let Some(message) = panic.downcast_ref::<String>() {
-        Cow::Owned(message.clone())
-    } else {
-        Cow::Borrowed("the panic payload is not a string")
-    }
 }

@@ -21,7 +21,7 @@ const LEVELS: &[&[&str]] = &[
     &["io"],
     &["metrics"],
     &["negotiate"],
-    &["error", "service", "sync", "time", "trace"],
+    &["error", "panic", "service", "sync", "time", "trace"],
 ];
 
 #[test]

@@ -1,4 +1,4 @@
-//! The routes behind the administrator's password: the page, its API, and the metrics.
+//! The routes that require the administrator's password: the page, its API, and the metrics.
 
 use crate::chat::Chat;
 use axum::{
@@ -35,7 +35,7 @@ pub(crate) fn router(chat: Chat, metrics: PrometheusHandle, password: &str) -> R
         .route("/admin/drain", post(drain))
         .route("/metrics", get(scrape))
         .with_state(admin.clone())
-        // Browsers also attach the password to requests from pages of other sites.
+        // Browsers also send the password with requests from pages of other sites.
         .route_layer(middleware::from_fn_with_state(admin, refuse_cross_site))
         .route_layer(ValidateRequestHeaderLayer::custom(Basic::new(password)))
 }
@@ -72,9 +72,9 @@ async fn close(State(admin): State<Admin>, Path(id): Path<u64>) -> StatusCode {
     }
 }
 
-/// Ends all sessions and admits no new ones. The server runs on until it gets a signal.
+/// Ends all sessions and refuses new ones. The server runs until it gets a signal.
 async fn drain(State(admin): State<Admin>) -> StatusCode {
-    // The drain goes on without this future, and the page polls its progress.
+    // The drain continues without this future. The page polls its progress.
     drop(admin.chat.sessions.drain(GRACE));
     StatusCode::ACCEPTED
 }
@@ -111,8 +111,8 @@ impl Basic {
         }
     }
 
-    /// Compares in constant time.
-    fn is_met_by(&self, found: &HeaderValue) -> bool {
+    /// Compares in constant time: otherwise the response time reveals how much of a guess is correct.
+    fn matches(&self, found: &HeaderValue) -> bool {
         self.expected.as_bytes().ct_eq(found.as_bytes()).into()
     }
 }
@@ -122,7 +122,7 @@ impl<B> ValidateRequest<B> for Basic {
 
     fn validate(&mut self, request: &mut http::Request<B>) -> Result<(), Response> {
         match request.headers().get(header::AUTHORIZATION) {
-            Some(found) if self.is_met_by(found) => Ok(()),
+            Some(found) if self.matches(found) => Ok(()),
             _ => {
                 let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"admin\"")];
                 Err((StatusCode::UNAUTHORIZED, challenge).into_response())

@@ -1,6 +1,6 @@
-//! The handler of the chat: admission, and messages between a session's WebSocket and the rooms.
+//! The handler: admission, and messages between a session's WebSocket and the rooms.
 
-use crate::rooms::{Event, Member, NoEntry, Rooms};
+use crate::rooms::{Event, Member, NameError, Rooms};
 use axum::{
     extract::{Extension, Query, State},
     response::{IntoResponse, Response},
@@ -13,13 +13,13 @@ use tower_upgrade::{
     websocket::{self, CloseFrame, ErrorKind, Message, WebSocket, WebSocketUpgrade},
 };
 
-// Close codes, and the page's reaction.
+// Close codes, and how the page reacts.
 
 /// The server is stopping. The page reconnects.
 const GOING_AWAY: u16 = 1001;
-/// The client has sent a binary message, which the chat page does not do.
+/// The client has sent a binary message, which the page never does.
 const UNSUPPORTED: u16 = 1003;
-/// The page has read too slowly. It reconnects.
+/// The page has read too slowly. The page reconnects.
 const TRY_AGAIN_LATER: u16 = 1013;
 /// The same user has connected again. The page does not reconnect.
 const REPLACED: u16 = 4001;
@@ -42,9 +42,9 @@ pub(crate) struct Limits {
 
 /// The query of a WebSocket request. A browser's WebSocket API cannot set headers.
 #[derive(Deserialize)]
-pub(crate) struct Ticket {
+pub(crate) struct Params {
     name: String,
-    /// A secret of the page, which lets it reclaim its name at once after its connection broke.
+    /// A secret of the page, to reclaim its name at once after its connection broke.
     #[serde(default)]
     key: String,
     #[serde(default)]
@@ -56,26 +56,26 @@ pub(crate) struct Refusal {
     message: &'static str,
 }
 
-impl Ticket {
+impl Params {
     fn of(parts: &Parts) -> Result<Self, Refusal> {
         match Query::try_from_uri(&parts.uri) {
-            Ok(Query(ticket)) => Ok(ticket),
-            Err(_) => Err(NoEntry::Invalid.into()),
+            Ok(Query(params)) => Ok(params),
+            Err(_) => Err(NameError::Invalid.into()),
         }
     }
 }
 
 impl Chat {
-    /// Predicts the answer of the session limits, which the layer checks before it calls the handler.
-    fn room_for(&self, peer: SocketAddr) -> Result<(), Refusal> {
-        let of_peer = |other: SocketAddr| other.ip() == peer.ip();
+    /// Checks the session limits as the layer does before it calls the handler.
+    fn check_limits(&self, peer: SocketAddr) -> Result<(), Refusal> {
         let sessions = self.sessions.list();
-        let same = sessions.iter().filter_map(|session| session.peer());
+        let peers = sessions.iter().filter_map(|session| session.peer());
+        let same_address = peers.filter(|other| other.ip() == peer.ip()).count();
         let message = if self.sessions.is_draining() {
-            "The server is about to stop."
+            "The server is stopping."
         } else if self.sessions.len() >= self.limits.sessions {
             "The chat is full."
-        } else if same.filter(|other| of_peer(*other)).count() >= self.limits.sessions_per_address {
+        } else if same_address >= self.limits.sessions_per_address {
             "There are too many connections from your address."
         } else {
             return Ok(());
@@ -88,24 +88,24 @@ impl Chat {
 }
 
 impl ProtocolHandler for Chat {
-    /// Checks everything here, where a refusal is still a response with a status, and takes the name. If the
-    /// session never starts, the layer drops the member, which frees the name.
+    /// Checks the request here, where a refusal is still an HTTP response, and reserves the name. If the session does
+    /// not start, the layer drops the session handler with its `member`, which frees the name.
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let handshake = self.upgrade.check(request)?;
-        let ticket = Ticket::of(request.parts())?;
+        let params = Params::of(request.parts())?;
         let member = self
             .rooms
-            .enter(&ticket.name, &ticket.key)
+            .reserve(&params.name, &params.key)
             .map_err(Refusal::from)?;
         let sessions = self.sessions.clone();
-        let identity = Identity::new(ticket.name);
+        let identity = Identity::new(params.name);
         let accept = handshake.accept(move |socket, session| async move {
-            member.arrive(session.id(), ticket.room);
-            // The session keeps the request's extensions in memory.
+            member.start(session.id(), params.room);
+            // Free the memory of the request's extensions.
             drop(session);
-            match talk(socket, member, sessions).await {
+            match run(socket, member, sessions).await {
                 // A lost connection is a normal end of a chat session.
-                Err(error) if has_left(&error) => Ok(()),
+                Err(error) if is_disconnect(&error) => Ok(()),
                 ended => ended,
             }
         });
@@ -114,46 +114,46 @@ impl ProtocolHandler for Chat {
     }
 }
 
-async fn talk(
+async fn run(
     mut socket: WebSocket,
     mut member: Member,
     sessions: Sessions,
 ) -> Result<(), BoxError> {
-    // Without `take_stop` the socket would close with 1001 for an administrator's request too.
+    // Without `take_stop` the socket closes with 1001 on each stop signal, also on an administrator's.
     let mut stop = socket.take_stop();
     let (code, reason) = loop {
         tokio::select! {
             event = member.next() => match event {
-                Some(Event::Say(text)) => socket.send(Message::Text(text)).await?,
-                Some(Event::Replaced) => break (REPLACED, "you came in again"),
+                Some(Event::Text(text)) => socket.send(Message::Text(text)).await?,
+                Some(Event::Replaced) => break (REPLACED, "connected again"),
                 None => break (TRY_AGAIN_LATER, "too slow"),
             },
             message = socket.recv() => match message.transpose()? {
-                Some(Message::Text(text)) => member.hear(&text)?,
-                Some(Message::Binary(_)) => break (UNSUPPORTED, "a text was expected"),
-                // The socket has already answered the ping.
+                Some(Message::Text(text)) => member.handle(&text)?,
+                Some(Message::Binary(_)) => break (UNSUPPORTED, "expected a text message"),
+                // The socket answers pings.
                 Some(Message::Ping(_) | Message::Pong(_)) => {}
                 Some(Message::Close(_)) | None => return Ok(()),
             },
             () = &mut stop => break match sessions.is_draining() {
-                true => (GOING_AWAY, "the server is about to stop"),
+                true => (GOING_AWAY, "the server is stopping"),
                 false => (REMOVED, "closed by an administrator"),
             },
         }
     };
-    // Free the name and tell the other members now: the client may take long to answer the close frame.
+    // Free the name and update the other members now: the client may take long to answer the close frame.
     drop(member);
     Ok(socket.close(CloseFrame::new(code, reason)).await?)
 }
 
-fn has_left(error: &BoxError) -> bool {
+fn is_disconnect(error: &BoxError) -> bool {
     error
         .downcast_ref::<websocket::Error>()
         .is_some_and(|error| error.kind() == ErrorKind::Io)
 }
 
-/// Tells a page whether its WebSocket would be accepted, and if not, why: browsers do not give a page the
-/// response that refuses a WebSocket.
+/// Responds with the reason for which the server would refuse the page's WebSocket: a page cannot read the response
+/// that refuses a WebSocket.
 pub(crate) async fn admission(
     State(chat): State<Chat>,
     Extension(peer): Extension<SocketAddr>,
@@ -165,23 +165,23 @@ pub(crate) async fn admission(
             status: refusal.status(),
             message: "This page is not part of the chat.",
         })?;
-    let ticket = Ticket::of(&parts)?;
-    chat.room_for(peer)?;
-    chat.rooms.look(&ticket.name, &ticket.key)?;
+    let params = Params::of(&parts)?;
+    chat.check_limits(peer)?;
+    chat.rooms.check_name(&params.name, &params.key)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-impl From<NoEntry> for Refusal {
-    fn from(error: NoEntry) -> Self {
+impl From<NameError> for Refusal {
+    fn from(error: NameError) -> Self {
         match error {
-            NoEntry::Invalid => Self {
+            NameError::Invalid => Self {
                 status: StatusCode::BAD_REQUEST,
                 message: "A name has up to 24 letters and digits, and may have spaces, dots, hyphens \
                           and apostrophes in between.",
             },
-            NoEntry::Taken => Self {
+            NameError::Taken => Self {
                 status: StatusCode::CONFLICT,
-                message: "Somebody else has this name at the moment.",
+                message: "This name is taken at the moment.",
             },
         }
     }
@@ -197,7 +197,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.message).into_response();
         let header = match self.status {
-            // Lets a page of another site read the reason. The response contains nothing else.
+            // Allow pages of other sites to read the reason, which is all that the response contains.
             StatusCode::FORBIDDEN => (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
             StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "5"),
             _ => return response,

@@ -1,7 +1,6 @@
-//! The state of the rooms: their members and latest messages. Nothing here does IO; only
-//! [`Member::next`] is async.
+//! The state of the chat: rooms with their latest messages, and members. Without IO; only [`Member::next`] is async.
 
-use serde::{Deserialize, Serialize};
+use crate::messages::{FromPage, Message, Summary, ToPage};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,8 +16,7 @@ const HISTORY: usize = 50;
 const MAX_ROOMS: usize = 100;
 const MAX_NAME: usize = 24;
 const MAX_TEXT: usize = 2000;
-/// The number of messages that may wait for one member. A member with more is too slow and is
-/// disconnected.
+/// The number of messages that may wait for one member. A slower member is disconnected.
 const MAX_WAITING: usize = 256;
 
 /// A handle to the state of the chat. Clones share the state.
@@ -34,11 +32,11 @@ struct State {
     rooms: BTreeMap<String, VecDeque<Message>>,
 }
 
-/// A member as the rooms know it.
+/// The state of a member.
 struct Seat {
     name: String,
     key: String,
-    /// `None` until the session starts, and after the member was replaced.
+    /// `None` before the session starts, and after the member was replaced.
     session: Option<SessionId>,
     room: String,
     /// `None` after the member was too slow, or was replaced.
@@ -48,88 +46,29 @@ struct Seat {
 /// An event for a member's session.
 pub(crate) enum Event {
     /// A JSON message. All its receivers share the bytes.
-    Say(Utf8Bytes),
+    Text(Utf8Bytes),
     /// The same user has connected again.
     Replaced,
 }
 
-/// A message from a page.
-#[derive(Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase")]
-enum FromPage {
-    Join {
-        room: String,
-    },
-    Say {
-        /// Chosen by the page, which recognizes its own message by the id, and can safely resend the message
-        /// if it does not know whether the first copy arrived.
-        id: String,
-        room: String,
-        text: String,
-    },
-    Ping,
-}
-
-/// A message to a page.
-#[derive(Serialize)]
-#[serde(tag = "is", rename_all = "lowercase")]
-enum ToPage<'a> {
-    /// The member has joined this room.
-    Room {
-        room: &'a str,
-        history: &'a VecDeque<Message>,
-    },
-    Rooms {
-        rooms: Vec<Summary<'a>>,
-    },
-    People {
-        people: Vec<&'a str>,
-    },
-    Message(&'a Message),
-    Pong,
-    /// A request of the page has failed.
-    Sorry {
-        why: &'a str,
-        /// The id of the refused message, if any.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        about: Option<&'a str>,
-    },
-}
-
-#[derive(Serialize)]
-struct Summary<'a> {
-    name: &'a str,
-    people: usize,
-}
-
-#[derive(Clone, Serialize)]
-struct Message {
-    id: String,
-    room: String,
-    from: String,
-    text: String,
-    /// In milliseconds since 1970.
-    at: u64,
-}
-
-/// The reason for which a name is refused.
+/// The reason for which a name is rejected.
 #[derive(Debug, PartialEq)]
-pub(crate) enum NoEntry {
+pub(crate) enum NameError {
     Invalid,
     Taken,
 }
 
 impl Rooms {
-    /// Checks that a name is valid and free. The key proves that a returning user is the same one, whose old
-    /// session may not have ended yet.
-    pub(crate) fn look(&self, name: &str, key: &str) -> Result<(), NoEntry> {
-        self.state().look(name, key)
+    /// Checks that a name is valid and free. With the same key, a user can reclaim the name from an older session that
+    /// has not ended yet.
+    pub(crate) fn check_name(&self, name: &str, key: &str) -> Result<(), NameError> {
+        self.state().check_name(name, key)
     }
 
-    /// Takes a name until the member is dropped. The member starts in the lobby.
-    pub(crate) fn enter(&self, name: &str, key: &str) -> Result<Member, NoEntry> {
+    /// Reserves a name until the member is dropped.
+    pub(crate) fn reserve(&self, name: &str, key: &str) -> Result<Member, NameError> {
         let mut state = self.state();
-        state.look(name, key)?;
+        state.check_name(name, key)?;
         let (outbox, events) = mpsc::channel(MAX_WAITING);
         state.last_id += 1;
         let id = state.last_id;
@@ -153,7 +92,7 @@ impl Rooms {
     }
 }
 
-/// A member of the chat. Dropping it frees the name.
+/// A member of the chat. Dropping the member frees its name.
 pub(crate) struct Member {
     id: u64,
     rooms: Rooms,
@@ -162,7 +101,7 @@ pub(crate) struct Member {
 
 impl Member {
     /// Starts the member's session in this room, and replaces older sessions of the same user.
-    pub(crate) fn arrive(&self, session: SessionId, room: String) {
+    pub(crate) fn start(&self, session: SessionId, room: String) {
         let mut state = self.rooms.state();
         state.replace_others(self.id);
         if let Some(seat) = state.members.get_mut(&self.id) {
@@ -175,18 +114,18 @@ impl Member {
         state.join(self.id, room);
     }
 
-    /// Waits for the next event. Returns `None` if the member was too slow.
+    /// Waits for the next event. Returns `None` after the member was too slow.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
     }
 
     /// Handles a message from the page.
-    pub(crate) fn hear(&self, text: &str) -> Result<(), serde_json::Error> {
+    pub(crate) fn handle(&self, text: &str) -> Result<(), serde_json::Error> {
         let mut state = self.rooms.state();
         match serde_json::from_str(text)? {
             FromPage::Join { room } => state.join(self.id, room),
             FromPage::Say { id, room, text } => state.say(self.id, id, room, text),
-            FromPage::Ping => state.tell(self.id, &ToPage::Pong),
+            FromPage::Ping => state.send(self.id, &ToPage::Pong),
         }
         Ok(())
     }
@@ -197,24 +136,25 @@ impl Drop for Member {
         let mut state = self.rooms.state();
         if let Some(seat) = state.members.remove(&self.id) {
             if seat.session.is_some() {
-                state.show_people(&seat.room);
-                state.show_rooms();
+                state.send_people(&seat.room);
+                state.send_rooms();
             }
         }
     }
 }
 
 impl State {
-    fn look(&self, name: &str, key: &str) -> Result<(), NoEntry> {
-        let is_fine = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '\'');
+    fn check_name(&self, name: &str, key: &str) -> Result<(), NameError> {
+        let is_allowed = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '\'');
         let length = name.chars().count();
-        if name.trim() != name || !(1..=MAX_NAME).contains(&length) || !name.chars().all(is_fine) {
-            return Err(NoEntry::Invalid);
+        if name.trim() != name || !(1..=MAX_NAME).contains(&length) || !name.chars().all(is_allowed)
+        {
+            return Err(NameError::Invalid);
         }
         let name = name.to_lowercase();
         let is_taken = |seat: &Seat| seat.name.to_lowercase() == name;
         match self.members.values().find(|seat| is_taken(seat)) {
-            Some(seat) if key.is_empty() || seat.key != key => Err(NoEntry::Taken),
+            Some(seat) if key.is_empty() || seat.key != key => Err(NameError::Taken),
             _ => Ok(()),
         }
     }
@@ -229,19 +169,20 @@ impl State {
                 seat.session = None;
                 left.push(seat.room.clone());
                 if let Some(outbox) = seat.outbox.take() {
-                    // If the channel is full, the end of the channel closes the session instead.
+                    // If the channel is full, dropping the sender ends the session.
                     let _ = outbox.try_send(Event::Replaced);
                 }
             }
         }
         for room in left {
-            self.show_people(&room);
+            self.send_people(&room);
         }
     }
 
     fn join(&mut self, id: u64, room: String) {
-        if let Err(why) = self.open(&room) {
-            return self.tell(id, &ToPage::Sorry { why, about: None });
+        if let Err(reason) = self.open(&room) {
+            let message = None;
+            return self.send(id, &ToPage::Error { reason, message });
         }
         let Some(seat) = self.members.get_mut(&id) else {
             return;
@@ -249,25 +190,25 @@ impl State {
         let left = std::mem::replace(&mut seat.room, room.clone());
         let history = self.rooms.get(&room).cloned().unwrap_or_default();
         let (room, history) = (room.as_str(), &history);
-        self.tell(id, &ToPage::Room { room, history });
+        self.send(id, &ToPage::Room { room, history });
         if left != room {
-            self.show_people(&left);
+            self.send_people(&left);
         }
-        self.show_people(room);
-        self.show_rooms();
+        self.send_people(room);
+        self.send_rooms();
     }
 
     /// Creates the room unless it exists. At the limit, a new room replaces an empty one.
     fn open(&mut self, room: &str) -> Result<(), &'static str> {
-        let is_fine = |c: char| c == '-' || c.is_alphanumeric() && !c.is_uppercase();
+        let is_allowed = |c: char| c == '-' || c.is_alphanumeric() && !c.is_uppercase();
         let length = room.chars().count();
-        if !(1..=MAX_NAME).contains(&length) || !room.chars().all(is_fine) {
-            return Err("A room’s name has up to 24 small letters, digits and hyphens.");
+        if !(1..=MAX_NAME).contains(&length) || !room.chars().all(is_allowed) {
+            return Err("A room name has up to 24 lowercase letters, digits and hyphens.");
         }
         if !self.rooms.contains_key(room) && self.rooms.len() >= MAX_ROOMS {
             let is_empty = |room: &&String| *room != LOBBY && self.people(room).next().is_none();
             let Some(empty) = self.rooms.keys().find(is_empty).cloned() else {
-                return Err("There are too many rooms already.");
+                return Err("There are too many rooms.");
             };
             self.rooms.remove(&empty);
         }
@@ -278,25 +219,25 @@ impl State {
 
     fn say(&mut self, from: u64, id: String, room: String, text: String) {
         if text.trim().is_empty() || text.chars().count() > MAX_TEXT || id.len() > 64 {
-            let why = "A message has between 1 and 2000 characters.";
-            let about = Some(id.as_str());
-            return self.tell(from, &ToPage::Sorry { why, about });
+            let reason = "A message has 1 to 2000 characters.";
+            let message = Some(id.as_str());
+            return self.send(from, &ToPage::Error { reason, message });
         }
-        if let Err(why) = self.open(&room) {
-            let about = Some(id.as_str());
-            return self.tell(from, &ToPage::Sorry { why, about });
+        if let Err(reason) = self.open(&room) {
+            let message = Some(id.as_str());
+            return self.send(from, &ToPage::Error { reason, message });
         }
         let (Some(seat), Some(history)) = (self.members.get(&from), self.rooms.get_mut(&room))
         else {
             return;
         };
-        // The page resent the message, because it did not see the first copy come back.
+        // The page has resent the message: it has not received the first copy back.
         if let Some(known) = history
             .iter()
             .find(|known| known.id == id && known.from == seat.name)
         {
             let known = known.clone();
-            return self.tell(from, &ToPage::Message(&known));
+            return self.send(from, &ToPage::Message(&known));
         }
         let message = Message {
             id,
@@ -310,7 +251,7 @@ impl State {
         }
         history.push_back(message.clone());
         let room = message.room.as_str();
-        self.tell_all(
+        self.send_if(
             |id, seat| seat.room == room || id == from,
             &ToPage::Message(&message),
         );
@@ -322,49 +263,41 @@ impl State {
         self.members.values().filter(here).map(|seat| &*seat.name)
     }
 
-    fn show_people(&mut self, room: &str) {
+    fn send_people(&mut self, room: &str) {
         let people = self.people(room).collect();
-        let text = to_json(&ToPage::People { people });
-        self.send_all(|_, seat| seat.room == room, &text);
+        let text = ToPage::People { people }.to_json();
+        self.send_text_if(|_, seat| seat.room == room, &text);
     }
 
-    fn show_rooms(&mut self) {
+    fn send_rooms(&mut self) {
         let mut rooms: BTreeMap<_, _> = self.rooms.keys().map(|room| (&**room, 0)).collect();
         for seat in self.members.values().filter(|seat| seat.session.is_some()) {
             *rooms.entry(&seat.room).or_default() += 1;
         }
         let rooms = rooms.into_iter();
         let rooms = rooms.map(|(name, people)| Summary { name, people });
-        let text = to_json(&ToPage::Rooms {
-            rooms: rooms.collect(),
-        });
-        self.send_all(|_, _| true, &text);
+        let rooms = rooms.collect();
+        let text = ToPage::Rooms { rooms }.to_json();
+        self.send_text_if(|_, _| true, &text);
     }
 
-    fn tell(&mut self, id: u64, what: &ToPage) {
-        self.tell_all(|other, _| other == id, what);
+    fn send(&mut self, id: u64, message: &ToPage) {
+        self.send_if(|other, _| other == id, message);
     }
 
-    fn tell_all(&mut self, filter: impl Fn(u64, &Seat) -> bool, what: &ToPage) {
-        self.send_all(filter, &to_json(what));
+    fn send_if(&mut self, filter: impl Fn(u64, &Seat) -> bool, message: &ToPage) {
+        self.send_text_if(filter, &message.to_json());
     }
 
-    /// Sends to the members that `filter` selects. A member that is too slow is disconnected: its channel ends,
-    /// and with it the session.
-    fn send_all(&mut self, filter: impl Fn(u64, &Seat) -> bool, text: &Utf8Bytes) {
+    /// Sends to the members that `filter` selects. Closes the channel of a member that is too slow, which ends its
+    /// session.
+    fn send_text_if(&mut self, filter: impl Fn(u64, &Seat) -> bool, text: &Utf8Bytes) {
         for (id, seat) in &mut self.members {
             if seat.session.is_some() && filter(*id, seat) {
                 seat.outbox
-                    .take_if(|outbox| outbox.try_send(Event::Say(text.clone())).is_err());
+                    .take_if(|outbox| outbox.try_send(Event::Text(text.clone())).is_err());
             }
         }
-    }
-}
-
-fn to_json(what: &ToPage) -> Utf8Bytes {
-    match serde_json::to_string(what) {
-        Ok(text) => text.into(),
-        Err(error) => unreachable!("strings and numbers are always JSON: {error}"),
     }
 }
 
@@ -374,142 +307,4 @@ fn now() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    /// Returns a member in the lobby, without pending events.
-    fn enter(rooms: &Rooms, name: &str, session: u64) -> Member {
-        let mut member = rooms.enter(name, name).expect("the name is free");
-        member.arrive(session.into(), LOBBY.into());
-        heard(&mut member);
-        member
-    }
-
-    fn heard(member: &mut Member) -> Vec<String> {
-        let mut heard = Vec::new();
-        while let Ok(event) = member.events.try_recv() {
-            heard.push(match event {
-                Event::Say(text) => text.to_string(),
-                Event::Replaced => "replaced".into(),
-            });
-        }
-        heard
-    }
-
-    fn say(member: &Member, id: &str, text: &str) {
-        let said = json!({ "do": "say", "id": id, "room": LOBBY, "text": text });
-        member.hear(&said.to_string()).expect("a valid message");
-    }
-
-    #[test]
-    fn name_is_taken_until_the_member_is_dropped() {
-        let rooms = Rooms::default();
-        let ann = rooms.enter("Ann", "1").expect("the name is free");
-        assert_eq!(rooms.look("ann", "2"), Err(NoEntry::Taken));
-        assert_eq!(rooms.look("Ann", ""), Err(NoEntry::Taken));
-        assert_eq!(rooms.look("Ann", "1"), Ok(()));
-        // As if its session never started.
-        drop(ann);
-        assert_eq!(rooms.look("ann", "2"), Ok(()));
-    }
-
-    #[test]
-    fn name_that_is_unreadable_is_refused() {
-        let long = "a".repeat(MAX_NAME + 1);
-        for name in ["", " ", " Ann", "Ann ", "<b>", "a\u{202e}b", "a\nb", &long] {
-            assert_eq!(
-                Rooms::default().look(name, ""),
-                Err(NoEntry::Invalid),
-                "{name:?}"
-            );
-        }
-        for name in ["A", "Ann", "Zoë", "O'Neil Jr.", "小明", &long[1..]] {
-            assert_eq!(Rooms::default().look(name, ""), Ok(()), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn returning_member_replaces_its_old_session() {
-        let rooms = Rooms::default();
-        let mut before = enter(&rooms, "Ann", 1);
-        let mut bob = enter(&rooms, "Bob", 2);
-        let after = enter(&rooms, "Ann", 3);
-        assert_eq!(
-            heard(&mut before).last().map(String::as_str),
-            Some("replaced")
-        );
-        drop(before);
-        let told = heard(&mut bob).concat();
-        assert!(
-            told.contains(r#"{"is":"people","people":["Bob","Ann"]}"#),
-            "{told}"
-        );
-        drop(after);
-        let told = heard(&mut bob).concat();
-        assert!(
-            told.contains(r#"{"is":"people","people":["Bob"]}"#),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn resent_message_is_delivered_once() {
-        let rooms = Rooms::default();
-        let (mut ann, mut bob) = (enter(&rooms, "Ann", 1), enter(&rooms, "Bob", 2));
-        heard(&mut ann);
-        say(&ann, "1", "hello");
-        say(&ann, "1", "hello");
-        assert_eq!(heard(&mut bob).len(), 1);
-        // The sender gets it twice, as the first copy may be lost.
-        assert_eq!(heard(&mut ann).len(), 2);
-    }
-
-    #[test]
-    fn room_remembers_its_last_messages() {
-        let rooms = Rooms::default();
-        let mut ann = enter(&rooms, "Ann", 1);
-        for number in 0..=HISTORY {
-            say(&ann, &number.to_string(), "hello");
-        }
-        heard(&mut ann);
-        ann.hear(r#"{ "do": "join", "room": "lobby" }"#)
-            .expect("a valid message");
-        let told = heard(&mut ann).concat();
-        assert!(!told.contains(r#""id":"0""#));
-        assert_eq!(told.matches(r#""id":"#).count(), HISTORY);
-    }
-
-    #[test]
-    fn slow_member_is_disconnected() {
-        let rooms = Rooms::default();
-        let (mut ann, mut bob) = (enter(&rooms, "Ann", 1), enter(&rooms, "Bob", 2));
-        for number in 0..=MAX_WAITING {
-            say(&ann, &number.to_string(), "hello");
-            heard(&mut ann);
-        }
-        assert_eq!(heard(&mut bob).len(), MAX_WAITING);
-        let nothing_more = Err(mpsc::error::TryRecvError::Disconnected);
-        assert_eq!(bob.events.try_recv().map(drop), nothing_more);
-        drop(bob);
-        let told = heard(&mut ann).concat();
-        assert!(
-            told.contains(r#"{"is":"people","people":["Ann"]}"#),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn empty_rooms_give_way_to_new_ones() {
-        let rooms = Rooms::default();
-        let mut ann = enter(&rooms, "Ann", 1);
-        for number in 0..2 * MAX_ROOMS {
-            let join = json!({ "do": "join", "room": format!("room-{number}") });
-            ann.hear(&join.to_string()).expect("a valid message");
-            heard(&mut ann);
-        }
-        let state = rooms.state();
-        assert_eq!(state.rooms.len(), MAX_ROOMS);
-        assert!(state.rooms.contains_key(LOBBY));
-    }
-}
+mod tests;

@@ -106,7 +106,7 @@ impl Engine {
         if !matches!(exec.phase, Phase::Created) {
             return Err(Failure::new(
                 StatusCode::CONFLICT,
-                "the exec was started before",
+                "the exec has already started",
             ));
         }
         let (process, terminal) = Process::spawn(self, id, &exec.config, detached)
@@ -129,7 +129,7 @@ pub(crate) fn find<'a>(
     })
 }
 
-/// A response that is an error, as Docker reports it.
+/// An error response in Docker's format.
 pub(crate) struct Failure(Box<Response>);
 
 impl Failure {
@@ -164,7 +164,7 @@ pub(crate) struct Process {
     code: i32,
     pub(crate) is_terminal: bool,
     stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// The standard output and the standard error, with the numbers that Docker gives them.
+    /// The standard output and the standard error, with their stream numbers in Docker's frames.
     outputs: Vec<(u8, Box<dyn AsyncRead + Send + Unpin>)>,
 }
 
@@ -222,7 +222,7 @@ impl Process {
         Ok((process, terminal))
     }
 
-    /// Joins the process with its client until it exits. Dropping the process tells how it ended.
+    /// Connects the process to its client until the process exits, the client disconnects, or the server stops.
     pub(crate) async fn attach(mut self, session: Session) -> Result<(), BoxError> {
         let stop = session.stop();
         let (mut from_client, to_client) = tokio::io::split(session.into_io());
@@ -230,16 +230,16 @@ impl Process {
         let input = async {
             let mut stdin = stdin.unwrap_or_else(|| Box::new(io::sink()));
             match copy(&mut from_client, &mut stdin).await {
-                // The process does not read. It may still write, and the client may still leave.
+                // The process has closed its input. It may still write, and the client may still disconnect.
                 Err(error) if is_closed(&error) => copy(&mut from_client, &mut io::sink()).await?,
                 copied => copied?,
             };
             if is_terminal {
-                // A terminal has no half-close: its user ends the input with Ctrl-D.
+                // A terminal has no half-close: send Ctrl-D instead.
                 let _ = stdin.write_all(b"\x04").await;
             }
             drop(stdin);
-            // The client may be done long before the process is.
+            // The process may run on after the end of its input.
             std::future::pending::<io::Result<()>>().await
         };
         let to_client = tokio::sync::Mutex::new(to_client);
@@ -267,7 +267,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for the exit, and kills the rest of the process group: a background job may hold the outputs open.
+    /// Waits for the exit, then kills the rest of the process group, since a background job may hold the outputs open.
     pub(crate) async fn wait(&mut self) -> io::Result<()> {
         let status = self.child.wait().await?;
         self.code = status
@@ -278,7 +278,7 @@ impl Process {
     }
 
     fn kill_group(&mut self) {
-        // Once: a later group can have the same number. An error means that the group has ended already.
+        // Once: the system may reuse the id for another group. An error means that the group has already ended.
         if let Some(group) = self.group.take() {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -294,13 +294,13 @@ impl Drop for Process {
     }
 }
 
-/// Whether no process has the other side of a pipe or, on Linux, of a terminal open.
+/// Returns whether the other side of a pipe is closed, or on Linux that of a terminal.
 fn is_closed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
         || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
-/// Sends an output to the client: raw, or in frames of a stream number, three zeros, and a length.
+/// Sends an output to the client, raw or in frames: stream number, three zeros, length, data.
 async fn forward<R, W>(
     mut from: R,
     stream: Option<u8>,

@@ -1,5 +1,5 @@
-//! The exec API of Docker, for processes of this machine: a POST with a JSON body that becomes a connection to the
-//! standard streams of a process, with half-close, or on the same route a plain request that starts it detached.
+//! Docker's exec API, for processes on this machine: a POST with a JSON body that upgrades to a connection to the
+//! standard streams of a process, with half-close. On the same route, a plain request starts a process detached.
 //!
 //! ```sh
 //! cargo run --features axum --example docker_exec -- --allow cat --allow sh --listen 127.0.0.1:3000
@@ -17,15 +17,21 @@
 //!     http://127.0.0.1:3000/exec/1/start
 //! ```
 //!
-//! **This server runs commands for everyone who can connect to it.** It listens on loopback addresses only, runs
-//! only the programs given with `--allow`, and refuses requests of web pages. `--allow sh` allows everything.
+//! **This server runs commands for all clients that can connect.** It listens on loopback addresses only, runs only the
+//! programs given with `--allow`, and refuses requests from web pages. `--allow sh` allows all commands.
 //!
-//! There are no containers: `demo` is this machine. Of the settings of an exec, `Cmd`, `Tty` and `Attach…` are used,
-//! the others are ignored. A process ends with its session, and all processes end with the server. It needs Unix.
+//! The server has one container, `demo`, which stands for this machine: its processes run without isolation. The server
+//! uses the settings `Cmd`, `Tty` and `Attach…` of an exec and ignores all others. An attached process ends with its
+//! session, and all processes end with the server. Requires Unix.
 
 mod execs;
+#[path = "../support/mod.rs"]
+mod support;
 
-use self::execs::{Config, Engine, Failure, Phase, find};
+use crate::{
+    execs::{Config, Engine, Failure, Phase, find},
+    support::Server,
+};
 use axum::{
     Json, Router,
     body::to_bytes,
@@ -35,20 +41,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use lexopt::ValueExt as _;
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{net::SocketAddr, pin::pin, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
+use std::net::SocketAddr;
 use tower_upgrade::{Accept, BoxError, Sessions, UpgradeLayer, extract::MaybeUpgrade};
 
-/// Docker's client puts the version that `/_ping` names in front of every path.
+/// Docker's client prefixes all paths with the version from `/_ping`.
 const API_VERSION: &str = "1.44";
 const CONTAINER: &str = "demo";
 const MAX_BODY: usize = 64 * 1024;
@@ -57,43 +57,14 @@ const MAX_SESSIONS: usize = 100;
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let args = Args::parse()?;
-    let listener = TcpListener::bind(args.listen).await?;
-    println!("listening on http://{}", listener.local_addr()?);
-
+    let mut server = Server::bind(args.listen, false).await?;
+    server.http = server.http.http1_only();
+    // A client may send all its input and shut down its direction before it has the 101. `axum::serve` treats that as a
+    // disconnect.
+    server.http.http1().half_close(true);
     let sessions = Sessions::builder().max(MAX_SESSIONS).build();
     let app = app(Engine::new(args.allow), sessions.clone());
-    let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
-    // A client may send all of its input, and shut its side down, before it has the 101: `axum::serve` would take that
-    // for a disconnect.
-    server.http1().half_close(true).timer(TokioTimer::new());
-    let connections = GracefulShutdown::new();
-    let mut signal = pin!(shutdown_signal());
-    loop {
-        let io = tokio::select! {
-            io = accept(&listener) => io,
-            () = &mut signal => break,
-        };
-        let service = TowerToHyperService::new(app.clone());
-        let connection = server.serve_connection_with_upgrades(TokioIo::new(io), service);
-        let connection = connections.watch(connection.into_owned());
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                eprintln!("a connection failed: {error:?}");
-            }
-        });
-    }
-
-    drop(listener);
-    let limit = Duration::from_secs(10);
-    let (report, closed) = tokio::join!(
-        sessions.drain(limit),
-        tokio::time::timeout(limit, connections.shutdown()),
-    );
-    if report.aborted > 0 || report.left > 0 || closed.is_err() {
-        eprintln!("some connections did not end in time");
-    }
-    println!("stopped");
-    Ok(())
+    server.run(app, sessions).await
 }
 
 // ---- The API ------------------------------------------------------------------------------------
@@ -134,14 +105,14 @@ async fn start(
         tokio::spawn(async move { process.wait().await });
         return Ok(StatusCode::OK.into_response());
     }
-    // Before the process starts. A client that offers nothing but `h2c`, as some do, asks for no session.
+    // Some clients offer only `h2c`, which is not a request for a session.
     let Some(upgrade) = upgrade.filter(|upgrade| upgrade.offered().any(|offer| offer == "tcp"))
     else {
         let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "tcp")];
         let message = "an attached exec needs `Upgrade: tcp`";
         return Ok((headers, Failure::new(StatusCode::UPGRADE_REQUIRED, message)).into_response());
     };
-    // The process starts before the 101, so that a failure is answered with a status.
+    // Start the process before the 101: the response to a failure then has an error status.
     let process = engine.spawn(&id, false)?;
     let content_type = HeaderValue::from_static(match process.is_terminal {
         true => "application/vnd.docker.raw-stream",
@@ -222,7 +193,7 @@ fn find_container(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Browsers send `Origin` with every POST, Docker's clients never do.
+/// Refuses requests with `Origin`: browsers send it with every POST, Docker's clients never do.
 async fn refuse_web_pages(request: Request, next: Next) -> Response {
     match request.headers().contains_key(header::ORIGIN) {
         true => Failure::new(StatusCode::FORBIDDEN, "not for web pages").into_response(),
@@ -243,12 +214,12 @@ struct Size {
     w: u16,
 }
 
-// ---- The program --------------------------------------------------------------------------------
+// ---- The command line ---------------------------------------------------------------------------
 
 struct Args {
     /// `--listen ADDR`, a loopback address, by default 127.0.0.1:3000.
     listen: SocketAddr,
-    /// `--allow PROGRAM`, once or more: the commands that may be run.
+    /// `--allow PROGRAM`, at least once: the programs that clients may run.
     allow: Vec<String>,
 }
 
@@ -267,42 +238,11 @@ impl Args {
             }
         }
         if !found.listen.ip().is_loopback() {
-            return Err("this server runs commands: it listens on loopback addresses only".into());
+            return Err("for security, this server listens on loopback addresses only".into());
         }
         if found.allow.is_empty() {
-            return Err("`--allow PROGRAM` is needed, once or more".into());
+            return Err("`--allow PROGRAM` is required".into());
         }
         Ok(found)
-    }
-}
-
-/// The next connection. An error is of that connection, or passes when others end: too many open files, for example.
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((io, _)) => {
-                // Otherwise each small write may wait 40 ms for the acknowledgement of the one before.
-                let _ = io.set_nodelay(true);
-                return io;
-            }
-            Err(error) => {
-                eprintln!("cannot accept a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn shutdown_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
     }
 }

@@ -4,7 +4,7 @@ use super::{Body, Error, Request, ResponseFuture, Session, request::Asked};
 use crate::{
     error::BoxError,
     negotiate::answer::{Answer, answer},
-    session::handed_over,
+    session::pending_upgrade::Handover,
     time::within,
 };
 use http::{Response, Version};
@@ -96,10 +96,10 @@ async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Sess
     );
     match answer.map_err(Error::protocol)? {
         Answer::Upgraded(protocol) => {
-            let io = handed_over::take(response.extensions_mut());
-            let io = io
-                .ok_or_else(|| Error::unsupported("the client did not hand its connection over"))?;
-            let io = io.await.map_err(Error::transport)?;
+            let handover = Handover::take(response.extensions_mut()).ok_or_else(|| {
+                Error::unsupported("the inner client did not hand over the connection")
+            })?;
+            let io = handover.io().await.map_err(Error::transport)?;
             let (head, _no_body) = response.into_parts();
             Ok(Session::new(asked.kind, protocol, head, io))
         }

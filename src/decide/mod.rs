@@ -1,4 +1,4 @@
-//! From an upgrade request to its response: asks the handler, and reads the request body to its end.
+//! From an upgrade request to its response: calls the handler, and reads the rest of the request body.
 
 pub(crate) mod erased;
 
@@ -17,6 +17,7 @@ use crate::{
         kind::UpgradeKind,
         upgrade_response::{self, UpgradeResponse},
     },
+    panic::{self, CatchPanic},
     session::{
         Identity, Sessions, accepted::Accepted, detach::detach, guard::Admitted, held::HeldUpgrade,
         settings::Settings, span::SessionSpan, state::State,
@@ -24,20 +25,16 @@ use crate::{
     time::{self, within},
     trace,
 };
-use futures_util::{
-    FutureExt as _,
-    future::{Either, select},
-};
+use futures_util::future::{Either, select};
 use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use std::{
-    panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
 };
 
-/// Asks the handler within its time limit, and returns the response. Catches panics of the handler, and of the
-/// values that its future drops.
+/// Calls the handler within its time limit, and returns the response. Catches panics of the handler and of the values
+/// that its future drops.
 pub(crate) fn decide<H: ProtocolHandler>(
     handler: Arc<H>,
     mut request: UpgradeRequest,
@@ -45,8 +42,7 @@ pub(crate) fn decide<H: ProtocolHandler>(
 ) -> BoxFuture<Decided> {
     // An `async fn` would store its arguments twice. An `async` block stores its captures once.
     Box::pin(async move {
-        let answer = AssertUnwindSafe(ask(&*handler, &mut request, &gate)).catch_unwind();
-        match answer.await {
+        match CatchPanic::new(|| ask(&*handler, &mut request, &gate)).await {
             Ok(decided) => decided,
             Err(panic) => close(panicked(&*panic), request.parts.version).into(),
         }
@@ -64,9 +60,7 @@ async fn ask<H: ProtocolHandler>(
     };
     let timer = metrics::Timer::start();
     let decision = {
-        // The `async` block makes `catch_unwind` cover the call that creates the future as well.
-        let accept = async { handler.accept(request).await };
-        let accept = AssertUnwindSafe(accept).catch_unwind();
+        let accept = CatchPanic::new(|| handler.accept(request));
         let accept = pin!(within(gate.settings().accept_timeout(), accept));
         unless_drained(admitted.as_ref(), accept).await
     };
@@ -83,15 +77,15 @@ async fn ask<H: ProtocolHandler>(
     conclude(decision, request, admitted, gate).await
 }
 
-/// Asks the registry, if the layer has one, to admit the request. Also checks that the runtime can run a
-/// session, while the request can still be rejected.
+/// Admits the request to the registry, if the layer has one. Also checks that the runtime has timers, while the request
+/// can still be rejected.
 pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
     let admit = || {
         time::assert_runtime();
         let sessions = settings.sessions.as_ref();
         sessions.map(|sessions| sessions.admit(request)).transpose()
     };
-    match panic::catch_unwind(AssertUnwindSafe(admit)) {
+    match panic::catch(admit) {
         Ok(admitted) => admitted,
         Err(panic) => Err(panicked(&*panic)),
     }
@@ -185,7 +179,7 @@ pub(crate) async fn refuse(
     decided
 }
 
-/// Creates the upgrade response, with the session that it starts.
+/// Creates the upgrade response and its session.
 pub(crate) fn upgrade_response(
     mut accept: Accept,
     request: &mut UpgradeRequest,
@@ -209,7 +203,7 @@ pub(crate) fn upgrade_response(
     }
 }
 
-/// Whether the client still waits for a 100 before it sends the body.
+/// Returns `true` if the client still waits for a 100 before sending the body.
 ///
 /// A server need not send a 100 for a body that it does not read (RFC 9110 §10.1.1). The client may then send
 /// the body or not, so the connection cannot be used again.
@@ -222,7 +216,7 @@ fn owes_continue(headers: &HeaderMap, body: &RequestBody) -> bool {
             .any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Takes what it needs of the request.
+/// Creates the accepted session from parts of the request.
 fn accepted(
     accept: Accept,
     request: &mut UpgradeRequest,

@@ -68,7 +68,7 @@
 //! | | tells of |
 //! |---|---|
 //! | `tower_upgrade_sessions_open`, against [`max`](crate::SessionsBuilder::max) | room that is left |
-//! | `tower_upgrade_refusals_total{status="503"}` | clients that found no room, or a drain |
+//! | `tower_upgrade_rejections_total{status="503"}` | clients that found no room, or a drain |
 //! | `tower_upgrade_sessions_closed_total{reason="panicked"}` | a bug in a handler |
 //! | `tower_upgrade_sessions_closed_total{reason="not-upgraded"}` | clients that leave early, or a server that does not send the switch |
 //! | `tower_upgrade_sessions_closed_total{reason="aborted"}` | handlers that do not heed [`stop`](crate::Session::stop), or a drain that is too short |

@@ -1,7 +1,7 @@
 //! The rejection of an upgrade.
 
 use crate::{
-    error::BoxError, message::body::ErasedBody, metrics, negotiate::upgrade_response, trace,
+    error::BoxError, message::body::ErasedBody, metrics, negotiate::upgrade_response, panic, trace,
 };
 use bytes::Bytes;
 use http::{
@@ -137,7 +137,7 @@ impl Rejection {
             message,
         } = *self.refusal;
         trace::rejected(response.status(), &message, source.as_deref());
-        metrics::refused(response.status());
+        metrics::rejected(response.status());
         response.extensions_mut().insert(RejectionReason {
             message,
             source: source.map(Into::into),
@@ -267,7 +267,7 @@ pub(crate) fn close(rejection: Rejection, version: Version) -> Rejection {
 
 /// Creates the rejection of a request for which the handler panicked.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
-    let message = trace::panic_message(panic);
+    let message = panic::message(panic);
     trace::handler_panicked(&message);
     Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
         .with_source(format!("the handler panicked: {message}"))

@@ -2,10 +2,10 @@
 
 use crate::{
     error::{BoxError, BoxFuture},
+    panic,
     session::Session,
     trace,
 };
-use std::panic::{self, AssertUnwindSafe};
 
 /// The session handler of an accepted request.
 pub(crate) struct SessionHandler {
@@ -22,7 +22,10 @@ impl SessionHandler {
 
     /// Calls the session handler. User code runs here, and may panic before the future is returned.
     pub(crate) fn start(mut self, session: Session) -> SessionFuture {
-        let run = self.run.take().expect("it is taken here alone");
+        let run = self
+            .run
+            .take()
+            .expect("only `start` and `drop` take the handler");
         run(session)
     }
 }
@@ -31,9 +34,8 @@ impl Drop for SessionHandler {
     /// Drops an unused session handler and catches its panics: any layer may drop the handler, and the connection may
     /// have other streams.
     fn drop(&mut self) {
-        let unused = AssertUnwindSafe(|| drop(self.run.take()));
-        if let Err(panic) = panic::catch_unwind(unused) {
-            trace::unused_panicked(&trace::panic_message(&*panic));
+        if let Err(panic) = panic::catch(|| drop(self.run.take())) {
+            trace::unused_panicked(&panic::message(&*panic));
         }
     }
 }

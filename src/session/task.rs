@@ -1,9 +1,9 @@
 //! The task of a session.
 
-use super::span;
 use super::{
     CloseReason, Closed, Session,
     guard::Permit,
+    span,
     state::State,
     watch::{Overdue, Watch},
 };
@@ -11,6 +11,7 @@ use crate::{
     error::BoxError,
     io::{box_io::BoxIo, linger},
     metrics,
+    panic::{self, Panic},
     session::{
         SessionFuture, accepted::Accepted, held::HeldUpgrade, settings::Settings,
         upgraded::Upgraded,
@@ -19,15 +20,7 @@ use crate::{
     trace,
 };
 use futures_util::FutureExt as _;
-use std::{
-    any::Any,
-    future::poll_fn,
-    panic::{self, AssertUnwindSafe},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    thread,
-};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
 
 /// Spawns the task of a session just before its upgrade response is sent.
 pub(crate) fn spawn(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
@@ -64,17 +57,18 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
         end.state.start();
         contain(span::started);
         let reason = match start(accepted, io) {
-            Ok(mut speaking) => {
-                let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
+            Ok(mut handler) => {
+                // Not `CatchPanic`, which has room for a panic: memory of every idle session.
+                let ended = AssertUnwindSafe(handler.as_mut()).catch_unwind();
                 let ended = unless_overdue(&mut watch, &end, ended).await;
                 let reason = end.reason(ended, &watch);
                 // The values that the handler owns may panic when dropped.
-                match panic::catch_unwind(AssertUnwindSafe(|| drop(speaking))) {
+                match panic::catch(|| drop(handler)) {
                     Ok(()) => reason,
-                    Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
+                    Err(panic) => CloseReason::Panicked(panic::message(&*panic)),
                 }
             }
-            Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
+            Err(panic) => CloseReason::Panicked(panic::message(&*panic)),
         };
         drop(watch);
         Box::pin(end.close(reason)).await;
@@ -118,7 +112,7 @@ async fn unless_overdue<F: Future>(
     clippy::boxed_local,
     reason = "the box is gone while the session lives"
 )]
-fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<SessionFuture> {
+fn start(accepted: Box<Accepted>, io: BoxIo) -> Result<SessionFuture, Panic> {
     let accepted = *accepted;
     let session = Session {
         io: Upgraded::owned_by_session(io, Arc::clone(&accepted.state)),
@@ -128,7 +122,7 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<SessionFuture> {
         #[cfg(feature = "websocket")]
         settings: accepted.settings,
     };
-    panic::catch_unwind(AssertUnwindSafe(|| accepted.run.start(session)))
+    panic::catch(|| accepted.run.start(session))
 }
 
 /// The data needed to report and to close a session.
@@ -144,12 +138,12 @@ struct End {
 /// Runs user callbacks (`on_close`, subscriber, recorder, the error's `Display`) and catches their panics, so that the
 /// session continues and its connection is shut down.
 fn contain(report: impl FnOnce()) {
-    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(report)) {
-        trace::report_panicked(&trace::panic_message(&*panic));
+    if let Err(panic) = panic::catch(report) {
+        trace::report_panicked(&panic::message(&*panic));
     }
 }
 
-type Ended = Result<Result<Result<(), BoxError>, Box<dyn Any + Send>>, Overdue>;
+type Ended = Result<Result<Result<(), BoxError>, Panic>, Overdue>;
 
 impl End {
     fn of(accepted: &mut Accepted) -> Self {
@@ -169,7 +163,7 @@ impl End {
             Ok(Ok(Ok(()))) if self.state.is_stopping() => CloseReason::Drained,
             Ok(Ok(Ok(()))) => CloseReason::Finished,
             Ok(Ok(Err(error))) => CloseReason::Failed(error.into()),
-            Ok(Err(panic)) => CloseReason::Panicked(trace::panic_message(&*panic)),
+            Ok(Err(panic)) => CloseReason::Panicked(panic::message(&*panic)),
             Err(overdue) => self.overdue(overdue, watch),
         }
     }

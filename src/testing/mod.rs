@@ -175,7 +175,7 @@ pub use self::exchange::Exchange;
 use self::{connection::Connection, exchange::Opened, observer::Reports};
 use crate::{
     error::BoxError, message::rejection::RejectionReason, negotiate::kind::UpgradeKind, service,
-    session::handed_over,
+    session::pending_upgrade::Handover,
 };
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
@@ -279,9 +279,9 @@ where
     let upgraded = match asked.kind(response.status()) {
         Some(kind) => {
             let protocol = asked.upgraded_to(&response);
-            let io = handed_over::take(response.extensions_mut());
-            let io = io.ok_or("hyper's client did not hand over the connection")?;
-            let io = io.await?;
+            let handover = Handover::take(response.extensions_mut())
+                .ok_or("hyper's client did not hand over the connection")?;
+            let io = handover.io().await?;
             Some(Opened { kind, protocol, io })
         }
         None => None,

@@ -1,17 +1,16 @@
 //! Pings, and detection of silent peers.
 
 use super::socket::Shared;
+use crate::time::{Timer, after};
 use std::{
-    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
 
 /// Checks a WebSocket once per interval, independently of its handler.
 pub(super) struct KeepAlive {
     interval: Duration,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     is_pinged: bool,
     was_blocked: bool,
 }
@@ -35,9 +34,11 @@ pub(super) struct Silent;
 
 impl KeepAlive {
     pub(super) fn new(interval: Duration) -> Self {
+        let mut timer = Timer::default();
+        timer.arm(after(interval));
         Self {
             interval,
-            timer: Box::pin(sleep(interval)),
+            timer,
             is_pinged: false,
             was_blocked: false,
         }
@@ -46,10 +47,9 @@ impl KeepAlive {
     /// Completes when the peer counts as silent. Pings a peer that has been silent for one interval.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Silent> {
         loop {
-            // Unconstrained: a busy handler always uses up the task's cooperative budget.
-            ready!(pin!(tokio::task::unconstrained(self.timer.as_mut())).poll(cx));
+            ready!(self.timer.poll(cx));
             // One check per interval, not one per message.
-            self.timer.as_mut().reset(Instant::now() + self.interval);
+            self.timer.arm(after(self.interval));
             let Some(signs) = shared.check_liveness() else {
                 // The session is closing the WebSocket, with its own time limit.
                 return Poll::Pending;

@@ -188,7 +188,6 @@
 //! }
 //! ```
 
-mod caught;
 #[cfg(feature = "client")]
 mod client;
 mod codec;

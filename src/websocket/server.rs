@@ -2,7 +2,6 @@
 
 use super::{
     Error, ErrorKind, WebSocket,
-    caught::{Caught, Panic},
     codec::Codec,
     handshake,
     keep_alive::{KeepAlive, Silent},
@@ -16,18 +15,19 @@ use crate::{
     handler::{Accept, ProtocolHandler, request::UpgradeRequest},
     message::rejection::{Rejection, not_implemented},
     negotiate::{self, kind::UpgradeKind, websocket_key},
-    session::{Session, after, state::State},
+    panic::{CatchPanic, Panic},
+    session::{Session, state::State},
+    time::{Timer, after},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use pin_project_lite::pin_project;
 use std::{
-    fmt, panic,
-    pin::{Pin, pin},
+    fmt,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep_until};
 use tungstenite::protocol::Role;
 
 /// Creates a handler for the `websocket` protocol, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441).
@@ -431,7 +431,7 @@ where
         Box::new(Watch::new(interval, session.shutdown_timeout()))
     });
     Running {
-        handler: Caught::new(|| handler(socket, session)),
+        handler: CatchPanic::new(|| handler(socket, session)),
         watch,
         end: Some(End { state, shared }),
         closing: None,
@@ -442,7 +442,7 @@ pin_project! {
     /// Polls the session handler and the keep-alive of its WebSocket, and then closes the WebSocket.
     struct Running<Fut> {
         #[pin]
-        handler: Caught<Fut>,
+        handler: CatchPanic<Fut>,
         watch: Option<Box<Watch>>,
         end: Option<End>,
         closing: Option<BoxFuture<Result<(), BoxError>>>,
@@ -501,7 +501,7 @@ impl End {
         state.ignore_idleness();
         shared.close(&state, code).await;
         match ended {
-            Err(panic) => panic::resume_unwind(panic),
+            Err(panic) => std::panic::resume_unwind(panic),
             Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
             Ok(ended) => ended,
         }
@@ -513,7 +513,7 @@ struct Watch {
     keep_alive: KeepAlive,
     /// The time limit for the handler to end after the peer is found silent.
     grace: Duration,
-    aborts: Option<Pin<Box<Sleep>>>,
+    aborts: Timer,
 }
 
 impl Watch {
@@ -521,27 +521,20 @@ impl Watch {
         Self {
             keep_alive: KeepAlive::new(interval),
             grace,
-            aborts: None,
+            aborts: Timer::default(),
         }
     }
 
     /// Completes when the peer is silent and the handler has not ended within the grace period.
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared, state: &State) -> Poll<BoxError> {
-        if self.aborts.is_none() {
+        if !self.aborts.is_armed() {
             let Silent = ready!(self.keep_alive.poll(cx, shared));
             state.set_idle();
             shared.end_idle();
             // `end_idle` wakes the handler if it is sending or receiving.
-            self.aborts = Some(Box::pin(sleep_until(after(self.grace))));
+            self.aborts.arm(after(self.grace));
         }
-        match &mut self.aborts {
-            // Unconstrained: the handler may have spent the coop budget of the task.
-            Some(aborts) => {
-                let timer = pin!(tokio::task::unconstrained(aborts.as_mut()));
-                timer.poll(cx).map(|()| Error::idle().into())
-            }
-            None => Poll::Pending,
-        }
+        self.aborts.poll(cx).map(|()| Error::idle().into())
     }
 }
 

@@ -54,7 +54,7 @@ async fn taken_or_invalid_name_is_explained() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
     let _ann = Page::enter(&driver, &chat.url, "Ann").await;
     let other = Page::knock(&driver, &chat.url, "ann").await;
-    let why = "return why.textContent.startsWith('Somebody else has this name')";
+    let why = "return why.textContent.startsWith('This name is taken')";
     other.until("the words of 409", why).await;
     other.name("<Ann>").await;
     let why = "return why.textContent.startsWith('A name has up to 24 letters')";
@@ -114,7 +114,7 @@ async fn page_of_another_origin_is_refused() {
 
     let mallory = Page::knock(&driver, &elsewhere, "Mallory").await;
     mallory.until_state("refused").await;
-    let said = "The server has refused you. This page is not part of the chat.";
+    let said = "The server refused the connection. This page is not part of the chat.";
     assert_eq!(mallory.texts("#said").await, [said]);
 
     // The administrator's browser would send the password with requests of any page.
@@ -206,7 +206,7 @@ async fn administrator_closes_a_session_and_drains_all() {
     assert!(chat.get("/ready", &[]).await.starts_with("HTTP/1.1 503 "));
     ann.until_said("The server is restarting.").await;
     // Ann's page tries to reconnect and shows the reason for the refusal.
-    ann.until_said("The server is about to stop.").await;
+    ann.until_said("The server is stopping.").await;
 }
 
 #[tokio::test]

@@ -346,7 +346,7 @@ async fn what_http_2_cannot_be_asked_for_is_a_bad_gateway() {
         peer.send(request).await;
         let (head, body) = peer.response().await;
         assert_eq!(head.status, 502);
-        assert_eq!(body, "the backend cannot be asked for this");
+        assert_eq!(body, "the backend does not support this request");
     }
 }
 

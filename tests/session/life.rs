@@ -55,7 +55,10 @@ async fn handshake_timeout_drops_pending_session() {
         assert_eq!(handler.held(), 1);
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!((handler.held(), handler.started()), (0, 0));
-        assert_eq!(log.lines("the switch was not sent in time").len(), 1);
+        assert_eq!(
+            log.lines("did not hand over the connection in time").len(),
+            1
+        );
     }
 }
 

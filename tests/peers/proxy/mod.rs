@@ -82,7 +82,7 @@ async fn the_example_says_how_to_use_it() {
         (
             &["--allow", "10.0.0.0/33"],
             2,
-            "\"10.0.0.0/33\" is no network",
+            "\"10.0.0.0/33\" is not a network",
         ),
         (&["--basic-auth", "ann"], 2, "USER:PASSWORD"),
         (&["--loud"], 2, "--loud"),

@@ -103,9 +103,12 @@ async fn upcat_says_how_to_use_it() {
         (&[URL], "--protocol or --connect is missing"),
         (
             &["--protocol", "echo", "--connect", "example.com:443", URL],
-            "--connect names no protocol",
+            "--connect and --protocol exclude each other",
         ),
-        (&["--protocol", "echo", "127.0.0.1:1"], "no URL with http:"),
+        (
+            &["--protocol", "echo", "127.0.0.1:1"],
+            "not a URL with http:",
+        ),
         (&["--protocol", "e cho", URL], "e cho"),
         (
             &["--protocol", "echo", "--header", "name", URL],

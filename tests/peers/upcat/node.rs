@@ -86,7 +86,7 @@ async fn upcat_says_that_node_broke_the_session() {
         let mut upcat = Upcat::start(&args).await;
         upcat.expect("early, ").await;
         let ended = upcat.finish("x").await;
-        ended.assert_failed(1, "upcat: the session broke: ");
+        ended.assert_failed(1, "upcat: the session failed: ");
     }
 }
 

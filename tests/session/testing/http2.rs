@@ -115,14 +115,14 @@ async fn unsupported_protocol_is_refused_and_plain_request_passes() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a switch to other, got a switch to echo: ")]
+#[should_panic(expected = "expected an upgrade to other, got an upgrade to echo: ")]
 async fn expect_upgraded_panics_on_another_protocol() {
     let exchange = send(testing::extended_connect("echo")).await;
     let _peer = exchange.expect_upgraded("other");
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a tunnel, got a switch to echo: ")]
+#[should_panic(expected = "expected a tunnel, got an upgrade to echo: ")]
 async fn expect_connected_panics_on_extended_connect() {
     let exchange = send(testing::extended_connect("echo")).await;
     let _peer = exchange.expect_connected();

@@ -1,0 +1,180 @@
+//! The server of the larger examples: TCP or TLS, HTTP/1.1 or HTTP/2, upgrades, and a shutdown that drains sessions.
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, pki_types::PrivateKeyDer},
+};
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt as _};
+use tower_upgrade::{BoxError, BoxIo, DrainOptions, Sessions};
+
+pub(crate) struct Server {
+    pub(crate) url: String,
+    /// Serves HTTP/1.1 and HTTP/2, as the client's first bytes select.
+    pub(crate) http: auto::Builder<TokioExecutor>,
+    /// The time for load balancers to notice the shutdown. The server still accepts connections. By default zero.
+    pub(crate) notice: Duration,
+    /// The time over which sessions get their stop signals. By default zero.
+    pub(crate) spread: Duration,
+    /// The time for sessions to end, including the notice. By default 10 seconds.
+    pub(crate) deadline: Duration,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Server {
+    /// Listens on `address` and prints the URL. With `tls` the server generates a self-signed certificate.
+    pub(crate) async fn bind(address: SocketAddr, tls: bool) -> Result<Self, BoxError> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        let address = listener.local_addr()?;
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        // Without a timer hyper sets no time limit for request heads.
+        http.http1().timer(TokioTimer::new());
+        // By default the window of a stream is as large as that of its connection, so that one session that stops
+        // reading stalls all others on its connection. This connection window is enough for all 200 concurrent streams.
+        http.http2()
+            .initial_stream_window_size(64 * 1024)
+            .initial_connection_window_size(16 * 1024 * 1024);
+        let server = Self {
+            url: format!("{}://{address}", if tls { "https" } else { "http" }),
+            http,
+            notice: Duration::ZERO,
+            spread: Duration::ZERO,
+            deadline: Duration::from_secs(10),
+            tls: tls.then(|| tls_acceptor(address)).transpose()?,
+            listener,
+        };
+        println!("listening on {}", server.url);
+        Ok(server)
+    }
+
+    /// Serves `app` until SIGINT or SIGTERM, then drains the sessions and prints the result. The extensions of each
+    /// request contain the client's [`SocketAddr`].
+    pub(crate) async fn run<S, B>(self, app: S, sessions: Sessions) -> Result<(), BoxError>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let connections = GracefulShutdown::new();
+        let handshakes = CancellationToken::new();
+        let serve = async || -> Infallible {
+            loop {
+                let (tcp, peer) = accept(&self.listener).await;
+                let service = app
+                    .clone()
+                    .map_request(move |mut request: Request<Incoming>| {
+                        request.extensions_mut().insert(peer);
+                        request
+                    });
+                let service = TowerToHyperService::new(service);
+                let (http, tls) = (self.http.clone(), self.tls.clone());
+                let (watcher, handshakes) = (connections.watcher(), handshakes.clone());
+                tokio::spawn(async move {
+                    let connection = async {
+                        let io = handshakes.run_until_cancelled(handshake(tls, tcp));
+                        let Some(io) = io.await else { return Ok(()) };
+                        let io = TokioIo::new(io?);
+                        let connection = http.serve_connection_with_upgrades(io, service);
+                        watcher.watch(connection).await
+                    };
+                    if let Err(error) = connection.await {
+                        eprintln!("the connection from {peer} failed: {error:?}");
+                    }
+                });
+            }
+        };
+        tokio::select! {
+            biased;
+            signal = shutdown_signal() => signal?,
+            never = serve() => match never {},
+        }
+
+        // The example `graceful` explains these steps.
+        let deadline = Instant::now() + self.deadline;
+        let draining = sessions.drain(DrainOptions::new(self.deadline).spread(self.spread));
+        let noticed = deadline.min(Instant::now() + self.notice);
+        let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
+        drop(self.listener);
+        handshakes.cancel();
+        // The drain gives sessions the same 2 seconds after the deadline.
+        let closed = timeout_at(deadline + Duration::from_secs(2), connections.shutdown()).await;
+        if closed.is_err() {
+            eprintln!("some connections did not close in time");
+        }
+        println!("{}", draining.await);
+        Ok(())
+    }
+}
+
+/// Accepts the next connection. Errors are not fatal: they concern one connection, or pass when other connections
+/// close, such as too many open files.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, peer)) => {
+                // Otherwise each small write may wait 40 ms for the acknowledgement of the previous one.
+                let _ = tcp.set_nodelay(true);
+                return (tcp, peer);
+            }
+            Err(error) => {
+                eprintln!("cannot accept a connection: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn handshake(tls: Option<TlsAcceptor>, tcp: TcpStream) -> io::Result<BoxIo> {
+    let Some(tls) = tls else {
+        return Ok(BoxIo::new(tcp));
+    };
+    let tls = timeout(Duration::from_secs(10), tls.accept(tcp)).await??;
+    // A relay needs the socket within TLS to reset the connection.
+    #[cfg(feature = "tunnel")]
+    return Ok(BoxIo::over(tls, |tls| tls.get_ref().0));
+    #[cfg(not(feature = "tunnel"))]
+    Ok(BoxIo::new(tls))
+}
+
+fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
+    let address = address.ip().to_string();
+    let names = ["localhost", "127.0.0.1", "::1", &address].map(String::from);
+    let generated = rcgen::generate_simple_self_signed(names)?;
+    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der())?;
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![generated.cert.der().clone()], key)?;
+    config.alpn_protocols = ["h2", "http/1.1"].map(Vec::from).to_vec();
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn shutdown_signal() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            signal = tokio::signal::ctrl_c() => signal,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
