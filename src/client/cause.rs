@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_error_of_ours_keeps_its_kind() {
-        let own = || Error::request("it is for no host");
+        let own = || Error::request("the request has no host");
         assert_eq!(kind(own(), true), ErrorKind::Request);
         assert_eq!(kind(io::Error::other(own()), false), ErrorKind::Request);
     }

@@ -19,10 +19,12 @@ use tower_service::Service;
 /// Makes a connection for each request, with a hyper-util connector: an HTTP service to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// `Dial` has no connection pool: a pool cannot reuse an upgraded connection, and does not expose whether an HTTP/2
-/// server allows extended CONNECT. If the connector reports that HTTP/2 was negotiated, as a TLS connector does with
-/// ALPN, `Dial` sends the request over HTTP/2, else over HTTP/1.1. For many sessions on one HTTP/2 connection, use
-/// [`Http2`].
+/// `Dial` does not pool connections. A pool could not reuse an upgraded connection, and hyper-util's pool does not
+/// report whether an HTTP/2 server allows extended CONNECT. For many sessions on one HTTP/2 connection, use [`Http2`].
+///
+/// `Dial` sends the request over HTTP/2 if the connector reports that TLS negotiated HTTP/2 (ALPN), and otherwise over
+/// HTTP/1.1. The report is hyper-util's trait `Connection`, which the connector's connections have to implement: see
+/// [connectors](super#connectors).
 ///
 /// ```no_run
 /// use hyper_rustls::HttpsConnectorBuilder;
@@ -58,7 +60,7 @@ type MapIo<T> = dyn Fn(T) -> BoxIo + Send + Sync;
 impl<C: Service<Uri>> Dial<C> {
     /// Creates a client that dials the URI of each request with `connector`.
     ///
-    /// A request whose URI is only a path, and a [CONNECT](super::Request::connect), need a [destination](Self::to).
+    /// A request whose URI is only a path, and a [CONNECT](super::Request::connect), needs a [destination](Self::destination).
     /// Without a destination the connector gets a URI without a scheme, and fails with an error of kind
     /// [`Connector`](super::ErrorKind::Connector).
     pub fn new(connector: C) -> Self {
@@ -72,12 +74,13 @@ impl<C: Service<Uri>> Dial<C> {
         }
     }
 
-    /// Dials `destination` for every request: a proxy, for requests with [CONNECT](super::Request::connect), or a
-    /// backend. A request whose URI is only a path is for the destination's host, unless its `Host` names another.
+    /// Connects to `destination` for every request, whatever its URI: to a proxy, for requests with
+    /// [CONNECT](super::Request::connect), or to a backend. The URI of a request may then be only a path; its host is
+    /// the destination's, unless the request has a `Host`.
     ///
-    /// A user in the URI of a proxy, as in `http://user:password@proxy:3128`, is percent-decoded and sent to the proxy
-    /// in the `Proxy-Authorization: Basic` of each CONNECT that does not have this field yet (RFC 7617). Any other
-    /// request to a destination with a user is an error of kind [`Request`](super::ErrorKind::Request): send
+    /// The URI of a proxy may have a user, as in `http://user:password@proxy:3128`. `Dial` percent-decodes the user and
+    /// sends it in the `Proxy-Authorization: Basic` of each CONNECT (RFC 7617), unless the request already has this
+    /// field. Other requests to such a destination fail with kind [`Request`](super::ErrorKind::Request): send
     /// `Authorization` instead.
     #[must_use]
     pub fn destination(mut self, destination: Uri) -> Self {
@@ -94,11 +97,11 @@ impl<C: Service<Uri>> Dial<C> {
         self
     }
 
-    /// Sets a connector for HTTP/1.1 only, to dial again if the first connection is HTTP/2 and cannot carry the
-    /// upgrade.
+    /// Sets a second connector, which negotiates only HTTP/1.1. `Dial` connects with it if the first connection is
+    /// HTTP/2 and cannot carry the upgrade.
     ///
-    /// An HTTP/2 connection cannot carry the upgrade if the server does not allow extended CONNECT, or if the request
-    /// is not a GET without a body. Without a fallback such a request fails with kind
+    /// An HTTP/2 connection carries an upgrade only if the server allows extended CONNECT and the request is a GET
+    /// without a body. Without a fallback, other requests fail with kind
     /// [`Unsupported`](super::ErrorKind::Unsupported).
     #[must_use]
     pub fn fallback(mut self, connector: C) -> Self {
@@ -106,12 +109,12 @@ impl<C: Service<Uri>> Dial<C> {
         self
     }
 
-    /// Maps each connection, including those of the [fallback](Self::fallback), to a [`BoxIo`], after the connector has
-    /// reported the HTTP version.
+    /// Converts each connection to a [`BoxIo`], after `Dial` has read the negotiated HTTP version. Applies to the
+    /// connections of the [fallback](Self::fallback) as well.
     ///
-    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) needs the socket of a connection to reset it and to
-    /// `splice`. The relay finds the socket in a connection of `HttpConnector`. A TLS connector returns another type;
-    /// use `map_io` to expose the socket in it:
+    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) resets and splices sockets. It finds the socket in a
+    /// connection of `HttpConnector`, but not in the connection type of a TLS connector. Expose the socket with
+    /// `map_io`:
     ///
     #[cfg_attr(feature = "tunnel", doc = "```")]
     #[cfg_attr(not(feature = "tunnel"), doc = "```ignore")]
@@ -277,7 +280,7 @@ fn authorize<B>(request: &mut Request<B>, credentials: &Option<HeaderValue>) -> 
     };
     if *request.method() != Method::CONNECT {
         return Err(Error::request(
-            "the destination is a URI with a user, and not asked as a proxy: send `Authorization`",
+            "the destination has a user, which is sent only with CONNECT: send `Authorization` instead",
         ));
     }
     let headers = request.headers_mut();

@@ -14,11 +14,11 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
-/// An HTTP/1.1 connection that the caller opened, for one upgrade: an HTTP service to wrap in
+/// An HTTP client on one HTTP/1.1 connection that the caller has opened, to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// The service sends the request target in the form that servers require (RFC 9112 §3.2), and sets `Host` if it is
-/// missing. After a refusal the connection may carry the next request. After an upgrade the session owns the
+/// The client sends the request target in the form that HTTP/1.1 requires (RFC 9112 §3.2), and adds a missing `Host`.
+/// If the server refuses the upgrade, the connection can carry the next request. After an upgrade the session owns the
 /// connection, and [`poll_ready`](Service::poll_ready) fails.
 ///
 /// ```no_run
@@ -69,7 +69,8 @@ impl Http1 {
 }
 
 impl From<http1::SendRequest<Full<Bytes>>> for Http1 {
-    /// Converts the request sender of a hyper connection. The caller must run the connection `with_upgrades`.
+    /// Converts the request sender of a hyper connection. The caller has to run the connection, with
+    /// hyper's `with_upgrades`.
     fn from(sender: http1::SendRequest<Full<Bytes>>) -> Self {
         Self { sender }
     }

@@ -31,13 +31,14 @@ use tower_service::Service;
 /// not read stop all other sessions of their connection.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// An HTTP/2 connection that the caller opened, for many sessions: an HTTP service to wrap in
+/// An HTTP client on one HTTP/2 connection that the caller has opened, for many sessions, to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// The service sends an `Upgrade` as an extended CONNECT (RFC 8441), if the server allows it. All clones use the same
-/// connection. A session that is not read buffers up to 2 MiB, and does not stop the others. When all clones have been
-/// dropped, the connection ends with its last session. Written data that the server does not read
-/// [keeps the stream open](crate::manual::stack_below#a-stream-outlives-its-session) after its session has ended.
+/// The client sends an `Upgrade` as an extended CONNECT (RFC 8441), if the server allows it.
+///
+/// All clones use the same connection, which closes when all clones have been dropped and its last session has ended.
+/// If a session does not read, up to 2 MiB are buffered for it, and the other sessions continue. If the server does not
+/// read, the stream [stays open](crate::manual::stack_below#a-stream-outlives-its-session) after its session has ended.
 ///
 /// ```no_run
 /// use tokio::net::TcpStream;
@@ -65,15 +66,15 @@ pub struct Http2 {
 impl Http2 {
     /// Starts HTTP/2 on a connection, and waits for the server's `SETTINGS`. Spawned tasks run the connection.
     ///
-    /// If the server does not allow streams yet (`SETTINGS_MAX_CONCURRENT_STREAMS` of 0), the handshake waits until it
-    /// allows one.
+    /// If `SETTINGS_MAX_CONCURRENT_STREAMS` is 0, the handshake waits until the server allows a stream.
     ///
-    /// The handshake has no time limit. Within a call of [`Dial`](super::Dial), the layer's limit applies.
+    /// The handshake has no time limit: wrap it in `tokio::time::timeout`. For the handshakes of
+    /// [`Dial`](super::Dial), the [`handshake_timeout`](super::UpgradeLayer::handshake_timeout) applies.
     ///
     /// # Errors
     ///
     /// Returns an error of kind [`Transport`](super::ErrorKind::Transport) if the connection breaks, or if the server
-    /// does not speak HTTP/2.
+    /// does not support HTTP/2.
     ///
     /// # Panics
     ///
@@ -139,7 +140,7 @@ impl Http2 {
             ))
         } else if *request.method() != Method::GET || !request.body().is_end_stream() {
             Err(Error::unsupported(
-                "over HTTP/2 only a GET without a body can ask for an upgrade",
+                "over HTTP/2 only a GET without a body can request an upgrade",
             ))
         } else {
             Ok(())

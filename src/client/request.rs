@@ -16,8 +16,8 @@ use http_body_util::Full;
 
 /// A request to switch protocols: for one of the offered protocols, or for a tunnel.
 ///
-/// A request is owned, and can be cloned for another attempt. The request does not depend on the HTTP version: an
-/// HTTP/1.1 connection sends `Upgrade`, an [HTTP/2](super::Http2) connection sends extended CONNECT.
+/// The same request works over every HTTP version: an HTTP/1.1 connection sends it as `Upgrade`, an
+/// [HTTP/2](super::Http2) connection as extended CONNECT. Clone the request for another attempt.
 ///
 /// ```
 /// use http::HeaderValue;
@@ -135,7 +135,7 @@ impl<B> Request<B> {
         }
     }
 
-    /// Returns the HTTP request, without the header fields that request the upgrade.
+    /// Returns the HTTP request. The service adds `Connection` and `Upgrade` when it sends the request.
     #[must_use]
     pub fn http(&self) -> &http::Request<B> {
         &self.http
@@ -168,7 +168,7 @@ impl<B> Request<B> {
         };
         match kind {
             UpgradeKind::Connect if !protocols.is_empty() => {
-                return Err(Error::request("a CONNECT names no protocol"));
+                return Err(Error::request("a CONNECT cannot offer a protocol"));
             }
             UpgradeKind::Upgrade if protocols.is_empty() => {
                 return Err(Error::request("the request offers no protocol"));
@@ -188,7 +188,7 @@ impl<B> Request<B> {
                 // hyper would send the body before the response, and a proxy may take it for tunnel data
                 // (RFC 9110 §9.3.6, RFC 9931).
                 if connect::has_content(http.headers()) || !http.body().is_end_stream() {
-                    return Err(Error::request("a CONNECT has no body"));
+                    return Err(Error::request("a CONNECT cannot have a body"));
                 }
                 http.headers_mut().remove(header::UPGRADE);
             }
@@ -221,9 +221,9 @@ fn http_uri(uri: Uri) -> Result<Uri, Error> {
 /// Connections repeat the check, because a redirect changes the URI.
 pub(super) fn has_no_user(uri: &Uri) -> Result<(), Error> {
     match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => {
-            Err(Error::request("a URI with a user: send `Authorization`"))
-        }
+        Some(authority) if authority.as_str().contains('@') => Err(Error::request(
+            "the URI has a user: send `Authorization` instead",
+        )),
         _ => Ok(()),
     }
 }
@@ -234,7 +234,8 @@ fn list(protocols: &[Protocol]) -> HeaderValue {
 }
 
 impl<B> From<http::Request<B>> for Request<B> {
-    /// Converts an HTTP request to a request that offers no protocol yet. A CONNECT requests a tunnel, and offers none.
+    /// Converts an HTTP request. Offer protocols with [`protocol`](Self::protocol), unless the method is CONNECT, which
+    /// requests a tunnel.
     ///
     /// An existing `Upgrade` field is replaced, or removed from a CONNECT.
     fn from(http: http::Request<B>) -> Self {

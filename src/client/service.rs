@@ -24,8 +24,8 @@ use tower_service::Service;
 ///
 /// # Cancel safety
 ///
-/// Dropping the future cancels the request. Over HTTP/1.1, the connection is closed once the server has received the
-/// rest of a body that was being sent. Over HTTP/2, the stream is reset.
+/// Dropping the future cancels the request. Over HTTP/2, the stream is reset. Over HTTP/1.1, the connection is closed,
+/// after the rest of a request body that is being sent.
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,

@@ -11,18 +11,18 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// Connects through a proxy with CONNECT: a connector for hyper-util's `Client`, hyper-rustls,
-/// [`Dial`](super::Dial), or any other user of such connectors.
+/// A connector that connects through a proxy with CONNECT: for hyper-util's `Client`, hyper-rustls or
+/// [`Dial`](super::Dial).
 ///
-/// `S` sends the CONNECT to the proxy: an [`Upgrade`](super::Upgrade) service around a connection to the proxy, of any
-/// HTTP version. No data is sent through the tunnel before the proxy's 2xx, and bytes that arrived with that response
-/// are read first.
+/// `S` sends the CONNECT to the proxy: an [`Upgrade`](super::Upgrade) service around a client whose connections go to
+/// the proxy, over any HTTP version. The tunnel carries no data before the proxy's 2xx. Bytes that arrived with that
+/// response are read first.
 ///
 /// # Errors
 ///
-/// Returns an [`Error`]. If the proxy refuses, its kind is [`ProxyRefused`](super::ErrorKind::ProxyRefused), and it
-/// holds the proxy's response. An [`Upgrade`](super::Upgrade) service whose client connects through the tunnel returns
-/// the same error; other clients return it among the [sources](std::error::Error::source) of their error.
+/// Returns an [`Error`]. If the proxy refuses, the kind is [`ProxyRefused`](super::ErrorKind::ProxyRefused), and the
+/// error holds the proxy's response. An [`Upgrade`](super::Upgrade) service whose client connects through the tunnel
+/// returns the same error. Other clients wrap it: search the [sources](std::error::Error::source) of their errors.
 ///
 /// ```no_run
 /// use bytes::Bytes;

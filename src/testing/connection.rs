@@ -85,7 +85,7 @@ where
 pub(super) fn version<B>(request: &Request<B>) -> Result<Version, BoxError> {
     let has_protocol = request.extensions().get::<hyper::ext::Protocol>().is_some();
     match request.version() {
-        Version::HTTP_3 => Err("there is no HTTP/3 in memory".into()),
+        Version::HTTP_3 => Err("requests of version HTTP/3 cannot be sent".into()),
         Version::HTTP_2 => Ok(Version::HTTP_2),
         _ if has_protocol => Ok(Version::HTTP_2),
         _ => Ok(Version::HTTP_11),

@@ -45,7 +45,10 @@ fn untouched() -> AnyClient {
 async fn what_cannot_be_asked_for_is_not_sent() {
     for (request, message) in [
         (request("http://test/"), "offers no protocol"),
-        (connect("test:1").protocol("echo"), "names no protocol"),
+        (
+            connect("test:1").protocol("echo"),
+            "cannot offer a protocol",
+        ),
         (connect("test"), "no port"),
         (connect("test:0"), "no port"),
         (connect("ann@test:1"), "no valid host"),

@@ -123,7 +123,7 @@ async fn upcat_says_how_to_use_it() {
         ),
         (
             &["--protocol", "echo", "http://ann:secret@127.0.0.1:1/"],
-            "upcat: a URI with a user",
+            "upcat: the URI has a user",
         ),
     ];
     for (args, why) in wrong {
