@@ -44,8 +44,8 @@
 //! allow it. A pooled client, such as hyper-util's, does not expose these settings: disable HTTP/2 in its TLS
 //! connector. If it sends an `Upgrade` over HTTP/2, the call fails with kind [`Unsupported`](ErrorKind::Unsupported).
 //!
-//! hyper hands over a tunnel if the proxy answers the CONNECT with 200, and on HTTP/1 with any 2xx except 204. Other 2xx
-//! responses fail with kind [`Unsupported`](ErrorKind::Unsupported). Over HTTP/2, hyper treats a 101 as an interim
+//! hyper hands over a tunnel if the proxy answers the CONNECT with 200, and on HTTP/1 with any 2xx except 204. Other
+//! 2xx responses fail with kind [`Unsupported`](ErrorKind::Unsupported). Over HTTP/2, hyper treats a 101 as an interim
 //! response.
 //!
 //! ## Connectors
@@ -55,8 +55,8 @@
 //! hyper-util has the trait in its module `legacy`, and other crates implement it for their types. A trait of this
 //! crate in its place could not cover the connection types of hyper-rustls.
 //!
-//! Without a connector, open the connection yourself, and pass it to [`Http1::handshake`] or [`Http2::handshake`]. These
-//! take any tokio connection.
+//! Without a connector, open the connection yourself, and pass it to [`Http1::handshake`] or [`Http2::handshake`].
+//! These take any type with tokio's IO traits.
 //!
 //! ## reqwest
 //!

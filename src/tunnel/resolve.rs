@@ -56,7 +56,7 @@ use std::{net::SocketAddr, sync::Arc};
 pub trait Resolve: Send + Sync + 'static {
     /// Returns the addresses of `host`, in order of preference. The ports of the addresses are ignored.
     ///
-    /// `host` is a name as the client sent it, and never an IP address.
+    /// `host` is a name in the client's spelling, and never an IP address.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl<R: Resolve> Resolve for Arc<R> {
 
 /// The system's resolver, `getaddrinfo`.
 ///
-/// Unlike tokio's `lookup_host`, hyper-util's resolver leaves the queue of the blocking pool when its future is dropped.
+/// hyper-util's resolver, and not tokio's `lookup_host`: a dropped call leaves the queue of the blocking pool.
 pub(super) struct System(GaiResolver);
 
 impl System {
