@@ -61,8 +61,8 @@ impl<C: Service<Uri>> Dial<C> {
     /// Creates a client that dials the URI of each request with `connector`.
     ///
     /// A request whose URI is only a path, and a [CONNECT](super::Request::connect), needs a
-    /// [destination](Self::destination). Without a destination the connector gets a URI without a scheme, and fails with an error of kind
-    /// [`Connector`](super::ErrorKind::Connector).
+    /// [destination](Self::destination). Without a destination the connector gets a URI without a scheme, and the call
+    /// fails with kind [`Connector`](super::ErrorKind::Connector).
     pub fn new(connector: C) -> Self {
         Self {
             connector,
