@@ -1,8 +1,9 @@
-//! The reverse proxy: a client in front, a backend behind, and what passes between them, byte by byte.
+//! `ReverseProxy` between a raw client and a scripted backend: the bytes on both connections.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backend_errors;
 mod chain;
 mod ends;
 mod forwarded;

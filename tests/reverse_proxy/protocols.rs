@@ -1,7 +1,9 @@
-//! The part of an offer that the proxy passes on.
+//! The offered protocols that the proxy forwards.
 
 use crate::{
-    chain::{assert_untouched, fields, front, proxy, scripted, seen, serve, switch_to},
+    chain::{
+        assert_no_connection, fields, front, proxy, scripted, send_through, serve, upgrade_response,
+    },
     support::{
         Via,
         clients::Scripted,
@@ -13,26 +15,26 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::{UpgradeLayer, extract::UpgradeRequest, tunnel::ReverseProxy};
 
 #[tokio::test]
-async fn the_backend_chooses() {
+async fn backend_chooses_among_offered_protocols() {
     let (backend, front) = scripted().await;
     let (head, mut client, mut at_backend) =
-        seen(&front, &backend, &offer("Chat/2, chess, Chat/1", &[])).await;
+        send_through(&front, &backend, &offer("Chat/2, chess, Chat/1", &[])).await;
     assert!(
         fields(&head).contains(&"upgrade: Chat/2, chess, Chat/1"),
         "{head}"
     );
-    at_backend.send(switch_to("chat/1", &[])).await;
-    // As the client wrote it.
+    at_backend.send(upgrade_response("chat/1", &[])).await;
+    // The client receives its own spelling.
     client.head().await.assert_switched("Chat/1");
 }
 
 #[tokio::test]
-async fn a_list_says_what_is_passed_on() {
+async fn only_listed_protocols_are_forwarded() {
     let backend = Scripted::start().await;
     let proxy = proxy(Via::Http1, backend.address).protocols(["chat", "go/9"]);
     let front = front(proxy).await;
     let request = offer("Chat/2, chess, go/8, Chat/1, go/9", &[]);
-    let (head, ..) = seen(&front, &backend, &request).await;
+    let (head, ..) = send_through(&front, &backend, &request).await;
     assert!(
         fields(&head).contains(&"upgrade: Chat/2, Chat/1, go/9"),
         "{head}"
@@ -44,26 +46,26 @@ async fn a_list_says_what_is_passed_on() {
     let mut client = Client::connect(front.connect().await).await;
     let request = extended_connect("chess").body(()).expect("a request");
     assert_eq!(client.ask(request).await.refused().await.0, 501);
-    assert_untouched(&backend).await;
+    assert_no_connection(&backend).await;
 }
 
 #[tokio::test]
-async fn registered_by_a_name_it_is_for_that_name() {
+async fn named_registration_forwards_only_that_protocol() {
     let backend = Scripted::start().await;
     let proxy = proxy(Via::Http1, backend.address);
     let layer = UpgradeLayer::new()
         .protocol("chat/1", proxy.clone())
         .protocol("go", proxy);
     let front = serve(layer).await;
-    for (offered, passed) in [("chess, Chat/1", "Chat/1"), ("go/9, chat/1", "go/9")] {
-        let (head, ..) = seen(&front, &backend, &offer(offered, &[])).await;
-        let line = format!("upgrade: {passed}");
+    for (offered, forwarded) in [("chess, Chat/1", "Chat/1"), ("go/9, chat/1", "go/9")] {
+        let (head, ..) = send_through(&front, &backend, &offer(offered, &[])).await;
+        let line = format!("upgrade: {forwarded}");
         assert!(fields(&head).contains(&line.as_str()), "{head}");
     }
 }
 
 #[tokio::test]
-async fn http_is_not_passed_on() {
+async fn offers_of_http_and_tls_are_not_forwarded() {
     let (backend, front) = scripted().await;
     for offered in [
         "h2c",
@@ -84,15 +86,15 @@ async fn http_is_not_passed_on() {
     let mut client = Client::connect(front.connect().await).await;
     let request = extended_connect("h2c").body(()).expect("a request");
     assert_eq!(client.ask(request).await.refused().await.0, 501);
-    assert_untouched(&backend).await;
+    assert_no_connection(&backend).await;
 }
 
 #[tokio::test]
-async fn what_is_offered_beside_http_is_passed_on() {
+async fn h2c_is_stripped_from_an_offer_with_another_protocol() {
     let (backend, front) = scripted().await;
     let request = offer("h2c, chat", &["HTTP2-Settings: AAMAAABkAAQAAP__"])
         .replace("Connection: Upgrade", "Connection: Upgrade, HTTP2-Settings");
-    let (head, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+    let (head, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
     assert_eq!(
         fields(&head),
         [
@@ -102,14 +104,14 @@ async fn what_is_offered_beside_http_is_passed_on() {
             "via: 1.1 tower-upgrade",
         ]
     );
-    // A backend that is asked for no h2c switches to none.
-    at_backend.send(switch_to("h2c", &[])).await;
+    // A 101 to a protocol that was not forwarded is invalid.
+    at_backend.send(upgrade_response("h2c", &[])).await;
     assert_eq!(client.response().await.0.status, 502);
 }
 
-/// Also by name: a list does not override this.
+/// Registration by name does not override the exclusion of h2c.
 #[tokio::test]
-async fn what_may_not_be_passed_on_is_refused_where_it_was_chosen() {
+async fn h2c_registered_by_name_is_not_forwarded() {
     let backend = Scripted::start().await;
     let proxy = proxy(Via::Http1, backend.address);
     let layer = UpgradeLayer::new()
@@ -125,12 +127,12 @@ async fn what_may_not_be_passed_on_is_refused_where_it_was_chosen() {
         (head.status, body.as_str()),
         (501, "this protocol is not passed on")
     );
-    assert_untouched(&backend).await;
+    assert_no_connection(&backend).await;
 }
 
-/// A handler can be asked by a route.
+/// A route can call the handler.
 #[tokio::test]
-async fn a_route_passes_on() {
+async fn axum_route_forwards_through_the_handler() {
     use tower_upgrade::ProtocolHandler as _;
 
     let backend = Scripted::start().await;
@@ -147,30 +149,30 @@ async fn a_route_passes_on() {
     let app = axum::Router::new().route("/", axum::routing::any(route));
     let front = crate::support::Server::start(app.layer(UpgradeLayer::new())).await;
     let request = offer("chat, chess", &[]);
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
-    at_backend.send(switch_to("chess", &[])).await;
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
+    at_backend.send(upgrade_response("chess", &[])).await;
     client.head().await.assert_switched("chess");
 }
 
 #[tokio::test]
 #[should_panic(expected = "\"a b\" is no protocol")]
-async fn a_list_is_of_protocols() {
+async fn protocol_list_with_invalid_entry_panics() {
     let backend = Scripted::start().await;
     let _ = proxy(Via::Http1, backend.address).protocols(["a", "a b"]);
 }
 
-/// The request names its authority, and not the address of the backend.
+/// The proxy does not take the address of the backend from the request.
 #[tokio::test]
-async fn a_client_that_was_told_no_backend_goes_nowhere() {
+async fn dial_without_destination_connects_nowhere() {
     use hyper_util::client::legacy::connect::HttpConnector;
     use tower_upgrade::client::{Dial, UpgradeLayer as Client};
 
-    let elsewhere = Scripted::start().await;
+    let named = Scripted::start().await;
     let dial = Dial::new(HttpConnector::new());
     let proxy = ReverseProxy::new(Client::new().layer(dial));
     let layer = UpgradeLayer::new().any_protocol(proxy);
     let front = crate::support::Server::start(layer.layer(service_fn(plain))).await;
-    let authority = elsewhere.address.to_string();
+    let authority = named.address.to_string();
     for target in ["/".to_owned(), format!("http://{authority}/")] {
         let mut client = front.connect().await;
         let request = offer("chat", &[])
@@ -179,5 +181,5 @@ async fn a_client_that_was_told_no_backend_goes_nowhere() {
         client.send(request).await;
         assert_eq!(soon(client.response()).await.0.status, 502);
     }
-    assert_untouched(&elsewhere).await;
+    assert_no_connection(&named).await;
 }

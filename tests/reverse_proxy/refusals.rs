@@ -1,30 +1,14 @@
-//! The client's response if the backend does not switch.
+//! The client's response if the backend does not upgrade.
 
 use crate::{
-    chain::{answered, assert_untouched, client, dial, front, proxy, scripted, seen, switch_to},
+    chain::{assert_no_connection, response_to, scripted, send_through, upgrade_response},
     support::{
-        Server, Via,
-        clients::Scripted,
         h2::{Client, extended_connect},
-        handlers::echo,
-        head,
-        log::Log,
-        offer, plain, soon,
+        head, offer, soon,
     },
 };
-use http::Response;
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tokio::net::TcpListener;
-use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn};
-use tower_upgrade::{
-    Accept, BoxError, ProtocolHandler, Rejection, RejectionReason, UpgradeLayer, UpgradeRequest,
-    client::UpgradeLayer as ClientLayer, tunnel::ReverseProxy,
-};
 
-/// A response with a chunked body of unknown length.
+/// Returns a response with a chunked body.
 fn chunked(status: &str, more: &str, body: &[u8]) -> Vec<u8> {
     let mut answer =
         format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n{more}\r\n").into_bytes();
@@ -38,12 +22,12 @@ fn chunked(status: &str, more: &str, body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_refusal_is_heard_out() {
+async fn rejection_body_is_forwarded_completely() {
     let (backend, front) = scripted().await;
     let body: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
     let answer = chunked("403 Not You", "WWW-Authenticate: Basic\r\n", &body);
 
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, &offer("chat", &[])).await;
     let answering = at_backend.send(&answer);
     let reading = async {
         let head = client.head().await;
@@ -68,7 +52,7 @@ async fn a_refusal_is_heard_out() {
     };
     let ((), read) = soon(async { tokio::join!(answering, reading) }).await;
     assert!(read == body);
-    // And the connection goes on.
+    // The client connection stays open.
     client
         .send(head(&["GET /next HTTP/1.1", "Host: test"]))
         .await;
@@ -114,9 +98,9 @@ const REQUIRED: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_426_says_what_to_ask_for() {
+async fn http1_426_keeps_its_upgrade_field() {
     let answer = head(REQUIRED) + "better";
-    let (head, body) = answered(&offer("chat", &[]), &answer).await;
+    let (head, body) = response_to(&offer("chat", &[]), &answer).await;
     assert_eq!((head.status, body.as_str()), (426, "better"));
     assert_eq!(head.get("upgrade").as_deref(), Some("chat/2"));
     assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
@@ -124,7 +108,7 @@ async fn a_426_says_what_to_ask_for() {
 }
 
 #[tokio::test]
-async fn a_426_is_none_over_http_2() {
+async fn http2_426_becomes_501_or_400() {
     for (more, status) in [("X: y", 501), ("Sec-WebSocket-Version: 13", 400)] {
         let (backend, front) = scripted().await;
         let mut client = Client::connect(front.connect().await).await;
@@ -146,17 +130,17 @@ async fn a_426_is_none_over_http_2() {
 }
 
 #[tokio::test]
-async fn an_offer_that_is_ignored_is_answered_as_the_backend_does() {
+async fn ignored_offer_gets_the_backend_response() {
     let ok =
         "HTTP/1.1 200 OK\r\nUpgrade: h2,h2c\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok";
-    let (head, body) = answered(&offer("chat", &[]), ok).await;
+    let (head, body) = response_to(&offer("chat", &[]), ok).await;
     head.assert_no_handshake();
     assert_eq!((head.status, body.as_str()), (200, "ok"));
 }
 
-/// To a client that has asked with CONNECT it would be the switch.
+/// Over HTTP/2, a 2xx response would accept the CONNECT.
 #[tokio::test]
-async fn success_without_a_switch_is_none_over_http_2() {
+async fn http2_success_without_upgrade_becomes_502() {
     for status in ["200 OK", "204 No Content", "299 Fine"] {
         let (backend, front) = scripted().await;
         let mut client = Client::connect(front.connect().await).await;
@@ -175,31 +159,31 @@ async fn success_without_a_switch_is_none_over_http_2() {
 }
 
 #[tokio::test]
-async fn k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field() {
-    const SWITCH: &str = "HTTP/1.1 101 Switching Protocols";
+async fn k2_invalid_upgrade_response_becomes_502_naming_the_field() {
+    const STATUS_LINE: &str = "HTTP/1.1 101 Switching Protocols";
     for (answer, why) in [
         (
-            switch_to("chess", &[]),
+            upgrade_response("chess", &[]),
             "a 101 to chess, which was not offered",
         ),
         (
-            switch_to("chat/2", &[]),
+            upgrade_response("chat/2", &[]),
             "a 101 to chat/2, which was not offered",
         ),
         (
-            switch_to("chat, chess", &[]),
+            upgrade_response("chat, chess", &[]),
             "a 101 to more than one protocol",
         ),
         (
-            switch_to("a b", &[]),
+            upgrade_response("a b", &[]),
             "a 101 whose `Upgrade` is no protocol",
         ),
         (
-            head(&[SWITCH, "Connection: Upgrade"]),
+            head(&[STATUS_LINE, "Connection: Upgrade"]),
             "a 101 without `Upgrade`",
         ),
         (
-            head(&[SWITCH, "Upgrade: chat"]),
+            head(&[STATUS_LINE, "Upgrade: chat"]),
             "a 101 without `Connection: upgrade`",
         ),
         (
@@ -208,7 +192,8 @@ async fn k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field() 
         ),
     ] {
         let (backend, front) = scripted().await;
-        let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
+        let (_, mut client, mut at_backend) =
+            send_through(&front, &backend, &offer("chat", &[])).await;
         at_backend.send(answer.clone() + "behind").await;
         let (head, body) = client.response().await;
         head.assert_no_handshake();
@@ -221,153 +206,8 @@ async fn k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field() 
     }
 }
 
-/// The extensions of the rejection that an outer layer sees.
-type Reasons = Arc<Mutex<Vec<String>>>;
-
-async fn reporting(proxy: ReverseProxy) -> (Server, Reasons) {
-    let reasons = Reasons::default();
-    let service = UpgradeLayer::new()
-        .any_protocol(proxy)
-        .layer(service_fn(plain));
-    let noted = Arc::clone(&reasons);
-    let service = service.map_response(move |response: Response<_>| {
-        if let Some(reason) = response.extensions().get::<RejectionReason>() {
-            let reason = format!("{reason}: {:?}", reason.source());
-            noted.lock().expect("no panic").push(reason);
-        }
-        response
-    });
-    (Server::start_via(Via::Auto, service).await, reasons)
-}
-
 #[tokio::test]
-async fn a_backend_that_is_away_is_a_bad_gateway() {
-    let (log, _guard) = Log::start();
-    let away = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let address = away.local_addr().expect("bound");
-    drop(away);
-    let (front, reasons) = reporting(proxy(Via::Http1, address)).await;
-    let mut peer = front.connect().await;
-    peer.send(offer("chat", &[])).await;
-    let (head, body) = peer.response().await;
-    assert_eq!(head.status, 502);
-    // The response does not contain the backend's address.
-    assert_eq!(body, "the backend cannot be reached");
-    let reasons = reasons.lock().expect("no panic").clone();
-    assert!(reasons[0].contains("refused"), "{reasons:?}");
-    assert_eq!(log.lines("the backend cannot be reached").len(), 1);
-    // The connection goes on.
-    peer.send(offer("h2c", &[])).await;
-    assert_eq!(peer.response().await.1, "plain GET /");
-}
-
-#[tokio::test]
-async fn a_backend_that_breaks_off_is_a_bad_gateway() {
-    let broke = "the backend did not answer: the connection broke";
-    for (broken, why) in [
-        ("", broke),
-        ("HTTP/1.1 101 Swit", broke),
-        (
-            "SSH-2.0-OpenSSH\r\n",
-            "the backend did not answer: the response is not valid HTTP",
-        ),
-    ] {
-        let (backend, front) = scripted().await;
-        let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
-        at_backend.send(broken).await;
-        at_backend.finish().await;
-        let (head, body) = client.response().await;
-        assert_eq!((head.status, body.as_str()), (502, why));
-    }
-}
-
-/// Never decides.
-struct Ponders;
-
-impl ProtocolHandler for Ponders {
-    async fn accept(&self, _: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        std::future::pending().await
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_backend_that_takes_too_long_is_a_gateway_timeout() {
-    let layer = UpgradeLayer::new()
-        .protocol("chat", Ponders)
-        .accept_timeout(None);
-    let backend = Server::start(layer.layer(service_fn(plain))).await;
-    let second = Duration::from_secs(1);
-    let own = ClientLayer::new()
-        .handshake_timeout(second)
-        .layer(dial(backend.address));
-    let towers = ServiceBuilder::new()
-        .timeout(second)
-        .service(client(Via::Http1, backend.address));
-    for proxy in [ReverseProxy::new(own), ReverseProxy::new(towers)] {
-        let (front, reasons) = reporting(proxy).await;
-        let mut peer = front.connect().await;
-        let start = tokio::time::Instant::now();
-        peer.send(offer("chat", &[])).await;
-        let (head, body) = peer.response().await;
-        assert_eq!(head.status, 504);
-        assert_eq!(body, "the backend did not answer in time");
-        // Not one of the 30 seconds that the layers have.
-        assert!(start.elapsed() < 2 * second, "{:?}", start.elapsed());
-        assert_eq!(reasons.lock().expect("no panic").len(), 1);
-    }
-}
-
-/// The proxy finds the client's error inside errors of layers around the client.
-#[tokio::test]
-async fn a_refusal_comes_through_layers_around_the_client() {
-    let backend = Scripted::start().await;
-    let layered = ServiceBuilder::new()
-        .timeout(Duration::from_secs(60))
-        .service(client(Via::Http1, backend.address));
-    let front = front(ReverseProxy::new(layered)).await;
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
-    at_backend
-        .send("HTTP/1.1 418 I'm a teapot\r\nContent-Length: 5\r\n\r\nshort")
-        .await;
-    let (head, body) = client.response().await;
-    assert_eq!((head.status, body.as_str()), (418, "short"));
-}
-
-#[tokio::test]
-async fn what_http_2_cannot_be_asked_for_is_a_bad_gateway() {
-    let layer = UpgradeLayer::new().protocol("chat", echo());
-    let plain = layer.layer(service_fn(plain));
-    let without = Server::start_via(Via::AutoWithoutExtendedConnect, plain.clone()).await;
-    let with = Server::start_via(Via::Http2, plain).await;
-    let post = offer("chat", &["Content-Length: 4"]).replace("GET", "POST") + "body";
-    for (backend, request) in [(&without, offer("chat", &[])), (&with, post)] {
-        let front = front(proxy(Via::Http2, backend.address)).await;
-        let mut peer = front.connect().await;
-        peer.send(request).await;
-        let (head, body) = peer.response().await;
-        assert_eq!(head.status, 502);
-        assert_eq!(body, "the backend cannot be asked for this");
-    }
-}
-
-/// A layer around the client fails with a different error.
-#[tokio::test]
-async fn any_other_error_is_a_bad_gateway() {
-    let failing = service_fn(|_| async {
-        Err::<tower_upgrade::client::Session, BoxError>("no room at the inn".into())
-    });
-    let (front, reasons) = reporting(ReverseProxy::new(failing)).await;
-    let mut peer = front.connect().await;
-    peer.send(offer("chat", &[])).await;
-    let (head, body) = peer.response().await;
-    assert_eq!(head.status, 502);
-    assert!(!body.contains("inn"), "{body}");
-    let reasons = reasons.lock().expect("no panic").clone();
-    assert!(reasons[0].contains("inn"), "{reasons:?}");
-}
-
-#[tokio::test]
-async fn a_request_without_a_host_is_refused() {
+async fn request_without_one_valid_host_is_refused() {
     let (backend, front) = scripted().await;
     for host in ["X: y", "Host: ann@test", "Host: a\r\nHost: b", "Host: a b"] {
         for target in ["/", "http://test/"] {
@@ -390,12 +230,12 @@ async fn a_request_without_a_host_is_refused() {
         assert_eq!(status, 400, "{hosts:?}");
         assert!(body.contains("`Host`"), "{body}");
     }
-    assert_untouched(&backend).await;
+    assert_no_connection(&backend).await;
 }
 
 /// RFC 6455 §4.2.2: a server chooses one subprotocol.
 #[tokio::test]
-async fn more_than_one_subprotocol_is_a_bad_gateway() {
+async fn invalid_backend_subprotocol_becomes_502() {
     let more = [
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         "Sec-WebSocket-Protocol: a, b",
@@ -412,9 +252,9 @@ async fn more_than_one_subprotocol_is_a_bad_gateway() {
     ] {
         let (backend, front) = scripted().await;
         let request = offer("websocket", &more);
-        let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+        let (_, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
         let lines = [&[accept], lines].concat();
-        at_backend.send(switch_to("websocket", &lines)).await;
+        at_backend.send(upgrade_response("websocket", &lines)).await;
         let head = client.head().await;
         assert_eq!(head.status, status, "{lines:?}");
         if status == 502 {
@@ -426,17 +266,17 @@ async fn more_than_one_subprotocol_is_a_bad_gateway() {
 
 /// RFC 6455 §11.3.2: the field may be in a response once.
 #[tokio::test]
-async fn extensions_of_a_backend_are_one_line() {
+async fn backend_extensions_are_joined() {
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     let (backend, front) = scripted().await;
     let request = offer("websocket", &[key]);
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
     let lines = [
         "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
         "Sec-WebSocket-Extensions: x",
         "Sec-WebSocket-Extensions: y",
     ];
-    at_backend.send(switch_to("websocket", &lines)).await;
+    at_backend.send(upgrade_response("websocket", &lines)).await;
     let head = client.head().await;
     head.assert_switched("websocket");
     let count = head

@@ -42,31 +42,32 @@ pub(crate) fn client(via: Via, address: SocketAddr) -> AnyClient {
     BoxCloneSyncService::new(client::UpgradeLayer::new().layer(dial))
 }
 
-/// To a backend that speaks HTTP/1.1, or HTTP/2.
+/// Returns a proxy to a backend of HTTP/1.1 or HTTP/2.
 pub(crate) fn proxy(via: Via, address: SocketAddr) -> ReverseProxy {
     ReverseProxy::new(client(via, address))
 }
 
-/// The front server, with an inner service for plain requests.
+/// Starts the front server, with an inner service for plain requests.
 pub(crate) async fn serve(layer: UpgradeLayer) -> Server {
     Server::start_via(Via::Auto, layer.layer(service_fn(plain))).await
 }
 
-/// The server in front, that passes on any protocol.
+/// Starts a front server that forwards any protocol.
 pub(crate) async fn front(proxy: ReverseProxy) -> Server {
     serve(UpgradeLayer::new().any_protocol(proxy)).await
 }
 
-/// The front server, whose clients have this address. It counts the responses of its inner service.
-pub(crate) async fn front_of(
+/// Starts a front server whose clients have the address `peer`. Returns it with a
+/// counter of the requests to its inner service.
+pub(crate) async fn front_with_peer(
     layer: UpgradeLayer,
     peer: Option<SocketAddr>,
 ) -> (Server, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let plain_requests = Arc::new(AtomicUsize::new(0));
     let inner = {
-        let asked = Arc::clone(&asked);
+        let plain_requests = Arc::clone(&plain_requests);
         service_fn(move |request: Request<Incoming>| {
-            asked.fetch_add(1, Ordering::SeqCst);
+            plain_requests.fetch_add(1, Ordering::SeqCst);
             plain(request)
         })
     };
@@ -77,18 +78,18 @@ pub(crate) async fn front_of(
         }
         request
     });
-    (Server::start_via(Via::Auto, service).await, asked)
+    (Server::start_via(Via::Auto, service).await, plain_requests)
 }
 
-/// A scripted backend, and a front for it.
+/// Starts a scripted backend and a front server for it.
 pub(crate) async fn scripted() -> (Scripted, Server) {
     let backend = Scripted::start().await;
     let front = front(proxy(Via::Http1, backend.address)).await;
     (backend, front)
 }
 
-/// Sends a request to the front, and returns the raw head that the backend receives.
-pub(crate) async fn seen(
+/// Sends a request to the front server. Returns the raw head that the backend receives, and both connections.
+pub(crate) async fn send_through(
     front: &Server,
     backend: &Scripted,
     request: &str,
@@ -100,15 +101,15 @@ pub(crate) async fn seen(
     (head, client, at_backend)
 }
 
-/// The lines of a request head but for the first, sorted.
+/// Returns the sorted field lines of a request head.
 pub(crate) fn fields(head: &str) -> Vec<&str> {
     let mut lines: Vec<_> = head.trim_end().split("\r\n").skip(1).collect();
     lines.sort_unstable();
     lines
 }
 
-/// A switch of a scripted backend, with more lines.
-pub(crate) fn switch_to(protocol: &str, more: &[&str]) -> String {
+/// Returns the 101 of a scripted backend, with more lines.
+pub(crate) fn upgrade_response(protocol: &str, more: &[&str]) -> String {
     let upgrade = format!("Upgrade: {protocol}");
     let mut lines = vec![
         "HTTP/1.1 101 Switching Protocols",
@@ -119,24 +120,24 @@ pub(crate) fn switch_to(protocol: &str, more: &[&str]) -> String {
     head(&lines)
 }
 
-/// Returns the response that an HTTP/1.1 client receives if the backend sends this response.
-pub(crate) async fn answered(request: &str, answer: impl AsRef<[u8]>) -> (Head, String) {
+/// Returns the response that an HTTP/1.1 client receives if the backend sends `answer`.
+pub(crate) async fn response_to(request: &str, answer: impl AsRef<[u8]>) -> (Head, String) {
     let (backend, front) = scripted().await;
-    let (_, mut client, mut at_backend) = seen(&front, &backend, request).await;
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, request).await;
     at_backend.send(answer).await;
     client.response().await
 }
 
 /// Asserts that the backend has received no connection.
-pub(crate) async fn assert_untouched(backend: &Scripted) {
+pub(crate) async fn assert_no_connection(backend: &Scripted) {
     let ours = TcpStream::connect(backend.address).await;
     let ours = ours.expect("loopback").local_addr().expect("bound");
     let first = backend.accept().await.io.peer_addr().expect("connected");
-    assert_eq!(first, ours, "somebody came before");
+    assert_eq!(first, ours, "the backend was connected before");
 }
 
-/// All that comes until the end of a connection, however it ends.
-pub(crate) async fn all_of(peer: &mut Peer<TcpStream>) -> String {
+/// Reads until EOF or an error.
+pub(crate) async fn read_until_closed(peer: &mut Peer<TcpStream>) -> String {
     match soon(peer.rest()).await {
         Ok(rest) => text(&rest),
         Err(_) => text(peer.unread()),

@@ -1,7 +1,10 @@
-//! Which fields are passed on, as the wire shows them.
+//! The fields that the proxy forwards, as raw bytes.
 
 use crate::{
-    chain::{answered, assert_untouched, client, fields, proxy, scripted, seen, serve, switch_to},
+    chain::{
+        assert_no_connection, client, fields, proxy, response_to, scripted, send_through, serve,
+        upgrade_response,
+    },
     support::{
         Server, Via,
         clients::Scripted,
@@ -18,8 +21,8 @@ use tower_upgrade::{
     tunnel::ReverseProxy,
 };
 
-/// Of one connection, each in its way.
-const HOPS: &[&str] = &[
+/// Fields of one connection (RFC 9110 §7.6.1).
+const HOP_BY_HOP: &[&str] = &[
     "Connection: x-Hop, close",
     "X-Hop: 1",
     "X-Hop: 2",
@@ -33,10 +36,10 @@ const HOPS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn a_request_is_passed_on_without_what_is_the_connections() {
+async fn hop_by_hop_fields_of_the_request_are_removed() {
     let (backend, front) = scripted().await;
     let more = [
-        HOPS,
+        HOP_BY_HOP,
         &[
             "Cookie: a=1",
             "x-kept:  1",
@@ -47,7 +50,7 @@ async fn a_request_is_passed_on_without_what_is_the_connections() {
     ]
     .concat();
     let request = offer("chat", &more).replacen("GET /", "PATCH /a%20b?c=%2f", 1);
-    let (seen, ..) = seen(&front, &backend, &request).await;
+    let (seen, ..) = send_through(&front, &backend, &request).await;
     assert!(
         seen.starts_with("PATCH /a%20b?c=%2f HTTP/1.1\r\n"),
         "{seen}"
@@ -68,11 +71,15 @@ async fn a_request_is_passed_on_without_what_is_the_connections() {
 }
 
 #[tokio::test]
-async fn a_switch_is_passed_on_without_what_is_the_connections() {
+async fn hop_by_hop_fields_of_the_101_are_removed() {
     let (backend, front) = scripted().await;
-    let more = [HOPS, &["Set-Cookie: a=1", "Set-Cookie: b=2", "Date: today"]].concat();
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
-    at_backend.send(switch_to("chat", &more)).await;
+    let more = [
+        HOP_BY_HOP,
+        &["Set-Cookie: a=1", "Set-Cookie: b=2", "Date: today"],
+    ]
+    .concat();
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, &offer("chat", &[])).await;
+    at_backend.send(upgrade_response("chat", &more)).await;
     let head = client.head().await;
     head.assert_switched("chat");
     assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
@@ -85,20 +92,20 @@ async fn a_switch_is_passed_on_without_what_is_the_connections() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_passed_on_without_what_is_the_connections() {
+async fn hop_by_hop_fields_of_a_rejection_are_removed() {
     let more = [
         &["HTTP/1.1 403 No"],
-        HOPS,
-        &["Content-Length: 2", "Server: it"],
+        HOP_BY_HOP,
+        &["Content-Length: 2", "Server: test"],
     ]
     .concat();
-    let (head, body) = answered(&offer("chat", &[]), head(&more) + "no").await;
+    let (head, body) = response_to(&offer("chat", &[]), head(&more) + "no").await;
     assert_eq!((head.status, body.as_str()), (403, "no"));
     assert_eq!(head.names(), ["content-length", "server", "via"]);
 }
 
 #[tokio::test]
-async fn what_is_meant_for_the_backend_cannot_be_taken_off() {
+async fn connection_option_naming_end_to_end_field_is_refused() {
     let (backend, front) = scripted().await;
     for name in [
         "Host",
@@ -114,12 +121,12 @@ async fn what_is_meant_for_the_backend_cannot_be_taken_off() {
         let (head, body) = client.response().await;
         assert_eq!(head.status, 400, "{name}: {body}");
     }
-    assert_untouched(&backend).await;
+    assert_no_connection(&backend).await;
 }
 
 /// A client cannot remove a field that a layer around the proxy's client sets.
 #[tokio::test]
-async fn a_layer_around_the_client_has_the_last_word() {
+async fn field_set_by_a_client_layer_is_kept() {
     let backend = Scripted::start().await;
     let client = client(Via::Http1, backend.address).map_request(|mut request: Request| {
         let headers = request.http_mut().headers_mut();
@@ -128,16 +135,16 @@ async fn a_layer_around_the_client_has_the_last_word() {
     });
     let front = serve(UpgradeLayer::new().any_protocol(ReverseProxy::new(client))).await;
     let request = offer("chat", &["Connection: x-user", "x-user: root"]);
-    let (seen, ..) = seen(&front, &backend, &request).await;
+    let (seen, ..) = send_through(&front, &backend, &request).await;
     assert!(fields(&seen).contains(&"x-user: ann"), "{seen}");
     assert_eq!(seen.matches("x-user").count(), 1, "{seen}");
 }
 
 #[tokio::test]
-async fn the_host_is_the_one_that_the_client_named() {
+async fn host_is_that_of_the_client_request() {
     let (backend, front) = scripted().await;
     let absolute = offer("chat", &[]).replacen("GET /", "GET http://Example.com:80/a", 1);
-    let (seen_head, ..) = seen(&front, &backend, &absolute).await;
+    let (seen_head, ..) = send_through(&front, &backend, &absolute).await;
     assert!(seen_head.starts_with("GET /a HTTP/1.1\r\n"), "{seen_head}");
     assert!(
         fields(&seen_head).contains(&"host: Example.com:80"),
@@ -169,7 +176,7 @@ async fn the_host_is_the_one_that_the_client_named() {
 }
 
 #[tokio::test]
-async fn w8_lists_of_a_websocket_are_one_line() {
+async fn w8_websocket_list_fields_are_joined() {
     let (backend, front) = scripted().await;
     let more = [
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
@@ -178,7 +185,7 @@ async fn w8_lists_of_a_websocket_are_one_line() {
         "Sec-WebSocket-Protocol: b, c",
         "Sec-WebSocket-Extensions: z",
     ];
-    let (head, ..) = seen(&front, &backend, &offer("websocket", &more)).await;
+    let (head, ..) = send_through(&front, &backend, &offer("websocket", &more)).await;
     let fields = fields(&head);
     assert!(
         fields.contains(&"sec-websocket-protocol: a, b, c"),
@@ -191,7 +198,7 @@ async fn w8_lists_of_a_websocket_are_one_line() {
 }
 
 #[tokio::test]
-async fn cookies_of_http_2_are_one_line_of_http_1() {
+async fn http2_cookies_are_joined_for_http1() {
     let (backend, front) = scripted().await;
     let asking = tokio::spawn({
         let peer = front.connect().await;
@@ -209,31 +216,33 @@ async fn cookies_of_http_2_are_one_line_of_http_1() {
     asking.abort();
 }
 
-/// Records the request headers, and responds with the given response.
+/// Records the request headers, and accepts with the given response headers.
 #[derive(Clone, Default)]
-struct Noting {
+struct RecordHeaders {
     seen: Arc<Mutex<Option<HeaderMap>>>,
-    says: HeaderMap,
+    response_headers: HeaderMap,
 }
 
-impl ProtocolHandler for Noting {
+impl ProtocolHandler for RecordHeaders {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         *self.seen.lock().expect("no panic") = Some(request.headers().clone());
         let mut accept = Accept::new(speak_echo);
-        for (name, value) in &self.says {
+        for (name, value) in &self.response_headers {
             accept = accept.header(name.clone(), value.clone());
         }
         Ok(accept)
     }
 }
 
-/// Only HTTP/1.1 has a key: an HTTP/2 request does not contain one, nor does its response answer one.
+/// Over HTTP/2 neither the request has a key nor the response its answer.
 #[tokio::test]
-async fn a_key_is_not_sent_where_there_is_none() {
-    let mut noting = Noting::default();
+async fn websocket_key_is_not_sent_over_http2() {
+    let mut recording = RecordHeaders::default();
     let wrong = HeaderValue::from_static("wrong");
-    noting.says.insert("sec-websocket-accept", wrong);
-    let layer = UpgradeLayer::new().protocol("websocket", noting.clone());
+    recording
+        .response_headers
+        .insert("sec-websocket-accept", wrong);
+    let layer = UpgradeLayer::new().protocol("websocket", recording.clone());
     let backend = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
     let proxy = proxy(Via::Http2, backend.address);
     let front = serve(UpgradeLayer::new().any_protocol(proxy)).await;
@@ -244,22 +253,31 @@ async fn a_key_is_not_sent_where_there_is_none() {
     head.assert_switched("websocket");
     let accept = head.get("sec-websocket-accept");
     assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    let seen = noting.seen.lock().expect("no panic").take().expect("asked");
+    let seen = recording
+        .seen
+        .lock()
+        .expect("no panic")
+        .take()
+        .expect("asked");
     assert_eq!(seen.keys().collect::<Vec<_>>(), ["via", "x"]);
 
     let mut client = Client::connect(front.connect().await).await;
     let request = extended_connect("websocket").body(()).expect("a request");
     let answer = client.ask(request).await;
     assert_eq!(answer.head.headers().get("sec-websocket-accept"), None);
-    let seen = noting.seen.lock().expect("no panic").take().expect("asked");
+    let seen = recording
+        .seen
+        .lock()
+        .expect("no panic")
+        .take()
+        .expect("asked");
     assert_eq!(seen.keys().collect::<Vec<_>>(), ["via"]);
 }
 
-const CHALLENGE: &str =
-    "HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+const CHALLENGE: &str = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
 
 #[tokio::test]
-async fn another_proxy_is_asked_with_the_clients_credentials() {
+async fn proxy_credentials_reach_the_parent_proxy() {
     let parent = Scripted::start().await;
     let front = serve(UpgradeLayer::new().connect(proxy(Via::Http1, parent.address))).await;
     let request = head(&[
@@ -267,9 +285,9 @@ async fn another_proxy_is_asked_with_the_clients_credentials() {
         "Host: elsewhere",
         "Proxy-Authorization: Basic secret",
         "Proxy-Connection: keep-alive",
-        "User-Agent: it",
+        "User-Agent: test",
     ]);
-    let (seen, mut client, mut at_parent) = seen(&front, &parent, &request).await;
+    let (seen, mut client, mut at_parent) = send_through(&front, &parent, &request).await;
     assert!(
         seen.starts_with("CONNECT example.com:443 HTTP/1.1\r\n"),
         "{seen}"
@@ -279,7 +297,7 @@ async fn another_proxy_is_asked_with_the_clients_credentials() {
         [
             "host: example.com:443",
             "proxy-authorization: Basic secret",
-            "user-agent: it",
+            "user-agent: test",
             "via: 1.1 tower-upgrade",
         ]
     );

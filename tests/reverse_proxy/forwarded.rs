@@ -1,7 +1,7 @@
 //! The fields that describe the client to the backend.
 
 use crate::{
-    chain::{fields, front_of, proxy, seen},
+    chain::{fields, front_with_peer, proxy, send_through},
     support::{
         Via,
         clients::Scripted,
@@ -16,20 +16,20 @@ use tower_upgrade::{
     tunnel::{Forwarding, ReverseProxy},
 };
 
-/// The fields that a client sends about itself.
-const SAID: &[&str] = &[
-    "Forwarded: for=10.0.0.1, for=10.0.0.2;host=said",
+/// Forwarding fields in the client's request.
+const CLIENT_FIELDS: &[&str] = &[
+    "Forwarded: for=10.0.0.1, for=10.0.0.2;host=client.test",
     "Forwarded: for=10.0.0.3",
     "X-Forwarded-For: 10.0.0.1, 10.0.0.2",
     "X-Forwarded-For: 10.0.0.3",
-    "X-Forwarded-Host: said",
+    "X-Forwarded-Host: client.test",
     "X-Forwarded-Port: 1",
 ];
 
 const PEER: &str = "192.0.2.7:1234";
 
-/// The lines that tell of the client, of a request to this proxy, with these lines.
-async fn told(
+/// Returns the forwarding fields that the backend receives when a client sends `lines`.
+async fn forwarded_fields(
     configure: impl FnOnce(ReverseProxy) -> ReverseProxy,
     peer: Option<&str>,
     lines: &[&str],
@@ -37,48 +37,64 @@ async fn told(
     let backend = Scripted::start().await;
     let proxy = configure(proxy(Via::Http1, backend.address));
     let peer: Option<SocketAddr> = peer.map(|peer| peer.parse().expect(peer));
-    let (front, _) = front_of(UpgradeLayer::new().any_protocol(proxy), peer).await;
-    let (head, ..) = seen(&front, &backend, &offer("chat", lines)).await;
-    lines_of(&head)
+    let (front, _) = front_with_peer(UpgradeLayer::new().any_protocol(proxy), peer).await;
+    let (head, ..) = send_through(&front, &backend, &offer("chat", lines)).await;
+    forwarded_lines(&head)
 }
 
-fn lines_of(head: &str) -> Vec<String> {
+fn forwarded_lines(head: &str) -> Vec<String> {
     let is_about = |line: &&str| line.contains("forwarded");
     let lines = fields(head).into_iter().filter(is_about);
     lines.map(str::to_owned).collect()
 }
 
 #[tokio::test]
-async fn what_a_client_says_is_removed() {
-    assert!(told(|proxy| proxy, Some(PEER), SAID).await.is_empty());
+async fn client_supplied_fields_are_removed_by_default() {
+    assert!(
+        forwarded_fields(|proxy| proxy, Some(PEER), CLIENT_FIELDS)
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test]
-async fn what_is_known_is_said_with_forwarded() {
+async fn forwarded_replace_describes_the_client() {
     let replace = |proxy: ReverseProxy| proxy.forwarded(Forwarding::Replace).scheme(Scheme::HTTPS);
     let expected = ["forwarded: for=192.0.2.7;host=test;proto=https"];
-    assert_eq!(told(replace, Some(PEER), SAID).await, expected);
+    assert_eq!(
+        forwarded_fields(replace, Some(PEER), CLIENT_FIELDS).await,
+        expected
+    );
     let expected = ["forwarded: for=\"[2001:db8::7]\";host=test;proto=https"];
     let peer = Some("[2001:db8::7]:1234");
-    assert_eq!(told(replace, peer, SAID).await, expected);
-    // As a socket for both has it.
+    assert_eq!(
+        forwarded_fields(replace, peer, CLIENT_FIELDS).await,
+        expected
+    );
+    // An IPv4 address as dual-stack sockets report it.
     let expected = ["forwarded: for=192.0.2.7;host=test;proto=https"];
     let peer = Some("[::ffff:192.0.2.7]:1234");
-    assert_eq!(told(replace, peer, SAID).await, expected);
+    assert_eq!(
+        forwarded_fields(replace, peer, CLIENT_FIELDS).await,
+        expected
+    );
     let expected = ["forwarded: for=unknown;host=test;proto=https"];
-    assert_eq!(told(replace, None, &[]).await, expected);
+    assert_eq!(forwarded_fields(replace, None, &[]).await, expected);
     let replace = |proxy: ReverseProxy| proxy.forwarded(Forwarding::Replace);
     let expected = ["forwarded: for=192.0.2.7;host=test"];
-    assert_eq!(told(replace, Some(PEER), SAID).await, expected);
+    assert_eq!(
+        forwarded_fields(replace, Some(PEER), CLIENT_FIELDS).await,
+        expected
+    );
 }
 
 #[tokio::test]
-async fn what_is_known_is_said_as_it_was_before() {
+async fn x_forwarded_replace_describes_the_client() {
     let replace =
         |proxy: ReverseProxy| proxy.x_forwarded(Forwarding::Replace).scheme(Scheme::HTTPS);
-    let said = [
-        SAID,
-        &["X_Forwarded_For: 10.0.0.4", "x-forwarded_host: said"],
+    let client_fields = [
+        CLIENT_FIELDS,
+        &["X_Forwarded_For: 10.0.0.4", "x-forwarded_host: client.test"],
     ]
     .concat();
     for (peer, address) in [
@@ -91,12 +107,15 @@ async fn what_is_known_is_said_as_it_was_before() {
             "x-forwarded-host: test",
             "x-forwarded-proto: https",
         ];
-        assert_eq!(told(replace, peer, &said).await, expected);
+        assert_eq!(
+            forwarded_fields(replace, peer, &client_fields).await,
+            expected
+        );
     }
 }
 
 #[tokio::test]
-async fn what_a_trusted_proxy_says_is_kept() {
+async fn append_keeps_fields_of_a_trusted_proxy() {
     let append = |proxy: ReverseProxy| {
         proxy
             .forwarded(Forwarding::Append)
@@ -104,18 +123,18 @@ async fn what_a_trusted_proxy_says_is_kept() {
             .scheme(Scheme::HTTP)
     };
     assert_eq!(
-        told(append, Some(PEER), SAID).await,
+        forwarded_fields(append, Some(PEER), CLIENT_FIELDS).await,
         [
-            "forwarded: for=10.0.0.1, for=10.0.0.2;host=said, for=10.0.0.3, \
+            "forwarded: for=10.0.0.1, for=10.0.0.2;host=client.test, for=10.0.0.3, \
              for=192.0.2.7;host=test;proto=http",
             "x-forwarded-for: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7",
-            "x-forwarded-host: said",
+            "x-forwarded-host: client.test",
             "x-forwarded-port: 1",
             "x-forwarded-proto: http",
         ]
     );
     assert_eq!(
-        told(append, None, &[]).await,
+        forwarded_fields(append, None, &[]).await,
         [
             "forwarded: for=unknown;host=test;proto=http",
             "x-forwarded-for: unknown",
@@ -125,54 +144,54 @@ async fn what_a_trusted_proxy_says_is_kept() {
     );
 }
 
-/// Only one of the two is trusted: the other may come from the trusted proxy's client.
+/// The field that is not trusted may come from the trusted proxy's client.
 #[tokio::test]
-async fn each_is_trusted_on_its_own() {
+async fn forwarded_and_x_forwarded_are_independent() {
     let forwarded = |proxy: ReverseProxy| proxy.forwarded(Forwarding::Append);
-    let told_of = told(forwarded, Some(PEER), SAID).await;
-    assert_eq!(told_of.len(), 1, "{told_of:?}");
+    let lines = forwarded_fields(forwarded, Some(PEER), CLIENT_FIELDS).await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
-        told_of[0].starts_with("forwarded: for=10.0.0.1, "),
-        "{told_of:?}"
+        lines[0].starts_with("forwarded: for=10.0.0.1, "),
+        "{lines:?}"
     );
     let x_forwarded = |proxy: ReverseProxy| proxy.x_forwarded(Forwarding::Append);
-    let told_of = told(x_forwarded, Some(PEER), SAID).await;
+    let lines = forwarded_fields(x_forwarded, Some(PEER), CLIENT_FIELDS).await;
     assert!(
-        !told_of.iter().any(|line| line.starts_with("forwarded")),
-        "{told_of:?}"
+        !lines.iter().any(|line| line.starts_with("forwarded")),
+        "{lines:?}"
     );
 }
 
 #[tokio::test]
-async fn the_peer_is_where_the_server_leaves_it() {
+async fn peer_address_comes_from_the_configured_extension() {
     #[derive(Clone)]
     struct Info(SocketAddr);
-    let elsewhere = |proxy: ReverseProxy| {
+    let of_info = |proxy: ReverseProxy| {
         proxy
             .forwarded(Forwarding::Replace)
             .peer(|extensions| extensions.get::<Info>().map(|info| info.0))
     };
-    // No other field contains it.
+    // The proxy does not fall back to another extension.
     let expected = ["forwarded: for=unknown;host=test"];
-    assert_eq!(told(elsewhere, Some(PEER), &[]).await, expected);
+    assert_eq!(forwarded_fields(of_info, Some(PEER), &[]).await, expected);
     let fixed = |proxy: ReverseProxy| {
         let proxy = proxy.forwarded(Forwarding::Replace);
         proxy.peer(|_| Some(SocketAddr::from(([198, 51, 100, 1], 9))))
     };
     let expected = ["forwarded: for=198.51.100.1;host=test"];
-    assert_eq!(told(fixed, Some(PEER), &[]).await, expected);
+    assert_eq!(forwarded_fields(fixed, Some(PEER), &[]).await, expected);
 }
 
 #[tokio::test]
-async fn the_scheme_is_the_clients_unless_it_is_known() {
-    for (known, expected) in [(None, "http"), (Some(Scheme::HTTPS), "https")] {
+async fn proto_is_the_request_scheme_unless_configured() {
+    for (configured, expected) in [(None, "http"), (Some(Scheme::HTTPS), "https")] {
         let backend = Scripted::start().await;
         let mut proxy = proxy(Via::Http1, backend.address).forwarded(Forwarding::Replace);
-        if let Some(known) = known {
-            proxy = proxy.scheme(known);
+        if let Some(scheme) = configured {
+            proxy = proxy.scheme(scheme);
         }
         let layer = UpgradeLayer::new().any_protocol(proxy);
-        let (front, _) = front_of(layer, Some(PEER.parse().expect("an address"))).await;
+        let (front, _) = front_with_peer(layer, Some(PEER.parse().expect("an address"))).await;
         let asking = tokio::spawn({
             let peer = front.connect().await;
             async move {
@@ -184,31 +203,31 @@ async fn the_scheme_is_the_clients_unless_it_is_known() {
         let mut at_backend = backend.accept().await;
         let head = at_backend.request_head().await;
         let expected = format!("forwarded: for=192.0.2.7;host=test;proto={expected}");
-        assert_eq!(lines_of(&head), [expected]);
+        assert_eq!(forwarded_lines(&head), [expected]);
         asking.abort();
     }
 }
 
 #[tokio::test]
-async fn a_tunnel_tells_of_the_address_alone() {
+async fn connect_forwards_only_the_client_address() {
     let backend = Scripted::start().await;
     let proxy = proxy(Via::Http1, backend.address)
         .forwarded(Forwarding::Replace)
         .x_forwarded(Forwarding::Replace)
         .scheme(Scheme::HTTPS);
     let layer = UpgradeLayer::new().connect(proxy);
-    let (front, _) = front_of(layer, Some(PEER.parse().expect("an address"))).await;
+    let (front, _) = front_with_peer(layer, Some(PEER.parse().expect("an address"))).await;
     let request = head(&["CONNECT example.com:443 HTTP/1.1", "Host: example.com:443"]);
-    let (head, ..) = seen(&front, &backend, &request).await;
+    let (head, ..) = send_through(&front, &backend, &request).await;
     assert_eq!(
-        lines_of(&head),
+        forwarded_lines(&head),
         ["forwarded: for=192.0.2.7", "x-forwarded-for: 192.0.2.7"]
     );
 }
 
-/// As the documentation has it.
+/// The example of the documentation.
 #[tokio::test]
-async fn some_clients_are_trusted_and_others_are_not() {
+async fn append_applies_only_to_matching_clients() {
     use tower_upgrade::ProtocolHandler as _;
 
     for (peer, expected) in [
@@ -225,9 +244,9 @@ async fn some_clients_are_trusted_and_others_are_not() {
         let layer = UpgradeLayer::new()
             .any_protocol(trusting.when(is_balancer))
             .any_protocol(proxy.x_forwarded(Forwarding::Replace));
-        let (front, _) = front_of(layer, Some(peer.parse().expect(peer))).await;
+        let (front, _) = front_with_peer(layer, Some(peer.parse().expect(peer))).await;
         let request = offer("chat", &["X-Forwarded-For: 10.0.0.1"]);
-        let (head, ..) = seen(&front, &backend, &request).await;
-        assert_eq!(lines_of(&head)[0], expected);
+        let (head, ..) = send_through(&front, &backend, &request).await;
+        assert_eq!(forwarded_lines(&head)[0], expected);
     }
 }

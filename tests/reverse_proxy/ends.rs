@@ -1,7 +1,7 @@
-//! How it ends, through both connections.
+//! The end of a session on both connections.
 
 use crate::{
-    chain::{front, proxy, scripted, seen, serve, switch_to},
+    chain::{front, proxy, scripted, send_through, serve, upgrade_response},
     support::{
         Via,
         clients::Scripted,
@@ -13,11 +13,12 @@ use std::time::Duration;
 use tower_upgrade::{Sessions, UpgradeLayer};
 
 #[tokio::test]
-async fn each_side_can_be_done_first() {
+async fn half_close_of_either_side_is_forwarded() {
     let (backend, front) = scripted().await;
     for backend_first in [false, true] {
-        let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
-        at_backend.send(switch_to("chat", &[])).await;
+        let (_, mut client, mut at_backend) =
+            send_through(&front, &backend, &offer("chat", &[])).await;
+        at_backend.send(upgrade_response("chat", &[])).await;
         client.head().await.assert_switched("chat");
         let (first, second) = match backend_first {
             true => (&mut at_backend, &mut client),
@@ -34,7 +35,7 @@ async fn each_side_can_be_done_first() {
 }
 
 #[tokio::test]
-async fn each_side_can_be_done_first_over_http_2() {
+async fn half_close_is_forwarded_over_http2() {
     let (backend, front) = scripted().await;
     for backend_first in [false, true] {
         let mut client = Client::connect(front.connect().await).await;
@@ -42,7 +43,7 @@ async fn each_side_can_be_done_first_over_http_2() {
         let answering = async {
             let mut at_backend = backend.accept().await;
             at_backend.request_head().await;
-            at_backend.send(switch_to("chat", &[])).await;
+            at_backend.send(upgrade_response("chat", &[])).await;
             at_backend
         };
         let (answer, at_backend) =
@@ -62,9 +63,9 @@ async fn each_side_can_be_done_first_over_http_2() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_the_backend_decides_is_not_waited_for() {
+async fn client_disconnect_before_response_closes_backend() {
     let (backend, front) = scripted().await;
-    let (_, client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
+    let (_, client, mut at_backend) = send_through(&front, &backend, &offer("chat", &[])).await;
     drop(client);
     at_backend.expect_end().await;
 
@@ -75,14 +76,14 @@ async fn a_client_that_leaves_while_the_backend_decides_is_not_waited_for() {
     at_backend.request_head().await;
     drop((response, stream));
     at_backend.expect_end().await;
-    // Its connection goes on.
+    // The HTTP/2 connection stays open.
     assert_eq!(client.get_text("/next").await, "plain GET /next");
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_within_a_refusal_is_not_waited_for() {
+async fn client_disconnect_during_rejection_closes_backend() {
     let (backend, front) = scripted().await;
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, &offer("chat", &[])).await;
     at_backend
         .send("HTTP/1.1 403 No\r\nContent-Length: 1000000\r\n\r\nno")
         .await;
@@ -92,15 +93,16 @@ async fn a_client_that_leaves_within_a_refusal_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_ends_tunnels() {
+async fn drain_ends_tunnels() {
     let backend = Scripted::start().await;
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
         .sessions(sessions.clone())
         .any_protocol(proxy(Via::Http1, backend.address));
     let front = serve(layer).await;
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat/9", &[])).await;
-    at_backend.send(switch_to("chat/9", &[])).await;
+    let (_, mut client, mut at_backend) =
+        send_through(&front, &backend, &offer("chat/9", &[])).await;
+    at_backend.send(upgrade_response("chat/9", &[])).await;
     client.head().await.assert_switched("chat/9");
     until(|| sessions.list().len() == 1).await;
     let listed = sessions.list();
@@ -111,22 +113,22 @@ async fn a_drain_ends_tunnels() {
     assert_eq!(ends, (1, 0, 0), "{report}");
     client.expect_end().await;
     at_backend.expect_end().await;
-    // No session is left.
+    // The drained registry stays closed.
     let mut late = front.connect().await;
     late.send(offer("chat/9", &[])).await;
     assert_eq!(late.response().await.0.status, 503);
 }
 
-/// A session counts from the moment on at which the backend is asked.
+/// A session counts from the request to the backend on.
 #[tokio::test]
-async fn a_session_counts_while_the_backend_decides() {
+async fn undecided_request_counts_as_a_session() {
     let backend = Scripted::start().await;
     let sessions = Sessions::builder().max(1).build();
     let layer = UpgradeLayer::new()
         .sessions(sessions.clone())
         .any_protocol(proxy(Via::Http1, backend.address));
     let front = serve(layer).await;
-    let (_, _client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
+    let (_, _client, mut at_backend) = send_through(&front, &backend, &offer("chat", &[])).await;
     let mut second = front.connect().await;
     second.send(offer("chat", &[])).await;
     assert_eq!(second.response().await.0.status, 503);
@@ -136,27 +138,27 @@ async fn a_session_counts_while_the_backend_decides() {
     until(|| sessions.is_empty()).await;
 }
 
-/// Dropping the head does not break the tunnel, even with much data in flight.
+/// Dropping the response head does not break the tunnel.
 #[tokio::test]
-async fn much_passes_both_ways_at_once() {
+async fn concurrent_bulk_transfers_complete() {
     let backend = Scripted::start().await;
     let front = front(proxy(Via::Http1, backend.address)).await;
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &offer("chat", &[])).await;
-    let much: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 249) as u8).collect();
-    at_backend.send(switch_to("chat", &[])).await;
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, &offer("chat", &[])).await;
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 249) as u8).collect();
+    at_backend.send(upgrade_response("chat", &[])).await;
     client.head().await.assert_switched("chat");
     let (mut from_client, mut to_client) = tokio::io::split(client.io);
     let (mut from_backend, mut to_backend) = tokio::io::split(at_backend.io);
     let write = async |io: &mut (dyn tokio::io::AsyncWrite + Unpin + Send)| {
         use tokio::io::AsyncWriteExt as _;
-        io.write_all(&much).await.expect("it goes on");
-        io.shutdown().await.expect("it goes on");
+        io.write_all(&sent).await.expect("an open tunnel");
+        io.shutdown().await.expect("an open tunnel");
     };
     let read = async |io: &mut (dyn tokio::io::AsyncRead + Unpin + Send)| {
         use tokio::io::AsyncReadExt as _;
         let mut read = Vec::new();
         io.read_to_end(&mut read).await.expect("an orderly end");
-        assert!(read == much);
+        assert!(read == sent);
     };
     soon(async {
         tokio::join!(

@@ -1,7 +1,7 @@
-//! Each version of HTTP in front, and each behind.
+//! Every HTTP version on the client side with every version on the backend side.
 
 use crate::{
-    chain::{front, proxy, scripted, seen, serve, switch_to},
+    chain::{front, proxy, scripted, send_through, serve, upgrade_response},
     support::{
         Peer, Server, Via,
         h2::{Answer, Client, connect, extended_connect},
@@ -17,12 +17,12 @@ use tower_upgrade::{
     websocket::{Message, WebSocket, websocket},
 };
 
-const BEHIND: [Via; 2] = [Via::Http1, Via::Http2];
+const BACKENDS: [Via; 2] = [Via::Http1, Via::Http2];
 
-/// An echo, whose response head contains the request.
-struct Describes;
+/// An echo whose response describes the request in the field `described`.
+struct DescribeRequest;
 
-impl ProtocolHandler for Describes {
+impl ProtocolHandler for DescribeRequest {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let path = request
             .uri()
@@ -37,14 +37,14 @@ impl ProtocolHandler for Describes {
 
 async fn backend(via: Via) -> Server {
     let layer = UpgradeLayer::new()
-        .protocol("echo", Describes)
-        .connect(Describes);
+        .protocol("echo", DescribeRequest)
+        .connect(DescribeRequest);
     Server::start_via(via, layer.layer(service_fn(plain))).await
 }
 
 #[tokio::test]
-async fn an_upgrade_passes_between_all_versions() {
-    for via in BEHIND {
+async fn upgrade_works_between_http_versions() {
+    for via in BACKENDS {
         let backend = backend(via).await;
         let front = front(proxy(via, backend.address)).await;
         let kind = match via {
@@ -57,7 +57,7 @@ async fn an_upgrade_passes_between_all_versions() {
         peer.send(request).await;
         let head = peer.head().await;
         head.assert_switched("Echo/2");
-        let described = head.get("described").expect("the backend's field");
+        let described = head.get("described").expect("the field `described`");
         assert_eq!(described, format!("{kind} /path?query of test"));
         peer.expect_echo(b"hello").await;
         peer.finish().await;
@@ -76,8 +76,8 @@ async fn an_upgrade_passes_between_all_versions() {
 }
 
 #[tokio::test]
-async fn a_tunnel_passes_between_all_versions() {
-    for via in BEHIND {
+async fn connect_works_between_http_versions() {
+    for via in BACKENDS {
         let backend = backend(via).await;
         let front = serve(UpgradeLayer::new().connect(proxy(via, backend.address))).await;
 
@@ -86,7 +86,7 @@ async fn a_tunnel_passes_between_all_versions() {
             .await;
         let answer = peer.head().await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let described = answer.get("described").expect("the backend's field");
+        let described = answer.get("described").expect("the field `described`");
         assert_eq!(described, "connect  of example.com:443");
         peer.expect_echo(b"hello").await;
 
@@ -109,7 +109,7 @@ fn opening(key: &str) -> String {
             key,
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Protocol: chat, superchat",
-            // The backend compares it with the host that the client has named.
+            // The backend compares the origin with the `Host` of the client.
             "Origin: http://test",
         ],
     )
@@ -134,8 +134,8 @@ where
 }
 
 #[tokio::test]
-async fn a_websocket_passes_between_all_versions() {
-    for via in BEHIND {
+async fn websocket_works_between_http_versions() {
+    for via in BACKENDS {
         let echo = websocket(|mut socket: WebSocket, _: Session| async move {
             while let Some(message) = socket.recv().await {
                 if let message @ Message::Text(_) = message? {
@@ -166,7 +166,7 @@ async fn a_websocket_passes_between_all_versions() {
 }
 
 #[tokio::test]
-async fn a_client_over_http_2_needs_no_key() {
+async fn proxy_generates_the_key_for_http2_clients() {
     let (backend, front) = scripted().await;
     let mut keys = Vec::new();
     for _ in 0..2 {
@@ -188,7 +188,9 @@ async fn a_client_over_http_2_needs_no_key() {
         assert_eq!(head.matches("sec-websocket-key").count(), 1, "{head}");
         let key = HeaderValue::from_str(key).expect("a value");
         let lines = [format!("Sec-WebSocket-Accept: {}", accept_of(&key))];
-        at_backend.send(switch_to("websocket", &[&lines[0]])).await;
+        at_backend
+            .send(upgrade_response("websocket", &[&lines[0]]))
+            .await;
         let answer = soon(asking).await.expect("no panic");
         assert_eq!(answer.head.headers().get("sec-websocket-accept"), None);
         answer.expect_switched();
@@ -197,13 +199,13 @@ async fn a_client_over_http_2_needs_no_key() {
     assert_ne!(keys[0], keys[1]);
 }
 
-/// The answer to a key, computed independently.
+/// Returns the `Sec-WebSocket-Accept` for a key, as tungstenite computes it.
 fn accept_of(key: &HeaderValue) -> String {
     tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes())
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused() {
+async fn invalid_websocket_key_is_refused() {
     let (backend, front) = scripted().await;
     for key in ["X: y", "Sec-WebSocket-Key: short", &[KEY, KEY].join("\r\n")] {
         let mut peer = front.connect().await;
@@ -212,11 +214,11 @@ async fn a_key_that_is_none_is_refused() {
         assert_eq!(head.status, 400, "{key}");
         assert!(body.contains("Sec-WebSocket-Key"), "{body}");
     }
-    crate::chain::assert_untouched(&backend).await;
+    crate::chain::assert_no_connection(&backend).await;
 }
 
 #[tokio::test]
-async fn a_key_is_answered_or_there_is_no_switch() {
+async fn wrong_websocket_accept_becomes_502() {
     let (backend, front) = scripted().await;
     let wrong = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
     let right = format!("Sec-WebSocket-Accept: {ACCEPT}");
@@ -225,8 +227,8 @@ async fn a_key_is_answered_or_there_is_no_switch() {
         &["Sec-WebSocket-Accept: d3Jvbmc="],
         &[right.as_str(), right.as_str()],
     ] {
-        let (_, mut client, mut at_backend) = seen(&front, &backend, &opening(KEY)).await;
-        at_backend.send(switch_to("websocket", lines)).await;
+        let (_, mut client, mut at_backend) = send_through(&front, &backend, &opening(KEY)).await;
+        at_backend.send(upgrade_response("websocket", lines)).await;
         let (head, body) = client.response().await;
         head.assert_no_handshake();
         assert_eq!(head.status, 502, "{lines:?}");
@@ -234,12 +236,14 @@ async fn a_key_is_answered_or_there_is_no_switch() {
         assert_eq!(head.get("sec-websocket-accept"), None);
         at_backend.expect_end().await;
     }
-    // It answers another key than the one that we made.
+    // The answer to a key other than the generated one.
     let asking = open_over_http2(&front);
     let answering = async {
         let mut at_backend = backend.accept().await;
         at_backend.request_head().await;
-        at_backend.send(switch_to("websocket", &[wrong])).await;
+        at_backend
+            .send(upgrade_response("websocket", &[wrong]))
+            .await;
         at_backend
     };
     let (answer, _) = soon(async { tokio::join!(asking, answering) }).await;
@@ -247,37 +251,39 @@ async fn a_key_is_answered_or_there_is_no_switch() {
 }
 
 #[tokio::test]
-async fn a_key_is_nobodys_business_where_something_else_is_spoken() {
+async fn websocket_key_is_ignored_for_other_protocols() {
     let (backend, front) = scripted().await;
     let request = offer("chat, websocket", &[KEY]);
-    let (_, mut client, mut at_backend) = seen(&front, &backend, &request).await;
-    at_backend.send(switch_to("chat", &[])).await;
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
+    at_backend.send(upgrade_response("chat", &[])).await;
     let head = client.head().await;
     head.assert_switched("chat");
     assert_eq!(head.get("sec-websocket-accept"), None);
 }
 
 #[tokio::test]
-async fn nothing_passes_before_the_backend_has_switched() {
+async fn early_bytes_wait_for_the_backend_101() {
     let (backend, front) = scripted().await;
     let request = offer("chat", &[]) + "early";
-    let (head, mut client, mut at_backend) = seen(&front, &backend, &request).await;
+    let (head, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
     assert!(!head.contains("early"), "{head}");
     assert!(at_backend.unread().is_empty());
-    at_backend.send(switch_to("chat", &[]) + "behind").await;
+    at_backend
+        .send(upgrade_response("chat", &[]) + "behind")
+        .await;
     client.head().await.assert_switched("chat");
     assert_eq!(client.exactly(6).await, b"behind");
     assert_eq!(at_backend.exactly(5).await, b"early");
-    client.expect_echo_through(&mut at_backend).await;
+    client.expect_ping_pong(&mut at_backend).await;
 }
 
-trait Through {
-    async fn expect_echo_through(&mut self, other: &mut Self);
+trait PingPong {
+    async fn expect_ping_pong(&mut self, other: &mut Self);
 }
 
-impl Through for Peer<tokio::net::TcpStream> {
-    /// Asserts that each end reads the other's bytes.
-    async fn expect_echo_through(&mut self, other: &mut Self) {
+impl PingPong for Peer<tokio::net::TcpStream> {
+    /// Asserts that each peer reads the bytes of the other.
+    async fn expect_ping_pong(&mut self, other: &mut Self) {
         self.send("ping").await;
         assert_eq!(other.exactly(4).await, b"ping");
         other.send("pong").await;
