@@ -1,4 +1,4 @@
-//! A forward proxy: timeouts, limits, and clients that leave.
+//! `ConnectProxy`: timeouts, limits, disconnects and the end of tunnels.
 
 use crate::support::{
     Server, Via,
@@ -22,7 +22,7 @@ pub(crate) fn proxy(handler: ConnectProxy) -> Upgrade<UpgradeRequired> {
     UpgradeLayer::new().connect(handler).into_service()
 }
 
-/// The result of a CONNECT, without a socket in front of the proxy.
+/// Sends a CONNECT to the proxy in memory.
 pub(crate) async fn ask(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchange {
     let request = testing::connect(target).body(String::new());
     let exchange = testing::upgrade(proxy, request.expect("a request"));
@@ -30,7 +30,7 @@ pub(crate) async fn ask(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchan
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_for_ten_seconds() {
+async fn connect_times_out_after_ten_seconds() {
     let (start, waiting) = (Instant::now(), Pending::default());
     let handler = ConnectProxy::new(Policy::new()).resolver(waiting.clone());
     let exchange = ask(proxy(handler), "any.test:443").await;
@@ -40,11 +40,11 @@ async fn it_tries_for_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_as_long_as_it_is_told_to() {
+async fn connect_timeout_is_configurable() {
     let handler = ConnectProxy::new(Policy::new()).resolver(Pending::default());
     for (limit, seconds) in [
         (Some(Duration::from_secs(3)), 3),
-        // The layer has a separate limit.
+        // The `accept_timeout` of the layer still applies.
         (None, 30),
     ] {
         let start = Instant::now();
@@ -57,7 +57,7 @@ async fn it_tries_as_long_as_it_is_told_to() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
-async fn a_target_that_does_not_answer_takes_all_of_the_time() {
+async fn silent_target_uses_the_whole_connect_timeout() {
     let silent = crate::support::tunnel::Silent::start().await;
     let start = Instant::now();
     let handler = ConnectProxy::new(loopback(silent.address.port()));
@@ -68,7 +68,7 @@ async fn a_target_that_does_not_answer_takes_all_of_the_time() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
-async fn an_address_that_does_not_answer_is_not_waited_for() {
+async fn silent_address_is_followed_by_the_next_after_250_ms() {
     let silent = crate::support::tunnel::Silent::start().await;
     let port = silent.address.port();
     let target = Target::start_at(([127, 0, 0, 2], port).into()).await;
@@ -84,7 +84,7 @@ async fn an_address_that_does_not_answer_is_not_waited_for() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
-async fn an_address_that_refuses_is_not_waited_for() {
+async fn refusing_address_is_followed_by_the_next_at_once() {
     let refuses = Refuses::new();
     let port = refuses.address.port();
     let target = Target::start_at(([127, 0, 0, 2], port).into()).await;
@@ -100,7 +100,7 @@ async fn an_address_that_refuses_is_not_waited_for() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
-async fn all_addresses_may_refuse() {
+async fn refusal_by_all_addresses_becomes_502() {
     let refuses = Refuses::new();
     let port = refuses.address.port();
     let resolver = Resolver::of(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
@@ -112,7 +112,7 @@ async fn all_addresses_may_refuse() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_it_dials_is_dialed_for_no_more() {
+async fn client_disconnect_cancels_the_dial() {
     let waiting = Pending::default();
     let handler = ConnectProxy::new(Policy::new())
         .connect_timeout(None)
@@ -138,7 +138,7 @@ async fn a_client_that_leaves_while_it_dials_is_dialed_for_no_more() {
 }
 
 #[tokio::test]
-async fn one_client_too_many_is_refused_before_anybody_is_dialed() {
+async fn client_over_the_limit_is_refused_without_a_dial() {
     let target = Target::start().await;
     let sessions = Sessions::builder().max(1).build();
     let resolver = Resolver::of(&["127.0.0.1"]);
@@ -159,7 +159,7 @@ async fn one_client_too_many_is_refused_before_anybody_is_dialed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_ends_both_sides_of_a_tunnel() {
+async fn drain_closes_both_sides_of_a_tunnel() {
     let target = Target::start().await;
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
@@ -183,7 +183,7 @@ async fn a_drain_ends_both_sides_of_a_tunnel() {
 }
 
 #[tokio::test]
-async fn a_target_that_ends_ends_the_tunnel() {
+async fn half_close_by_client_and_target_ends_the_tunnel() {
     let target = Target::start().await;
     let handler = ConnectProxy::new(target.policy());
     let mut tunnel = ask(proxy(handler), &target.address.to_string())
@@ -191,7 +191,7 @@ async fn a_target_that_ends_ends_the_tunnel() {
         .expect_connected();
     tokio::io::AsyncWriteExt::shutdown(&mut tunnel)
         .await
-        .expect("it can");
+        .expect("an open tunnel");
     let mut rest = Vec::new();
     let read = soon(tunnel.read_to_end(&mut rest)).await;
     assert_eq!(read.expect("an orderly end"), 0);
@@ -199,7 +199,7 @@ async fn a_target_that_ends_ends_the_tunnel() {
 }
 
 #[tokio::test]
-async fn for_a_protocol_it_says_that_it_is_for_connect() {
+async fn upgrade_handled_by_connect_proxy_gets_501() {
     let handler = ConnectProxy::new(Policy::new().ports(0..=65535));
     let layer = UpgradeLayer::new().protocol("echo", handler);
     let server = Server::start(layer.layer(service_fn(plain))).await;
@@ -216,7 +216,7 @@ async fn for_a_protocol_it_says_that_it_is_for_connect() {
 }
 
 #[tokio::test]
-async fn c5_a_layer_around_it_asks_who_it_is() {
+async fn c5_outer_layer_can_require_proxy_authentication() {
     fn check<B, R: Default>(request: &mut Request<B>) -> Result<(), Response<R>> {
         if request.headers().contains_key(header::PROXY_AUTHORIZATION) {
             return Ok(());
