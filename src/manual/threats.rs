@@ -51,7 +51,7 @@
 //!   (`k2_invalid_upgrade_response_becomes_502_naming_the_field`),
 //!   `s8_a_refusal_that_is_a_101_does_not_leave`,
 //!   `k2_a_switch_that_was_not_asked_for_is_an_error_and_ends_the_connection`; behind nginx and HAProxy
-//!   `peers/reverse/smuggling.rs`, where `w2_a_version_that_the_backend_refuses_opens_no_tunnel`.
+//!   `peers/reverse_proxy_chains/smuggling.rs`, where `w2_websocket_version_refused_by_backend_opens_no_tunnel`.
 //! - *Yours:* other proxies in front.
 //!
 //! ## h2c smuggling
@@ -238,7 +238,7 @@
 //! - *Here:* S6; each direction of a relay ends separately; the relay passes a broken connection on as a reset, also
 //!   beneath TLS if it knows the socket: see `tunnel::Relay`.
 //! - *Shown by:* `s6_` in `conformance/closing.rs`, `relay/ends.rs`, `s10_` in `conformance/resets.rs`,
-//!   `reverse_proxy/ends.rs`; a rolling restart behind HAProxy in `peers/haproxy.rs`.
+//!   `reverse_proxy/ends.rs`; a rolling restart behind HAProxy in `peers/rolling_restart.rs`.
 //! - *Yours:* [the order in which a server stops](super::stopping). On HTTP/2 hyper reports a broken connection as an
 //!   end: use protocols that mark the end of a message.
 //!

@@ -1,21 +1,21 @@
-//! curl, and the example.
+//! curl through `examples/connect_proxy.rs`.
 
 use super::{allow, hello, origin, proxy};
 use crate::{
-    example::{Example, program},
+    process::{Example, program},
     support::{Server, soon, text},
 };
 use tower::service_fn;
 
-struct Seen {
-    /// The status of the CONNECT, and the version that it was asked with.
+struct Fetched {
+    /// The status of the CONNECT.
     connect: String,
     body: String,
     headers: String,
     exit: Option<i32>,
 }
 
-async fn through(proxy: &Example, args: &[&str]) -> Seen {
+async fn fetch(proxy: &Example, args: &[&str]) -> Fetched {
     let mut curl = program("curl", "curl");
     curl.args(["--silent", "--noproxy", "", "--insecure"])
         .args(["--proxy", &proxy.url, "--proxy-insecure"])
@@ -25,8 +25,8 @@ async fn through(proxy: &Example, args: &[&str]) -> Seen {
         .stderr(std::process::Stdio::piped());
     let output = soon(curl.output()).await.expect("curl runs");
     let seen = text(&output.stdout);
-    let (body, connect) = seen.rsplit_once('\n').expect("what is written out");
-    Seen {
+    let (body, connect) = seen.rsplit_once('\n').expect("the written-out values");
+    Fetched {
         connect: connect.to_owned(),
         body: body.to_owned(),
         headers: text(&output.stderr).to_ascii_lowercase(),
@@ -34,11 +34,11 @@ async fn through(proxy: &Example, args: &[&str]) -> Seen {
     }
 }
 
-impl Seen {
+impl Fetched {
     #[track_caller]
-    fn assert_went_through(&self) {
+    fn assert_fetched(&self) {
         let seen = (&*self.connect, &*self.body, self.exit);
-        assert_eq!(seen, ("200", "hello from behind", Some(0)));
+        assert_eq!(seen, ("200", "hello from the origin", Some(0)));
     }
 
     #[track_caller]
@@ -53,7 +53,7 @@ fn url(host: &str, server: &Server) -> String {
 }
 
 /// With and without TLS to the proxy.
-const WAYS: [&[&str]; 2] = [&[], &["--tls"]];
+const PROXY_ARGS: [&[&str]; 2] = [&[], &["--tls"]];
 
 async fn proxy_to(origin: &Server, more: &[&str]) -> Example {
     let allow = allow("localhost", origin);
@@ -61,7 +61,7 @@ async fn proxy_to(origin: &Server, more: &[&str]) -> Example {
     proxy(&[&allow, more].concat()).await
 }
 
-/// Whether this curl can speak HTTP/2 with a proxy: since 8.1.
+/// Returns whether curl supports HTTP/2 proxies: it does since 8.1.
 async fn has_http2() -> bool {
     let mut curl = program("curl", "curl");
     let output = soon(curl.args(["--help", "all"]).output()).await;
@@ -69,62 +69,62 @@ async fn has_http2() -> bool {
 }
 
 #[tokio::test]
-async fn curl_goes_where_it_may() {
+async fn curl_reaches_only_allowed_hosts() {
     let origin = origin(service_fn(hello)).await;
-    for way in WAYS {
-        let proxy = proxy_to(&origin, way).await;
-        let seen = through(&proxy, &[&url("localhost", &origin)]).await;
-        seen.assert_went_through();
-        if way == ["--tls"] && has_http2().await {
+    for tls in PROXY_ARGS {
+        let proxy = proxy_to(&origin, tls).await;
+        let seen = fetch(&proxy, &[&url("localhost", &origin)]).await;
+        seen.assert_fetched();
+        if tls == ["--tls"] && has_http2().await {
             let http2 = ["--proxy-http2", &url("localhost", &origin)];
-            let seen = through(&proxy, &http2).await;
-            seen.assert_went_through();
+            let seen = fetch(&proxy, &http2).await;
+            seen.assert_fetched();
             assert!(seen.headers.starts_with("http/2 200"), "{}", seen.headers);
         }
 
-        // Not listed, though its address is the same.
-        let seen = through(&proxy, &[&url("127.0.0.1", &origin)]).await;
+        // The host is not listed. The address of a listed host is the same.
+        let seen = fetch(&proxy, &[&url("127.0.0.1", &origin)]).await;
         seen.assert_refused("403");
         assert!(seen.headers.contains("connection: close"));
-        let seen = through(&proxy, &["https://localhost:1/"]).await;
+        let seen = fetch(&proxy, &["https://localhost:1/"]).await;
         seen.assert_refused("403");
         proxy.signal("INT").await;
-        let (said, complaints) = proxy.ended().await;
-        assert!(said.ends_with(" 0 left\n"), "{said} {complaints}");
+        let (stdout, stderr) = proxy.ended().await;
+        assert!(stdout.ends_with(" 0 left\n"), "{stdout} {stderr}");
     }
 }
 
 #[tokio::test]
-async fn curl_goes_to_no_loopback_that_is_not_allowed() {
+async fn loopback_target_needs_an_allowed_network() {
     let origin = origin(service_fn(hello)).await;
     let target = format!("localhost:{}", origin.address.port());
     let proxy = proxy(&["--allow", &target]).await;
-    let seen = through(&proxy, &[&url("localhost", &origin)]).await;
+    let seen = fetch(&proxy, &[&url("localhost", &origin)]).await;
     seen.assert_refused("403");
 }
 
 #[tokio::test]
-async fn curl_says_who_it_is_to_the_proxy() {
+async fn curl_authenticates_to_the_proxy() {
     let origin = origin(service_fn(hello)).await;
     let url = url("localhost", &origin);
-    for way in WAYS {
+    for tls in PROXY_ARGS {
         let auth = ["--basic-auth", "ann:secret"];
-        let proxy = proxy_to(&origin, &[way, &auth].concat()).await;
+        let proxy = proxy_to(&origin, &[tls, &auth].concat()).await;
         for args in [&[&*url][..], &["--proxy-user", "ann:wrong", &url]] {
-            let seen = through(&proxy, args).await;
+            let seen = fetch(&proxy, args).await;
             seen.assert_refused("407");
             let challenge = "proxy-authenticate: basic realm=\"connect_proxy\"\r\n";
             assert!(seen.headers.contains(challenge), "{}", seen.headers);
         }
-        for how in ["--proxy-basic", "--proxy-anyauth"] {
-            let args = [how, "--proxy-user", "ann:secret", &url];
-            through(&proxy, &args).await.assert_went_through();
+        for option in ["--proxy-basic", "--proxy-anyauth"] {
+            let args = [option, "--proxy-user", "ann:secret", &url];
+            fetch(&proxy, &args).await.assert_fetched();
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_no_connect_is_told_so() {
+async fn plain_request_gets_405_with_allow_connect() {
     let proxy = proxy(&[]).await;
     let mut curl = program("curl", "curl");
     let args = ["--silent", "--noproxy", "", "--include"];

@@ -1,4 +1,4 @@
-//! A backend that writes down every byte it is sent.
+//! A backend that records every byte that it receives.
 
 use crate::support::{text, until};
 use std::{
@@ -11,25 +11,25 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Ends what was asked on a connection, and no connection: its client decides about that.
+/// Answers each connection once. Only its client closes a connection.
 pub(super) struct Recorder {
     pub(super) address: SocketAddr,
     records: Arc<Mutex<Vec<Record>>>,
     _tasks: JoinSet<()>,
 }
 
-/// What was read from one connection.
+/// The bytes read from one connection.
 #[derive(Default)]
 struct Record {
     bytes: Vec<u8>,
     has_ended: bool,
 }
 
-/// What only `Recorder::seen` sends.
-const MARKER: &[u8] = b"that is all";
+/// The bytes of the connection that `Recorder::received` makes.
+const MARKER: &[u8] = b"marker";
 
 impl Recorder {
-    /// Says `answer` when it has read the head of a request.
+    /// Starts a backend that sends `answer` after it has read a request head.
     pub(super) async fn start(answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
@@ -56,9 +56,9 @@ impl Recorder {
         }
     }
 
-    /// All that it has been sent, connection by connection, once they have ended.
-    pub(super) async fn seen(&self) -> Vec<String> {
-        // Who has connected before comes before.
+    /// Waits until all connections have ended, and returns the bytes of each.
+    pub(super) async fn received(&self) -> Vec<String> {
+        // The listener accepts earlier connections first.
         let mut last = TcpStream::connect(self.address).await.expect("loopback");
         last.write_all(MARKER).await.expect("loopback");
         drop(last);
@@ -68,8 +68,10 @@ impl Recorder {
         };
         until(|| has_ended(&self.records.lock().expect("no panic"))).await;
         let mut records = self.records.lock().expect("no panic");
-        let seen = records.drain(..).map(|record| text(&record.bytes));
-        seen.filter(|seen| seen.as_bytes() != MARKER).collect()
+        let received = records.drain(..).map(|record| text(&record.bytes));
+        received
+            .filter(|bytes| bytes.as_bytes() != MARKER)
+            .collect()
     }
 }
 
@@ -81,7 +83,7 @@ async fn record(
 ) {
     let mut buffer = vec![0; 4096];
     let mut is_answered = false;
-    // A connection that breaks off has ended too.
+    // A reset also ends the connection.
     while let Ok(length @ 1..) = io.read(&mut buffer).await {
         let has_head = {
             let bytes = &mut records.lock().expect("no panic")[number].bytes;
@@ -90,7 +92,7 @@ async fn record(
         };
         if has_head && !is_answered {
             is_answered = true;
-            // What becomes of it is looked at from the other end.
+            // The test checks the answer on the client side.
             let _ = io.write_all(answer.as_bytes()).await;
         }
     }

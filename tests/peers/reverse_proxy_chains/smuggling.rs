@@ -1,22 +1,23 @@
-//! C3 and U7 through the whole chain: what is behind a request is a request of its own, or nobody's, but never
-//! something that the backend reads as it came.
+//! C3 and U7 through the whole chain: bytes after a request are a separate request or are discarded. The backend never
+//! reads them unchanged.
 
 use super::{
     Chain, address_of,
-    front::{ALL, Who},
+    front::{ALL, Balancer},
     node_server,
     recorder::Recorder,
 };
+use crate::process::Script;
 use crate::support::{head, offer, soon, text, tunnel::loopback};
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
 use tower_upgrade::{UpgradeLayer, tunnel::ConnectProxy};
 
-/// It is in one segment with the request before it. With its answer a connection ends.
+/// A request in one segment with the previous one. Its response ends the connection.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 
 const REFUSAL: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
 
-const SWITCH: &str =
+const ACCEPTANCE: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n";
 
 const OPENING: [&str; 2] = [
@@ -24,121 +25,128 @@ const OPENING: [&str; 2] = [
     "Sec-WebSocket-Version: 13",
 ];
 
-/// What the client and the backend have seen of an exchange.
-struct Seen {
-    who: Who,
+/// The bytes that the client and the backend have received.
+struct Outcome {
+    balancer: Balancer,
     client: String,
     backend: Vec<String>,
-    /// How many requests were answered by the service beside our proxy.
+    /// The number of requests to the inner service of the proxy's layer.
     plain: usize,
 }
 
 /// Sends `request`, and waits until all connections have ended.
-async fn exchange(who: Who, request: &str, answer: &'static str) -> Seen {
+async fn exchange(balancer: Balancer, request: &str, answer: &'static str) -> Outcome {
     let backend = Recorder::start(answer).await;
-    let chain = Chain::start(who, backend.address).await;
+    let chain = Chain::start(balancer, backend.address).await;
     exchange_on(&chain, &backend, request).await
 }
 
-async fn exchange_on(chain: &Chain, backend: &Recorder, request: &str) -> Seen {
+async fn exchange_on(chain: &Chain, backend: &Recorder, request: &str) -> Outcome {
     let mut client = chain.front.connect().await;
     client.send(request).await;
     let client = match client.rest().await {
         Ok(rest) => text(&rest),
         Err(_) => text(client.unread()),
     };
-    Seen {
-        who: chain.who,
+    Outcome {
+        balancer: chain.balancer,
         client,
-        backend: backend.seen().await,
+        backend: backend.received().await,
         plain: chain.plain(),
     }
 }
 
-impl Seen {
-    /// The status of each answer.
+impl Outcome {
+    /// Returns the status of each response.
     fn statuses(&self) -> Vec<&str> {
         let answers = self.client.split("HTTP/1.1 ").skip(1);
         answers.map(|answer| &answer[..3]).collect()
     }
 
-    /// Whatever happened: there was no tunnel, and nothing came to the backend but heads that we have written,
-    /// each alone on its connection.
+    /// Asserts that no tunnel was opened, and that each connection to the backend has received one head, written by
+    /// the proxy.
     #[track_caller]
-    fn assert_nothing_raw(&self) {
-        let Self { who, client, .. } = self;
-        assert!(!client.contains("HTTP/1.1 101"), "{who:?}: {client:?}");
+    fn assert_only_rewritten_heads(&self) {
+        let Self {
+            balancer, client, ..
+        } = self;
+        assert!(!client.contains("HTTP/1.1 101"), "{balancer:?}: {client:?}");
         for seen in &self.backend {
-            assert!(!seen.contains("smuggled"), "{who:?}: {seen:?}");
+            assert!(!seen.contains("smuggled"), "{balancer:?}: {seen:?}");
             assert_eq!(seen.find("\r\n\r\n"), Some(seen.len() - 4), "{seen:?}");
-            let ours = seen.contains("\r\nx-forwarded-for: ");
-            assert!(ours, "{who:?}: {seen:?}");
+            let is_rewritten = seen.contains("\r\nx-forwarded-for: ");
+            assert!(is_rewritten, "{balancer:?}: {seen:?}");
         }
     }
 
-    /// The first request was answered with `status`, and the second by the service beside our proxy.
+    /// Asserts that the first request got `status`, and that the inner service answered the second.
     #[track_caller]
-    fn assert_served_beside(&self, status: &str) {
-        let who = self.who;
-        assert_eq!(self.statuses(), [status, "200"], "{who:?}: {}", self.client);
-        assert!(self.client.ends_with("plain GET /smuggled"), "{who:?}");
-        assert_eq!((self.backend.len(), self.plain), (1, 1), "{who:?}");
-        self.assert_nothing_raw();
+    fn assert_next_request_is_plain(&self, status: &str) {
+        let balancer = self.balancer;
+        assert_eq!(
+            self.statuses(),
+            [status, "200"],
+            "{balancer:?}: {}",
+            self.client
+        );
+        assert!(self.client.ends_with("plain GET /smuggled"), "{balancer:?}");
+        assert_eq!((self.backend.len(), self.plain), (1, 1), "{balancer:?}");
+        self.assert_only_rewritten_heads();
     }
 }
 
-// ---- A refusal -----------------------------------------------------------------------------------
+// ---- Rejections ----------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn u10_a_request_behind_a_refused_upgrade_is_one_of_its_own() {
-    for who in ALL {
+async fn u10_request_after_refused_upgrade_bypasses_the_backend() {
+    for balancer in ALL {
         let request = offer("chat", &[]) + SMUGGLED;
-        let seen = exchange(who, &request, REFUSAL).await;
-        seen.assert_served_beside("403");
+        let seen = exchange(balancer, &request, REFUSAL).await;
+        seen.assert_next_request_is_plain("403");
     }
 }
 
 #[tokio::test]
-async fn u10_a_request_behind_an_upgrade_that_node_refuses_never_comes_to_node() {
-    for who in ALL {
+async fn u10_request_after_upgrade_refused_by_node_bypasses_node() {
+    for balancer in ALL {
         let mut server = node_server().await;
         let address = address_of(&server);
-        let chain = Chain::start(who, address).await;
+        let chain = Chain::start(balancer, address).await;
         let mut client = chain.front.connect().await;
         let request = offer("websocket", &OPENING).replacen('/', "/refused", 1);
         client.send(request + SMUGGLED).await;
         assert_eq!(client.response().await.1, "who is this?\n");
         assert_eq!(client.response().await.1, "plain GET /smuggled");
         client.expect_end().await;
-        assert_all_said(&mut server, &["upgrade /refused"]).await;
+        assert_node_log(&mut server, &["upgrade /refused"]).await;
     }
 }
 
-/// Node has been asked this, and nothing else: it would have said so before it says what it is asked last.
-async fn assert_all_said(server: &mut crate::upcat::Script, lines: &[&str]) {
+/// Asserts that Node has logged `lines` and nothing else, which a last request marks the end of.
+async fn assert_node_log(server: &mut Script, lines: &[&str]) {
     let mut last = TcpStream::connect(address_of(server))
         .await
-        .expect("it listens");
+        .expect("a listener");
     let request = "GET /last HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
     last.write_all(request.as_bytes()).await.expect("it reads");
     soon(last.read_to_end(&mut Vec::new()))
         .await
-        .expect("an answer");
+        .expect("a response");
     for line in lines.iter().chain(&["request GET /last"]) {
-        assert_eq!(server.says().await.as_deref(), Some(*line));
+        assert_eq!(server.next_line().await.as_deref(), Some(*line));
     }
 }
 
-/// The version of WebSocket is the backend's business. A proxy that opened the tunnel on its own would pass on
-/// what is behind.
+/// The backend checks the version of WebSocket. A proxy that opened the tunnel without its 101 would forward the bytes
+/// after the request.
 #[tokio::test]
-async fn w2_a_version_that_the_backend_refuses_opens_no_tunnel() {
+async fn w2_websocket_version_refused_by_backend_opens_no_tunnel() {
     const REFUSAL: &str = "HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\n\
         Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nno";
-    for who in ALL {
+    for balancer in ALL {
         let request = offer("websocket", &[OPENING[0], "Sec-WebSocket-Version: 777"]) + SMUGGLED;
-        let seen = exchange(who, &request, REFUSAL).await;
-        seen.assert_served_beside("426");
+        let seen = exchange(balancer, &request, REFUSAL).await;
+        seen.assert_next_request_is_plain("426");
         let client = seen.client.to_ascii_lowercase();
         assert!(
             client.contains("\r\nsec-websocket-version: 13\r\n"),
@@ -146,41 +154,40 @@ async fn w2_a_version_that_the_backend_refuses_opens_no_tunnel() {
         );
 
         let mut server = node_server().await;
-        let chain = Chain::start(who, address_of(&server)).await;
+        let chain = Chain::start(balancer, address_of(&server)).await;
         let mut client = chain.front.connect().await;
         client.send(request).await;
         assert_eq!(client.head().await.status, 400);
         let rest = text(&client.rest().await.expect("an orderly end"));
         assert!(rest.ends_with("plain GET /smuggled"), "{rest}");
-        assert_all_said(&mut server, &["upgrade /"]).await;
+        assert_node_log(&mut server, &["upgrade /"]).await;
     }
 }
 
 // ---- CONNECT -------------------------------------------------------------------------------------
 
-/// Between a refused CONNECT and what is behind it there is no telling a request from bytes for the tunnel
-/// (RFC 9931). nginx refuses all of them. HAProxy does not end its own connection, and takes what is behind for
-/// a request: of its own, on another connection.
+/// After a refused CONNECT, a request cannot be distinguished from bytes for the tunnel (RFC 9931). nginx refuses every
+/// CONNECT. HAProxy keeps the client connection open, and forwards the bytes as a request on a new connection.
 #[tokio::test]
-async fn c3_what_is_behind_a_refused_connect_never_comes_to_the_backend() {
-    for who in ALL {
+async fn c3_bytes_after_refused_connect_never_reach_the_backend() {
+    for balancer in ALL {
         let backend = Recorder::start(REFUSAL).await;
         let connect = ConnectProxy::new(loopback(1));
-        let denies = Chain::serve(who, UpgradeLayer::new().connect(connect)).await;
-        let refused = Chain::start(who, backend.address).await;
-        for (chain, reached) in [(denies, 0), (refused, 1)] {
+        let denying = Chain::serve(balancer, UpgradeLayer::new().connect(connect)).await;
+        let forwarding = Chain::start(balancer, backend.address).await;
+        for (chain, reached) in [(denying, 0), (forwarding, 1)] {
             let connect = format!("CONNECT {} HTTP/1.1", backend.address);
             let host = format!("Host: {}", backend.address);
             let request = head(&[&connect, &host]) + SMUGGLED;
             let seen = exchange_on(&chain, &backend, &request).await;
-            seen.assert_nothing_raw();
-            match who {
-                Who::Nobody => {
+            seen.assert_only_rewritten_heads();
+            match balancer {
+                Balancer::Direct => {
                     assert_eq!(seen.statuses(), ["403"], "{}", seen.client);
                     assert!(seen.client.contains("\r\nconnection: close\r\n"));
                     assert_eq!((seen.backend.len(), seen.plain), (reached, 0));
                 }
-                Who::Nginx => {
+                Balancer::Nginx => {
                     assert!(
                         matches!(*seen.statuses(), ["400" | "405"]),
                         "{}",
@@ -188,7 +195,7 @@ async fn c3_what_is_behind_a_refused_connect_never_comes_to_the_backend() {
                     );
                     assert_eq!((seen.backend.len(), seen.plain), (0, 0));
                 }
-                Who::Haproxy => {
+                Balancer::Haproxy => {
                     assert!(
                         matches!(*seen.statuses(), ["403"] | ["403", "200"]),
                         "{}",
@@ -201,35 +208,39 @@ async fn c3_what_is_behind_a_refused_connect_never_comes_to_the_backend() {
     }
 }
 
-// ---- A body --------------------------------------------------------------------------------------
+// ---- Request bodies ------------------------------------------------------------------------------
 
-/// HAProxy makes a plain request of an upgrade with a body.
+/// HAProxy turns an upgrade with a body into a plain request.
 #[tokio::test]
-async fn u7_the_backend_sees_nothing_of_an_upgrade_before_its_body_is_complete() {
-    for who in ALL {
-        let backend = Recorder::start(SWITCH).await;
-        let chain = Chain::start(who, backend.address).await;
+async fn u7_upgrade_reaches_the_backend_after_its_whole_body() {
+    for balancer in ALL {
+        let backend = Recorder::start(ACCEPTANCE).await;
+        let chain = Chain::start(balancer, backend.address).await;
         let length = format!("Content-Length: {}", SMUGGLED.len() + 4);
         let request = offer("chat", &[&length]) + SMUGGLED;
 
-        // All but the end.
+        // The body is incomplete.
         let mut client = chain.front.connect().await;
         client.send(&request).await;
-        chain.is_asked(1).await;
-        assert_eq!(backend.seen().await, [""; 0], "{who:?}");
+        chain.until_requests(1).await;
+        assert_eq!(backend.received().await, [""; 0], "{balancer:?}");
         client.finish().await;
         let rest = soon(client.rest()).await.unwrap_or_default();
-        assert!(!text(&rest).contains("101"), "{who:?}: {}", text(&rest));
-        chain.has_decided().await;
-        assert_eq!(backend.seen().await, [""; 0], "{who:?}");
+        assert!(
+            !text(&rest).contains("101"),
+            "{balancer:?}: {}",
+            text(&rest)
+        );
+        chain.until_idle().await;
+        assert_eq!(backend.received().await, [""; 0], "{balancer:?}");
 
-        // The end, and what is for the tunnel right behind it.
+        // The rest of the body, in one segment with bytes for the tunnel.
         let mut client = chain.front.connect().await;
         client.send(&request).await;
-        chain.is_asked(2).await;
-        assert_eq!(backend.seen().await, [""; 0], "{who:?}");
+        chain.until_requests(2).await;
+        assert_eq!(backend.received().await, [""; 0], "{balancer:?}");
         client.send("bodytunnel").await;
-        if who == Who::Haproxy {
+        if balancer == Balancer::Haproxy {
             assert_eq!(client.head().await.status, 200);
             assert_eq!(chain.plain(), 2);
         } else {
@@ -237,13 +248,13 @@ async fn u7_the_backend_sees_nothing_of_an_upgrade_before_its_body_is_complete()
         }
         client.finish().await;
         let _ = soon(client.rest()).await;
-        let seen = backend.seen().await;
-        if who == Who::Haproxy {
+        let seen = backend.received().await;
+        if balancer == Balancer::Haproxy {
             assert_eq!(seen, [""; 0]);
         } else {
             let expected = format!("\r\n\r\n{SMUGGLED}bodytunnel");
             assert_eq!(seen.len(), 1);
-            assert!(seen[0].ends_with(&expected), "{who:?}: {}", seen[0]);
+            assert!(seen[0].ends_with(&expected), "{balancer:?}: {}", seen[0]);
         }
     }
 }
@@ -252,11 +263,10 @@ async fn u7_the_backend_sees_nothing_of_an_upgrade_before_its_body_is_complete()
 
 const SETTINGS: &str = "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA";
 
-/// Behind it would come requests that nobody in front of the backend looks at. This configuration of nginx,
-/// which is everywhere, passes it on to us.
+/// An h2c tunnel would carry requests past the proxy. The usual configuration of nginx forwards the offer to the proxy.
 #[tokio::test]
 async fn h2c_never_reaches_the_backend() {
-    for who in ALL {
+    for balancer in ALL {
         for connection in ["Upgrade", "Upgrade, HTTP2-Settings"] {
             for offered in ["h2c", "H2C", "h2c, HTTP/2.0"] {
                 let connection = format!("Connection: {connection}");
@@ -269,23 +279,28 @@ async fn h2c_never_reaches_the_backend() {
                     SETTINGS,
                 ];
                 let request = head(&lines) + SMUGGLED;
-                let seen = exchange(who, &request, SWITCH).await;
-                assert_eq!(seen.statuses(), ["200", "200"], "{who:?}: {}", seen.client);
-                assert!(seen.client.contains("plain GET /"), "{who:?}");
-                assert_eq!((seen.backend.len(), seen.plain), (0, 2), "{who:?}");
+                let seen = exchange(balancer, &request, ACCEPTANCE).await;
+                assert_eq!(
+                    seen.statuses(),
+                    ["200", "200"],
+                    "{balancer:?}: {}",
+                    seen.client
+                );
+                assert!(seen.client.contains("plain GET /"), "{balancer:?}");
+                assert_eq!((seen.backend.len(), seen.plain), (0, 2), "{balancer:?}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn of_h2c_and_websocket_the_backend_is_offered_websocket() {
-    for who in ALL {
+async fn h2c_is_stripped_from_a_websocket_offer() {
+    for balancer in ALL {
         for offered in ["h2c, websocket", "websocket, h2c"] {
             let request = offer(offered, &[OPENING[0], OPENING[1], SETTINGS]) + SMUGGLED;
             let request = request.replacen("Upgrade\r\n", "Upgrade, HTTP2-Settings\r\n", 1);
-            let seen = exchange(who, &request, REFUSAL).await;
-            seen.assert_served_beside("403");
+            let seen = exchange(balancer, &request, REFUSAL).await;
+            seen.assert_next_request_is_plain("403");
             let head = &seen.backend[0];
             assert!(head.contains("\r\nupgrade: websocket\r\n"), "{head}");
             assert!(head.contains("\r\nconnection: upgrade\r\n"), "{head}");
@@ -294,12 +309,11 @@ async fn of_h2c_and_websocket_the_backend_is_offered_websocket() {
     }
 }
 
-// ---- Answers -------------------------------------------------------------------------------------
+// ---- Backend bytes -------------------------------------------------------------------------------
 
-/// What a backend says behind its answer is the answer to nothing: not to the next request of this client, nor
-/// of another.
+/// Bytes that a backend sends after its response answer no later request, of this client or of another.
 #[tokio::test]
-async fn a_switch_behind_an_answer_opens_no_tunnel() {
+async fn late_101_after_a_response_opens_no_tunnel() {
     for (status, answer) in [
         (
             "403",
@@ -324,27 +338,31 @@ async fn a_switch_behind_an_answer_opens_no_tunnel() {
             ),
         ),
     ] {
-        for who in ALL {
+        for balancer in ALL {
             let backend = Recorder::start(answer).await;
-            let chain = Chain::start(who, backend.address).await;
+            let chain = Chain::start(balancer, backend.address).await;
             let request = offer("chat", &[]) + SMUGGLED;
             let seen = exchange_on(&chain, &backend, &request).await;
-            seen.assert_served_beside(status);
+            seen.assert_next_request_is_plain(status);
 
-            // On whatever connection of those in between.
+            // Any connection between balancer, proxy and backend may be reused.
             let mut client = chain.front.connect().await;
             client.send(SMUGGLED).await;
-            assert_eq!(client.response().await.1, "plain GET /smuggled", "{who:?}");
+            assert_eq!(
+                client.response().await.1,
+                "plain GET /smuggled",
+                "{balancer:?}"
+            );
         }
     }
 }
 
-// ---- Heads that can be read in two ways ----------------------------------------------------------
+// ---- Ambiguous heads -----------------------------------------------------------------------------
 
-/// What a front makes of these is its own; where nobody is in front it is hyper and we who decide. In either
-/// case the backend sees nothing of it but what we have written.
+/// Balancers treat these heads differently. Without a balancer, hyper and the layer decide. In every case the backend
+/// reads only heads that the proxy has written.
 #[tokio::test]
-async fn a_head_that_can_be_read_in_two_ways_brings_nothing_raw_to_the_backend() {
+async fn ambiguous_head_never_reaches_the_backend_unchanged() {
     const CHUNKED: &str = "Transfer-Encoding: chunked";
     const UPGRADE: &str = "Connection: Upgrade";
     const CHAT: &str = "Upgrade: chat";
@@ -353,7 +371,7 @@ async fn a_head_that_can_be_read_in_two_ways_brings_nothing_raw_to_the_backend()
         (&[UPGRADE, CHAT, "Upgrade: other"], "", &["403", "200"]),
         (&[UPGRADE, "Connection: close", CHAT], "", &["403"]),
         (&[UPGRADE, CHAT, CHUNKED], "0\r\n\r\n", &["403", "200"]),
-        // Read by its chunks, and the last request on its connection (RFC 9112 section 6.3).
+        // The chunks define the body, and the connection closes after the response (RFC 9112 §6.3).
         (
             &[UPGRADE, CHAT, CHUNKED, "Content-Length: 6"],
             "0\r\n\r\nX",
@@ -384,12 +402,12 @@ async fn a_head_that_can_be_read_in_two_ways_brings_nothing_raw_to_the_backend()
         (&["Connection: upgrade, host", CHAT], "", &["400", "200"]),
     ];
     for (lines, body, statuses) in cases {
-        for who in ALL {
+        for balancer in ALL {
             let lines = [&["GET / HTTP/1.1", "Host: test"], lines].concat();
             let request = head(&lines) + body + SMUGGLED;
-            let seen = exchange(who, &request, REFUSAL).await;
-            seen.assert_nothing_raw();
-            if who == Who::Nobody {
+            let seen = exchange(balancer, &request, REFUSAL).await;
+            seen.assert_only_rewritten_heads();
+            if balancer == Balancer::Direct {
                 assert_eq!(seen.statuses(), statuses, "{request:?}: {}", seen.client);
             }
         }

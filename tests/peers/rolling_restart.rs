@@ -1,7 +1,7 @@
-//! HAProxy in front of two servers that are restarted one after the other, while clients come and go.
+//! A rolling restart of two `examples/graceful.rs` servers behind HAProxy, while clients open sessions.
 
 use crate::{
-    example::{Example, program},
+    process::{Example, program},
     support::{Peer, offer, soon, text},
 };
 use std::{
@@ -23,19 +23,19 @@ use tokio::{
     task::JoinSet,
 };
 
-/// HAProxy as a process, between a port of its own and servers that come and go.
+/// A running HAProxy.
 struct Haproxy {
     address: SocketAddr,
     directory: PathBuf,
     process: Child,
-    complaints: ChildStderr,
+    stderr: ChildStderr,
 }
 
 impl Haproxy {
     async fn start(servers: &[(&str, &Example)]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
         let address = listener.local_addr().expect("bound");
-        // Short: the path of a socket has a hundred characters.
+        // A short name: the path of a Unix socket is limited to about 100 characters.
         let name = format!("tower-upgrade-{}", address.port());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).expect("a directory for temporary files");
@@ -44,7 +44,7 @@ impl Haproxy {
             .iter()
             .map(|(name, server)| format!("    server {name} {}\n", server.address()))
             .collect();
-        // The listening socket is its standard input: nobody has to guess a free port.
+        // The listening socket is passed as standard input, so that the port is free.
         let config = format!(
             "global
     nbthread 1
@@ -61,8 +61,8 @@ frontend clients
 backend servers
     option httpchk GET /ready
     default-server check inter 100ms fall 1 rise 1
-    # A server that is about to stop says 503; one that has closed its listener refuses the connection,
-    # and one that closes what it has not read from says nothing. All go to the other one.
+    # A server that is about to stop answers 503. After it has closed its listener, it refuses connections, and
+    # it closes accepted connections without a response. Retry all of these on the other server.
     retries 10
     option redispatch 1
     retry-on 503 conn-failure empty-response
@@ -83,21 +83,21 @@ backend servers
         let haproxy = Self {
             address,
             directory,
-            complaints: process.stderr.take().expect("it is piped"),
+            stderr: process.stderr.take().expect("a pipe"),
             process,
         };
-        soon(haproxy.starts()).await
+        soon(haproxy.wait_until_ready()).await
     }
 
-    async fn starts(mut self) -> Self {
+    async fn wait_until_ready(mut self) -> Self {
         while UnixStream::connect(self.directory.join("admin"))
             .await
             .is_err()
         {
-            if self.process.try_wait().expect("its state").is_some() {
-                let mut said = String::new();
-                let _ = self.complaints.read_to_string(&mut said).await;
-                panic!("haproxy does not start: {said}");
+            if self.process.try_wait().expect("a process state").is_some() {
+                let mut log = String::new();
+                let _ = self.stderr.read_to_string(&mut log).await;
+                panic!("haproxy does not start: {log}");
             }
             tokio::task::yield_now().await;
         }
@@ -106,37 +106,37 @@ backend servers
 
     async fn connect(&self) -> Peer<TcpStream> {
         let io = soon(TcpStream::connect(self.address)).await;
-        Peer::new(io.expect("it listens"))
+        Peer::new(io.expect("a listener"))
     }
 
-    /// A session, and which server it is on.
+    /// Opens a session. Returns its client and the name of its server.
     async fn open(&self, protocol: &str) -> (Peer<TcpStream>, String) {
         let mut peer = self.connect().await;
         peer.send(offer(protocol, &[])).await;
         let head = peer.head().await;
         head.assert_switched(protocol);
-        let server = head.get("x-server").expect("haproxy says it");
+        let server = head.get("x-server").expect("the field `x-server`");
         (peer, server)
     }
 
-    /// What an administrator is told.
-    async fn tell(&self, command: &str) -> String {
+    /// Runs a command on the admin socket, and returns the response.
+    async fn run(&self, command: &str) -> String {
         let mut answer = String::new();
         let exchange = async {
             let mut admin = UnixStream::connect(self.directory.join("admin")).await?;
             admin.write_all(format!("{command}\n").as_bytes()).await?;
             admin.read_to_string(&mut answer).await
         };
-        soon(exchange).await.expect("haproxy answers");
+        soon(exchange).await.expect("a response of haproxy");
         answer
     }
 
-    /// Waits until it sends requests to a server, or no more of them.
-    async fn sees(&self, server: &str, state: &str) {
+    /// Waits until HAProxy reports this state of a server.
+    async fn wait_for(&self, server: &str, state: &str) {
         let row = format!("servers,{server},");
         soon(async {
             loop {
-                let table = self.tell("show stat").await;
+                let table = self.run("show stat").await;
                 let mut rows = table.lines();
                 let names = rows.next().expect("a head of the table").split(',');
                 let column = names.into_iter().position(|name| name == "status");
@@ -156,10 +156,10 @@ impl Drop for Haproxy {
     }
 }
 
-/// Clients that open one session after the other, each with a word and its echo.
+/// Clients that open one session after the other and exchange an echo on each.
 struct Clients {
     tasks: JoinSet<()>,
-    enough: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
     served: Arc<Semaphore>,
 }
 
@@ -167,17 +167,17 @@ impl Clients {
     fn start(haproxy: &Arc<Haproxy>) -> Self {
         let mut clients = Self {
             tasks: JoinSet::new(),
-            enough: Arc::default(),
+            stop: Arc::default(),
             served: Arc::new(Semaphore::new(0)),
         };
         for protocol in ["echo", "stubborn", "echo", "stubborn"] {
             let haproxy = Arc::clone(haproxy);
-            let (enough, served) = (Arc::clone(&clients.enough), Arc::clone(&clients.served));
+            let (stop, served) = (Arc::clone(&clients.stop), Arc::clone(&clients.served));
             clients.tasks.spawn(async move {
-                while !enough.load(Ordering::Relaxed) {
-                    // Whatever happens behind: it is let in.
+                while !stop.load(Ordering::Relaxed) {
+                    // Every session opens, whichever server restarts.
                     let (peer, server) = haproxy.open(protocol).await;
-                    talk(peer, protocol, &server).await;
+                    exchange(peer, protocol, &server).await;
                     served.add_permits(1);
                 }
             });
@@ -185,24 +185,24 @@ impl Clients {
         clients
     }
 
-    /// Waits until they have had so many sessions more.
-    async fn go_on(&mut self, sessions: u32) {
+    /// Waits until the clients have completed this many more sessions.
+    async fn wait_for_sessions(&mut self, sessions: u32) {
         self.served.forget_permits(usize::MAX);
         tokio::select! {
             served = self.served.acquire_many(sessions) => served.expect("never closed").forget(),
-            // None of them ends before it is told to.
+            // A client ends before `finish` only if it fails.
             Some(failed) = self.tasks.join_next() => failed.expect("a client is served"),
         }
     }
 
     async fn finish(self) {
-        self.enough.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         soon(self.tasks.join_all()).await;
     }
 }
 
-/// A word and its echo, and the end in order.
-async fn talk(mut peer: Peer<TcpStream>, protocol: &str, server: &str) {
+/// Exchanges an echo, and closes the session.
+async fn exchange(mut peer: Peer<TcpStream>, protocol: &str, server: &str) {
     let word = "hello";
     peer.send(word).await;
     peer.finish().await;
@@ -210,20 +210,23 @@ async fn talk(mut peer: Peer<TcpStream>, protocol: &str, server: &str) {
         Ok(seen) => text(&seen),
         Err(error) => panic!("{protocol} on {server}: {error}"),
     };
-    // Told to stop, it may have ended before it heard anything.
-    let is_told = protocol == "echo" && seen.is_empty();
-    assert!(seen == word || is_told, "{protocol} on {server}: {seen:?}");
+    // A session that receives the stop signal may end before it reads.
+    let is_stopped = protocol == "echo" && seen.is_empty();
+    assert!(
+        seen == word || is_stopped,
+        "{protocol} on {server}: {seen:?}"
+    );
 }
 
 async fn restart_both(notice: &str) {
-    // The deadline is longer than the test takes: no session is cut by the time.
+    // The deadline is longer than the test takes: no session is aborted.
     let args = ["--notice", notice, "--deadline", "300"];
     let start = || Example::start("graceful", &args);
     let mut servers = [("a", start().await), ("b", start().await)];
     let names = servers.each_ref().map(|(name, server)| (*name, server));
     let haproxy = Arc::new(Haproxy::start(&names).await);
     for (name, _) in &servers {
-        haproxy.sees(name, "UP").await;
+        haproxy.wait_for(name, "UP").await;
     }
     let mut clients = Clients::start(&haproxy);
 
@@ -237,10 +240,10 @@ async fn restart_both(notice: &str) {
             }
         }
 
-        // The old one goes, with all that is open on it.
+        // Stop the old server, with its open sessions.
         server.signal("TERM").await;
-        haproxy.sees(name, "DOWN").await;
-        soon(clients.go_on(20)).await;
+        haproxy.wait_for(name, "DOWN").await;
+        soon(clients.wait_for_sessions(20)).await;
         for _ in 0..3 {
             assert_ne!(haproxy.open("echo").await.1, *name);
         }
@@ -252,18 +255,18 @@ async fn restart_both(notice: &str) {
             peer.expect_end().await;
         }
         let old = std::mem::replace(server, start().await);
-        let (said, complaints) = old.ended().await;
+        let (stdout, stderr) = old.ended().await;
         assert!(
-            said.ends_with(" sessions ended, 0 aborted, 0 left\n"),
-            "{said}"
+            stdout.ends_with(" sessions ended, 0 aborted, 0 left\n"),
+            "{stdout}"
         );
-        assert!(!complaints.contains("panicked"), "{complaints}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
 
-        // The new one comes in its place.
+        // Replace it with the new server.
         let (address, port) = server.address().rsplit_once(':').expect("a port");
         let moved = format!("set server servers/{name} addr {address} port {port}");
-        haproxy.tell(&moved).await;
-        haproxy.sees(name, "UP").await;
+        haproxy.run(&moved).await;
+        haproxy.wait_for(name, "UP").await;
         soon(async { while haproxy.open("echo").await.1 != *name {} }).await;
     }
 
@@ -271,12 +274,12 @@ async fn restart_both(notice: &str) {
 }
 
 #[tokio::test]
-async fn a_rolling_restart_fails_no_client() {
+async fn rolling_restart_fails_no_client() {
     restart_both("1").await;
 }
 
-// With no notice it takes a load balancer that repeats requests which nobody has answered.
+/// Without notice, the load balancer has to retry unanswered requests.
 #[tokio::test]
-async fn a_rolling_restart_at_once_fails_no_client() {
+async fn rolling_restart_without_notice_fails_no_client() {
     restart_both("0").await;
 }

@@ -1,8 +1,8 @@
-//! git, which clones from a host whose name only the proxy knows.
+//! git clones from a host that only the proxy can resolve.
 
 use super::origin;
 use crate::{
-    example::program,
+    process::program,
     support::{
         Server, plain, soon, text,
         tunnel::{Resolver, loopback},
@@ -23,7 +23,7 @@ use std::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{UpgradeLayer, tunnel::ConnectProxy};
 
-/// A directory that is gone with its test.
+/// A temporary directory, removed on drop.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -41,7 +41,7 @@ impl Drop for Directory {
     }
 }
 
-/// Whether it succeeded, and what it complained of. Nobody's settings are its own.
+/// Runs git without the configuration of the user. Returns whether it succeeded, and stderr.
 async fn git(directory: &Path, args: &[&str]) -> (bool, String) {
     let mut git = program("git", "git");
     for (name, _) in std::env::vars_os() {
@@ -64,11 +64,11 @@ async fn git(directory: &Path, args: &[&str]) -> (bool, String) {
 }
 
 #[track_caller]
-fn assert_done((success, complaints): (bool, String)) {
-    assert!(success, "{complaints}");
+fn assert_success((success, stderr): (bool, String)) {
+    assert!(success, "{stderr}");
 }
 
-/// The files of a directory: all that it takes to clone from it.
+/// Serves the files of a directory, which suffices for a clone over the "dumb" protocol.
 fn files(
     root: PathBuf,
 ) -> impl Clone
@@ -94,7 +94,7 @@ fn files(
 async fn git_clones_through_the_proxy() {
     let directory = Directory::new("git");
     let path = |name: &str| directory.0.join(name);
-    // More than fits into one read.
+    // More than one read returns.
     let story = "once upon a time\n".repeat(10_000);
     fs::create_dir_all(path("work")).expect("a directory");
     fs::write(path("work/story"), &story).expect("a file");
@@ -106,7 +106,7 @@ async fn git_clones_through_the_proxy() {
         &["clone", "--quiet", "--bare", ".", "../bare.git"],
         &["--git-dir", "../bare.git", "update-server-info"],
     ] {
-        assert_done(git(&work, args).await);
+        assert_success(git(&work, args).await);
     }
 
     let origin = origin(files(directory.0.clone())).await;
@@ -131,11 +131,11 @@ async fn git_clones_through_the_proxy() {
         )
         .await
     };
-    assert_done(clone("git.test", "cloned").await);
+    assert_success(clone("git.test", "cloned").await);
     assert_eq!(fs::read_to_string(path("cloned/story")).unwrap(), story);
     crate::support::until(|| tunnels.load(Ordering::SeqCst) > 0).await;
 
-    let (success, complaints) = clone("127.0.0.1", "denied").await;
+    let (success, stderr) = clone("127.0.0.1", "denied").await;
     assert!(!success);
-    assert!(complaints.contains("403"), "{complaints}");
+    assert!(stderr.contains("403"), "{stderr}");
 }

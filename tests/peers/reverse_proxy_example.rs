@@ -1,7 +1,7 @@
-//! `examples/reverse_proxy.rs`, between programs that know nothing of it.
+//! `examples/reverse_proxy.rs` between other programs and raw peers.
 
 use crate::{
-    example::{Example, program},
+    process::{Example, program},
     support::{Peer, clients::Scripted, head, offer, soon},
 };
 use futures_util::StreamExt as _;
@@ -22,7 +22,7 @@ async fn proxy(backend: &str, args: &[&str]) -> Example {
 }
 
 #[tokio::test]
-async fn the_example_passes_on_what_the_echo_serves() {
+async fn example_forwards_plain_requests_and_upgrades() {
     let echo = Example::start("echo", &[]).await;
     for args in [&[][..], &["--http2", "--protocol", "echo", "--forwarded"]] {
         let proxy = proxy(&echo.url, args).await;
@@ -30,7 +30,7 @@ async fn the_example_passes_on_what_the_echo_serves() {
         peer.send(head(&["GET / HTTP/1.1", "Host: test"])).await;
         let (_, body) = peer.response().await;
         assert_eq!(body, "Try it with `Upgrade: echo`.\n");
-        // What nobody passes on as an upgrade is passed on as what it is beside.
+        // An offer of h2c is forwarded as a plain request.
         let settings = "HTTP2-Settings: AAMAAABkAAQAAP__";
         peer.send(offer("h2c", &[settings])).await;
         let (head, body) = peer.response().await;
@@ -47,9 +47,9 @@ async fn the_example_passes_on_what_the_echo_serves() {
     echo.stop("TERM").await;
 }
 
-/// Without `Host` the backend would take it for a request to itself, and without `Cookie` for one of nobody.
+/// Without its `Host` or `Cookie` the backend would misread the request.
 #[tokio::test]
-async fn the_example_lets_no_client_take_off_what_is_meant_for_the_backend() {
+async fn example_refuses_connection_options_of_end_to_end_fields() {
     let echo = Example::start("echo", &[]).await;
     let proxy = proxy(&echo.url, &[]).await;
     for name in ["Host", "cookie", "Sec-Fetch-Site"] {
@@ -63,7 +63,7 @@ async fn the_example_lets_no_client_take_off_what_is_meant_for_the_backend() {
 }
 
 #[tokio::test]
-async fn the_example_passes_requests_of_curl_on() {
+async fn example_forwards_curl_requests() {
     let echo = Example::start("echo", &[]).await;
     let proxy = proxy(&echo.url, &["--tls"]).await;
     for version in ["--http1.1", "--http2"] {
@@ -74,9 +74,9 @@ async fn the_example_passes_requests_of_curl_on() {
     }
 }
 
-/// Python's library wants a key, and HTTP/2 has none.
+/// Python's library requires a WebSocket key, which HTTP/2 requests do not have.
 #[tokio::test]
-async fn the_example_passes_frames_of_websockets_on() {
+async fn example_forwards_websocket_frames() {
     let mut server = program("/usr/bin/python3", "python3-websockets")
         .arg(concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -84,9 +84,9 @@ async fn the_example_passes_frames_of_websockets_on() {
         ))
         .spawn()
         .expect("Python starts");
-    let mut says = BufReader::new(server.stdout.take().expect("it is piped")).lines();
-    let said = soon(says.next_line()).await.expect("its output");
-    let url = said.expect("a line").replace("listening on ", "");
+    let mut stdout = BufReader::new(server.stdout.take().expect("a pipe")).lines();
+    let line = soon(stdout.next_line()).await.expect("readable output");
+    let url = line.expect("a line").replace("listening on ", "");
     let proxy = proxy(&url, &["--x-forwarded"]).await;
     let dial = Dial::new(HttpConnector::new());
     for dial in [dial.clone(), dial.http2_only()] {
@@ -108,8 +108,8 @@ async fn the_example_passes_frames_of_websockets_on() {
 
 // ---- Plain requests ------------------------------------------------------------------------------
 
-/// What the backend sees of a request, and both connections.
-async fn passed_on(
+/// Sends a request. Returns the sorted lines that the backend receives, and both connections.
+async fn forward(
     proxy: &Example,
     backend: &Scripted,
     request: &str,
@@ -123,7 +123,7 @@ async fn passed_on(
     (lines, peer, at_backend)
 }
 
-const LIES: &[&str] = &[
+const UNTRUSTED_REQUEST: &[&str] = &[
     "GET /path?query HTTP/1.1",
     "Host: test",
     "Connection: x-hop",
@@ -141,7 +141,7 @@ const LIES: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn the_example_rewrites_plain_requests_as_it_does_upgrades() {
+async fn example_rewrites_plain_requests_like_upgrades() {
     let backend = Scripted::start().await;
     let url = backend.uri("").to_string();
     let common = [
@@ -150,7 +150,7 @@ async fn the_example_rewrites_plain_requests_as_it_does_upgrades() {
         "via: 1.0 first, 1.1 second, 1.1 tower-upgrade",
         "x-kept: 1",
     ];
-    for (args, said) in [
+    for (args, forwarding) in [
         (&[][..], &[][..]),
         (
             &["--forwarded"],
@@ -166,16 +166,17 @@ async fn the_example_rewrites_plain_requests_as_it_does_upgrades() {
         ),
     ] {
         let proxy = proxy(&url, args).await;
-        let mut due = [&common[..], said].concat();
-        due.sort_unstable();
-        let (lines, mut peer, mut at_backend) = passed_on(&proxy, &backend, &head(LIES)).await;
-        assert_eq!(lines, due, "{args:?}");
+        let mut expected = [&common[..], forwarding].concat();
+        expected.sort_unstable();
+        let (lines, mut peer, mut at_backend) =
+            forward(&proxy, &backend, &head(UNTRUSTED_REQUEST)).await;
+        assert_eq!(lines, expected, "{args:?}");
         let answer = head(&[
             "HTTP/1.1 200 OK",
             "Connection: x-hop",
             "X-Hop: 1",
             "Proxy-Authenticate: Basic",
-            "Via: 1.0 it",
+            "Via: 1.0 origin",
             "X-Kept: 1",
             "Content-Length: 2",
         ]);
@@ -185,13 +186,13 @@ async fn the_example_rewrites_plain_requests_as_it_does_upgrades() {
         assert_eq!(head.names(), ["content-length", "via", "x-kept"]);
         assert_eq!(
             head.get("via").as_deref(),
-            Some("1.0 it, 1.1 tower-upgrade")
+            Some("1.0 origin, 1.1 tower-upgrade")
         );
 
-        // The offer of an upgrade that is not passed on says the same of the client.
-        let h2c = head_of_h2c();
+        // An offer that is not forwarded as an upgrade is rewritten in the same way.
+        let h2c = h2c_offer();
         drop((peer, at_backend));
-        let (lines, ..) = passed_on(&proxy, &backend, &h2c).await;
+        let (lines, ..) = forward(&proxy, &backend, &h2c).await;
         let via = "via: 1.1 tower-upgrade".to_owned();
         assert!(lines.contains(&via), "{lines:?}");
         let is_upgrade = |line: &String| line.starts_with("upgrade") || line.starts_with("http2-");
@@ -200,24 +201,25 @@ async fn the_example_rewrites_plain_requests_as_it_does_upgrades() {
     }
 }
 
-fn head_of_h2c() -> String {
+fn h2c_offer() -> String {
     offer("h2c", &["HTTP2-Settings: AAMAAABkAAQAAP__"])
 }
 
-/// RFC 9110 §15.2.2: the client has not asked for it, and what comes behind is not HTTP.
+/// RFC 9110 §15.2.2: the client has not asked for an upgrade, and the bytes after the 101 are not HTTP.
 #[tokio::test]
-async fn the_example_passes_on_no_101_that_was_not_asked_for() {
+async fn example_turns_an_unsolicited_101_into_502() {
     let backend = Scripted::start().await;
     let proxy = proxy(&backend.uri("").to_string(), &[]).await;
-    for request in [head(&["GET / HTTP/1.1", "Host: test"]), head_of_h2c()] {
-        let (_, mut peer, mut at_backend) = passed_on(&proxy, &backend, &request).await;
-        let switch = "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\nbehind";
-        at_backend.send(switch).await;
+    for request in [head(&["GET / HTTP/1.1", "Host: test"]), h2c_offer()] {
+        let (_, mut peer, mut at_backend) = forward(&proxy, &backend, &request).await;
+        let upgrade_response =
+            "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\nbehind";
+        at_backend.send(upgrade_response).await;
         let (answer, body) = peer.response().await;
         answer.assert_no_handshake();
         assert_eq!((answer.status, body.as_str()), (502, ""));
         assert!(at_backend.rest().await.is_ok_and(|rest| rest.is_empty()));
-        // The connection goes on.
+        // The client connection stays open.
         peer.send(head(&["GET /next HTTP/1.1", "Host: test"])).await;
         let mut at_backend = backend.accept().await;
         at_backend.request_head().await;
@@ -227,7 +229,7 @@ async fn the_example_passes_on_no_101_that_was_not_asked_for() {
 }
 
 #[tokio::test]
-async fn the_example_refuses_plain_requests_without_one_valid_host() {
+async fn example_refuses_requests_without_one_valid_host() {
     let echo = Example::start("echo", &[]).await;
     let proxy = proxy(&echo.url, &[]).await;
     for host in ["X: y", "Host: a\r\nHost: b", "Host: ann@test"] {
@@ -238,7 +240,7 @@ async fn the_example_refuses_plain_requests_without_one_valid_host() {
 }
 
 #[tokio::test]
-async fn the_example_streams_the_bodies_of_plain_requests() {
+async fn example_streams_bodies_of_plain_requests() {
     let backend = Scripted::start().await;
     let proxy = proxy(&backend.uri("").to_string(), &[]).await;
     let request = head(&[
@@ -247,7 +249,7 @@ async fn the_example_streams_the_bodies_of_plain_requests() {
         "Expect: 100-continue",
         "Transfer-Encoding: chunked",
     ]);
-    let (lines, mut peer, mut at_backend) = passed_on(&proxy, &backend, &request).await;
+    let (lines, mut peer, mut at_backend) = forward(&proxy, &backend, &request).await;
     assert!(
         lines.contains(&"transfer-encoding: chunked".to_owned()),
         "{lines:?}"

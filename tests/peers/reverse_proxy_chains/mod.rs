@@ -1,22 +1,21 @@
-//! `ReverseProxy` in a chain: clients, nginx or HAProxy or nobody in front, and what nobody here wrote behind.
+//! `ReverseProxy` in a chain: other clients, nginx or HAProxy or no balancer, and other backends.
 
-mod ends;
 mod front;
+mod half_close;
 mod recorder;
 mod smuggling;
 mod websocket;
 
 use crate::{
-    example::program,
+    process::{Script, program},
     support::{plain, until},
-    upcat::Script,
 };
 use axum::{
     Router,
     extract::{ConnectInfo, Request},
     serve::ListenerExt as _,
 };
-use front::{Front, Who};
+use front::{Balancer, Front};
 use hyper_util::client::legacy::connect::HttpConnector;
 use std::{
     net::SocketAddr,
@@ -33,10 +32,13 @@ use tower_upgrade::{
     tunnel::{Forwarding, ReverseProxy},
 };
 
-/// Node, with the libraries of Debian's packages. They come with no command of their own.
+/// Returns a command that runs a script of this folder with Node and the libraries of Debian's packages.
 fn node(script: &str) -> Command {
     let mut node = program("node", "nodejs node-ws");
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/reverse/");
+    let directory = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/peers/reverse_proxy_chains/"
+    );
     node.env("NODE_PATH", "/usr/share/nodejs")
         .arg(format!("{directory}{script}"));
     node
@@ -46,33 +48,33 @@ async fn node_server() -> Script {
     Script::start(&mut node("server.js")).await
 }
 
-/// Where a server listens that says so with a URL.
+/// Returns the address in the URL of a server.
 fn address_of(server: &Script) -> SocketAddr {
     let address = server.url.strip_prefix("http://").expect("a scheme");
     address.parse().expect("an address")
 }
 
-/// Our proxy between somebody in front and a backend.
+/// The proxy between a balancer and a backend.
 struct Chain {
-    who: Who,
+    balancer: Balancer,
     front: Front,
-    seen: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
     pending: Arc<AtomicUsize>,
     plain: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
 
 impl Chain {
-    /// Passes on any protocol, and CONNECT, to a backend of HTTP/1.1.
-    async fn start(who: Who, backend: SocketAddr) -> Self {
+    /// Starts a proxy that forwards any protocol, and CONNECT, to an HTTP/1.1 backend.
+    async fn start(balancer: Balancer, backend: SocketAddr) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         let backend = format!("http://{backend}").parse().expect("a URI");
         let client = client::UpgradeLayer::new().layer(Dial::new(tcp).to(backend));
-        // Whom it is in front of it is to trust, and nobody else is.
-        let forwarding = match who {
-            Who::Nobody => Forwarding::Replace,
-            Who::Nginx | Who::Haproxy => Forwarding::Append,
+        // Trust the fields of a balancer, but not those of clients.
+        let forwarding = match balancer {
+            Balancer::Direct => Forwarding::Replace,
+            Balancer::Nginx | Balancer::Haproxy => Forwarding::Append,
         };
         let proxy = ReverseProxy::new(client)
             .x_forwarded(forwarding)
@@ -80,25 +82,25 @@ impl Chain {
         let layer = UpgradeLayer::new()
             .any_protocol(proxy.clone())
             .connect(proxy);
-        Self::serve(who, layer).await
+        Self::serve(balancer, layer).await
     }
 
-    async fn serve(who: Who, layer: UpgradeLayer) -> Self {
-        let (seen, plain_seen) = (Arc::default(), Arc::default());
+    async fn serve(balancer: Balancer, layer: UpgradeLayer) -> Self {
+        let (requests, plain_requests) = (Arc::default(), Arc::default());
         let pending = Arc::<AtomicUsize>::default();
         let inner = service_fn({
-            let asked: Arc<AtomicUsize> = Arc::clone(&plain_seen);
+            let plain_requests: Arc<AtomicUsize> = Arc::clone(&plain_requests);
             move |request: Request| {
-                asked.fetch_add(1, Ordering::SeqCst);
+                plain_requests.fetch_add(1, Ordering::SeqCst);
                 plain(request)
             }
         });
         let service = layer.layer(inner);
         let outer = service_fn({
-            let seen: Arc<AtomicUsize> = Arc::clone(&seen);
+            let requests: Arc<AtomicUsize> = Arc::clone(&requests);
             let pending = Arc::clone(&pending);
             move |request: Request| {
-                seen.fetch_add(1, Ordering::SeqCst);
+                requests.fetch_add(1, Ordering::SeqCst);
                 pending.fetch_add(1, Ordering::SeqCst);
                 let (service, pending) = (service.clone(), Pending(Arc::clone(&pending)));
                 async move {
@@ -113,31 +115,31 @@ impl Chain {
         let address = listener.local_addr().expect("bound");
         let listener = listener.tap_io(|io| io.set_nodelay(true).expect("a socket"));
         let serving = tokio::spawn(async {
-            axum::serve(listener, app).await.expect("it goes on");
+            axum::serve(listener, app).await.expect("a running server");
         });
         Self {
-            who,
-            front: Front::start(who, address).await,
-            seen,
+            balancer,
+            front: Front::start(balancer, address).await,
+            requests,
             pending,
-            plain: plain_seen,
+            plain: plain_requests,
             serving,
         }
     }
 
-    /// How many requests have come to our proxy that were for nobody behind it.
+    /// Returns the number of requests that the proxy did not forward.
     fn plain(&self) -> usize {
         self.plain.load(Ordering::SeqCst)
     }
 
-    /// Waits until our proxy has been asked so often.
-    async fn is_asked(&self, times: usize) {
-        until(|| self.seen.load(Ordering::SeqCst) >= times).await;
-        assert_eq!(self.seen.load(Ordering::SeqCst), times);
+    /// Waits until the proxy has received `count` requests.
+    async fn until_requests(&self, count: usize) {
+        until(|| self.requests.load(Ordering::SeqCst) >= count).await;
+        assert_eq!(self.requests.load(Ordering::SeqCst), count);
     }
 
-    /// Waits until all that it was asked is decided, or nobody waits for it any more.
-    async fn has_decided(&self) {
+    /// Waits until every request has its response or was cancelled.
+    async fn until_idle(&self) {
         until(|| self.pending.load(Ordering::SeqCst) == 0).await;
     }
 
@@ -152,7 +154,7 @@ impl Drop for Chain {
     }
 }
 
-/// A request that is not decided.
+/// A request without a response.
 struct Pending(Arc<AtomicUsize>);
 
 impl Drop for Pending {

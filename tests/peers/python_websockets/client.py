@@ -1,4 +1,4 @@
-# A client of the websockets library: it tries what a server has to bear, and says so.
+# A client with the websockets library: runs each CASE, and prints its name when it has passed.
 #
 #     /usr/bin/python3 client.py ws://127.0.0.1:3000/ [CASE]..
 
@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatusCode
 
 
 async def echoes(url):
-    # It offers permessage-deflate, which is not spoken.
+    # The client offers permessage-deflate, and the server declines it.
     async with websockets.connect(url, subprotocols=["other", "echo"], max_size=None) as socket:
         assert socket.subprotocol == "echo", socket.subprotocol
         assert not socket.extensions, socket.extensions
@@ -20,12 +20,12 @@ async def echoes(url):
             assert await socket.recv() == message, length
         await socket.send("grüß dich")
         assert await socket.recv() == "grüß dich"
-        # In fragments.
+        # A fragmented message.
         await socket.send(["one ", "two ", "three"])
         assert await socket.recv() == "one two three"
         waiter = await socket.ping(b"there?")
         await asyncio.wait_for(waiter, 30)
-        # Many at once, both ways.
+        # Many messages in flight in both directions.
         messages = [bytes([number % 256]) * 1000 for number in range(1000)]
         sending = asyncio.ensure_future(send_all(socket, messages))
         for message in messages:

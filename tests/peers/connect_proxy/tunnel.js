@@ -1,15 +1,15 @@
-// TLS in a tunnel over HTTP/2, which is how a browser uses a proxy that speaks it.
+// TLS in an HTTP/2 tunnel, as browsers use an HTTP/2 proxy.
 //
 //     node tunnel.js https://PROXY HOST:PORT
 //
-// Prints the body of what a `GET /` there is answered with, or `refused STATUS TEXT`.
+// Prints the body of the response to `GET /` from HOST, or `refused STATUS TEXT`.
 'use strict';
 
 const http2 = require('node:http2');
 const tls = require('node:tls');
 
 const [proxy, target] = process.argv.slice(2);
-// The certificates are some that the servers made for themselves.
+// The servers have self-signed certificates.
 const rejectUnauthorized = false;
 
 async function text(stream) {

@@ -1,7 +1,7 @@
-//! The websockets library of Python, as a client and as a server.
+//! Python's websockets library, as a client and as a server.
 
 use crate::{
-    example::program,
+    process::program,
     support::{Server, plain, soon},
 };
 use futures_util::StreamExt as _;
@@ -20,7 +20,7 @@ fn script(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn websockets_speaks_with_our_server() {
+async fn python_client_passes_all_cases() {
     let sessions = Sessions::new();
     let stop = sessions.clone();
     let echo = websocket(move |mut socket: WebSocket, session: Session| {
@@ -46,27 +46,27 @@ async fn websockets_speaks_with_our_server() {
     let server = Server::start(layer.layer(service_fn(plain))).await;
 
     let mut client = program("/usr/bin/python3", "python3-websockets")
-        .arg(script("websocket/client.py"))
+        .arg(script("python_websockets/client.py"))
         .arg(format!("ws://{}/", server.address))
         .spawn()
         .expect("Python starts");
-    let mut says = BufReader::new(client.stdout.take().expect("it is piped")).lines();
+    let mut stdout = BufReader::new(client.stdout.take().expect("a pipe")).lines();
     for case in ["echoes", "too_large", "another_origin", "stops"] {
-        let said = soon(says.next_line()).await.expect("its output");
-        assert_eq!(said.as_deref(), Some(case));
+        let line = soon(stdout.next_line()).await.expect("readable output");
+        assert_eq!(line.as_deref(), Some(case));
     }
     assert!(soon(client.wait()).await.expect("a child").success());
 }
 
 #[tokio::test]
-async fn our_client_speaks_with_websockets() {
+async fn client_exchanges_messages_with_python_server() {
     let mut server = program("/usr/bin/python3", "python3-websockets")
         .arg(script("upcat/chat.py"))
         .spawn()
         .expect("Python starts");
-    let mut says = BufReader::new(server.stdout.take().expect("it is piped")).lines();
-    let said = soon(says.next_line()).await.expect("its output");
-    let url = said.expect("a line").replace("listening on http:", "ws:");
+    let mut stdout = BufReader::new(server.stdout.take().expect("a pipe")).lines();
+    let line = soon(stdout.next_line()).await.expect("readable output");
+    let url = line.expect("a line").replace("listening on http:", "ws:");
 
     let client = client::UpgradeLayer::new().layer(Dial::new(HttpConnector::new()));
     let request = WebSocketRequest::new(url.parse().expect("a URI"));

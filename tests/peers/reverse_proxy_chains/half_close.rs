@@ -1,17 +1,16 @@
-//! Ends of one direction through the whole chain: who passes them on, and who ends both.
+//! Half-closes through the whole chain: nginx, and for servers also HAProxy, close both directions.
 
 use super::{
     Chain, address_of,
-    front::{ALL, Who},
+    front::{ALL, Balancer},
 };
 use crate::{
-    example::program,
+    process::{Script, program},
     support::{Peer, text},
-    upcat::Script,
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-/// Node's server without any library: what it does with a session depends on the path.
+/// Starts Node's built-in server. The path of a request selects the action of the session.
 async fn server() -> Script {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/upcat/server.js");
     Script::start(program("node", "nodejs").args([script, "http1"])).await
@@ -27,44 +26,48 @@ async fn open(chain: &Chain, path: &str) -> Peer<TcpStream> {
 }
 
 #[tokio::test]
-async fn a_client_that_has_said_all_hears_the_answer_unless_nginx_is_in_front() {
-    for who in ALL {
+async fn client_half_close_keeps_the_response_except_behind_nginx() {
+    for balancer in ALL {
         let server = server().await;
-        let chain = Chain::start(who, address_of(&server)).await;
+        let chain = Chain::start(balancer, address_of(&server)).await;
         let mut client = open(&chain, "/after").await;
         client.send("hello").await;
         client.finish().await;
         let rest = text(&client.rest().await.expect("an orderly end"));
-        match who {
-            Who::Nobody | Who::Haproxy => {
-                assert_eq!(rest, "heard 5 bytes, and the end", "{who:?}");
+        match balancer {
+            Balancer::Direct | Balancer::Haproxy => {
+                assert_eq!(rest, "read 5 bytes, and the end", "{balancer:?}");
             }
-            Who::Nginx => assert_eq!(rest, ""),
+            Balancer::Nginx => assert_eq!(rest, ""),
         }
     }
 }
 
-/// With the end of a server nginx and HAProxy end both directions, with what may be under way.
+/// When a server closes its side, nginx and HAProxy close both directions and may lose bytes in flight.
 #[tokio::test]
-async fn a_server_that_has_said_all_hears_the_rest_if_nobody_is_in_front() {
-    for who in ALL {
+async fn server_half_close_keeps_client_writes_without_balancer() {
+    for balancer in ALL {
         let mut server = server().await;
-        let chain = Chain::start(who, address_of(&server)).await;
+        let chain = Chain::start(balancer, address_of(&server)).await;
         let mut client = open(&chain, "/before").await;
         assert_eq!(client.exactly(17).await, b"no more from here");
         client.expect_end().await;
-        let heard = match who {
-            Who::Nobody => {
+        let line = match balancer {
+            Balancer::Direct => {
                 client.send("hello").await;
                 client.finish().await;
-                "heard 5 bytes"
+                "read 5 bytes"
             }
-            Who::Nginx | Who::Haproxy => {
-                // They may have gone already.
+            Balancer::Nginx | Balancer::Haproxy => {
+                // The balancer may have closed the connection.
                 let _ = client.io.shutdown().await;
-                "heard 0 bytes"
+                "read 0 bytes"
             }
         };
-        assert_eq!(server.says().await.as_deref(), Some(heard), "{who:?}");
+        assert_eq!(
+            server.next_line().await.as_deref(),
+            Some(line),
+            "{balancer:?}"
+        );
     }
 }

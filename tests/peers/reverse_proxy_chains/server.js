@@ -1,8 +1,8 @@
-// Node's HTTP server with the library `ws`, which is behind the proxy.
+// Node's HTTP server with the library `ws`, as the backend.
 //
 //     NODE_PATH=/usr/share/nodejs node server.js
 //
-// It says where it listens, and then all that comes to it: requests, upgrades, and how sessions closed.
+// Prints its URL, and then each request, each upgrade, and the close code and reason of each session.
 'use strict';
 
 const http = require('node:http');
@@ -19,7 +19,7 @@ const REFUSAL = [
   WHY,
 ].join('\r\n');
 
-/** What is offered first is not what is chosen. */
+/** Chooses a subprotocol that is not the first of the offer. */
 const handleProtocols = (offered) => (offered.has('echo') ? 'echo' : false);
 
 const plain = new WebSocketServer({ noServer: true, handleProtocols });
@@ -29,22 +29,22 @@ const deflate = new WebSocketServer({
   perMessageDeflate: { threshold: 0 },
 });
 
-/** What a client may ask a session for. All else is an echo. */
-const ORDERS = {
-  close: (socket) => socket.close(4002, 'enough of you'),
-  // No frame, and no goodbye.
+/** Actions that a client requests with a text message. Other messages are echoed. */
+const ACTIONS = {
+  close: (socket) => socket.close(4002, 'server is done'),
+  // Closes the connection without a close frame.
   break: (socket) => socket.terminate(),
   head: (socket, request) => socket.send(JSON.stringify(request.headers)),
 };
 
 const server = http.createServer((request, response) => {
   console.log(`request ${request.method} ${request.url}`);
-  response.end('from behind');
+  response.end('plain');
 });
 
 server.on('upgrade', (request, io, head) => {
   console.log(`upgrade ${request.url}`);
-  // How it ends is what is looked at from the other end.
+  // The client checks how the session ends.
   io.on('error', () => {});
   if (request.url === '/refused') {
     io.end(REFUSAL);
@@ -53,8 +53,8 @@ server.on('upgrade', (request, io, head) => {
   const sockets = request.url === '/deflate' ? deflate : plain;
   sockets.handleUpgrade(request, io, head, (socket) => {
     socket.on('message', (data, isBinary) => {
-      const order = isBinary ? undefined : ORDERS[data.toString()];
-      if (order) order(socket, request);
+      const action = isBinary ? undefined : ACTIONS[data.toString()];
+      if (action) action(socket, request);
       else socket.send(data, { binary: isBinary });
     });
     socket.on('close', (code, reason) => console.log(`closed ${code} ${reason}`));

@@ -1,10 +1,10 @@
-//! Programs that go through `ConnectProxy`, to what they cannot reach without it.
+//! Other clients through `ConnectProxy`, to hosts that only the proxy can resolve or reach.
 
 mod curl;
 mod git;
 
 use crate::{
-    example::{Example, program},
+    process::{Example, program},
     support::{Server, Via, build::build, soon, text, tls::Tls},
 };
 use http::{Request, Response};
@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use std::convert::Infallible;
 use tower::Service;
 
-/// `examples/connect_proxy.rs`.
+/// Starts `examples/connect_proxy.rs`.
 async fn proxy(args: &[&str]) -> Example {
     Example::start_with("connect_proxy", &["tunnel"], args).await
 }
 
-/// A server of HTTPS to go to.
+/// Starts an HTTPS server.
 async fn origin<S>(service: S) -> Server
 where
     S: Service<Request<Incoming>, Response = Response<Vec<u8>>, Error = Infallible>,
@@ -36,26 +36,29 @@ where
 }
 
 async fn hello(_request: Request<Incoming>) -> Result<Response<Vec<u8>>, Infallible> {
-    Ok(Response::new(b"hello from behind".to_vec()))
+    Ok(Response::new(b"hello from the origin".to_vec()))
 }
 
-/// What the proxy is told to let through for a server on loopback.
+/// Returns the arguments of the proxy that allow a server on loopback.
 fn allow(host: &str, server: &Server) -> [String; 4] {
     let target = format!("{host}:{}", server.address.port());
     ["--allow", &target, "--allow", "127.0.0.0/8"].map(str::to_owned)
 }
 
 #[tokio::test]
-async fn node_speaks_tls_in_a_tunnel_over_http2() {
+async fn node_uses_tls_in_an_http2_tunnel() {
     let origin = origin(tower::service_fn(hello)).await;
     let allow = allow("localhost", &origin);
     let mut args: Vec<&str> = allow.iter().map(String::as_str).collect();
     args.push("--tls");
     let proxy = proxy(&args).await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/proxy/tunnel.js");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/peers/connect_proxy/tunnel.js"
+    );
     let port = origin.address.port();
     for (host, seen) in [
-        ("localhost", "hello from behind"),
+        ("localhost", "hello from the origin"),
         ("127.0.0.1", "refused 403 this host is not allowed"),
     ] {
         let mut node = program("node", "nodejs");
@@ -65,14 +68,14 @@ async fn node_speaks_tls_in_a_tunnel_over_http2() {
         assert_eq!(text(&output.stdout).trim_end(), seen);
     }
     proxy.signal("TERM").await;
-    let (said, complaints) = proxy.ended().await;
-    assert!(said.ends_with(" 0 left\n"), "{said} {complaints}");
+    let (stdout, stderr) = proxy.ended().await;
+    assert!(stdout.ends_with(" 0 left\n"), "{stdout} {stderr}");
 }
 
 #[tokio::test]
-async fn the_example_says_how_to_use_it() {
+async fn example_explains_its_arguments() {
     let proxy = build("connect_proxy", &["tunnel"]).await;
-    for (args, code, said) in [
+    for (args, code, message) in [
         (&["--help"][..], 0, "--allow NETWORK/LENGTH"),
         (
             &["--allow", "not a host"],
@@ -93,9 +96,9 @@ async fn the_example_says_how_to_use_it() {
         ),
     ] {
         let output = tokio::process::Command::new(&proxy).args(args).output();
-        let output = soon(output).await.expect("it runs");
+        let output = soon(output).await.expect("a started example");
         let all = text(&output.stdout) + &text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {all}");
-        assert!(all.contains(said), "{args:?}: {all}");
+        assert!(all.contains(message), "{args:?}: {all}");
     }
 }

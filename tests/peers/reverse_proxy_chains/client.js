@@ -1,5 +1,5 @@
-// Clients for the server behind the proxy: the library `ws` over HTTP/1.1, and its frames in a stream of
-// Node's own HTTP/2, which has extended CONNECT (RFC 8441).
+// Clients for the backend: the library `ws` over HTTP/1.1, and its frames in a stream of Node's built-in HTTP/2
+// client, with extended CONNECT (RFC 8441).
 //
 //     NODE_PATH=/usr/share/nodejs node client.js http1|http2 http://127.0.0.1:3000 CASE
 'use strict';
@@ -9,7 +9,7 @@ const { EventEmitter, once } = require('node:events');
 const http2 = require('node:http2');
 const WebSocket = require('ws');
 
-/** A WebSocket in a stream of HTTP/2, with as much of the interface of `ws` as the cases need. */
+/** A WebSocket in an HTTP/2 stream, with the part of the interface of `ws` that the cases use. */
 class Http2WebSocket extends EventEmitter {
   constructor(url, protocols, { headers = {} }) {
     super();
@@ -22,7 +22,7 @@ class Http2WebSocket extends EventEmitter {
       if (protocols.length > 0) head['sec-websocket-protocol'] = protocols.join(', ');
       this.stream = connection.request(head, { endStream: false });
       this.stream.on('error', () => {});
-      this.stream.once('response', (head) => this.answered(head));
+      this.stream.once('response', (head) => this.onResponse(head));
       this.stream.once('close', () => {
         connection.close();
         this.emit('close', this.code ?? 1006, this.reason ?? Buffer.alloc(0));
@@ -30,13 +30,13 @@ class Http2WebSocket extends EventEmitter {
     });
   }
 
-  answered(head) {
+  onResponse(head) {
     if (head[':status'] !== 200) {
       const response = { statusCode: head[':status'], headers: head, body: this.stream };
       this.emit('unexpected-response', this.stream, response);
       return;
     }
-    // The key is for HTTP/1.1 alone.
+    // Only HTTP/1.1 has a key.
     assert.ok(!('sec-websocket-accept' in head));
     this.protocol = head['sec-websocket-protocol'] ?? '';
     this.sender = new WebSocket.Sender(this.stream);
@@ -77,9 +77,9 @@ async function open(path, protocols = [], options = {}) {
 }
 
 async function expectEcho(socket, message) {
-  const answered = once(socket, 'message');
+  const received = once(socket, 'message');
   socket.send(message);
-  const [data, isBinary] = await answered;
+  const [data, isBinary] = await received;
   assert.strictEqual(isBinary, typeof message !== 'string');
   assert.ok(data.equals(Buffer.from(message)), `${message.length} bytes`);
 }
@@ -90,14 +90,14 @@ async function expectClosed(socket, code, reason) {
 }
 
 const CASES = {
-  async echoes() {
+  async echo() {
     const socket = await open('/', ['other', 'echo']);
     assert.strictEqual(socket.protocol, 'echo');
     for (const length of [0, 1, 125, 126, 65535, 65536, 1000000]) {
       await expectEcho(socket, Buffer.alloc(length, length));
       await expectEcho(socket, 'ü'.repeat(length));
     }
-    // Many at once, both ways.
+    // Many messages in flight in both directions.
     let received = 0;
     const all = new Promise((resolve) => {
       socket.on('message', (data) => {
@@ -108,33 +108,33 @@ const CASES = {
     });
     for (let number = 0; number < 1000; number += 1) socket.send(`message ${number}`);
     await all;
-    socket.close(4001, 'enough of this');
-    await expectClosed(socket, 4001, 'enough of this');
+    socket.close(4001, 'client is done');
+    await expectClosed(socket, 4001, 'client is done');
   },
 
-  /** An extension is between the ends. */
-  async deflates() {
+  /** The proxies forward an extension that the endpoints negotiate. */
+  async deflate() {
     const socket = await open('/deflate');
     assert.strictEqual(socket.extensions, 'permessage-deflate');
     await expectEcho(socket, 'a'.repeat(1000000));
-    socket.close(4001, 'enough of this');
-    await expectClosed(socket, 4001, 'enough of this');
+    socket.close(4001, 'client is done');
+    await expectClosed(socket, 4001, 'client is done');
   },
 
-  async isClosed() {
+  async serverCloses() {
     const socket = await open('/');
     assert.strictEqual(socket.protocol, '');
     socket.send('close');
-    await expectClosed(socket, 4002, 'enough of you');
+    await expectClosed(socket, 4002, 'server is done');
   },
 
-  async isBrokenOff() {
+  async serverTerminates() {
     const socket = await open('/');
     socket.send('break');
     await expectClosed(socket, 1006, '');
   },
 
-  async breaksOff() {
+  async clientTerminates() {
     const socket = await open('/');
     await expectEcho(socket, 'hello');
     if (socket.terminate) socket.terminate();
@@ -142,7 +142,7 @@ const CASES = {
     await once(socket, 'close');
   },
 
-  async isRefused() {
+  async refused() {
     const socket = KINDS[kind](`${base}/refused`, [], {});
     const [request, response] = await once(socket, 'unexpected-response');
     assert.strictEqual(response.statusCode, 401);
@@ -150,12 +150,12 @@ const CASES = {
     const chunks = [];
     for await (const chunk of response.body ?? response) chunks.push(chunk);
     assert.strictEqual(Buffer.concat(chunks).toString(), 'who is this?\n');
-    // Whatever the connection is kept for: nothing else is asked on it.
+    // Close the connection, which is otherwise kept alive.
     (request.socket ?? request).destroy();
   },
 
-  /** Says what the server sees of a client that tells tales about itself. */
-  async isSeen() {
+  /** Sends forged forwarding fields, and prints the fields that the server receives. */
+  async forwardedFields() {
     const headers = {
       'x-forwarded-for': '192.0.2.7',
       'x-forwarded-host': 'other.test',
@@ -163,9 +163,9 @@ const CASES = {
       forwarded: 'for=192.0.2.7',
     };
     const socket = await open('/', [], { headers, localAddress: '127.0.0.5' });
-    const answered = once(socket, 'message');
+    const received = once(socket, 'message');
     socket.send('head');
-    const [data] = await answered;
+    const [data] = await received;
     const seen = JSON.parse(data);
     for (const field of ['host', 'forwarded', ...Object.keys(headers)]) {
       if (field in seen) console.log(`${field}: ${seen[field]}`);

@@ -1,7 +1,7 @@
-//! Who is in front of our proxy: nginx or HAProxy, as a process, or nobody.
+//! The entry of the chain: nginx or HAProxy as a process, or the proxy itself.
 
 use crate::{
-    example::program,
+    process::program,
     support::{Peer, soon},
 };
 use std::{
@@ -18,13 +18,14 @@ use tokio::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
-    Nobody,
+pub(super) enum Balancer {
+    /// No balancer: clients connect to the proxy.
+    Direct,
     Nginx,
     Haproxy,
 }
 
-pub(super) const ALL: [Who; 3] = [Who::Nobody, Who::Nginx, Who::Haproxy];
+pub(super) const ALL: [Balancer; 3] = [Balancer::Direct, Balancer::Nginx, Balancer::Haproxy];
 
 pub(super) struct Front {
     pub(super) address: SocketAddr,
@@ -37,33 +38,33 @@ struct Process {
 }
 
 impl Front {
-    pub(super) async fn start(who: Who, proxy: SocketAddr) -> Self {
-        match who {
-            Who::Nobody => Self {
+    pub(super) async fn start(balancer: Balancer, proxy: SocketAddr) -> Self {
+        match balancer {
+            Balancer::Direct => Self {
                 address: proxy,
                 _process: None,
             },
-            Who::Nginx => nginx(proxy).await,
-            Who::Haproxy => haproxy(proxy),
+            Balancer::Nginx => nginx(proxy).await,
+            Balancer::Haproxy => haproxy(proxy),
         }
     }
 
     pub(super) async fn connect(&self) -> Peer<TcpStream> {
         let io = soon(TcpStream::connect(self.address)).await;
-        let io = io.expect("it listens");
+        let io = io.expect("a listener");
         io.set_nodelay(true).expect("a socket");
         Peer::new(io)
     }
 }
 
-/// It takes no open socket. Somebody may be faster with a free port.
+/// Retries with another port: nginx cannot inherit a listening socket, and another process may take a free port.
 async fn nginx(proxy: SocketAddr) -> Front {
-    let mut said = String::new();
+    let mut log = String::new();
     for _ in 0..10 {
         let address = free().local_addr().expect("bound");
         let mut process = Process::start("nginx", address, |directory| {
             let mut nginx = program("nginx", "nginx");
-            // In the foreground, as one process.
+            // Run in the foreground, as one process.
             nginx
                 .args(["-e", "stderr", "-g", "daemon off; master_process off;"])
                 .stderr(Stdio::piped())
@@ -73,19 +74,18 @@ async fn nginx(proxy: SocketAddr) -> Front {
             let config = config.replace("PORT", &address.port().to_string());
             (nginx, "-c", config.replace("PROXY", &proxy.to_string()))
         });
-        match soon(process.writes_its_id()).await {
+        match soon(process.wait_for_pid_file()).await {
             Ok(()) => return process.at(address),
-            Err(complaints) => said = complaints,
+            Err(stderr) => log = stderr,
         }
-        if !said.contains("Address already in use") {
+        if !log.contains("Address already in use") {
             break;
         }
     }
-    panic!("nginx does not start: {said}");
+    panic!("nginx does not start: {log}");
 }
 
-/// The listening socket is its standard input: nobody has to guess a free port, and whoever connects before it
-/// is there waits for it.
+/// Passes the listening socket as standard input, so that the port is free and early connections wait.
 fn haproxy(proxy: SocketAddr) -> Front {
     let listener = free();
     let address = listener.local_addr().expect("bound");
@@ -103,7 +103,7 @@ fn free() -> TcpListener {
 }
 
 impl Process {
-    /// With a directory of its own, and a file with its configuration there.
+    /// Starts a process in a new directory, which contains its configuration.
     fn start(
         name: &str,
         address: SocketAddr,
@@ -118,18 +118,18 @@ impl Process {
         let child = command.arg(option).arg(&file).spawn();
         Self {
             directory,
-            child: child.expect("it starts"),
+            child: child.expect("a started process"),
         }
     }
 
-    /// Waits until it does: by then nginx listens. Returns what it says if it ends.
-    async fn writes_its_id(&mut self) -> Result<(), String> {
+    /// Waits for the process id file, which nginx writes after it listens. Returns stderr if nginx exits.
+    async fn wait_for_pid_file(&mut self) -> Result<(), String> {
         while !self.directory.join("nginx.pid").exists() {
-            if self.child.try_wait().expect("its state").is_some() {
-                let mut said = String::new();
-                let mut complaints = self.child.stderr.take().expect("it is piped");
-                let _ = complaints.read_to_string(&mut said).await;
-                return Err(said);
+            if self.child.try_wait().expect("a process state").is_some() {
+                let mut log = String::new();
+                let mut stderr = self.child.stderr.take().expect("a pipe");
+                let _ = stderr.read_to_string(&mut log).await;
+                return Err(log);
             }
             tokio::task::yield_now().await;
         }
