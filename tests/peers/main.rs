@@ -1,4 +1,4 @@
-//! Tests against other programs. Each has to be installed: a test fails with the package that is missing.
+//! Tests against other programs. If a program is not installed, its tests fail with the name of its Debian package.
 
 #[path = "../support/mod.rs"]
 mod support;

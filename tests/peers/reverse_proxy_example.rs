@@ -47,7 +47,7 @@ async fn example_forwards_plain_requests_and_upgrades() {
     echo.stop("TERM").await;
 }
 
-/// Without its `Host` or `Cookie` the backend would misread the request.
+/// Without `Host` the backend would treat the request as one to itself, and without `Cookie` as anonymous.
 #[tokio::test]
 async fn example_refuses_connection_options_of_end_to_end_fields() {
     let echo = Example::start("echo", &[]).await;

@@ -57,7 +57,7 @@ impl Front {
     }
 }
 
-/// Retries with another port: nginx cannot inherit a listening socket, and another process may take a free port.
+/// Retries with another port: nginx opens the listening socket itself, and another process may take a free port.
 async fn nginx(proxy: SocketAddr) -> Front {
     let mut log = String::new();
     for _ in 0..10 {

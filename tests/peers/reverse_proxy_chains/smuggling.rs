@@ -122,13 +122,15 @@ async fn u10_request_after_upgrade_refused_by_node_bypasses_node() {
     }
 }
 
-/// Asserts that Node has logged `lines` and nothing else, which a last request marks the end of.
+/// Asserts that Node has logged exactly `lines`. A last request marks the end of the log.
 async fn assert_node_log(server: &mut Script, lines: &[&str]) {
     let mut last = TcpStream::connect(address_of(server))
         .await
         .expect("a listener");
     let request = "GET /last HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    last.write_all(request.as_bytes()).await.expect("it reads");
+    last.write_all(request.as_bytes())
+        .await
+        .expect("an open connection");
     soon(last.read_to_end(&mut Vec::new()))
         .await
         .expect("a response");

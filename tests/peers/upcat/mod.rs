@@ -50,16 +50,16 @@ impl Upcat {
     }
 
     /// Writes to its input, and expects the same bytes as its next output.
-    async fn expect_echo(&mut self, typed: impl AsRef<[u8]>) {
-        self.exchange(typed.as_ref(), typed.as_ref()).await;
+    async fn expect_echo(&mut self, input: impl AsRef<[u8]>) {
+        self.exchange(input.as_ref(), input.as_ref()).await;
     }
 
     /// Writes to its input, and expects its next output.
-    async fn exchange(&mut self, typed: &[u8], printed: &[u8]) {
+    async fn exchange(&mut self, input: &[u8], printed: &[u8]) {
         let mut output = vec![0; printed.len()];
         let exchange = async {
             tokio::try_join!(
-                self.stdin.write_all(typed),
+                self.stdin.write_all(input),
                 self.stdout.read_exact(&mut output),
             )
         };
@@ -72,15 +72,15 @@ impl Upcat {
     }
 
     /// Writes the end of its input, and waits for its exit.
-    async fn finish(self, typed: impl AsRef<[u8]>) -> Ended {
+    async fn finish(self, input: impl AsRef<[u8]>) -> Ended {
         let Self { mut stdin, .. } = self;
-        let typing = async {
+        let writing = async {
             // upcat may exit before it has read all of its input.
-            let _ = stdin.write_all(typed.as_ref()).await;
+            let _ = stdin.write_all(input.as_ref()).await;
             drop(stdin);
         };
         let reading = end(self.process, self.stdout, self.stderr);
-        tokio::join!(typing, reading).1
+        tokio::join!(writing, reading).1
     }
 
     /// Waits for its exit with its input open.
@@ -106,9 +106,9 @@ async fn end(mut process: Child, mut stdout: ChildStdout, stderr: ChildStderr) -
     }
 }
 
-/// Runs upcat with `typed` as its input.
-async fn upcat(args: &[&str], typed: impl AsRef<[u8]>) -> Ended {
-    Upcat::start(args).await.finish(typed).await
+/// Runs upcat with `input`.
+async fn upcat(args: &[&str], input: impl AsRef<[u8]>) -> Ended {
+    Upcat::start(args).await.finish(input).await
 }
 
 /// The exit code and output of upcat.

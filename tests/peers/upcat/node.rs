@@ -69,8 +69,8 @@ async fn upcat_exits_cleanly_when_node_reads_nothing() {
         let node = node(kind).await;
         let url = node.at("/enough");
         let args = [&ECHO, version, &[&url]].concat();
-        for typed in [&*sent, b""] {
-            let ended = upcat(&args, typed).await;
+        for input in [&*sent, b""] {
+            let ended = upcat(&args, input).await;
             ended.assert_printed("early, enough");
         }
     }
