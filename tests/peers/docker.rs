@@ -27,7 +27,7 @@ fn post(path: &str, lines: &[&str], body: &str) -> String {
     head(&[&[&start, "Host: test", &length, json], lines].concat()) + body
 }
 
-async fn ask(server: &Example, request: String) -> (Head, String) {
+async fn send_request(server: &Example, request: String) -> (Head, String) {
     let mut peer = server.connect().await;
     peer.send(request).await;
     peer.response().await
@@ -44,7 +44,7 @@ async fn create_with(server: &Example, tty: bool, stdin: bool, command: &[&str])
         "AttachStdin": stdin, "AttachStdout": true, "AttachStderr": true,
     });
     let request = post("/containers/demo/exec", &[], &config.to_string());
-    let (head, body) = ask(server, request).await;
+    let (head, body) = send_request(server, request).await;
     assert_eq!(head.status, 201, "{body}");
     let body: Value = serde_json::from_str(&body).expect("JSON");
     body["Id"].as_str().expect("an id").to_owned()
@@ -65,7 +65,7 @@ async fn attach(server: &Example, id: &str, input: &str) -> (Head, Peer<TcpStrea
 
 async fn inspect(server: &Example, id: &str) -> Value {
     let get = format!("GET /exec/{id}/json HTTP/1.1");
-    let (head, body) = ask(server, head(&[&get, "Host: test"])).await;
+    let (head, body) = send_request(server, head(&[&get, "Host: test"])).await;
     assert_eq!(head.status, 200, "{body}");
     serde_json::from_str(&body).expect("JSON")
 }
@@ -186,7 +186,7 @@ async fn terminal_is_raw_resizable_and_ends_at_half_close() {
     let raw = "application/vnd.docker.raw-stream";
     assert_eq!(head.get("content-type").as_deref(), Some(raw));
     let resize = post(&format!("/exec/{id}/resize?h=50&w=132"), &[], "");
-    assert_eq!(ask(&server, resize).await.0.status, 200);
+    assert_eq!(send_request(&server, resize).await.0.status, 200);
     peer.send("\n").await;
     // The terminal echoes its input.
     assert_eq!(text(&peer.exactly(10).await), "\r\n50 132\r\n");
@@ -204,7 +204,7 @@ async fn detached_exec_runs_without_an_upgrade() {
     for lines in [&[][..], &["Connection: Upgrade", "Upgrade: h2c"], UPGRADE] {
         let id = create(&server, false, &["sh", "-c", "exit 7"]).await;
         assert_eq!(inspect(&server, &id).await["Running"], json!(false));
-        let (head, body) = ask(&server, start(&id, lines, DETACHED)).await;
+        let (head, body) = send_request(&server, start(&id, lines, DETACHED)).await;
         assert_eq!((head.status, &*body), (200, ""));
         head.assert_no_handshake();
         assert_eq!(exit_code(&server, &id).await, 7);
@@ -250,7 +250,7 @@ async fn failures_are_reported_before_the_101() {
         (post(exec, &[], "{}"), 400, "no command"),
         (post("/images/create", &[], ""), 404, "page not found"),
     ] {
-        let (head, body) = ask(&server, request.clone()).await;
+        let (head, body) = send_request(&server, request.clone()).await;
         assert_eq!(head.status, status, "{request}: {body}");
         assert!(body.contains(message), "{request}: {body}");
         if status != 426 {
@@ -260,10 +260,10 @@ async fn failures_are_reported_before_the_101() {
     // The failures have not started the exec. An exec can be started only once.
     let (_, mut peer) = attach(&server, &id, "").await;
     let again = start(&id, UPGRADE, ATTACHED);
-    assert_eq!(ask(&server, again.clone()).await.0.status, 409);
+    assert_eq!(send_request(&server, again.clone()).await.0.status, 409);
     peer.finish().await;
     peer.expect_end().await;
-    assert_eq!(ask(&server, again).await.0.status, 409);
+    assert_eq!(send_request(&server, again).await.0.status, 409);
 }
 
 /// A command with a child process. Neither exits.

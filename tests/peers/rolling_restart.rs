@@ -1,4 +1,4 @@
-//! A rolling restart of two `examples/graceful.rs` servers behind HAProxy, while clients open sessions.
+//! A rolling restart of two servers (`examples/graceful.rs`) behind HAProxy, while clients open sessions.
 
 use crate::{
     process::{Example, program},

@@ -192,7 +192,7 @@ async fn proto_is_the_request_scheme_unless_configured() {
         }
         let layer = UpgradeLayer::new().any_protocol(proxy);
         let (front, _) = front_with_peer(layer, Some(PEER.parse().expect("an address"))).await;
-        let asking = tokio::spawn({
+        let requesting = tokio::spawn({
             let peer = front.connect().await;
             async move {
                 let mut client = Client::connect(peer).await;
@@ -204,7 +204,7 @@ async fn proto_is_the_request_scheme_unless_configured() {
         let head = at_backend.request_head().await;
         let expected = format!("forwarded: for=192.0.2.7;host=test;proto={expected}");
         assert_eq!(forwarded_lines(&head), [expected]);
-        asking.abort();
+        requesting.abort();
     }
 }
 

@@ -152,7 +152,7 @@ async fn host_is_that_of_the_client_request() {
     );
     assert_eq!(seen_head.matches("host:").count(), 1, "{seen_head}");
 
-    let asking = tokio::spawn({
+    let requesting = tokio::spawn({
         let peer = front.connect().await;
         async move {
             let mut client = Client::connect(peer).await;
@@ -172,7 +172,7 @@ async fn host_is_that_of_the_client_request() {
             "via: 2 tower-upgrade",
         ]
     );
-    asking.abort();
+    requesting.abort();
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn w8_websocket_list_fields_are_joined() {
 #[tokio::test]
 async fn http2_cookies_are_joined_for_http1() {
     let (backend, front) = scripted().await;
-    let asking = tokio::spawn({
+    let requesting = tokio::spawn({
         let peer = front.connect().await;
         async move {
             let mut client = Client::connect(peer).await;
@@ -213,7 +213,7 @@ async fn http2_cookies_are_joined_for_http1() {
     let mut at_backend = backend.accept().await;
     let head = at_backend.request_head().await;
     assert!(fields(&head).contains(&"cookie: a=1; b=2"), "{head}");
-    asking.abort();
+    requesting.abort();
 }
 
 /// Records the request headers, and accepts with the given response headers.
@@ -258,7 +258,7 @@ async fn websocket_key_is_not_sent_over_http2() {
         .lock()
         .expect("no panic")
         .take()
-        .expect("asked");
+        .expect("a request");
     assert_eq!(seen.keys().collect::<Vec<_>>(), ["via", "x"]);
 
     let mut client = Client::connect(front.connect().await).await;
@@ -270,11 +270,12 @@ async fn websocket_key_is_not_sent_over_http2() {
         .lock()
         .expect("no panic")
         .take()
-        .expect("asked");
+        .expect("a request");
     assert_eq!(seen.keys().collect::<Vec<_>>(), ["via"]);
 }
 
-const CHALLENGE: &str = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+const CHALLENGE: &str = "HTTP/1.1 407 Proxy Authentication Required\r\n\
+    Proxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
 
 #[tokio::test]
 async fn proxy_credentials_reach_the_parent_proxy() {
@@ -308,7 +309,7 @@ async fn proxy_credentials_reach_the_parent_proxy() {
     client.expect_end().await;
 
     let mut client = Client::connect(front.connect().await).await;
-    let asking = async {
+    let requesting = async {
         let request = connect("example.com:443").header("proxy-authorization", "Basic secret");
         client.ask(request.body(()).expect("a request")).await
     };
@@ -318,7 +319,7 @@ async fn proxy_credentials_reach_the_parent_proxy() {
         at_parent.send(CHALLENGE).await;
         head
     };
-    let (answer, seen) = soon(async { tokio::join!(asking, answering) }).await;
+    let (answer, seen) = soon(async { tokio::join!(requesting, answering) }).await;
     assert!(
         fields(&seen).contains(&"proxy-authorization: Basic secret"),
         "{seen}"

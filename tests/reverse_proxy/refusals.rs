@@ -60,7 +60,7 @@ async fn rejection_body_is_forwarded_completely() {
 
     let mut client = Client::connect(front.connect().await).await;
     let request = extended_connect("chat").body(()).expect("a request");
-    let asking = client.ask(request);
+    let requesting = client.ask(request);
     let answering = async {
         let mut at_backend = backend.accept().await;
         at_backend.request_head().await;
@@ -70,7 +70,7 @@ async fn rejection_body_is_forwarded_completely() {
     let (answered, _open) = soon(async {
         let (mut answered, at_backend) = tokio::join!(
             async {
-                let answer = asking.await;
+                let answer = requesting.await;
                 let head = answer.head;
                 let mut peer = answer.peer;
                 (head, peer.rest().await.expect("a body"))

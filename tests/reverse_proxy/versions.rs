@@ -170,7 +170,7 @@ async fn proxy_generates_the_key_for_http2_clients() {
     let (backend, front) = scripted().await;
     let mut keys = Vec::new();
     for _ in 0..2 {
-        let asking = tokio::spawn({
+        let requesting = tokio::spawn({
             let peer = front.connect().await;
             async move {
                 let mut client = Client::connect(peer).await;
@@ -191,7 +191,7 @@ async fn proxy_generates_the_key_for_http2_clients() {
         at_backend
             .send(upgrade_response("websocket", &[&lines[0]]))
             .await;
-        let answer = soon(asking).await.expect("no panic");
+        let answer = soon(requesting).await.expect("no panic");
         assert_eq!(answer.head.headers().get("sec-websocket-accept"), None);
         answer.expect_switched();
         keys.push(key);
@@ -237,7 +237,7 @@ async fn wrong_websocket_accept_becomes_502() {
         at_backend.expect_end().await;
     }
     // The answer to a key other than the generated one.
-    let asking = open_over_http2(&front);
+    let requesting = open_over_http2(&front);
     let answering = async {
         let mut at_backend = backend.accept().await;
         at_backend.request_head().await;
@@ -246,7 +246,7 @@ async fn wrong_websocket_accept_becomes_502() {
             .await;
         at_backend
     };
-    let (answer, _) = soon(async { tokio::join!(asking, answering) }).await;
+    let (answer, _) = soon(async { tokio::join!(requesting, answering) }).await;
     assert_eq!(answer.head.status(), StatusCode::BAD_GATEWAY);
 }
 

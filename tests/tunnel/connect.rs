@@ -23,7 +23,7 @@ pub(crate) fn proxy(handler: ConnectProxy) -> Upgrade<UpgradeRequired> {
 }
 
 /// Sends a CONNECT to the proxy in memory.
-pub(crate) async fn ask(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchange {
+pub(crate) async fn send_connect(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchange {
     let request = testing::connect(target).body(String::new());
     let exchange = testing::upgrade(proxy, request.expect("a request"));
     exchange.await.expect("a response")
@@ -33,7 +33,7 @@ pub(crate) async fn ask(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchan
 async fn connect_times_out_after_ten_seconds() {
     let (start, waiting) = (Instant::now(), Pending::default());
     let handler = ConnectProxy::new(Policy::new()).resolver(waiting.clone());
-    let exchange = ask(proxy(handler), "any.test:443").await;
+    let exchange = send_connect(proxy(handler), "any.test:443").await;
     exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     assert_eq!(waiting.waiting(), 0);
@@ -49,7 +49,7 @@ async fn connect_timeout_is_configurable() {
     ] {
         let start = Instant::now();
         let handler = handler.clone().connect_timeout(limit);
-        let exchange = ask(proxy(handler), "any.test:443").await;
+        let exchange = send_connect(proxy(handler), "any.test:443").await;
         exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(start.elapsed(), Duration::from_secs(seconds));
     }
@@ -61,7 +61,7 @@ async fn silent_target_uses_the_whole_connect_timeout() {
     let silent = crate::support::tunnel::Silent::start().await;
     let start = Instant::now();
     let handler = ConnectProxy::new(loopback(silent.address.port()));
-    let exchange = ask(proxy(handler), &silent.address.to_string()).await;
+    let exchange = send_connect(proxy(handler), &silent.address.to_string()).await;
     exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
@@ -75,7 +75,7 @@ async fn silent_address_is_followed_by_the_next_after_250_ms() {
     let resolver = Resolver::of(&["127.0.0.1", "127.0.0.2"]);
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
     let start = Instant::now();
-    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
     assert_eq!(start.elapsed(), Duration::from_millis(250));
     let mut tunnel = crate::support::Peer::new(exchange.expect_connected());
     tunnel.expect_echo(b"hello").await;
@@ -91,7 +91,7 @@ async fn refusing_address_is_followed_by_the_next_at_once() {
     let resolver = Resolver::of(&["127.0.0.1", "127.0.0.3", "127.0.0.2"]);
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
     let start = Instant::now();
-    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
     let mut tunnel = crate::support::Peer::new(exchange.expect_connected());
     tunnel.expect_echo(b"hello").await;
@@ -106,7 +106,7 @@ async fn refusal_by_all_addresses_becomes_502() {
     let resolver = Resolver::of(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
     let start = Instant::now();
-    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
     exchange.expect_refused(StatusCode::BAD_GATEWAY);
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
@@ -148,14 +148,16 @@ async fn client_over_the_limit_is_refused_without_a_dial() {
         .connect(handler);
     let service = layer.into_service();
     let authority = format!("any.test:{}", target.port());
-    let first = ask(service.clone(), &authority).await.expect_connected();
-    let refusal = ask(service.clone(), &authority).await;
+    let first = send_connect(service.clone(), &authority)
+        .await
+        .expect_connected();
+    let refusal = send_connect(service.clone(), &authority).await;
     refusal.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((target.accepted(), resolver.asked()), (1, 1));
 
     drop(first);
     until(|| sessions.is_empty()).await;
-    let _ = ask(service, &authority).await.expect_connected();
+    let _ = send_connect(service, &authority).await.expect_connected();
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,7 +168,7 @@ async fn drain_closes_both_sides_of_a_tunnel() {
         .sessions(sessions.clone())
         .connect(ConnectProxy::new(target.policy()));
     let service = layer.into_service();
-    let mut tunnel = ask(service.clone(), &target.address.to_string())
+    let mut tunnel = send_connect(service.clone(), &target.address.to_string())
         .await
         .expect_connected();
     until(|| target.open() == 1).await;
@@ -177,7 +179,7 @@ async fn drain_closes_both_sides_of_a_tunnel() {
     let read = soon(tunnel.read_to_end(&mut rest)).await;
     assert_eq!((read.expect("an orderly end"), rest), (0, vec![]));
     until(|| target.open() == 0).await;
-    let late = ask(service, &target.address.to_string()).await;
+    let late = send_connect(service, &target.address.to_string()).await;
     late.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(target.accepted(), 1);
 }
@@ -186,7 +188,7 @@ async fn drain_closes_both_sides_of_a_tunnel() {
 async fn half_close_by_client_and_target_ends_the_tunnel() {
     let target = Target::start().await;
     let handler = ConnectProxy::new(target.policy());
-    let mut tunnel = ask(proxy(handler), &target.address.to_string())
+    let mut tunnel = send_connect(proxy(handler), &target.address.to_string())
         .await
         .expect_connected();
     tokio::io::AsyncWriteExt::shutdown(&mut tunnel)

@@ -1,7 +1,7 @@
 //! `Policy`: allowed targets, and the log of refusals.
 
 use crate::{
-    connect::{ask, proxy},
+    connect::{proxy, send_connect},
     support::{
         log::Log,
         text,
@@ -45,7 +45,7 @@ async fn resolved_addresses_appear_only_in_the_log() {
     ];
     for (handler, logged) in proxies {
         let (log, _guard) = Log::start();
-        let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+        let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
         let response = exchange.response();
         let revealed = format!("{:?} {}", response.headers(), text(response.body()));
         for address in ["10.", "127.", "::1", "any.test"] {
@@ -66,7 +66,7 @@ async fn log_lists_only_some_of_many_addresses() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let handler = ConnectProxy::new(Policy::new()).resolver(Resolver::of(&many));
     let (log, _guard) = Log::start();
-    let exchange = ask(proxy(handler), "any.test:443").await;
+    let exchange = send_connect(proxy(handler), "any.test:443").await;
     exchange.expect_refused(StatusCode::FORBIDDEN);
     let lines = log.lines("upgrade refused");
     assert!(
@@ -95,7 +95,7 @@ async fn listed_host_is_allowed_only_at_its_port() {
         ("127.0.0.1", database.port(), false),
     ] {
         let target = format!("{host}:{port}");
-        let exchange = ask(proxy(handler.clone()), &target).await;
+        let exchange = send_connect(proxy(handler.clone()), &target).await;
         match is_allowed {
             true => drop(exchange.expect_connected()),
             false => drop(exchange.expect_refused(StatusCode::FORBIDDEN)),

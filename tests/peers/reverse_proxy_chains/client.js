@@ -149,7 +149,7 @@ const CASES = {
     assert.strictEqual(response.headers['www-authenticate'], 'Basic realm="node"');
     const chunks = [];
     for await (const chunk of response.body ?? response) chunks.push(chunk);
-    assert.strictEqual(Buffer.concat(chunks).toString(), 'who is this?\n');
+    assert.strictEqual(Buffer.concat(chunks).toString(), 'authentication required\n');
     // Close the connection, which is otherwise kept alive.
     (request.socket ?? request).destroy();
   },

@@ -8,15 +8,15 @@
 const http = require('node:http');
 const { WebSocketServer } = require('ws');
 
-const WHY = 'who is this?\n';
+const BODY = 'authentication required\n';
 const REFUSAL = [
   'HTTP/1.1 401 Unauthorized',
   'WWW-Authenticate: Basic realm="node"',
   'Connection: close',
   'Content-Type: text/plain',
-  `Content-Length: ${WHY.length}`,
+  `Content-Length: ${BODY.length}`,
   '',
-  WHY,
+  BODY,
 ].join('\r\n');
 
 /** Chooses a subprotocol that is not the first of the offer. */

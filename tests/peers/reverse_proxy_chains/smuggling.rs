@@ -115,7 +115,7 @@ async fn u10_request_after_upgrade_refused_by_node_bypasses_node() {
         let mut client = chain.front.connect().await;
         let request = offer("websocket", &OPENING).replacen('/', "/refused", 1);
         client.send(request + SMUGGLED).await;
-        assert_eq!(client.response().await.1, "who is this?\n");
+        assert_eq!(client.response().await.1, "authentication required\n");
         assert_eq!(client.response().await.1, "plain GET /smuggled");
         client.expect_end().await;
         assert_node_log(&mut server, &["upgrade /refused"]).await;

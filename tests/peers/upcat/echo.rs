@@ -67,8 +67,8 @@ async fn upcat_prints_output_while_its_input_is_open() {
 async fn upcat_uses_the_requested_http_version() {
     for (server, client, refused) in CONNECTIONS {
         let server = Example::start("echo", server).await;
-        let ask = ["--protocol", "unknown", &server.url];
-        let ended = upcat(&[client, &ask].concat(), "unread").await;
+        let options = ["--protocol", "unknown", &server.url];
+        let ended = upcat(&[client, &options].concat(), "unread").await;
         ended.assert_failed(4, refused);
         server.stop("TERM").await;
     }

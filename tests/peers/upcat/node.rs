@@ -92,7 +92,7 @@ async fn upcat_reports_a_session_reset_by_node() {
 #[tokio::test]
 async fn upcat_sends_the_requested_headers_and_protocols() {
     let more = ["--header", "x-name: ann", "--header", "x-name:bob"];
-    let ask = ["--protocol", "echo", "--protocol", "chat/2"];
+    let options = ["--protocol", "echo", "--protocol", "chat/2"];
     for ((kind, version), received) in KINDS.into_iter().zip([
         r#"{"x-name":"ann, bob","connection":"upgrade","upgrade":"echo, chat/2"}"#,
         // Extended CONNECT carries one protocol.
@@ -103,7 +103,7 @@ async fn upcat_sends_the_requested_headers_and_protocols() {
     ]) {
         let node = node(kind).await;
         let url = node.at("/head");
-        let args = [&ask, &more, version, &[&url]].concat();
+        let args = [&options, &more, version, &[&url]].concat();
         upcat(&args, "").await.assert_printed(received);
     }
 }
@@ -145,9 +145,9 @@ async fn upcat_reports_missing_extended_connect() {
 
     // Plain CONNECT does not need the setting.
     let (_tasks, target) = raw_echo().await;
-    let ask = ["--http2", "--connect", &target, &node.url];
+    let options = ["--http2", "--connect", &target, &node.url];
     let ended = upcat(
-        &[&ask[..], &["--header", &proxy_authorization()]].concat(),
+        &[&options[..], &["--header", &proxy_authorization()]].concat(),
         "hello",
     )
     .await;
@@ -174,13 +174,13 @@ async fn upcat_connects_through_node() {
     let (_tasks, target) = raw_echo().await;
     for (kind, version) in KINDS {
         let node = node(kind).await;
-        let ask = ["--connect", &target, &node.url];
-        let ended = upcat(&[version, &ask].concat(), "unread").await;
+        let options = ["--connect", &target, &node.url];
+        let ended = upcat(&[version, &options].concat(), "unread").await;
         ended.assert_failed(4, "upcat: refused with 407 Proxy Authentication Required\n");
-        assert!(ended.stderr.ends_with("\n\nwho is this\n"));
+        assert!(ended.stderr.ends_with("\n\nnot allowed\n"));
 
         let ended = upcat(
-            &[version, &ask, &["--header", &proxy_authorization()]].concat(),
+            &[version, &options, &["--header", &proxy_authorization()]].concat(),
             &sent,
         )
         .await;

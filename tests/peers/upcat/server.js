@@ -101,7 +101,7 @@ function http1() {
   server.on('connect', (request, socket, head) => {
     if (head.length > 0) throw new Error(`before the tunnel: ${head}`);
     if (request.headers['proxy-authorization'] !== ANN) {
-      const why = 'Proxy-Authenticate: Basic realm="tunnels"\r\nContent-Length: 11\r\n\r\nwho is this';
+      const why = 'Proxy-Authenticate: Basic realm="tunnels"\r\nContent-Length: 11\r\n\r\nnot allowed';
       socket.end(`HTTP/1.1 407 Proxy Authentication Required\r\n${why}`);
       return;
     }
@@ -119,7 +119,7 @@ function overHttp2(enableConnectProtocol) {
         dial(head[':authority'], stream, () => stream.respond());
       } else {
         stream.respond({ ':status': 407, 'proxy-authenticate': 'Basic realm="tunnels"' });
-        stream.end('who is this');
+        stream.end('not allowed');
       }
     } else if (method !== 'CONNECT' || protocol !== 'echo') {
       stream.respond({ ':status': 404 });
