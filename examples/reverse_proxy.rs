@@ -162,7 +162,7 @@ impl Backend {
             })
         };
         let mut dial = client::Dial::new(https(false)?)
-            .to(args.backend.clone())
+            .destination(args.backend.clone())
             .map_io(box_io);
         dial = match args.http2 {
             true => dial.http2_only(),

@@ -117,7 +117,7 @@ async fn ask(args: &Args) -> Result<Session, Failure> {
         return ask_over(tcp, args).await;
     };
     let https = https(tcp, args, Version::Any).map_err(Failure::Setup)?;
-    let proxy = UpgradeLayer::new().layer(Dial::new(https).to(proxy));
+    let proxy = UpgradeLayer::new().layer(Dial::new(https).destination(proxy));
     let mut tunnel = Tunnel::new(proxy);
     if let Some(credentials) = args.proxy_auth.clone() {
         tunnel = tunnel.header(header::PROXY_AUTHORIZATION, credentials);
@@ -134,7 +134,7 @@ where
     C::Error: Into<BoxError>,
 {
     let connector = |version| https(tcp.clone(), args, version).map_err(Failure::Setup);
-    let mut dial = Dial::new(connector(args.version)?).to(args.url.clone());
+    let mut dial = Dial::new(connector(args.version)?).destination(args.url.clone());
     match args.version {
         Version::Http2 => dial = dial.http2_only(),
         Version::Any => dial = dial.fallback(connector(Version::Http1)?),

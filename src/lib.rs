@@ -236,6 +236,7 @@ mod metrics;
 mod negotiate;
 
 mod error;
+mod panic;
 mod sync;
 mod time;
 mod trace;

@@ -10,13 +10,13 @@
 //! | `tower_upgrade_session_duration_seconds` | histogram | `kind`, `protocol`, `reason` | time that sessions were open, recorded at their end |
 //! | `tower_upgrade_session_bytes_total` | counter | `kind`, `protocol`, `direction` | bytes that handlers read and wrote, added at the end of a session |
 //! | `tower_upgrade_accept_duration_seconds` | histogram | `kind`, `protocol` | time that handlers took to accept or reject |
-//! | `tower_upgrade_refusals_total` | counter | `status` | upgrade requests rejected by a handler or an [`UpgradeLayer`](crate::UpgradeLayer) |
+//! | `tower_upgrade_rejections_total` | counter | `status` | upgrade requests rejected by a handler or an [`UpgradeLayer`](crate::UpgradeLayer) |
 //!
 //! | label | values |
 //! |---|---|
 //! | `kind` | of [`UpgradeKind`]: `upgrade`, `connect`, `extended-connect` |
 //! | `protocol` | the protocol as the handler was registered, not as the client wrote it; `other` for handlers of [any protocol](crate::UpgradeLayer::any_protocol); `connect` for a CONNECT |
-//! | `reason` | of [`CloseReason`](crate::CloseReason): `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted`, `never-switched` |
+//! | `reason` | of [`CloseReason`](crate::CloseReason): `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted`, `not-upgraded` |
 //! | `direction` | `read`, `written` |
 //! | `status` | the status of the response, such as `403` |
 //!
@@ -68,7 +68,7 @@ impl Labels {
     }
 }
 
-/// A session that has ended, as it is counted.
+/// The end of a session, for the counters.
 #[cfg_attr(
     not(feature = "metrics"),
     expect(dead_code, reason = "without a recorder")
@@ -94,7 +94,7 @@ mod record {
 
     pub(crate) fn decided(_timer: Timer, _labels: &Labels) {}
 
-    pub(crate) fn refused(_status: StatusCode) {}
+    pub(crate) fn rejected(_status: StatusCode) {}
     pub(crate) fn opened(_labels: &Labels) {}
     pub(crate) fn closed(_labels: &Labels, _ended: &Ended) {}
 }
@@ -124,9 +124,9 @@ mod record {
             .record(timer.started.elapsed());
     }
 
-    pub(crate) fn refused(status: StatusCode) {
+    pub(crate) fn rejected(status: StatusCode) {
         let status = status.as_str().to_owned();
-        counter!("tower_upgrade_refusals_total", "status" => status).increment(1);
+        counter!("tower_upgrade_rejections_total", "status" => status).increment(1);
     }
 
     pub(crate) fn opened(labels: &Labels) {
@@ -204,10 +204,10 @@ pub fn describe() {
         "Time that handlers took to accept or reject."
     );
     describe_counter!(
-        "tower_upgrade_refusals_total",
+        "tower_upgrade_rejections_total",
         Unit::Count,
         "Upgrade requests that a handler or a layer rejected."
     );
 }
 
-pub(crate) use record::{Timer, closed, decided, opened, refused};
+pub(crate) use record::{Timer, closed, decided, opened, rejected};

@@ -1,9 +1,9 @@
-//! What is reported, where nobody else would see it. Without the feature `tracing` it is nothing.
+//! Events that the crate emits through `tracing`. Without the feature `tracing` the functions do nothing.
 
 use http::StatusCode;
-use std::{any::Any, borrow::Cow, error::Error, fmt::Display};
+use std::{error::Error, fmt::Display};
 
-/// `event!(LEVEL, ...)`, or nothing.
+/// Emits an event, as in `event!(LEVEL, ...)`.
 macro_rules! event {
     ($level:ident, $($args:tt)*) => {{
         #[cfg(feature = "tracing")]
@@ -11,7 +11,7 @@ macro_rules! event {
     }};
 }
 
-/// Without the feature the arguments are not used: this uses them.
+/// Marks arguments as used that only the feature `tracing` uses.
 macro_rules! unused {
     ($($arg:ident),*) => {
         #[cfg(not(feature = "tracing"))]
@@ -21,7 +21,7 @@ macro_rules! unused {
 
 pub(crate) use {event, unused};
 
-pub(crate) fn refused(
+pub(crate) fn rejected(
     status: StatusCode,
     reason: &str,
     source: Option<&(dyn Error + Send + Sync + 'static)>,
@@ -32,35 +32,35 @@ pub(crate) fn refused(
         status = status.as_u16(),
         reason,
         error = source.map(tracing::field::display),
-        "upgrade refused"
+        "upgrade rejected"
     );
 }
 
 pub(crate) fn handler_panicked(panic: &str) {
     unused!(panic);
-    event!(ERROR, panic, "handler panicked before it decided");
+    event!(
+        ERROR,
+        panic,
+        "handler panicked before accepting or rejecting"
+    );
 }
 
 pub(crate) fn unused_panicked(panic: &str) {
     unused!(panic);
-    event!(
-        ERROR,
-        panic,
-        "what was prepared for a session that never started panicked when it was dropped"
-    );
+    event!(ERROR, panic, "unused session handler panicked when dropped");
 }
 
-pub(crate) fn switch_replaced(status: StatusCode) {
+pub(crate) fn upgrade_response_replaced(status: StatusCode) {
     unused!(status);
     event!(
         DEBUG,
         status = status.as_u16(),
-        "a layer replaced the switch, the session does not start"
+        "upgrade response was replaced by a layer, session does not start"
     );
 }
 
-/// A switch that lost its session is for the author of a layer to know. One that a service made up that
-/// knows nothing of this connection is what a client can ask for.
+/// Reports an upgrade response without a session. An author of middleware must see that a handler's response lost its
+/// session (ERROR). Clients can provoke one from a service that answers 101 without a handler (DEBUG).
 pub(crate) fn no_session(status: StatusCode, was_made: bool) {
     unused!(status, was_made);
     #[cfg(feature = "tracing")]
@@ -68,24 +68,23 @@ pub(crate) fn no_session(status: StatusCode, was_made: bool) {
         event!(
             ERROR,
             status = status.as_u16(),
-            "a switch has lost its session: a layer made a new response, or cloned it, and left the \
-             extensions behind"
+            "upgrade response lost its session: a layer created or cloned a response without its extensions"
         );
     } else {
         event!(
             DEBUG,
             status = status.as_u16(),
-            "a service made a switch that it has no session for"
+            "inner service sent an upgrade response without a session"
         );
     }
 }
 
-pub(crate) fn refusal_is_a_switch(status: StatusCode) {
+pub(crate) fn rejection_is_upgrade(status: StatusCode) {
     unused!(status);
     event!(
         ERROR,
         status = status.as_u16(),
-        "a handler's refusal would be a switch to the client"
+        "handler rejected a request with the status of an upgrade response"
     );
 }
 
@@ -94,12 +93,12 @@ pub(crate) fn not_offered(protocol: &dyn Display) {
     event!(
         ERROR,
         %protocol,
-        "a handler accepted for a protocol that was not offered"
+        "handler accepted a protocol that was not offered"
     );
 }
 
-/// The server cannot hand its connections over: that is for its author to know.
-pub(crate) fn cannot_switch(error: &dyn Display) {
+/// Reports a server that does not hand over connections. The author of the server must see it (ERROR).
+pub(crate) fn upgrade_failed(error: &dyn Display) {
     unused!(error);
     event!(
         ERROR,
@@ -109,7 +108,7 @@ pub(crate) fn cannot_switch(error: &dyn Display) {
     );
 }
 
-/// An extractor has nothing that it could hand a connection to: that is for the author of the router to know.
+/// Reports an extractor without a layer. The author of the router must see it (ERROR).
 #[cfg(feature = "axum")]
 pub(crate) fn no_layer() {
     event!(
@@ -124,27 +123,12 @@ pub(crate) fn report_panicked(panic: &str) {
     event!(
         ERROR,
         panic,
-        "a report of a session panicked: a recorder, what is called on close, or what its error says"
+        "report of a session panicked: a recorder, an `on_close` callback, or the `Display` of an error"
     );
 }
 
 #[cfg(all(feature = "axum", feature = "websocket"))]
 pub(crate) fn on_failed_upgrade_panicked(panic: &str) {
     unused!(panic);
-    event!(
-        ERROR,
-        panic,
-        "the function that is called on a failed upgrade panicked"
-    );
-}
-
-/// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Cow<'static, str> {
-    if let Some(message) = panic.downcast_ref::<&'static str>() {
-        Cow::Borrowed(message)
-    } else if let Some(message) = panic.downcast_ref::<String>() {
-        Cow::Owned(message.clone())
-    } else {
-        Cow::Borrowed("the panic payload is not a string")
-    }
+    event!(ERROR, panic, "`on_failed_upgrade` callback panicked");
 }

@@ -21,7 +21,7 @@ const LEVELS: &[&[&str]] = &[
     &["io"],
     &["metrics"],
     &["negotiate"],
-    &["error", "sync", "time", "trace"],
+    &["error", "panic", "sync", "time", "trace"],
 ];
 
 #[test]

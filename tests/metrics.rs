@@ -119,7 +119,7 @@ async fn a_scrape_tells_what_became_of_sessions() {
             ),
             &format!("tower_upgrade_accept_duration_seconds_count{{{upgrade}}} 2"),
             &format!("tower_upgrade_accept_duration_seconds_count{{{connect}}} 1"),
-            "tower_upgrade_refusals_total{status=\"403\"} 2",
+            "tower_upgrade_rejections_total{status=\"403\"} 2",
         ],
     );
     assert!(!page.contains("my-own-version"), "{page}");

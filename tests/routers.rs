@@ -75,7 +75,7 @@ impl Served {
         peer.expect_echo(b"hello").await;
         self.ask()
             .await
-            .expect_switched()
+            .expect_upgraded()
             .expect_echo(b"hello")
             .await;
     }
@@ -195,7 +195,7 @@ async fn connect_reaches_layer_around_all_routes() {
         let answer = client
             .ask(connect("test:1").body(()).expect("a request"))
             .await;
-        answer.expect_switched().expect_echo(b"hello").await;
+        answer.expect_upgraded().expect_echo(b"hello").await;
     }
 }
 
@@ -244,7 +244,7 @@ async fn axum_websocket_works_inside_the_layer_over_http2() {
         let mut peer = client
             .ask(request.expect("a request"))
             .await
-            .expect_switched();
+            .expect_upgraded();
         // An unmasked text frame (RFC 6455 §5.2).
         assert_eq!(peer.exactly(7).await, b"\x81\x05hello");
     }

@@ -147,7 +147,7 @@ async fn a_session_follows_from_its_request_and_does_not_hold_it_open() {
             Via::Http2 => {
                 let mut client = Client::connect(server.connect().await).await;
                 let request = extended_connect("brief/1").body(()).expect("a request");
-                client.ask(request).await.expect_switched().boxed()
+                client.ask(request).await.expect_upgraded().boxed()
             }
             _ => {
                 let mut peer = server.connect().await;
@@ -239,7 +239,7 @@ async fn a_refusal_is_said_in_the_span_of_its_request() {
     assert!(
         spans
             .said_in(request)
-            .contains(&"upgrade refused".to_owned())
+            .contains(&"upgrade rejected".to_owned())
     );
     assert!(!spans.has(|span| span.name == "session"));
 }

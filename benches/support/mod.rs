@@ -284,11 +284,11 @@ pub(crate) struct Client(TcpStream);
 
 impl Client {
     pub(crate) async fn connect(server: SocketAddr) -> io::Result<Self> {
-        Self::switch(server, "Upgrade: echo\r\n").await
+        Self::upgrade(server, "Upgrade: echo\r\n").await
     }
 
     /// Sends an upgrade request with these header lines, and waits for the 101.
-    pub(crate) async fn switch(server: SocketAddr, headers: &str) -> io::Result<Self> {
+    pub(crate) async fn upgrade(server: SocketAddr, headers: &str) -> io::Result<Self> {
         let mut stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         let request =

@@ -46,7 +46,7 @@ async fn echo_axum(mut socket: ws::WebSocket) {
 pub(crate) async fn connect(server: SocketAddr) -> io::Result<Client> {
     let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    Client::switch(server, headers).await
+    Client::upgrade(server, headers).await
 }
 
 /// A masked binary frame and the expected answer.

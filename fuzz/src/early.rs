@@ -128,7 +128,7 @@ impl Case {
         }
         let mut read = Bytes::from(wire::exchange(layer, &segments));
         let head = wire::Head::take(&mut read).expect("an answer");
-        head.assert_switch((!self.is_connect).then_some("echo"));
+        head.assert_upgraded((!self.is_connect).then_some("echo"));
         let same = read.iter().zip(&self.early).take_while(|(a, b)| a == b);
         let same = same.count();
         assert!(

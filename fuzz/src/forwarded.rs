@@ -305,7 +305,7 @@ impl Setup {
         let answered = fields(&Head::parse(&answer).expect("fields"));
         match self.is_refused {
             true => assert_eq!(response.status, 403),
-            false => response.assert_switch(Some("chat")),
+            false => response.assert_upgraded(Some("chat")),
         }
         // hyper, the layer and the proxy set these fields themselves.
         let own: &[&str] = match self.is_refused {

@@ -114,11 +114,11 @@ fn check(sent: &[u8], is_valid: bool) {
                 let Some(Due::Upgrade(offer)) = due else {
                     panic!("no 101 is due")
                 };
-                response.assert_switch(Some(&offer));
+                response.assert_upgraded(Some(&offer));
             }
             200 => {
                 assert!(matches!(due, Some(Due::Connect)), "no 200 is due");
-                response.assert_switch(None);
+                response.assert_upgraded(None);
             }
             status => {
                 if is_valid && is_first && request.has_no_body() {

@@ -66,7 +66,7 @@ fn check(request: &[u8], head: &Head, is_any_origin: bool) {
     assert_eq!(response.get("sec-websocket-extensions"), None);
     match expected {
         (101, offer) => {
-            response.assert_switch(Some(&offer));
+            response.assert_upgraded(Some(&offer));
             let key = head.get("sec-websocket-key")[0];
             let accept = tungstenite::handshake::derive_accept_key(key);
             assert_eq!(response.get("sec-websocket-accept"), Some(&*accept));

@@ -155,7 +155,7 @@ impl Head {
     }
 
     /// Checks the head of an upgrade response to `protocol`: U5, C2.
-    pub(crate) fn assert_switch(&self, protocol: Option<&str>) {
+    pub(crate) fn assert_upgraded(&self, protocol: Option<&str>) {
         assert_eq!(self.status, if protocol.is_some() { 101 } else { 200 });
         assert_eq!(self.get("upgrade"), protocol);
         // hyper adds this option for a client that wants to close.

@@ -40,7 +40,7 @@ impl Exchange {
     fn accept(&self, upgrade: Upgrade) {
         match self.slot.hold(Some(upgrade), TIMEOUT) {
             Ok(true) => {
-                self.slot.set_switch("echo");
+                self.slot.set_response("echo");
                 *self.response.lock().expect("no panic") = Some(());
             }
             Ok(false) => {}
@@ -51,10 +51,10 @@ impl Exchange {
     /// Commits with the response and is then dropped, like `Outermost`.
     fn commit(&self) {
         let session = self.response.lock().expect("no panic").take();
-        let (upgrade, switch) = self.slot.close();
+        let (upgrade, response) = self.slot.close();
         match (upgrade, session) {
             (Some((upgrade, timeout)), Some(())) => {
-                assert_eq!((switch, timeout), (Some("echo"), TIMEOUT));
+                assert_eq!((response, timeout), (Some("echo"), TIMEOUT));
                 upgrade.fulfilled.fetch_add(1, Ordering::Relaxed);
             }
             (Some((upgrade, _)), None) => end(&upgrade),

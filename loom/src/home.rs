@@ -82,11 +82,11 @@ fn is_silent(io: BoxIo) -> bool {
 
 /// The end of a session's task: it revokes the IO that was not returned before the handler ended.
 fn close(state: &State) -> Option<BoxIo> {
-    match state.poll_home(&Context::from_waker(Waker::noop())) {
+    match state.poll_returned_io(&Context::from_waker(Waker::noop())) {
         Poll::Ready(io) => io,
         Poll::Pending => {
             state.revoke();
-            block_on(poll_fn(|cx| state.poll_home(cx)))
+            block_on(poll_fn(|cx| state.poll_returned_io(cx)))
         }
     }
 }
@@ -101,43 +101,43 @@ fn write(io: &mut Upgraded, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
     written.map(|written| written.expect_err("no room to write").kind())
 }
 
-/// Red where `poll_home` looks before it registers.
+/// Red where `poll_returned_io` looks before it registers.
 #[test]
 fn the_task_sees_the_io_come_home() {
     loom::model(|| {
         let (state, io, _) = session();
         let handler = thread::spawn(move || drop(io));
-        let io = block_on(poll_fn(|cx| state.poll_home(cx)));
+        let io = block_on(poll_fn(|cx| state.poll_returned_io(cx)));
         assert!(io.is_some_and(is_silent));
         handler.join().expect("no panic");
     });
 }
 
-/// Red where `take_for_good` does not wake.
+/// Red where `close_io_slot` does not wake.
 #[test]
 fn the_task_sees_that_the_io_was_taken_for_good() {
     loom::model(|| {
         let (state, io, _) = session();
         let handler = thread::spawn(move || is_silent(io.into_parts().io));
-        assert!(block_on(poll_fn(|cx| state.poll_home(cx))).is_none());
+        assert!(block_on(poll_fn(|cx| state.poll_returned_io(cx))).is_none());
         assert!(handler.join().expect("no panic"), "the handler has it");
     });
 }
 
-/// Red if `bring_home` does not check for a waiter.
+/// Red if `return_io` does not check for a waiter.
 #[test]
 fn an_io_that_nobody_waits_for_any_more_is_dropped() {
     loom::model(|| {
         let (state, io, dropped) = session();
         let handler = thread::spawn(move || drop(io));
-        let home = state.poll_home(&Context::from_waker(Waker::noop()));
+        let home = state.poll_returned_io(&Context::from_waker(Waker::noop()));
         if home.is_pending() {
-            state.take_for_good();
+            state.close_io_slot();
         }
         handler.join().expect("no panic");
         let has_come = matches!(&home, Poll::Ready(Some(_)));
         assert_eq!(dropped.load(Ordering::Relaxed), usize::from(!has_come));
-        let later = state.poll_home(&Context::from_waker(Waker::noop()));
+        let later = state.poll_returned_io(&Context::from_waker(Waker::noop()));
         assert!(matches!(later, Poll::Ready(None)), "it comes once");
     });
 }
@@ -239,7 +239,7 @@ fn the_task_misses_neither_the_order_nor_the_io() {
             thread::spawn(move || state.stop_by(at))
         };
         wait_for_order(&state, at);
-        assert!(block_on(poll_fn(|cx| state.poll_home(cx))).is_some());
+        assert!(block_on(poll_fn(|cx| state.poll_returned_io(cx))).is_some());
         handler.join().expect("no panic");
         drains.join().expect("no panic");
     });

@@ -46,6 +46,14 @@ mod negotiate {
     }
 }
 
+mod time {
+    use tokio::time::{Duration, Instant};
+
+    pub(crate) fn after(timeout: Duration) -> Instant {
+        Instant::now() + timeout
+    }
+}
+
 mod gate;
 mod home;
 mod permits;

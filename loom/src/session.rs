@@ -1,11 +1,15 @@
 //! The part of `session/` that threads share.
 
+#[path = "../../src/session/builder.rs"]
+mod builder;
 #[path = "../../src/session/drain.rs"]
 mod drain;
 #[path = "../../src/session/guard.rs"]
 pub(crate) mod guard;
 #[path = "../../src/session/identity.rs"]
 mod identity;
+#[path = "../../src/session/info.rs"]
+mod info;
 #[path = "../../src/session/registry.rs"]
 mod registry;
 #[path = "../../src/session/state.rs"]
@@ -24,13 +28,5 @@ mod spread {
         for state in sessions {
             state.stop_by(registry.drain_deadline());
         }
-    }
-}
-
-mod watch {
-    use tokio::time::{Duration, Instant};
-
-    pub(crate) fn after(timeout: Duration) -> Instant {
-        Instant::now() + timeout
     }
 }

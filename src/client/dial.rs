@@ -83,7 +83,7 @@ impl<C: Service<Uri>> Dial<C> {
     /// request to a destination with a user is an error of kind [`Request`](super::ErrorKind::Request): send
     /// `Authorization` instead.
     #[must_use]
-    pub fn to(mut self, destination: Uri) -> Self {
+    pub fn destination(mut self, destination: Uri) -> Self {
         let (destination, credentials) = without_user(destination);
         self.destination = Some(destination);
         self.credentials = credentials;
@@ -330,8 +330,8 @@ mod tests {
 
     #[test]
     fn password_is_not_in_debug_output() {
-        let dial =
-            Dial::new(HttpConnector::new()).to("http://ann:secret@proxy".parse().expect("a URI"));
+        let dial = Dial::new(HttpConnector::new())
+            .destination("http://ann:secret@proxy".parse().expect("a URI"));
         let shown = format!("{dial:?}");
         assert!(
             !shown.contains("ann") && !shown.contains("secret"),

@@ -33,7 +33,7 @@
 //!
 //! | inner client | upgrade over HTTP/1.1 | over HTTP/2 | tunnel, with CONNECT |
 //! |---|---|---|---|
-//! | [`Dial`] over a connector: a new connection for each session | yes | where TLS negotiates it, or [`http2_only`](Dial::http2_only) | yes: [`Dial::to`] the proxy |
+//! | [`Dial`] over a connector: a new connection for each session | yes | where TLS negotiates it, or [`http2_only`](Dial::http2_only) | yes: [`Dial::destination`] the proxy |
 //! | [`Http1`]: a connection that the caller opened | yes | | yes |
 //! | [`Http2`]: a connection that the caller opened, for many sessions | | yes | yes |
 //! | hyper-util's `Client` | yes | no | if its connector goes to the proxy |

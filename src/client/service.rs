@@ -5,11 +5,10 @@ use crate::{
     error::{BoxError, BoxFuture},
     io::box_io::BoxIo,
     negotiate::answer::{Answer, answer},
-    session::{pending_upgrade::PendingUpgrade, upgraded::Upgraded},
+    session::{pending_upgrade::Handover, upgraded::Upgraded},
     time::within,
 };
 use http::{Response, Version};
-use hyper::upgrade::OnUpgrade;
 use std::{
     fmt,
     pin::Pin,
@@ -100,7 +99,7 @@ async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Sess
         response.headers(),
     );
     match answer.map_err(Error::protocol)? {
-        Answer::Switched(protocol) => {
+        Answer::Upgraded(protocol) => {
             let io = handed_over(&mut response).await?;
             let (head, _no_body) = response.into_parts();
             Ok(Session::new(asked.kind, protocol, head, io))
@@ -111,19 +110,14 @@ async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Sess
 
 /// Waits for the connection that the inner client hands over with its response.
 async fn handed_over(response: &mut Response<Body>) -> Result<Upgraded, Error> {
-    let extensions = response.extensions_mut();
-    let other = extensions
-        .remove::<PendingUpgrade>()
-        .and_then(PendingUpgrade::take);
-    let hyper = extensions.remove::<OnUpgrade>();
-    match (other, hyper) {
-        (Some(other), _) => other.await.map_err(Error::transport),
-        (None, Some(hyper)) => {
+    match Handover::take(response.extensions_mut()) {
+        Some(Handover::Other(other)) => other.await.map_err(Error::transport),
+        Some(Handover::Hyper(hyper)) => {
             let io = hyper.await.map_err(Error::transport)?;
             Ok(Upgraded::from_box_io(BoxIo::from(io)))
         }
-        (None, None) => Err(Error::unsupported(
-            "the client did not hand its connection over",
+        None => Err(Error::unsupported(
+            "the inner client did not hand over the connection",
         )),
     }
 }

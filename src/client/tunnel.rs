@@ -40,7 +40,7 @@ use tower_service::Service;
 /// use tower_upgrade::client;
 ///
 /// # async fn example(tls: ClientConfig) -> Result<(), tower_upgrade::BoxError> {
-/// let proxy = client::Dial::new(HttpConnector::new()).to("http://ann:secret@proxy.example:3128".parse()?);
+/// let proxy = client::Dial::new(HttpConnector::new()).destination("http://ann:secret@proxy.example:3128".parse()?);
 /// let proxy = client::UpgradeLayer::new().layer(proxy);
 /// let tunnel = client::Tunnel::new(proxy);
 ///

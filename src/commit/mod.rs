@@ -1,10 +1,10 @@
-//! The commit gate: nested layers decide, the outermost one lets a session start.
+//! The commit gate: inner layers accept or reject, and the outermost layer starts the session.
 //!
-//! A handler that ran as soon as its 101 was made would run even if a layer around turned that 101
-//! into a 403: hyper hands the connection over when it ends, whatever was sent on it. So the
-//! accepted session travels outwards in the extensions of the response, and hyper's `OnUpgrade`
-//! waits in a slot of the outermost layer. The two meet only if the response that leaves that layer
-//! is the switch (101, or any 2xx to a CONNECT) and still carries the session.
+//! A session handler that started when its 101 was created would run even if an outer layer replaced the 101 by a 403:
+//! hyper hands over the connection when it has finished with HTTP, whichever status was sent. Therefore the accepted
+//! session travels outwards in the extensions of the response, while hyper's `OnUpgrade` waits in a slot of the
+//! outermost layer. The session starts only if the response that leaves the outermost layer is an upgrade response (101,
+//! or a 2xx to a CONNECT) and still carries the session.
 
 mod slot;
 
@@ -16,7 +16,7 @@ use crate::{
     },
     negotiate::{
         kind::UpgradeKind,
-        switch::{self, Switch},
+        upgrade_response::{self, UpgradeResponse},
     },
     session::{
         Sessions,
@@ -31,15 +31,15 @@ use http::{Extensions, Response, StatusCode, Version, request::Parts};
 use std::sync::Arc;
 use sync_wrapper::SyncWrapper;
 
-/// The slot of the outermost layer, as it travels inwards in the request's extensions.
+/// A handle to the slot of the outermost layer. Travels inwards in the extensions of the request.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    slot: Arc<Slot<AnyUpgrade, Switch>>,
+    slot: Arc<Slot<AnyUpgrade, UpgradeResponse>>,
     settings: Arc<Settings>,
 }
 
 impl Gate {
-    /// The gate that a layer around has put into this request.
+    /// Returns the gate of an outer layer, if the request has passed through one.
     pub(crate) fn find(extensions: &Extensions) -> Option<&Self> {
         extensions.get()
     }
@@ -48,16 +48,17 @@ impl Gate {
         &self.settings
     }
 
-    /// An accepted session of a request of this gate, with the head of its upgrade response.
-    pub(crate) fn pending(&self, session: Box<Accepted>, switch: Switch) -> Pending {
+    /// Combines an accepted session with the head of its upgrade response.
+    pub(crate) fn pending(&self, session: Box<Accepted>, head: UpgradeResponse) -> Pending {
         Pending {
             session,
-            switch,
+            head,
             slot: Arc::clone(&self.slot),
         }
     }
 
-    /// Where `settings` say something, they hold for what this layer and those inside it decide.
+    /// Returns a gate for the sessions accepted by this layer and the layers inside it: `settings` override those of
+    /// outer layers.
     pub(crate) fn with_settings(&self, settings: &Settings) -> Self {
         Self {
             slot: Arc::clone(&self.slot),
@@ -65,10 +66,10 @@ impl Gate {
         }
     }
 
-    /// Moves the upgrade out of a request into the slot: from here on it is this crate's to fulfil.
+    /// Moves the upgrade out of a request into the slot.
     ///
-    /// Returns whether the slot has it. It has none where the server cannot hand over its connections,
-    /// and when the outermost layer has answered already.
+    /// Returns `false` if the server cannot hand over its connection, or if the outermost layer has already returned a
+    /// response.
     pub(crate) fn hold(&self, request: &mut Parts) -> bool {
         request.extensions.remove::<Self>();
         let upgrade = AnyUpgrade::take(request);
@@ -80,7 +81,7 @@ impl Gate {
     }
 }
 
-/// The outermost layer's end of the [`Gate`]: dropped with the response future, it closes it.
+/// The outermost layer's side of the [`Gate`]. Closes the gate when dropped with the response future.
 pub(crate) struct Outermost {
     gate: Gate,
     kind: UpgradeKind,
@@ -104,13 +105,13 @@ impl Outermost {
         &self.gate
     }
 
-    /// Whether the connection cannot go on after any response: a CONNECT on HTTP/1. Behind it there
-    /// may be bytes for the tunnel, which nobody must take for a request (RFC 9931).
+    /// Returns `true` if the connection must close after a rejection: a CONNECT on HTTP/1. Bytes for the tunnel may
+    /// follow the request, and the server must not parse them as another request (RFC 9931).
     pub(crate) fn ends_connection(&self) -> bool {
         self.kind == UpgradeKind::Connect && self.version <= Version::HTTP_11
     }
 
-    /// Looks at the response of a service inside, which is about to leave.
+    /// Checks the response of the inner service, and starts the session that the response carries.
     pub(crate) fn commit<B>(
         &self,
         mut response: Response<ResponseBody<B>>,
@@ -120,59 +121,59 @@ impl Outermost {
             .remove::<PendingSession>()
             .and_then(|pending| pending.claim(&self.gate));
         if let Some(pending) = &pending {
-            if switch::switches(self.kind, response.status()) {
-                pending.switch.enforce(response.headers_mut());
+            if upgrade_response::is_upgrade(self.kind, response.status()) {
+                pending.head.enforce(response.headers_mut());
             }
         }
         self.pass(response, pending)
     }
 
-    /// Looks at the response of its own layer: nobody can have changed it.
+    /// Checks a response of this layer's own handler, which no other layer can have changed.
     pub(crate) fn commit_own<B>(&self, decided: Decided) -> Response<ResponseBody<B>> {
         self.pass(decided.response.map(ResponseBody::own), decided.session)
     }
 
-    /// Starts the session with its switch, or makes sure that it never starts.
+    /// Starts the session if the response is an upgrade response, and drops the session otherwise.
     fn pass<B>(
         &self,
         mut response: Response<ResponseBody<B>>,
         pending: Option<Pending>,
     ) -> Response<ResponseBody<B>> {
-        let (upgrade, switch) = self.close();
+        let (upgrade, head) = self.close();
         if upgrade.is_none() && !self.ends_connection() {
-            // No handler of ours was chosen: what is inside answers for itself.
+            // No handler of this crate was chosen: the response of the inner service passes unchanged.
             return response;
         }
         if self.ends_connection() {
-            // To an HTTP/1.0 client hyper would say `keep-alive` in a later version's response.
+            // With a response of a later version, hyper would send `keep-alive` to an HTTP/1.0 client.
             *response.version_mut() = self.version;
         }
-        // A 101 switches nothing but an `Upgrade`; to a CONNECT it must not leave even so.
-        let switches = switch::switches(self.kind, response.status());
-        if let (true, Some(pending), Some(upgrade)) = (switches, pending, upgrade) {
+        // A 101 must not be sent in response to a CONNECT.
+        let is_upgrade = upgrade_response::is_upgrade(self.kind, response.status());
+        if let (true, Some(pending), Some(upgrade)) = (is_upgrade, pending, upgrade) {
             if !pending.session.is_late() {
                 task::spawn(pending.session, upgrade);
                 return response.map(|_| ResponseBody::default());
             }
             response = Sessions::stopping().into_response().map(ResponseBody::own);
-        } else if switches || response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let was_made = switch.is_some();
+        } else if is_upgrade || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let was_made = head.is_some();
             trace::no_session(response.status(), was_made);
             response = self
                 .no_session(was_made)
                 .into_response()
                 .map(ResponseBody::own);
-        } else if let Some(switch) = switch {
-            trace::switch_replaced(response.status());
-            switch.strip(response.status(), response.headers_mut());
+        } else if let Some(head) = head {
+            trace::upgrade_response_replaced(response.status());
+            head.strip(response.status(), response.headers_mut());
         }
         if self.ends_connection() {
-            switch::close(response.headers_mut());
+            upgrade_response::close(response.headers_mut());
         }
         response
     }
 
-    /// The response in place of a switch that has no session: it lost it, or never had one.
+    /// Returns the response that replaces an upgrade response without a session.
     fn no_session(&self, was_made: bool) -> Rejection {
         let message = match was_made {
             true => "the upgrade was lost on its way",
@@ -188,10 +189,10 @@ impl Outermost {
         }
     }
 
-    fn close(&self) -> (Option<HeldUpgrade>, Option<Switch>) {
-        let (upgrade, switch) = self.gate.slot.close();
+    fn close(&self) -> (Option<HeldUpgrade>, Option<UpgradeResponse>) {
+        let (upgrade, head) = self.gate.slot.close();
         let upgrade = upgrade.map(|(upgrade, timeout)| HeldUpgrade::new(upgrade, timeout));
-        (upgrade, switch)
+        (upgrade, head)
     }
 }
 
@@ -201,14 +202,14 @@ impl Drop for Outermost {
     }
 }
 
-/// What became of a request: its response, and the accepted session if the response is an upgrade response.
+/// The response to a request, with the accepted session if the response is an upgrade response.
 pub(crate) struct Decided {
     pub(crate) response: Response<ErasedBody>,
     pub(crate) session: Option<Pending>,
 }
 
 impl Decided {
-    /// The response of an inner layer, a leaf service or an extractor: the session travels in its extensions.
+    /// Converts to the response of an inner layer, a leaf service or an extractor, with the session in its extensions.
     pub(crate) fn into_response(self) -> Response<ErasedBody> {
         let mut response = self.response;
         if let Some(pending) = self.session {
@@ -229,11 +230,11 @@ impl From<Rejection> for Decided {
     }
 }
 
-/// An accepted session that waits for its commit.
+/// An accepted session before its commit.
 pub(crate) struct Pending {
     session: Box<Accepted>,
-    switch: Switch,
-    slot: Arc<Slot<AnyUpgrade, Switch>>,
+    head: UpgradeResponse,
+    slot: Arc<Slot<AnyUpgrade, UpgradeResponse>>,
 }
 
 /// A [`Pending`] in the extensions of the upgrade response.
@@ -244,16 +245,16 @@ pub(crate) struct PendingSession {
 }
 
 impl PendingSession {
-    /// Leaves the head of the upgrade response in the slot: the outermost layer compares the response that leaves
-    /// with it, also if the session has been lost by then.
+    /// Stores the head of the upgrade response in the slot, so that the outermost layer can remove the handshake headers
+    /// from another response even if the session was lost.
     fn new(pending: Pending) -> Self {
-        pending.slot.set_switch(pending.switch.clone());
+        pending.slot.set_response(pending.head.clone());
         Self {
             pending: Some(SyncWrapper::new(pending)),
         }
     }
 
-    /// Returns the pending session, if this is no clone and the session belongs to a request of this gate.
+    /// Returns the pending session. `None` for a clone, and for a session of another request.
     fn claim(self, gate: &Gate) -> Option<Pending> {
         let pending = self.pending?.into_inner();
         Arc::ptr_eq(&pending.slot, &gate.slot).then_some(pending)

@@ -13,7 +13,7 @@ struct Content<U, S> {
     /// The upgrade, with the time limit for the shutdown of its connection.
     upgrade: Option<(U, Duration)>,
     /// The head of the most recent upgrade response.
-    switch: Option<S>,
+    response: Option<S>,
     /// Whether the slot has received an upgrade. Any later one belongs to a clone of the request.
     has_come: bool,
     is_closed: bool,
@@ -24,7 +24,7 @@ impl<U, S> Slot<U, S> {
         Self {
             content: Mutex::new(Content {
                 upgrade: None,
-                switch: None,
+                response: None,
                 has_come: false,
                 is_closed: false,
             }),
@@ -66,8 +66,8 @@ impl<U, S> Slot<U, S> {
         }
     }
 
-    pub(crate) fn set_switch(&self, switch: S) {
-        let earlier = self.lock().switch.replace(switch);
+    pub(crate) fn set_response(&self, response: S) {
+        let earlier = self.lock().response.replace(response);
         drop(earlier);
     }
 
@@ -75,7 +75,7 @@ impl<U, S> Slot<U, S> {
     pub(crate) fn close(&self) -> (Option<(U, Duration)>, Option<S>) {
         let mut content = self.lock();
         content.is_closed = true;
-        (content.upgrade.take(), content.switch.take())
+        (content.upgrade.take(), content.response.take())
     }
 
     fn lock(&self) -> MutexGuard<'_, Content<U, S>> {

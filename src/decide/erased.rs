@@ -1,4 +1,4 @@
-//! Handlers without their types.
+//! Type-erased handlers.
 
 use super::decide;
 use crate::{
@@ -9,17 +9,17 @@ use crate::{
 use http::request::Parts;
 use std::sync::Arc;
 
-/// A handler without its type, as the layer keeps it.
+/// A type-erased [`ProtocolHandler`], as the layer stores it.
 pub(crate) trait ErasedHandler: Send + Sync {
-    fn wants(&self, parts: &Parts) -> bool;
+    fn matches(&self, parts: &Parts) -> bool;
 
-    /// The whole way from the request to its response, in one box.
+    /// Decides on a request. One box holds the whole future.
     fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided>;
 }
 
 impl<H: ProtocolHandler> ErasedHandler for H {
-    fn wants(&self, parts: &Parts) -> bool {
-        H::wants(self, parts)
+    fn matches(&self, parts: &Parts) -> bool {
+        H::matches(self, parts)
     }
 
     fn decide(self: Arc<Self>, request: UpgradeRequest, gate: Gate) -> BoxFuture<Decided> {

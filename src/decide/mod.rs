@@ -1,4 +1,4 @@
-//! From an upgrade request to its response: asks the handler, and reads the request body to its end.
+//! From an upgrade request to its response: calls the handler, and reads the rest of the request body.
 
 pub(crate) mod erased;
 
@@ -15,8 +15,9 @@ use crate::{
     metrics,
     negotiate::{
         kind::UpgradeKind,
-        switch::{self, Switch},
+        upgrade_response::{self, UpgradeResponse},
     },
+    panic::{self, CatchPanic},
     session::{
         Identity, Sessions, accepted::Accepted, detach::detach, guard::Admitted, held::HeldUpgrade,
         settings::Settings, span::SessionSpan, state::State,
@@ -24,20 +25,16 @@ use crate::{
     time::{self, within},
     trace,
 };
-use futures_util::{
-    FutureExt as _,
-    future::{Either, select},
-};
+use futures_util::future::{Either, select};
 use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use std::{
-    panic::{self, AssertUnwindSafe},
     pin::{Pin, pin},
     sync::Arc,
 };
 
-/// Asks the handler within its time limit, and returns the response. Catches panics of the handler, and of the
-/// values that its future drops.
+/// Calls the handler within its time limit, and returns the response. Catches panics of the handler and of the values
+/// that its future drops.
 pub(crate) fn decide<H: ProtocolHandler>(
     handler: Arc<H>,
     mut request: UpgradeRequest,
@@ -45,8 +42,7 @@ pub(crate) fn decide<H: ProtocolHandler>(
 ) -> BoxFuture<Decided> {
     // An `async fn` would store its arguments twice. An `async` block stores its captures once.
     Box::pin(async move {
-        let answer = AssertUnwindSafe(ask(&*handler, &mut request, &gate)).catch_unwind();
-        match answer.await {
+        match CatchPanic::new(|| ask(&*handler, &mut request, &gate)).await {
             Ok(decided) => decided,
             Err(panic) => close(panicked(&*panic), request.parts.version).into(),
         }
@@ -64,9 +60,7 @@ async fn ask<H: ProtocolHandler>(
     };
     let timer = metrics::Timer::start();
     let decision = {
-        // The `async` block makes `catch_unwind` cover the call that creates the future as well.
-        let accept = async { handler.accept(request).await };
-        let accept = AssertUnwindSafe(accept).catch_unwind();
+        let accept = CatchPanic::new(|| handler.accept(request));
         let accept = pin!(within(gate.settings().accept_timeout(), accept));
         unless_drained(admitted.as_ref(), accept).await
     };
@@ -83,15 +77,15 @@ async fn ask<H: ProtocolHandler>(
     conclude(decision, request, admitted, gate).await
 }
 
-/// Asks the registry, if the layer has one, to admit the request. Also checks that the runtime can run a
-/// session, while the request can still be rejected.
+/// Admits the request to the registry, if the layer has one. Also checks that the runtime has timers, while the request
+/// can still be rejected.
 pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
     let admit = || {
         time::assert_runtime();
         let sessions = settings.sessions.as_ref();
         sessions.map(|sessions| sessions.admit(request)).transpose()
     };
-    match panic::catch_unwind(AssertUnwindSafe(admit)) {
+    match panic::catch(admit) {
         Ok(admitted) => admitted,
         Err(panic) => Err(panicked(&*panic)),
     }
@@ -127,7 +121,7 @@ pub(crate) async fn conclude(
                 unless_drained(admitted.as_ref(), discard).await
             };
             match discarded {
-                Ok(Ok(())) => switch(accept, request, admitted, gate),
+                Ok(Ok(())) => upgrade_response(accept, request, admitted, gate),
                 Ok(Err(unread)) => close(unread.into(), request.parts.version).into(),
                 Err(stopping) => close(stopping, request.parts.version).into(),
             }
@@ -165,8 +159,8 @@ pub(crate) async fn refuse(
     gate: &Gate,
 ) -> Decided {
     let status = rejection.status();
-    if switch::switches(kind, status) || status == StatusCode::SWITCHING_PROTOCOLS {
-        trace::refusal_is_a_switch(status);
+    if upgrade_response::is_upgrade(kind, status) || status == StatusCode::SWITCHING_PROTOCOLS {
+        trace::rejection_is_upgrade(status);
         rejection = StatusCode::INTERNAL_SERVER_ERROR.into();
     }
     let is_read = match kind {
@@ -185,31 +179,31 @@ pub(crate) async fn refuse(
     decided
 }
 
-/// Creates the upgrade response, with the session that it starts.
-pub(crate) fn switch(
+/// Creates the upgrade response and its session.
+pub(crate) fn upgrade_response(
     mut accept: Accept,
     request: &mut UpgradeRequest,
     admitted: Option<Admitted>,
     gate: &Gate,
 ) -> Decided {
     let headers = std::mem::take(&mut accept.headers);
-    let switch = Switch::new(
+    let head = UpgradeResponse::new(
         request.kind,
         &request.parts.headers,
         request.protocol.as_ref(),
         headers,
     );
     let mut response = Response::new(ErasedBody::empty());
-    *response.status_mut() = switch.status();
-    *response.headers_mut() = switch.headers();
+    *response.status_mut() = head.status();
+    *response.headers_mut() = head.headers();
     let session = accepted(accept, request, admitted, gate);
     Decided {
         response,
-        session: Some(gate.pending(session, switch)),
+        session: Some(gate.pending(session, head)),
     }
 }
 
-/// Whether the client still waits for a 100 before it sends the body.
+/// Returns `true` if the client still waits for a 100 before sending the body.
 ///
 /// A server need not send a 100 for a body that it does not read (RFC 9110 §10.1.1). The client may then send
 /// the body or not, so the connection cannot be used again.
@@ -222,7 +216,7 @@ fn owes_continue(headers: &HeaderMap, body: &RequestBody) -> bool {
             .any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Takes what it needs of the request.
+/// Creates the accepted session from parts of the request.
 fn accepted(
     accept: Accept,
     request: &mut UpgradeRequest,
@@ -247,7 +241,7 @@ fn accepted(
     let mut extensions = std::mem::take(&mut request.parts.extensions);
     detach(&mut extensions);
     Box::new(Accepted {
-        speak: accept.speak,
+        run: accept.run,
         span: SessionSpan::new(&state),
         state,
         permit,

@@ -5,13 +5,15 @@ use crate::{
     commit::Gate,
     decide,
     handler::{Accept, request::UpgradeRequest as Request},
-    message::{rejection::Rejection, request_body::RequestBody},
+    message::{
+        rejection::{self, Rejection},
+        request_body::RequestBody,
+    },
     metrics::{self, Labels, Timer},
     negotiate::{self, kind::UpgradeKind, protocol::Protocol},
-    session::guard::Admitted,
+    session::{guard::Admitted, pending_upgrade::Handover},
     trace,
 };
-use crate::{message::rejection, session::held};
 use axum::{
     extract::{self, FromRequest},
     response::Response,
@@ -144,11 +146,12 @@ impl UpgradeRequest {
 
     /// Accepts the upgrade to the only protocol of this extractor. The request body has been read.
     #[cfg(feature = "websocket")]
-    pub(super) fn switch(mut self, protocol: &Protocol, accept: Accept) -> Response {
+    pub(super) fn accept_as(mut self, protocol: &Protocol, accept: Accept) -> Response {
         self.choose(protocol);
         metrics::decided(self.timer, &self.request.labels);
-        let switch = decide::switch(accept, &mut self.request, self.admitted, &self.gate);
-        response(switch.into_response())
+        let decided =
+            decide::upgrade_response(accept, &mut self.request, self.admitted, &self.gate);
+        response(decided.into_response())
     }
 }
 
@@ -188,7 +191,7 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
         };
         let (mut parts, body) = request.into_parts();
         let Some(gate) = Gate::find(&parts.extensions).cloned() else {
-            return Err(match held::is_available(&parts.extensions) {
+            return Err(match Handover::is_in(&parts.extensions) {
                 true => {
                     trace::no_layer();
                     Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)

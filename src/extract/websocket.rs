@@ -5,6 +5,7 @@ use crate::{
     error::BoxError,
     message::rejection::Rejection,
     negotiate::{self, kind::UpgradeKind, protocol::Protocol},
+    panic,
     session::{Identity, Session},
     trace,
     websocket::{RateLimit, WebSocket, WebSocketUpgrade as Handler, handshake},
@@ -13,11 +14,7 @@ use axum::{
     extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };
-use std::{
-    fmt,
-    panic::{self, AssertUnwindSafe},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 /// Extracts a WebSocket opening handshake, which the route accepts or rejects.
 ///
@@ -26,7 +23,7 @@ use std::{
 /// see [`origins`](Self::origins).
 ///
 /// A handshake has no body: the extractor reads and discards a body that the client sent anyway.
-#[must_use = "the connection switches only if the response of `on_upgrade` is returned"]
+#[must_use = "the connection is upgraded only if the response of `on_upgrade` is returned"]
 pub struct WebSocketUpgrade {
     request: UpgradeRequest,
     handler: Handler,
@@ -178,7 +175,7 @@ impl WebSocketUpgrade {
         if let Some(lifetime) = self.lifetime {
             accept = accept.lifetime(lifetime);
         }
-        self.request.switch(&websocket(), accept)
+        self.request.accept_as(&websocket(), accept)
     }
 }
 
@@ -215,9 +212,8 @@ impl Drop for Failing {
     fn drop(&mut self) {
         if let Some(callback) = self.0.take() {
             // The user's callback may panic, and a second panic during unwinding would abort the process.
-            let called = panic::catch_unwind(AssertUnwindSafe(callback));
-            if let Err(panic) = called {
-                trace::on_failed_upgrade_panicked(&trace::panic_message(&*panic));
+            if let Err(panic) = panic::catch(callback) {
+                trace::on_failed_upgrade_panicked(&panic::message(&*panic));
             }
         }
     }

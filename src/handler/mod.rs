@@ -1,23 +1,22 @@
-//! Handlers: who decides on an upgrade request, and who speaks afterwards.
+//! Protocol handlers: they accept or reject upgrade requests.
 
 pub(crate) mod request;
 
-use crate::session::Speak;
 use crate::{
     error::BoxError,
     handler::request::UpgradeRequest,
     message::rejection::Rejection,
     negotiate::protocol::Protocol,
-    session::{Identity, Session},
+    session::{Identity, Session, SessionHandler},
 };
 use http::{HeaderMap, HeaderValue, header::IntoHeaderName, request::Parts};
 use std::{fmt, sync::Arc, time::Duration};
 
-/// Speaks a protocol: decides on the requests for it, and runs the sessions.
+/// Accepts or rejects the upgrade requests for a protocol, and provides a session handler for each accepted one.
 ///
-/// A handler that only speaks is a closure: see [`handler_fn`]. One that decides first does its
-/// work in [`accept`](Self::accept), while nothing has been answered yet, and moves what it
-/// prepared into the session:
+/// A handler that accepts every request can be a closure: see [`handler_fn`]. Otherwise implement
+/// [`accept`](Self::accept). It runs before the response is sent: connect to a backend there, for example, and move the
+/// connection into the session handler:
 ///
 /// ```
 /// use http::StatusCode;
@@ -29,7 +28,7 @@ use std::{fmt, sync::Arc, time::Duration};
 /// impl ProtocolHandler for Backend {
 ///     async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
 ///         let mut backend = TcpStream::connect(&self.address).await.map_err(|error| {
-///             Rejection::new(StatusCode::BAD_GATEWAY, "the backend is away").with_source(error)
+///             Rejection::new(StatusCode::BAD_GATEWAY, "cannot connect to the backend").with_source(error)
 ///         })?;
 ///         Ok(Accept::new(|session| async move {
 ///             let mut client = session.into_io();
@@ -71,7 +70,7 @@ pub trait ProtocolHandler: Send + Sync + 'static {
     /// request is [unsupported](crate::UpgradeLayer::unsupported). To reject a request instead of leaving it to other
     /// handlers, return a [`Rejection`] from [`accept`](Self::accept). If this function panics, the request is rejected
     /// with 500.
-    fn wants(&self, parts: &Parts) -> bool {
+    fn matches(&self, parts: &Parts) -> bool {
         let _ = parts;
         true
     }
@@ -102,8 +101,8 @@ impl<H: ProtocolHandler> ProtocolHandler for Arc<H> {
         H::accept(self, request).await
     }
 
-    fn wants(&self, parts: &Parts) -> bool {
-        H::wants(self, parts)
+    fn matches(&self, parts: &Parts) -> bool {
+        H::matches(self, parts)
     }
 }
 
@@ -123,8 +122,8 @@ where
         self.handler.accept(request).await
     }
 
-    fn wants(&self, parts: &Parts) -> bool {
-        (self.predicate)(parts) && self.handler.wants(parts)
+    fn matches(&self, parts: &Parts) -> bool {
+        (self.predicate)(parts) && self.handler.matches(parts)
     }
 }
 
@@ -136,11 +135,11 @@ impl<H: fmt::Debug, P> fmt::Debug for When<H, P> {
     }
 }
 
-/// A handler that accepts every request and speaks.
+/// Creates a handler that accepts every request and runs its sessions with a closure.
 ///
-/// Its future ends with `Ok(())`, or with any error as a [`BoxError`], which `?` makes of the error of a library. How
-/// it ended is told to [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) and to `tracing`; the peer sees the
-/// end of the connection and no more.
+/// The future returns `Ok(())`, or any error as a [`BoxError`], so `?` works with the errors of any library. The layer
+/// reports the result to [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) and to `tracing`; the peer only sees
+/// the end of the connection.
 ///
 /// ```
 /// use tower_upgrade::{Session, copy, handler_fn};
@@ -151,19 +150,17 @@ impl<H: fmt::Debug, P> fmt::Debug for When<H, P> {
 ///     Ok(())
 /// });
 /// ```
-pub fn handler_fn<F, Fut>(speak: F) -> HandlerFn<F>
+pub fn handler_fn<F, Fut>(run: F) -> HandlerFn<F>
 where
     F: Fn(Session) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
-    HandlerFn {
-        speak: Arc::new(speak),
-    }
+    HandlerFn { run: Arc::new(run) }
 }
 
 /// A handler made of a closure: see [`handler_fn`].
 pub struct HandlerFn<F> {
-    speak: Arc<F>,
+    run: Arc<F>,
 }
 
 impl<F, Fut> ProtocolHandler for HandlerFn<F>
@@ -172,15 +169,15 @@ where
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let speak = Arc::clone(&self.speak);
-        Ok(Accept::new(move |session| speak(session)))
+        let run = Arc::clone(&self.run);
+        Ok(Accept::new(move |session| run(session)))
     }
 }
 
 impl<F> Clone for HandlerFn<F> {
     fn clone(&self) -> Self {
         Self {
-            speak: Arc::clone(&self.speak),
+            run: Arc::clone(&self.run),
         }
     }
 }
@@ -193,13 +190,14 @@ impl<F> fmt::Debug for HandlerFn<F> {
     }
 }
 
-/// A handler's consent: what will run the session, and what it adds to the switch.
+/// The decision to accept a request: the session handler, and additions to the upgrade response.
 ///
-/// The session starts once the switch has been sent. If it never is, because a layer around
-/// replaced the response or the client left, this is dropped with all that it owns.
+/// The session starts after the server has sent the upgrade response and handed over the connection. If that does not
+/// happen, because a layer outside replaced the response or the client left, the session handler is dropped with its
+/// captured values.
 #[must_use = "an upgrade is accepted by returning this from `accept`"]
 pub struct Accept {
-    pub(crate) speak: Speak,
+    pub(crate) run: SessionHandler,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) headers: HeaderMap,
     pub(crate) keep_request: bool,
@@ -208,18 +206,18 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts the request. `speak` runs the session, and owns its captured values.
+    /// Accepts the request. `run` runs the session, and owns its captured values.
     ///
     /// When its future ends, by success, error or panic, the written bytes are flushed and the connection is shut down.
     /// An error becomes the session's close reason; the peer only sees the end of the connection. A panic ends only
     /// this session.
-    pub fn new<F, Fut>(speak: F) -> Self
+    pub fn new<F, Fut>(run: F) -> Self
     where
         F: FnOnce(Session) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
         Self {
-            speak: Speak::new(|session| Box::pin(speak(session))),
+            run: SessionHandler::new(|session| Box::pin(run(session))),
             protocol: None,
             headers: HeaderMap::new(),
             keep_request: false,

@@ -50,7 +50,7 @@ impl Config {
         !(self.protocols.is_empty() && self.any_protocol.is_empty())
     }
 
-    /// Chooses a handler. Calls `ProtocolHandler::wants`, which may panic.
+    /// Chooses a handler. Calls `ProtocolHandler::matches`, which may panic.
     pub(crate) fn negotiate(&self, kind: UpgradeKind, parts: &Parts) -> Outcome {
         match kind {
             UpgradeKind::Upgrade | UpgradeKind::ExtendedConnect => self.offer(kind, parts),
@@ -63,7 +63,7 @@ impl Config {
             || negotiate::offered(kind, parts),
             self.protocols.iter().map(|(protocol, _)| protocol),
             self.preference,
-            |index| self.protocols[index].1.wants(parts),
+            |index| self.protocols[index].1.matches(parts),
         );
         if let Choice::Chosen { index, member } = choice {
             let (protocol, handler) = &self.protocols[index];
@@ -81,12 +81,12 @@ impl Config {
         }
     }
 
-    /// Returns the first `any_protocol` handler that wants the request.
+    /// Returns the first `any_protocol` handler that matches the request.
     fn any(&self, kind: UpgradeKind, parts: &Parts) -> Option<Outcome> {
         // An invalid `:protocol` matches no handler.
         let first = negotiate::offered(kind, parts).next()?;
         let mut handlers = self.any_protocol.iter();
-        let handler = handlers.find(|handler| handler.wants(parts))?;
+        let handler = handlers.find(|handler| handler.matches(parts))?;
         Some(Outcome::Handler {
             handler: Arc::clone(handler),
             protocol: Some(first.into()),
@@ -107,7 +107,7 @@ impl Config {
         if let Some(wrong) = wrong {
             return Outcome::Refuse(Rejection::new(StatusCode::BAD_REQUEST, wrong));
         }
-        match self.connect.iter().find(|handler| handler.wants(parts)) {
+        match self.connect.iter().find(|handler| handler.matches(parts)) {
             Some(handler) => Outcome::Handler {
                 handler: Arc::clone(handler),
                 protocol: None,

@@ -116,7 +116,7 @@ impl UpgradeLayer {
     /// streams (RFC 9220) with [`PendingUpgrade`](crate::PendingUpgrade).
     ///
     /// Several handlers may be added for the same protocol. They are tried in the order in which they were
-    /// added, until one [wants](ProtocolHandler::wants) the request.
+    /// added, until one [matches](ProtocolHandler::matches) the request.
     ///
     /// # Panics
     ///
@@ -156,7 +156,7 @@ impl UpgradeLayer {
     /// another one of the [offered protocols](crate::UpgradeRequest::offered) with [`Accept::protocol`].
     ///
     /// Several handlers are tried in the order in which they were added, until one
-    /// [wants](ProtocolHandler::wants) the request. A request that none of them wants is
+    /// [matches](ProtocolHandler::matches) the request. A request that none of them matches is
     /// [unsupported](Self::unsupported): by default, an `Upgrade` passes to the inner service and an extended
     /// CONNECT is rejected with 501.
     ///
@@ -207,7 +207,7 @@ impl UpgradeLayer {
     /// `UpgradeLayer` around the whole stack.
     ///
     /// Several handlers are tried in the order in which they were added, until one
-    /// [wants](ProtocolHandler::wants) the request.
+    /// [matches](ProtocolHandler::matches) the request.
     ///
     /// ```
     /// use http::StatusCode;
@@ -268,7 +268,7 @@ impl UpgradeLayer {
     /// Regardless of this setting, a layer passes on:
     ///
     /// - requests that match a handler added with [`protocol`](Self::protocol) or [`connect`](Self::connect)
-    ///   which does not [want](ProtocolHandler::wants) them,
+    ///   which does not [match](ProtocolHandler::matches) them,
     /// - `Upgrade` if no handler was added with [`protocol`](Self::protocol), because a 426 could not list any
     ///   protocol,
     /// - extended CONNECT if no handler was added with [`protocol`](Self::protocol) or
@@ -319,7 +319,7 @@ impl UpgradeLayer {
     /// the upgrade response. The default is 10 seconds; `None` disables the limit.
     ///
     /// When the limit is exceeded, the session does not start, and its close reason is
-    /// [`NeverSwitched`](crate::CloseReason::NeverSwitched).
+    /// [`NotUpgraded`](crate::CloseReason::NotUpgraded).
     ///
     /// Neither this limit nor the [`accept_timeout`](Self::accept_timeout) covers middleware between the
     /// handler and the outermost layer. To bound that time as well, put a `TimeoutLayer` directly inside the
@@ -373,7 +373,7 @@ impl UpgradeLayer {
     ///
     /// | outcome of the request | callback |
     /// |---|---|
-    /// | accepted, and the outermost layer returned the upgrade response | called, even if the session [did not start](crate::CloseReason::NeverSwitched) |
+    /// | accepted, and the outermost layer returned the upgrade response | called, even if the session [did not start](crate::CloseReason::NotUpgraded) |
     /// | rejected | not called |
     /// | accepted, but middleware replaced the upgrade response | not called: a `tracing` event reports it, and the prepared session is dropped |
     ///

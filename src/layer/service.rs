@@ -11,16 +11,20 @@ use crate::{
         config::{Config, Outcome},
         future::ResponseFuture,
     },
-    message::{body::ResponseBody, rejection::TEXT, request_body::RequestBody},
+    message::{
+        body::ResponseBody,
+        rejection::{self, TEXT},
+        request_body::RequestBody,
+    },
     negotiate::{self, kind::UpgradeKind},
+    panic,
+    session::pending_upgrade::Handover,
 };
-use crate::{message::rejection, session::held};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    panic::{self, AssertUnwindSafe},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -94,9 +98,8 @@ where
             }
         };
 
-        // `negotiate` calls `ProtocolHandler::wants`, which may panic.
-        let negotiate = AssertUnwindSafe(|| self.config.negotiate(kind, &parts));
-        let rejection = match panic::catch_unwind(negotiate) {
+        // `negotiate` calls `ProtocolHandler::matches`, which may panic.
+        let rejection = match panic::catch(|| self.config.negotiate(kind, &parts)) {
             Ok(Outcome::Handler {
                 handler,
                 protocol,
@@ -144,7 +147,7 @@ fn kind_of<B>(request: &Request<B>) -> Option<UpgradeKind> {
         request.headers(),
         extensions,
     )?;
-    let is_ignored = kind == UpgradeKind::Upgrade && !held::is_available(extensions);
+    let is_ignored = kind == UpgradeKind::Upgrade && !Handover::is_in(extensions);
     (!is_ignored).then_some(kind)
 }
 

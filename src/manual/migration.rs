@@ -79,14 +79,14 @@
 //! # async fn main() -> Result<(), tower_upgrade::BoxError> {
 //! let app = UpgradeLayer::new().protocol("echo", after::Echo).into_service();
 //! # let request = testing::request("echo").header("user", "ann").body(String::new())?;
-//! # let mut echo = testing::upgrade(app.clone(), request).await?.expect_switched("echo");
+//! # let mut echo = testing::upgrade(app.clone(), request).await?.expect_upgraded("echo");
 //! # echo.write_all(b"hello").await?;
 //! # echo.shutdown().await?;
 //! # let mut said = String::new();
 //! # echo.read_to_string(&mut said).await?;
 //! # assert_eq!(said, "hello");
 //! let request = testing::request("echo").body(String::new())?;
-//! testing::upgrade(app, request).await?.expect_refused(StatusCode::UNAUTHORIZED);
+//! testing::upgrade(app, request).await?.expect_rejected(StatusCode::UNAUTHORIZED);
 //! # Ok(())
 //! # }
 //! ```

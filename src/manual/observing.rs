@@ -34,20 +34,20 @@
 //! | `session failed` with any other error of its handler, such as the `io::Error` of a file or of a process that could not be spawned | `WARN` | `error` |
 //! | `session aborted`: its handler was dropped at the deadline | `WARN` | |
 //! | `session panicked` | `ERROR` | `panic` |
-//! | `session never started` | `DEBUG` | `error` |
+//! | `session did not start` | `DEBUG` | `error` |
 //! | `session finished`: all other reasons | `DEBUG` | |
-//! | `upgrade refused`, by a handler or a layer of this crate | `DEBUG` | `status`, `reason`, `error` if it has a source |
-//! | `a layer replaced the switch, the session does not start` | `DEBUG` | `status` |
-//! | `a service made a switch that it has no session for` | `DEBUG` | `status` |
-//! | `a switch has lost its session`: a layer dropped the extensions of the response | `ERROR` | `status` |
+//! | `upgrade rejected`, by a handler or a layer of this crate | `DEBUG` | `status`, `reason`, `error` if it has a source |
+//! | `upgrade response was replaced by a layer, session does not start` | `DEBUG` | `status` |
+//! | `inner service sent an upgrade response without a session` | `DEBUG` | `status` |
+//! | `upgrade response lost its session`: a layer dropped the extensions of the response | `ERROR` | `status` |
 //! | ``no `UpgradeLayer` is around the route``, where an extractor of the module `extract` is | `ERROR` | |
 //! | `no session can start`: the server does not serve `with_upgrades` | `ERROR` | `error` |
-//! | `handler panicked before it decided` | `ERROR` | `panic` |
-//! | `a handler's refusal would be a switch to the client` | `ERROR` | `status` |
-//! | `a handler accepted for a protocol that was not offered` | `ERROR` | `protocol` |
-//! | `what was prepared for a session that never started panicked when it was dropped` | `ERROR` | `panic` |
-//! | `a report of a session panicked`: a recorder, a function for `on_close`, or the error of the handler when it was asked what it says | `ERROR` | `panic` |
-//! | `the function that is called on a failed upgrade panicked` | `ERROR` | `panic` |
+//! | `handler panicked before accepting or rejecting` | `ERROR` | `panic` |
+//! | `handler rejected a request with the status of an upgrade response` | `ERROR` | `status` |
+//! | `handler accepted a protocol that was not offered` | `ERROR` | `protocol` |
+//! | `unused session handler panicked when dropped` | `ERROR` | `panic` |
+//! | `report of a session panicked`: a recorder, an `on_close` callback, or the `Display` of the error | `ERROR` | `panic` |
+//! | `` `on_failed_upgrade` callback panicked `` | `ERROR` | `panic` |
 //!
 //! Texts may change with any version, targets, levels and fields with a minor one. A filter for what needs attention is
 //! `tower_upgrade=warn`.
@@ -68,9 +68,9 @@
 //! | | tells of |
 //! |---|---|
 //! | `tower_upgrade_sessions_open`, against [`max`](crate::SessionsBuilder::max) | room that is left |
-//! | `tower_upgrade_refusals_total{status="503"}` | clients that found no room, or a drain |
+//! | `tower_upgrade_rejections_total{status="503"}` | clients that found no room, or a drain |
 //! | `tower_upgrade_sessions_closed_total{reason="panicked"}` | a bug in a handler |
-//! | `tower_upgrade_sessions_closed_total{reason="never-switched"}` | clients that leave early, or a server that does not send the switch |
+//! | `tower_upgrade_sessions_closed_total{reason="not-upgraded"}` | clients that leave early, or a server that does not send the switch |
 //! | `tower_upgrade_sessions_closed_total{reason="aborted"}` | handlers that do not heed [`stop`](crate::Session::stop), or a drain that is too short |
 //! | `tower_upgrade_accept_duration_seconds`, against [`accept_timeout`](crate::UpgradeLayer::accept_timeout) | a backend that is slow to answer |
 //!

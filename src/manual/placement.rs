@@ -54,7 +54,7 @@
 //! let echo_request = || testing::request("echo").uri("/echo");
 //! let exchange =
 //!     testing::upgrade(app.clone(), echo_request().header("user", "ann").body(String::new())?).await?;
-//! drop(exchange.expect_switched("echo"));
+//! drop(exchange.expect_upgraded("echo"));
 //! // Authentication refuses the request before the handler is called.
 //! let exchange = testing::upgrade(app.clone(), echo_request().body(String::new())?).await?;
 //! assert_eq!(exchange.response().status(), StatusCode::UNAUTHORIZED);

@@ -1,6 +1,8 @@
 //! The rejection of an upgrade.
 
-use crate::{error::BoxError, message::body::ErasedBody, metrics, negotiate::switch, trace};
+use crate::{
+    error::BoxError, message::body::ErasedBody, metrics, negotiate::upgrade_response, panic, trace,
+};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode, Version,
@@ -124,7 +126,7 @@ impl Rejection {
 
     /// Closes the connection after the response.
     pub(crate) fn close(mut self) -> Self {
-        switch::close(self.refusal.response.headers_mut());
+        upgrade_response::close(self.refusal.response.headers_mut());
         self
     }
 
@@ -134,8 +136,8 @@ impl Rejection {
             source,
             message,
         } = *self.refusal;
-        trace::refused(response.status(), &message, source.as_deref());
-        metrics::refused(response.status());
+        trace::rejected(response.status(), &message, source.as_deref());
+        metrics::rejected(response.status());
         response.extensions_mut().insert(RejectionReason {
             message,
             source: source.map(Into::into),
@@ -265,7 +267,7 @@ pub(crate) fn close(rejection: Rejection, version: Version) -> Rejection {
 
 /// Creates the rejection of a request for which the handler panicked.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
-    let message = trace::panic_message(panic);
+    let message = panic::message(panic);
     trace::handler_panicked(&message);
     Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
         .with_source(format!("the handler panicked: {message}"))

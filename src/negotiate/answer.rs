@@ -1,6 +1,6 @@
 //! The server's response to an upgrade request, as a client reads it.
 
-use super::{http1, switch};
+use super::{http1, upgrade_response};
 use crate::negotiate::{
     kind::UpgradeKind,
     protocol::{Member, Protocol},
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The connection switches to this protocol. CONNECT names none.
-    Switched(Option<Protocol>),
+    Upgraded(Option<Protocol>),
     Refused,
 }
 
@@ -28,13 +28,13 @@ pub(crate) fn answer(
     version: Version,
     headers: &HeaderMap,
 ) -> Result<Answer, Cow<'static, str>> {
-    if switch::switches(kind, status) {
+    if upgrade_response::is_upgrade(kind, status) {
         let protocol = match kind {
             UpgradeKind::Upgrade => Some(chosen(offered, version, headers)?),
             UpgradeKind::Connect => None,
             UpgradeKind::ExtendedConnect => offered.first().cloned(),
         };
-        Ok(Answer::Switched(protocol))
+        Ok(Answer::Upgraded(protocol))
     } else if status == StatusCode::SWITCHING_PROTOCOLS {
         Err("a 101 to a CONNECT".into())
     } else {

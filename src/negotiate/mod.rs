@@ -11,8 +11,8 @@ pub(crate) mod http1;
 pub(crate) mod join;
 pub(crate) mod kind;
 pub(crate) mod protocol;
-pub(crate) mod switch;
 pub(crate) mod token;
+pub(crate) mod upgrade_response;
 #[cfg(any(feature = "tunnel", feature = "websocket"))]
 pub(crate) mod websocket_key;
 
@@ -102,24 +102,24 @@ pub(crate) enum Choice<'a> {
 
 /// Chooses one of the `supported` protocols for an offer.
 ///
-/// `wants` gets the index of a protocol that is offered and supported. It is called in the order of preference,
+/// `matches` gets the index of a protocol that is offered and supported. It is called in the order of preference,
 /// at most once for each protocol, until it returns true.
 pub(crate) fn choose<'a, 'p, O>(
     offered: impl Fn() -> O,
     supported: impl Iterator<Item = &'p Protocol> + Clone,
     preference: Preference,
-    wants: impl Fn(usize) -> bool,
+    matches: impl Fn(usize) -> bool,
 ) -> Choice<'a>
 where
     O: Iterator<Item = Member<'a>>,
 {
-    // A client may offer the same protocol many times: call `wants` only once for it.
+    // A client may offer the same protocol many times: call `matches` only once for it.
     let mut declined = Vec::new();
     let mut take = |index: usize, protocol: &Protocol, member: Member<'a>| {
         if !protocol.takes(member) || declined.contains(&index) {
             return None;
         }
-        if wants(index) {
+        if matches(index) {
             return Some(Choice::Chosen { index, member });
         }
         declined.push(index);

@@ -1,14 +1,15 @@
 //! An accepted session that has not started.
 
 use crate::session::{
-    Speak, guard::Permit, held::HeldUpgrade, settings::Settings, span::SessionSpan, state::State,
+    SessionHandler, guard::Permit, held::HeldUpgrade, settings::Settings, span::SessionSpan,
+    state::State,
 };
 use http::{Extensions, request::Parts};
 use std::sync::Arc;
 
 /// Everything that a session starts with, except its IO.
 pub(crate) struct Accepted {
-    pub(crate) speak: Speak,
+    pub(crate) run: SessionHandler,
     pub(crate) state: Arc<State>,
     pub(crate) span: SessionSpan,
     /// `None` without a registry.

@@ -31,12 +31,12 @@ pub enum CloseReason {
     /// The session did not start although the outermost layer had returned the upgrade response: the client
     /// disconnected, the server did not hand over the connection, or the
     /// [`UpgradeLayer::handshake_timeout`](crate::UpgradeLayer::handshake_timeout) was exceeded.
-    NeverSwitched(Arc<dyn Error + Send + Sync>),
+    NotUpgraded(Arc<dyn Error + Send + Sync>),
 }
 
 impl CloseReason {
     /// Returns the name of the reason: `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted` or
-    /// `never-switched`.
+    /// `not-upgraded`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl CloseReason {
             Self::Lifetime => "lifetime",
             Self::Drained => "drained",
             Self::Aborted => "aborted",
-            Self::NeverSwitched(_) => "never-switched",
+            Self::NotUpgraded(_) => "not-upgraded",
         }
     }
 
@@ -55,7 +55,7 @@ impl CloseReason {
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         match self {
-            Self::Failed(error) | Self::NeverSwitched(error) => Some(&**error),
+            Self::Failed(error) | Self::NotUpgraded(error) => Some(&**error),
             _ => None,
         }
     }
@@ -66,7 +66,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())?;
         match self {
-            Self::Failed(error) | Self::NeverSwitched(error) => write!(f, ": {error}"),
+            Self::Failed(error) | Self::NotUpgraded(error) => write!(f, ": {error}"),
             Self::Panicked(message) => write!(f, ": {message}"),
             _ => Ok(()),
         }

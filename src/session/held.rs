@@ -3,24 +3,19 @@
 use crate::{
     error::{BoxError, BoxFuture},
     io::{box_io::BoxIo, linger},
-    session::{pending_upgrade::PendingUpgrade, upgraded::Upgraded},
+    panic,
+    session::{pending_upgrade::Handover, upgraded::Upgraded},
     trace,
 };
-use http::{Extensions, Version, request::Parts};
+use http::{Version, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use std::{
     future::poll_fn,
-    panic::{self, AssertUnwindSafe},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 use sync_wrapper::SyncWrapper;
-
-/// Returns `true` if the server of this request can hand over the connection.
-pub(crate) fn is_available(extensions: &Extensions) -> bool {
-    extensions.get::<OnUpgrade>().is_some() || extensions.get::<PendingUpgrade>().is_some()
-}
 
 /// The right to an upgraded connection, and a future that resolves to the connection.
 ///
@@ -57,19 +52,13 @@ pub(crate) enum AnyUpgrade {
 impl AnyUpgrade {
     /// Takes the upgrade out of a request, if its server can hand over the connection.
     pub(crate) fn take(request: &mut Parts) -> Option<Self> {
-        let extensions = &mut request.extensions;
-        let other = extensions
-            .remove::<PendingUpgrade>()
-            .and_then(PendingUpgrade::take);
-        let hyper = extensions.remove::<OnUpgrade>();
-        match (other, hyper) {
-            (Some(other), _) => Some(Self::Other(SyncWrapper::new(other))),
-            (None, Some(hyper)) if request.version <= Version::HTTP_11 => {
-                Some(Self::Connection(hyper))
+        Some(match Handover::take(&mut request.extensions)? {
+            Handover::Other(other) => Self::Other(SyncWrapper::new(other)),
+            Handover::Hyper(hyper) if request.version <= Version::HTTP_11 => {
+                Self::Connection(hyper)
             }
-            (None, Some(hyper)) => Some(Self::Stream(hyper)),
-            (None, None) => None,
-        }
+            Handover::Hyper(hyper) => Self::Stream(hyper),
+        })
     }
 }
 
@@ -118,13 +107,12 @@ impl Drop for HeldUpgrade {
 fn poll_hyper(upgrade: &mut OnUpgrade, cx: &mut Context<'_>) -> Poll<Result<BoxIo, BoxError>> {
     // `OnUpgrade` panics if a clone has resolved before. No layer inside has a clone, but a layer around the
     // outermost one may have sent a clone of the request.
-    let upgraded = panic::catch_unwind(AssertUnwindSafe(|| Pin::new(upgrade).poll(cx)));
-    match upgraded {
+    match panic::catch(|| Pin::new(upgrade).poll(cx)) {
         Ok(upgraded) => upgraded.map(|upgraded| match upgraded {
             Ok(io) => Ok(BoxIo::from(io)),
             Err(error) => {
                 if error.is_user() {
-                    trace::cannot_switch(&error);
+                    trace::upgrade_failed(&error);
                 }
                 Err(error.into())
             }

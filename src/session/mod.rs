@@ -1,17 +1,19 @@
 //! Sessions: upgraded connections and the handlers that run on them.
 
 pub(crate) mod accepted;
+mod builder;
 mod close;
 pub(crate) mod detach;
 mod drain;
 pub(crate) mod guard;
+mod handler;
 pub(crate) mod held;
 mod identity;
+mod info;
 pub(crate) mod pending_upgrade;
 mod registry;
 pub(crate) mod settings;
 pub(crate) mod span;
-mod speak;
 mod spread;
 pub(crate) mod state;
 pub(crate) mod task;
@@ -19,17 +21,17 @@ pub(crate) mod upgraded;
 mod watch;
 
 pub use self::{
+    builder::SessionsBuilder,
     close::{CloseReason, Closed},
     drain::{DrainOptions, DrainReport},
     identity::Identity,
-    registry::{SessionInfo, Sessions, SessionsBuilder},
+    info::SessionInfo,
+    registry::Sessions,
     state::SessionId,
 };
 
-pub(crate) use self::speak::{Speak, Speaking};
+pub(crate) use self::handler::{SessionFuture, SessionHandler};
 use self::state::State;
-#[cfg(feature = "websocket")]
-pub(crate) use self::watch::after;
 use crate::{
     negotiate::{kind::UpgradeKind, protocol::Protocol},
     session::upgraded::Upgraded,

@@ -4,6 +4,8 @@ use crate::{
     error::{BoxError, BoxFuture},
     session::upgraded::Upgraded,
 };
+use http::Extensions;
+use hyper::upgrade::OnUpgrade;
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -61,11 +63,34 @@ impl PendingUpgrade {
         }
     }
 
-    pub(crate) fn take(self) -> Option<BoxFuture<Result<Upgraded, BoxError>>> {
+    fn take(self) -> Option<BoxFuture<Result<Upgraded, BoxError>>> {
         self.upgrade
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+}
+
+/// The promise of an upgraded connection, in the extensions of a request or a response.
+pub(crate) enum Handover {
+    Hyper(OnUpgrade),
+    /// From another server or client.
+    Other(BoxFuture<Result<Upgraded, BoxError>>),
+}
+
+impl Handover {
+    /// Returns `true` if [`take`](Self::take) would find one.
+    pub(crate) fn is_in(extensions: &Extensions) -> bool {
+        extensions.get::<OnUpgrade>().is_some() || extensions.get::<PendingUpgrade>().is_some()
+    }
+
+    /// Removes the promise from the extensions. A [`PendingUpgrade`] takes precedence over hyper's `OnUpgrade`.
+    pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
+        let hyper = extensions.remove::<OnUpgrade>().map(Self::Hyper);
+        let other = extensions
+            .remove::<PendingUpgrade>()
+            .and_then(PendingUpgrade::take);
+        other.map(Self::Other).or(hyper)
     }
 }
 

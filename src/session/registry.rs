@@ -1,23 +1,23 @@
 //! The session registry: limits, listing, closing and draining.
 
 use super::{
+    builder::SessionsBuilder,
     drain::{Drain, DrainOptions, DrainReport},
     guard::{Admitted, KeyLimit, Permit},
     identity::Identity,
+    info::SessionInfo,
     spread,
     state::{SessionId, State},
-    watch::after,
 };
 use crate::{
     message::rejection::Rejection,
-    negotiate::{kind::UpgradeKind, protocol::Protocol},
     sync::{Mutex, MutexGuard, Notify},
+    time::after,
 };
 use http::{Extensions, HeaderValue, StatusCode, header, request::Parts};
 use std::{
     collections::HashMap,
     fmt,
-    hash::Hash,
     net::SocketAddr,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -70,7 +70,7 @@ struct Open {
 }
 
 /// Finds the client's address in the extensions of a request.
-type PeerOf = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
+pub(super) type PeerOf = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
 
 impl Sessions {
     /// Creates a registry without limits.
@@ -81,10 +81,19 @@ impl Sessions {
 
     /// Returns a builder for a registry with limits.
     pub fn builder() -> SessionsBuilder {
-        SessionsBuilder {
-            max: usize::MAX,
-            key_limit: None,
-            peer: Arc::new(|extensions| extensions.get::<SocketAddr>().copied()),
+        SessionsBuilder::new()
+    }
+
+    pub(super) fn with(max: usize, key_limit: Option<Arc<dyn KeyLimit>>, peer: PeerOf) -> Self {
+        Self {
+            registry: Arc::new(Registry {
+                max,
+                key_limit,
+                peer,
+                open: Mutex::default(),
+                draining: Notify::new(),
+                emptied: Notify::new(),
+            }),
         }
     }
 
@@ -107,9 +116,7 @@ impl Sessions {
         let mut list: Vec<_> = open.accepted.values().map(Arc::clone).collect();
         drop(open);
         list.sort_unstable_by_key(|state| state.id);
-        list.into_iter()
-            .map(|state| SessionInfo { state })
-            .collect()
+        list.into_iter().map(SessionInfo::new).collect()
     }
 
     /// Returns the accepted sessions with this identity, oldest first.
@@ -142,7 +149,7 @@ impl Sessions {
         let list = self.list_of(identity);
         let deadline = after(grace);
         for session in &list {
-            session.state.stop_by(deadline);
+            session.stop_by(deadline);
         }
         list.len()
     }
@@ -351,186 +358,5 @@ impl fmt::Debug for Sessions {
             .field("max", &self.registry.max)
             .field("is_draining", &self.is_draining())
             .finish_non_exhaustive()
-    }
-}
-
-/// A builder for [`Sessions`].
-#[must_use = "call `build`"]
-pub struct SessionsBuilder {
-    max: usize,
-    key_limit: Option<Arc<dyn KeyLimit>>,
-    peer: PeerOf,
-}
-
-impl SessionsBuilder {
-    /// Sets the maximum number of sessions. The default is unlimited.
-    ///
-    /// Requests over the limit get 503 with `Retry-After` before the handler runs.
-    pub fn max(mut self, max: usize) -> Self {
-        self.max = max;
-        self
-    }
-
-    /// Sets the maximum number of sessions with the same key, such as the client's address or a user name. The default
-    /// is unlimited. A second call replaces the limit of the first.
-    ///
-    /// Requests over the limit get 503 with `Retry-After` before the handler runs. A request for which `key` returns
-    /// `None` is *not limited*: read the key from the extension that your server sets, and test for the 503.
-    ///
-    /// The server inserts the client's address into the extensions of the request. hyper inserts no address;
-    /// `axum::serve` inserts a `ConnectInfo` when it serves `into_make_service_with_connect_info`:
-    ///
-    /// ```
-    /// use axum::extract::ConnectInfo;
-    /// use std::net::{IpAddr, SocketAddr};
-    /// use tower_upgrade::Sessions;
-    ///
-    /// let by_address = |request: &http::request::Parts| -> Option<IpAddr> {
-    ///     request.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
-    /// };
-    /// let sessions = Sessions::builder().max(10_000).max_per_key(20, by_address).build();
-    /// ```
-    ///
-    /// With hyper-util, insert the address for each connection. The default of [`peer`](Self::peer) reads it too:
-    ///
-    /// ```
-    /// use http::Request;
-    /// use hyper::body::Incoming;
-    /// use std::net::SocketAddr;
-    /// use tower::ServiceExt as _;
-    /// # fn for_connection<S>(app: S, peer: SocketAddr) -> impl tower::Service<Request<Incoming>>
-    /// # where
-    /// #     S: tower::Service<Request<Incoming>>,
-    /// # {
-    /// let service = app.map_request(move |mut request: Request<Incoming>| {
-    ///     request.extensions_mut().insert(peer);
-    ///     request
-    /// });
-    /// # service
-    /// # }
-    /// ```
-    pub fn max_per_key<K, F>(mut self, max: usize, key: F) -> Self
-    where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-        F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
-    {
-        self.key_limit = Some(super::guard::key_limit(max, key));
-        self
-    }
-
-    /// Sets the function that reads the client's address from the extensions of a request.
-    ///
-    /// [`Session::peer`](crate::Session::peer), [`SessionInfo::peer`], [`Closed::peer`](crate::Closed::peer) and the
-    /// span of a session have this address, or `None` if the function finds none. The default reads a [`SocketAddr`]
-    /// extension, which the application must insert: neither hyper nor `axum::serve` does.
-    ///
-    /// ```
-    /// use axum::extract::ConnectInfo;
-    /// use std::net::SocketAddr;
-    /// use tower_upgrade::Sessions;
-    ///
-    /// let sessions = Sessions::builder()
-    ///     .peer(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0))
-    ///     .build();
-    /// ```
-    pub fn peer<F>(mut self, peer: F) -> Self
-    where
-        F: Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
-    {
-        self.peer = Arc::new(peer);
-        self
-    }
-
-    /// Builds the registry.
-    #[must_use]
-    pub fn build(self) -> Sessions {
-        Sessions {
-            registry: Arc::new(Registry {
-                max: self.max,
-                key_limit: self.key_limit,
-                peer: self.peer,
-                open: Mutex::default(),
-                draining: Notify::new(),
-                emptied: Notify::new(),
-            }),
-        }
-    }
-}
-
-impl fmt::Debug for SessionsBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionsBuilder")
-            .field("max", &self.max)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A session in the [list](Sessions::list). Its methods return the values at the time of the call.
-#[derive(Clone)]
-pub struct SessionInfo {
-    state: Arc<State>,
-}
-
-impl SessionInfo {
-    /// Returns the id of the session.
-    #[must_use]
-    pub fn id(&self) -> SessionId {
-        self.state.id
-    }
-
-    /// Returns the kind of the upgrade request.
-    #[must_use]
-    pub fn kind(&self) -> UpgradeKind {
-        self.state.kind
-    }
-
-    /// Returns the chosen protocol, or `None` for a [CONNECT](UpgradeKind::Connect), which names no protocol.
-    #[must_use]
-    pub fn protocol(&self) -> Option<&Protocol> {
-        self.state.protocol.as_ref()
-    }
-
-    /// Returns the client's address, if the server inserted it: see [`SessionsBuilder::peer`].
-    #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.state.peer
-    }
-
-    /// Returns the identity of the session, if it has one: see [`Identity`].
-    #[must_use]
-    pub fn identity(&self) -> Option<&Identity> {
-        self.state.identity()
-    }
-
-    /// Returns the time since the handler accepted.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.state.accepted().elapsed()
-    }
-
-    /// Returns the number of bytes that the handler has read.
-    #[must_use]
-    pub fn bytes_read(&self) -> u64 {
-        self.state.bytes_read()
-    }
-
-    /// Returns the number of bytes that the handler has written.
-    #[must_use]
-    pub fn bytes_written(&self) -> u64 {
-        self.state.bytes_written()
-    }
-}
-
-impl fmt::Debug for SessionInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionInfo")
-            .field("id", &self.id())
-            .field("kind", &self.kind())
-            .field("protocol", &self.protocol())
-            .field("peer", &self.peer())
-            .field("age", &self.age())
-            .field("bytes_read", &self.bytes_read())
-            .field("bytes_written", &self.bytes_written())
-            .finish()
     }
 }

@@ -58,7 +58,7 @@ impl SessionSpan {
     }
 }
 
-pub(crate) fn switched() {
+pub(crate) fn started() {
     event!(DEBUG, "session started");
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn closed(state: &State, closed: &Closed) {
         .record("duration", tracing::field::debug(closed.duration));
     #[cfg(feature = "tracing")]
     match &closed.reason {
-        CloseReason::NeverSwitched(error) => event!(DEBUG, %error, "session never started"),
+        CloseReason::NotUpgraded(error) => event!(DEBUG, %error, "session did not start"),
         CloseReason::Failed(error) if is_peers(state, &**error) => {
             event!(DEBUG, %error, "session failed")
         }

@@ -60,7 +60,7 @@ pub(crate) struct State {
     identity: Option<Box<Identity>>,
     accepted: Instant,
     /// When the server handed over the IO, in milliseconds since `accepted`.
-    switched: AtomicU64,
+    started: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
     /// When a byte last moved in either direction, in milliseconds since `accepted`. `None` without an idle timeout,
@@ -69,7 +69,7 @@ pub(crate) struct State {
     stop: Stop,
     /// Wakes the session's task, which waits for the return of the IO and for the stop signal.
     task: AtomicWaker,
-    home: Mutex<Home>,
+    io_slot: Mutex<IoSlot>,
     is_taken: AtomicBool,
     is_over: AtomicBool,
     /// An operation on the IO failed.
@@ -95,13 +95,13 @@ struct Stop {
 const NEVER: u64 = u64::MAX;
 
 /// The IO slot of a session.
-enum Home {
+enum IoSlot {
     /// The handler has the IO.
-    Away,
+    InUse,
     /// The `Upgraded` was dropped and returned the IO.
-    Back(BoxIo),
+    Returned(BoxIo),
     /// The handler took ownership of the IO.
-    Taken,
+    Closed,
 }
 
 impl State {
@@ -120,7 +120,7 @@ impl State {
             labels,
             identity: None,
             accepted: Instant::now(),
-            switched: AtomicU64::new(NEVER),
+            started: AtomicU64::new(NEVER),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             active: has_idle_timeout.then(AtomicU64::default),
@@ -129,7 +129,7 @@ impl State {
                 ordered: Notify::new(),
             },
             task: AtomicWaker::new(),
-            home: Mutex::new(Home::Away),
+            io_slot: Mutex::new(IoSlot::InUse),
             is_taken: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
@@ -155,17 +155,17 @@ impl State {
     }
 
     /// Starts the clock of the session: the server has handed over the IO.
-    pub(crate) fn switch(&self) {
+    pub(crate) fn start(&self) {
         let now = self.now();
-        self.switched.store(now, Ordering::Relaxed);
+        self.started.store(now, Ordering::Relaxed);
         if let Some(active) = &self.active {
             active.store(now, Ordering::Relaxed);
         }
     }
 
     /// Returns when the server handed over the IO, if it has.
-    pub(crate) fn switched(&self) -> Option<Instant> {
-        match self.switched.load(Ordering::Relaxed) {
+    pub(crate) fn started(&self) -> Option<Instant> {
+        match self.started.load(Ordering::Relaxed) {
             NEVER => None,
             millis => Some(self.accepted + Duration::from_millis(millis)),
         }
@@ -241,7 +241,7 @@ impl State {
         let is_end = error.kind() == std::io::ErrorKind::UnexpectedEof;
         self.has_failed.load(Ordering::Relaxed)
             || is_end && self.has_ended.load(Ordering::Relaxed)
-            || matches!(*self.home(), Home::Taken)
+            || matches!(*self.io_slot(), IoSlot::Closed)
     }
 
     /// Records that the session ends because the peer was silent, regardless of the result of the handler.
@@ -281,25 +281,25 @@ impl State {
     }
 
     /// Returns the IO to its slot for an orderly shutdown. Drops the IO if the slot is closed.
-    pub(crate) fn bring_home(&self, io: BoxIo) {
-        let mut home = self.home();
-        let late = match *home {
-            Home::Away => {
-                *home = Home::Back(io);
+    pub(crate) fn return_io(&self, io: BoxIo) {
+        let mut io_slot = self.io_slot();
+        let late = match *io_slot {
+            IoSlot::InUse => {
+                *io_slot = IoSlot::Returned(io);
                 None
             }
-            Home::Back(_) | Home::Taken => Some(io),
+            IoSlot::Returned(_) | IoSlot::Closed => Some(io),
         };
-        drop(home);
+        drop(io_slot);
         drop(late);
         self.task.wake();
     }
 
     /// Closes the IO slot: the handler took ownership of the IO, or the session stopped waiting for the IO. The idle
     /// timeout no longer applies.
-    pub(crate) fn take_for_good(&self) {
+    pub(crate) fn close_io_slot(&self) {
         self.is_taken.store(true, Ordering::Relaxed);
-        let late = std::mem::replace(&mut *self.home(), Home::Taken);
+        let late = std::mem::replace(&mut *self.io_slot(), IoSlot::Closed);
         drop(late);
         self.task.wake();
     }
@@ -323,22 +323,22 @@ impl State {
     }
 
     /// Waits for the return of the IO. Resolves to `None` if the handler took ownership of the IO.
-    pub(crate) fn poll_home(&self, cx: &Context<'_>) -> Poll<Option<BoxIo>> {
+    pub(crate) fn poll_returned_io(&self, cx: &Context<'_>) -> Poll<Option<BoxIo>> {
         self.task.register(cx.waker());
-        let mut home = self.home();
-        match std::mem::replace(&mut *home, Home::Taken) {
-            Home::Away => {
-                *home = Home::Away;
+        let mut io_slot = self.io_slot();
+        match std::mem::replace(&mut *io_slot, IoSlot::Closed) {
+            IoSlot::InUse => {
+                *io_slot = IoSlot::InUse;
                 Poll::Pending
             }
-            Home::Back(io) => Poll::Ready(Some(io)),
-            Home::Taken => Poll::Ready(None),
+            IoSlot::Returned(io) => Poll::Ready(Some(io)),
+            IoSlot::Closed => Poll::Ready(None),
         }
     }
 
-    fn home(&self) -> MutexGuard<'_, Home> {
+    fn io_slot(&self) -> MutexGuard<'_, IoSlot> {
         // Nothing that can panic runs under the lock.
-        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+        self.io_slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // ---- The stop signal -----------------------------------------------------------------------

@@ -1,9 +1,9 @@
 //! The task of a session.
 
-use super::span;
 use super::{
     CloseReason, Closed, Session,
     guard::Permit,
+    span,
     state::State,
     watch::{Overdue, Watch},
 };
@@ -11,22 +11,16 @@ use crate::{
     error::BoxError,
     io::{box_io::BoxIo, linger},
     metrics,
+    panic::{self, Panic},
     session::{
-        Speaking, accepted::Accepted, held::HeldUpgrade, settings::Settings, upgraded::Upgraded,
+        SessionFuture, accepted::Accepted, held::HeldUpgrade, settings::Settings,
+        upgraded::Upgraded,
     },
     time::within,
     trace,
 };
 use futures_util::FutureExt as _;
-use std::{
-    any::Any,
-    future::poll_fn,
-    panic::{self, AssertUnwindSafe},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    thread,
-};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
 
 /// Spawns the task of a session just before its upgrade response is sent.
 pub(crate) fn spawn(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
@@ -50,30 +44,31 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
     async move {
         let mut watch = Watch::default();
 
-        let io = match switched(&mut accepted.upgrade, &mut watch, &end).await {
+        let io = match started_io(&mut accepted.upgrade, &mut watch, &end).await {
             Ok(Some(Ok(io))) => io,
-            Ok(Some(Err(error))) => return end.report(CloseReason::NeverSwitched(error.into())),
+            Ok(Some(Err(error))) => return end.report(CloseReason::NotUpgraded(error.into())),
             Ok(None) => {
-                let late = "the switch was not sent in time";
-                return end.report(CloseReason::NeverSwitched(BoxError::from(late).into()));
+                let late = "the server did not hand over the connection in time";
+                return end.report(CloseReason::NotUpgraded(BoxError::from(late).into()));
             }
             Err(overdue) => return end.report_overdue(overdue, &watch),
         };
 
-        end.state.switch();
-        contain(span::switched);
+        end.state.start();
+        contain(span::started);
         let reason = match start(accepted, io) {
-            Ok(mut speaking) => {
-                let ended = AssertUnwindSafe(speaking.as_mut()).catch_unwind();
+            Ok(mut handler) => {
+                // Not `CatchPanic`, which has room for a panic: memory of every idle session.
+                let ended = AssertUnwindSafe(handler.as_mut()).catch_unwind();
                 let ended = unless_overdue(&mut watch, &end, ended).await;
                 let reason = end.reason(ended, &watch);
                 // The values that the handler owns may panic when dropped.
-                match panic::catch_unwind(AssertUnwindSafe(|| drop(speaking))) {
+                match panic::catch(|| drop(handler)) {
                     Ok(()) => reason,
-                    Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
+                    Err(panic) => CloseReason::Panicked(panic::message(&*panic)),
                 }
             }
-            Err(panic) => CloseReason::Panicked(trace::panic_message(&*panic)),
+            Err(panic) => CloseReason::Panicked(panic::message(&*panic)),
         };
         drop(watch);
         Box::pin(end.close(reason)).await;
@@ -81,7 +76,7 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
 }
 
 /// Waits for the upgraded connection, for at most the handshake timeout.
-async fn switched(
+async fn started_io(
     upgrade: &mut HeldUpgrade,
     watch: &mut Watch,
     end: &End,
@@ -117,7 +112,7 @@ async fn unless_overdue<F: Future>(
     clippy::boxed_local,
     reason = "the box is gone while the session lives"
 )]
-fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
+fn start(accepted: Box<Accepted>, io: BoxIo) -> Result<SessionFuture, Panic> {
     let accepted = *accepted;
     let session = Session {
         io: Upgraded::owned_by_session(io, Arc::clone(&accepted.state)),
@@ -127,7 +122,7 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> thread::Result<Speaking> {
         #[cfg(feature = "websocket")]
         settings: accepted.settings,
     };
-    panic::catch_unwind(AssertUnwindSafe(|| accepted.speak.start(session)))
+    panic::catch(|| accepted.run.start(session))
 }
 
 /// The data needed to report and to close a session.
@@ -143,12 +138,12 @@ struct End {
 /// Runs user callbacks (`on_close`, subscriber, recorder, the error's `Display`) and catches their panics, so that the
 /// session continues and its connection is shut down.
 fn contain(report: impl FnOnce()) {
-    if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(report)) {
-        trace::report_panicked(&trace::panic_message(&*panic));
+    if let Err(panic) = panic::catch(report) {
+        trace::report_panicked(&panic::message(&*panic));
     }
 }
 
-type Ended = Result<Result<Result<(), BoxError>, Box<dyn Any + Send>>, Overdue>;
+type Ended = Result<Result<Result<(), BoxError>, Panic>, Overdue>;
 
 impl End {
     fn of(accepted: &mut Accepted) -> Self {
@@ -168,7 +163,7 @@ impl End {
             Ok(Ok(Ok(()))) if self.state.is_stopping() => CloseReason::Drained,
             Ok(Ok(Ok(()))) => CloseReason::Finished,
             Ok(Ok(Err(error))) => CloseReason::Failed(error.into()),
-            Ok(Err(panic)) => CloseReason::Panicked(trace::panic_message(&*panic)),
+            Ok(Err(panic)) => CloseReason::Panicked(panic::message(&*panic)),
             Err(overdue) => self.overdue(overdue, watch),
         }
     }
@@ -201,7 +196,7 @@ impl End {
             peer: state.peer,
             identity: state.identity().cloned(),
             reason,
-            duration: state.switched().map(|at| at.elapsed()).unwrap_or_default(),
+            duration: state.started().map(|at| at.elapsed()).unwrap_or_default(),
             bytes_read: state.bytes_read(),
             bytes_written: state.bytes_written(),
         };
@@ -229,7 +224,7 @@ impl End {
         let is_aborted = matches!(reason, CloseReason::Aborted);
         let timeout = self.settings.shutdown_timeout();
         self.report(reason);
-        let mut home = poll_fn(|cx| self.state.poll_home(cx));
+        let mut home = poll_fn(|cx| self.state.poll_returned_io(cx));
         let io = match (&mut home).now_or_never() {
             Some(io) => io,
             None => {
@@ -239,7 +234,7 @@ impl End {
                 self.permit = None;
                 let io = within(timeout, home).await;
                 if io.is_none() {
-                    self.state.take_for_good();
+                    self.state.close_io_slot();
                 }
                 io.flatten()
             }

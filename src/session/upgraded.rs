@@ -70,13 +70,13 @@ impl Upgraded {
     /// Gives the IO to the handler: the session no longer owns it.
     fn leave_session(&mut self) {
         if let Some(session) = self.session.take() {
-            session.take_for_good();
+            session.close_io_slot();
         }
     }
 
     fn go_home(&mut self) {
         if let Some(session) = self.session.take() {
-            session.bring_home(std::mem::replace(&mut self.io, BoxIo::gone()));
+            session.return_io(std::mem::replace(&mut self.io, BoxIo::gone()));
         }
     }
 

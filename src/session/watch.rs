@@ -1,19 +1,18 @@
 //! The time limits of an open session, with a single timer.
 
 use super::state::State;
-use crate::session::settings::Settings;
-use std::{
-    pin::{Pin, pin},
-    task::{Context, Poll, ready},
-    time::Duration,
+use crate::{
+    session::settings::Settings,
+    time::{Timer, after},
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use std::task::{Context, Poll, ready};
+use tokio::time::Instant;
 
 /// Watches the stop deadline, the idle timeout and the lifetime of a session. Creates the timer when the first limit
 /// applies, and does not reset it on every read or write.
 #[derive(Default)]
 pub(crate) struct Watch {
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     is_too_old: bool,
 }
 
@@ -45,13 +44,7 @@ impl Watch {
             let Some((at, _)) = next(state, settings) else {
                 return Poll::Pending;
             };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-            // Traffic moves the idle deadline, so the timer fires early and is then reset.
-            if timer.deadline() > at || timer.is_elapsed() {
-                timer.as_mut().reset(at);
-            }
-            // Exempt from the coop budget: a handler that always exhausts the budget would keep the timer from firing.
-            ready!(pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx));
+            ready!(self.timer.poll_at(cx, at));
             match next(state, settings) {
                 Some((at, event)) if at <= Instant::now() => match event {
                     Event::Overdue(overdue) => return Poll::Ready(overdue),
@@ -68,14 +61,14 @@ impl Watch {
 
 /// Returns the next event and its time.
 fn next(state: &State, settings: &Settings) -> Option<(Instant, Event)> {
-    let switched = state.switched();
-    let idle = settings.idle_timeout().filter(|_| switched.is_some());
+    let started = state.started();
+    let idle = settings.idle_timeout().filter(|_| started.is_some());
     let idle = idle.zip(state.active());
     let idle = idle.and_then(|(idle, active)| active.checked_add(idle));
     // A session that already has its stop signal does not get another for its lifetime.
     let lifetime = settings.lifetime().filter(|_| !state.is_stopping());
-    let too_old = lifetime.zip(switched);
-    let too_old = too_old.and_then(|(lifetime, switched)| switched.checked_add(lifetime));
+    let too_old = lifetime.zip(started);
+    let too_old = too_old.and_then(|(lifetime, started)| started.checked_add(lifetime));
     [
         state
             .stops_by()
@@ -92,10 +85,4 @@ fn next(state: &State, settings: &Settings) -> Option<(Instant, Event)> {
 enum Event {
     Overdue(Overdue),
     TooOld,
-}
-
-/// Returns the time after `timeout`, capped at 30 years from now so that the `Instant` does not overflow.
-pub(crate) fn after(timeout: Duration) -> Instant {
-    const NEVER: Duration = Duration::from_secs(86400 * 365 * 30);
-    Instant::now() + timeout.min(NEVER)
 }

@@ -16,13 +16,13 @@ use std::{fmt, sync::Arc};
 pub struct Exchange {
     pub(super) response: Response<Bytes>,
     pub(super) reason: Option<RejectionReason>,
-    pub(super) switched: Option<Switched>,
+    pub(super) upgraded: Option<Opened>,
     pub(super) reports: Reports,
 }
 
-/// A connection or a stream that has switched protocols.
+/// An upgraded connection or stream, on the client side.
 #[derive(Debug)]
-pub(super) struct Switched {
+pub(super) struct Opened {
     pub(super) kind: UpgradeKind,
     /// The protocol of the session, if its name is valid.
     pub(super) protocol: Option<Protocol>,
@@ -40,15 +40,15 @@ impl Exchange {
     ///
     /// # Panics
     ///
-    /// If the response does not switch to `protocol`.
+    /// If the response does not upgrade to `protocol`.
     #[must_use]
     #[track_caller]
-    pub fn expect_switched(self, protocol: &str) -> Upgraded {
-        match self.switched {
-            Some(switched) if switched.protocol.as_ref().is_some_and(|is| is == protocol) => {
-                switched.io
+    pub fn expect_upgraded(self, protocol: &str) -> Upgraded {
+        match self.upgraded {
+            Some(upgraded) if upgraded.protocol.as_ref().is_some_and(|is| is == protocol) => {
+                upgraded.io
             }
-            _ => self.unexpected(&format!("a switch to {protocol}")),
+            _ => self.unexpected(&format!("an upgrade to {protocol}")),
         }
     }
 
@@ -60,8 +60,8 @@ impl Exchange {
     #[must_use]
     #[track_caller]
     pub fn expect_connected(self) -> Upgraded {
-        match self.switched {
-            Some(switched) if switched.kind == UpgradeKind::Connect => switched.io,
+        match self.upgraded {
+            Some(upgraded) if upgraded.kind == UpgradeKind::Connect => upgraded.io,
             _ => self.unexpected("a tunnel"),
         }
     }
@@ -72,11 +72,11 @@ impl Exchange {
     ///
     /// If the request was not rejected, or was rejected with another status.
     #[track_caller]
-    pub fn expect_refused(self, status: StatusCode) -> Response<Bytes> {
+    pub fn expect_rejected(self, status: StatusCode) -> Response<Bytes> {
         if self.reason.is_some() && self.response.status() == status {
             self.response
         } else {
-            self.unexpected(&format!("a refusal with {status}"))
+            self.unexpected(&format!("a rejection with {status}"))
         }
     }
 
@@ -87,7 +87,7 @@ impl Exchange {
     /// If the request was upgraded, or rejected by a handler or an `UpgradeLayer`.
     #[track_caller]
     pub fn expect_passed(self) -> Response<Bytes> {
-        if self.reason.is_none() && self.switched.is_none() {
+        if self.reason.is_none() && self.upgraded.is_none() {
             self.response
         } else {
             self.unexpected("a response of the inner service")
@@ -96,7 +96,7 @@ impl Exchange {
 
     /// Waits for the end of the session, and returns its close reason, byte counts and duration.
     ///
-    /// Call this method before [`expect_switched`](Self::expect_switched) consumes the exchange, and await the
+    /// Call this method before [`expect_upgraded`](Self::expect_upgraded) consumes the exchange, and await the
     /// future after the action that ends the session.
     ///
     /// The stack does not need an [`on_close`](crate::UpgradeLayer::on_close) callback. If it has one, the
@@ -117,21 +117,21 @@ impl Exchange {
 
     #[track_caller]
     fn unexpected(&self, expected: &str) -> ! {
-        let what = match (&self.switched, &self.reason) {
-            (Some(switched), _) => switched.to_string(),
-            (None, Some(reason)) => format!("a refusal ({reason})"),
+        let what = match (&self.upgraded, &self.reason) {
+            (Some(upgraded), _) => upgraded.to_string(),
+            (None, Some(reason)) => format!("a rejection ({reason})"),
             (None, None) => "a response of the inner service".to_owned(),
         };
         panic!("expected {expected}, got {what}: {:?}", self.response)
     }
 }
 
-impl fmt::Display for Switched {
+impl fmt::Display for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.kind, &self.protocol) {
             (UpgradeKind::Connect, _) => f.write_str("a tunnel"),
-            (_, Some(protocol)) => write!(f, "a switch to {protocol}"),
-            (_, None) => f.write_str("a switch to no protocol"),
+            (_, Some(protocol)) => write!(f, "an upgrade to {protocol}"),
+            (_, None) => f.write_str("an upgrade to no protocol"),
         }
     }
 }

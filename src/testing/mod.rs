@@ -9,12 +9,12 @@
 //!
 //! | constructor | request | HTTP version | expected outcome |
 //! |---|---|---|---|
-//! | [`request("chat")`](request) | `Upgrade` | HTTP/1.1 | [`expect_switched("chat")`](Exchange::expect_switched) |
-//! | [`extended_connect("chat")`](extended_connect) | extended CONNECT | HTTP/2 | [`expect_switched("chat")`](Exchange::expect_switched) |
+//! | [`request("chat")`](request) | `Upgrade` | HTTP/1.1 | [`expect_upgraded("chat")`](Exchange::expect_upgraded) |
+//! | [`extended_connect("chat")`](extended_connect) | extended CONNECT | HTTP/2 | [`expect_upgraded("chat")`](Exchange::expect_upgraded) |
 //! | [`connect("example.com:443")`](connect) | CONNECT | HTTP/1.1, or HTTP/2 with `.version(..)` | [`expect_connected()`](Exchange::expect_connected) |
 //! | [`http::Request::builder()`] | no upgrade | that of the request | [`expect_passed()`](Exchange::expect_passed) |
 //!
-//! For a rejected request, call [`expect_refused(status)`](Exchange::expect_refused). [`Exchange::closed`]
+//! For a rejected request, call [`expect_rejected(status)`](Exchange::expect_rejected). [`Exchange::closed`]
 //! returns how a session ended.
 //!
 //! # A handler that rejects
@@ -47,18 +47,18 @@
 //!
 //! let request = testing::request("greet").body(String::new())?;
 //! let exchange = testing::upgrade(app.clone(), request).await?;
-//! let response = exchange.expect_refused(StatusCode::UNAUTHORIZED);
+//! let response = exchange.expect_rejected(StatusCode::UNAUTHORIZED);
 //! assert_eq!(*response.body(), "Unauthorized");
 //!
 //! // `chess` matches no handler, so the layer rejects the request.
 //! let request = testing::request("chess").body(String::new())?;
-//! testing::upgrade(app.clone(), request).await?.expect_refused(StatusCode::UPGRADE_REQUIRED);
+//! testing::upgrade(app.clone(), request).await?.expect_rejected(StatusCode::UPGRADE_REQUIRED);
 //!
 //! let request = testing::request("greet").header("user", "ann").body(String::new())?;
 //! let exchange = testing::upgrade(app, request).await?;
 //! assert_eq!(exchange.response().headers()["greeting"], "follows");
 //! let mut received = String::new();
-//! exchange.expect_switched("greet").read_to_string(&mut received).await?;
+//! exchange.expect_upgraded("greet").read_to_string(&mut received).await?;
 //! assert_eq!(received, "hello ann");
 //! # Ok(())
 //! # }
@@ -86,7 +86,7 @@
 //! for request in [testing::request("echo"), testing::extended_connect("echo")] {
 //!     let exchange = testing::upgrade(app.clone(), request.body(String::new())?).await?;
 //!     let closed = exchange.closed();
-//!     let mut client = exchange.expect_switched("echo");
+//!     let mut client = exchange.expect_upgraded("echo");
 //!     client.write_all(b"hello").await?;
 //!     client.shutdown().await?;
 //!     let mut echo = String::new();
@@ -102,7 +102,7 @@
 //! let request = testing::extended_connect("echo").body(String::new())?;
 //! let exchange = testing::upgrade(app, request).await?;
 //! let closed = exchange.closed();
-//! let _client = exchange.expect_switched("echo");
+//! let _client = exchange.expect_upgraded("echo");
 //! let closed = closed.await;
 //! assert_eq!(closed.reason().as_str(), "idle");
 //! assert_eq!(closed.duration(), Duration::from_secs(60));
@@ -138,12 +138,12 @@
 //! let request = testing::request("polite").body(String::new())?;
 //! let idle = testing::upgrade(app.clone(), request).await?;
 //! let idle_closed = idle.closed();
-//! let mut idle = idle.expect_switched("polite");
+//! let mut idle = idle.expect_upgraded("polite");
 //!
 //! let request = testing::request("polite").body(String::new())?;
 //! let busy = testing::upgrade(app, request).await?;
 //! let busy_closed = busy.closed();
-//! let mut busy = busy.expect_switched("polite");
+//! let mut busy = busy.expect_upgraded("polite");
 //! busy.write_u8(1).await?;
 //! // Wait until the session has read the byte: the stop signal must come later.
 //! assert_eq!(busy.read_u8().await?, 1);
@@ -172,7 +172,7 @@ mod observer;
 
 pub use self::exchange::Exchange;
 
-use self::{connection::Connection, exchange::Switched, observer::Reports};
+use self::{connection::Connection, exchange::Opened, observer::Reports};
 use crate::{
     error::BoxError, io::box_io::BoxIo, message::rejection::RejectionReason,
     negotiate::kind::UpgradeKind, session::upgraded::Upgraded,
@@ -280,10 +280,10 @@ where
     let asked = Asked::of(&request);
     let mut connection = Connection::open(connection::version(&request)?, service).await?;
     let mut response = connection.send(request).await?;
-    let switched = match asked.kind(response.status()) {
-        Some(kind) => Some(Switched {
+    let upgraded = match asked.kind(response.status()) {
+        Some(kind) => Some(Opened {
             kind,
-            protocol: asked.switched_to(&response),
+            protocol: asked.upgraded_to(&response),
             io: Upgraded::from_box_io(BoxIo::from(hyper::upgrade::on(&mut response).await?)),
         }),
         None => None,
@@ -293,7 +293,7 @@ where
     Ok(Exchange {
         response: Response::from_parts(parts, body),
         reason: reason.get().cloned().flatten(),
-        switched,
+        upgraded,
         reports,
     })
 }
@@ -328,7 +328,7 @@ impl Asked {
     }
 
     /// Returns the protocol that the response switches to.
-    fn switched_to<B>(
+    fn upgraded_to<B>(
         &self,
         response: &Response<B>,
     ) -> Option<crate::negotiate::protocol::Protocol> {

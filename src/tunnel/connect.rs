@@ -109,7 +109,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// assert_eq!(headers["connection"], "close");
 /// # let ann = testing::connect("example.com:1").header("proxy-authorization", ANN);
 /// # let exchange = testing::upgrade(app, ann.body(String::new())?).await?;
-/// # exchange.expect_refused(StatusCode::FORBIDDEN);
+/// # exchange.expect_rejected(StatusCode::FORBIDDEN);
 /// # Ok(())
 /// # }
 /// ```

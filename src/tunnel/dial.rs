@@ -1,6 +1,6 @@
 //! Resolves a target and connects to one of its allowed addresses.
 
-use super::{Policy, failure::Failure, host::Host, policy::Denied, race::race};
+use super::{Policy, failure::Failure, happy_eyeballs::connect_any, host::Host, policy::Denied};
 use crate::{
     client,
     error::{BoxError, BoxFuture},
@@ -50,7 +50,7 @@ pub(super) async fn dial(
     };
     let is_allowed = |address: &SocketAddr| policy.allows(address.ip());
     let allowed: Vec<_> = found.iter().copied().filter(is_allowed).collect();
-    match race(&allowed, connect).await {
+    match connect_any(&allowed, connect).await {
         Some(connected) => connected,
         None => {
             let name = name.map_or_else(String::new, |name| format!("{name} is at "));

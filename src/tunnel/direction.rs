@@ -46,7 +46,7 @@ pub(super) struct Direction {
     to: Side,
     copy: Copy,
     #[cfg(target_os = "linux")]
-    gears: gears::Gears,
+    splicing: splicing::Splicing,
     is_shutting_down: bool,
     is_over: bool,
     /// The write error, if writing failed.
@@ -60,7 +60,7 @@ impl Direction {
             to,
             copy: Copy::default(),
             #[cfg(target_os = "linux")]
-            gears: gears::Gears::default(),
+            splicing: splicing::Splicing::default(),
             is_shutting_down: false,
             is_over: false,
             failure: None,
@@ -75,7 +75,7 @@ impl Direction {
     /// Returns whether some bytes are read and not yet sent.
     pub(super) fn has_unsent(&self) -> bool {
         #[cfg(target_os = "linux")]
-        if self.gears.has_unsent() {
+        if self.splicing.has_unsent() {
             return true;
         }
         self.copy.has_unwritten()
@@ -90,7 +90,7 @@ impl Direction {
     fn discard_unsent(&mut self) {
         self.copy.discard_unwritten();
         #[cfg(target_os = "linux")]
-        self.gears.discard_unsent();
+        self.splicing.discard_unsent();
     }
 
     /// Returns the kind of the write error if the connection has broken off.
@@ -192,7 +192,7 @@ impl Ends for FromTo<'_> {
 
 /// Switches between copying through a buffer (first gear) and `splice(2)` (second gear).
 #[cfg(target_os = "linux")]
-mod gears {
+mod splicing {
     use super::{Both, Broken, Context, Direction, Poll, io, ready};
     use crate::io::{buffer, splice::Pipe};
 
@@ -203,17 +203,17 @@ mod gears {
     const WORTH_IT: usize = 16 * 1024;
 
     #[derive(Default)]
-    pub(super) struct Gears {
+    pub(super) struct Splicing {
         /// The number of consecutive reads that filled the buffer.
         full_reads: u8,
-        is_in_second: bool,
+        is_active: bool,
         /// Set after the kernel refused `splice` for these sockets.
-        has_no_second: bool,
+        is_refused: bool,
         /// The pipe, while it holds unsent bytes.
         pipe: Option<Pipe>,
     }
 
-    impl Gears {
+    impl Splicing {
         pub(super) fn has_unsent(&self) -> bool {
             self.pipe.is_some()
         }
@@ -231,7 +231,7 @@ mod gears {
             self.full_reads += 1;
             if self.full_reads == FULL_READS {
                 self.full_reads = 0;
-                self.is_in_second = !self.has_no_second && are_sockets();
+                self.is_active = !self.is_refused && are_sockets();
             }
         }
     }
@@ -246,7 +246,7 @@ mod gears {
                 return Poll::Ready(Ok(moved));
             }
             let read = ready!(self.poll_copy(cx, ends))?;
-            self.gears.count(read, || {
+            self.splicing.count(read, || {
                 ends.get(self.from).as_socket().is_some() && ends.get(self.to).as_socket().is_some()
             });
             Poll::Ready(Ok(read))
@@ -260,11 +260,11 @@ mod gears {
         ) -> Poll<Result<Option<usize>, Broken>> {
             let mut moved = None;
             // Send the unwritten bytes of the copy buffer first.
-            let is_free = self.gears.pipe.is_none() && !self.copy.has_unwritten();
-            if self.gears.is_in_second && is_free {
+            let is_free = self.splicing.pipe.is_none() && !self.copy.has_unwritten();
+            if self.splicing.is_active && is_free {
                 // Borrow the pipe only for reading: an idle tunnel holds neither a pipe nor a buffer.
                 let Some(mut pipe) = Pipe::borrow() else {
-                    self.gears.is_in_second = false;
+                    self.splicing.is_active = false;
                     return Poll::Ready(Ok(None));
                 };
                 match ready!(ends.get(self.from).poll_fill(cx, &mut pipe)) {
@@ -273,24 +273,24 @@ mod gears {
                     Ok(None) => return Poll::Ready(Ok(None)),
                     Ok(Some(0)) => return Poll::Ready(Ok(Some(0))),
                     Ok(Some(filled)) => {
-                        self.gears.is_in_second = filled >= WORTH_IT;
-                        self.gears.pipe = Some(pipe);
+                        self.splicing.is_active = filled >= WORTH_IT;
+                        self.splicing.pipe = Some(pipe);
                     }
                     Err(error) if is_refusal(&error) => {
-                        self.gears.is_in_second = false;
-                        self.gears.has_no_second = true;
+                        self.splicing.is_active = false;
+                        self.splicing.is_refused = true;
                         return Poll::Ready(Ok(None));
                     }
                     Err(error) => return Poll::Ready(Err(Broken::Reader(error))),
                 }
             }
-            while let Some(pipe) = &mut self.gears.pipe {
+            while let Some(pipe) = &mut self.splicing.pipe {
                 let drained = ready!(ends.get(self.to).poll_drain(cx, pipe));
                 let drained = drained.map_err(Broken::Writer)?;
                 self.copy.copied += drained as u64;
                 moved = Some(drained);
                 if pipe.is_empty() {
-                    self.gears.pipe = None;
+                    self.splicing.pipe = None;
                 }
             }
             Poll::Ready(Ok(moved))

@@ -19,12 +19,12 @@ mod connect;
 mod dial;
 mod direction;
 mod failure;
+mod happy_eyeballs;
 pub(crate) mod host;
-mod look;
 mod policy;
-mod race;
 mod relay;
 mod reverse;
+mod sender_check;
 
 pub use crate::io::socket::Socket;
 

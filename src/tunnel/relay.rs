@@ -2,17 +2,18 @@
 
 use super::{
     direction::{Both, Direction, Side},
-    look::Look,
+    sender_check::SenderCheck,
 };
 use crate::{
     error::{BoxError, BoxFuture},
     io::linger,
     session::{Session, upgraded::Upgraded},
+    time::Timer,
 };
 use futures_util::{FutureExt as _, future::join_all};
 use std::{
     fmt, io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -20,7 +21,7 @@ use std::{
 use sync_wrapper::SyncWrapper;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
 
 /// The idle period after which a stopping relay ends.
@@ -156,7 +157,7 @@ pub struct Relay {
     idle_timeout: Option<Duration>,
     stop: Option<SyncWrapper<BoxFuture<()>>>,
     quiet: Quiet,
-    look: Look,
+    look: SenderCheck,
     closing: Option<Closing>,
 }
 
@@ -210,7 +211,7 @@ impl Relay {
             idle_timeout: None,
             stop: None,
             quiet: Quiet::default(),
-            look: Look::default(),
+            look: SenderCheck::default(),
             closing: None,
         }
     }
@@ -372,7 +373,7 @@ impl fmt::Debug for Relay {
 /// Measures the time since the last byte was sent.
 #[derive(Default)]
 struct Quiet {
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// The time of the last change of the byte count, and the count at that time.
     last: Option<(Instant, u64)>,
     is_stopping: bool,
@@ -388,18 +389,7 @@ impl Quiet {
         let Some(at) = since.checked_add(limit) else {
             return Poll::Pending;
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        loop {
-            // Sent bytes extend the limit: the timer then fires early and is reset only after it has fired.
-            if timer.deadline() > at || timer.is_elapsed() {
-                timer.as_mut().reset(at);
-            }
-            // Polled outside the task's coop budget, which a busy relay always exhausts.
-            ready!(pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx));
-            if at <= Instant::now() {
-                return Poll::Ready(());
-            }
-        }
+        self.timer.poll_at(cx, at)
     }
 }
 

@@ -3,9 +3,9 @@
 use super::{
     CloseFrame, Error, Message,
     frames::Frames,
-    keep_alive::Signs,
-    out::Out,
+    keep_alive::Liveness,
     reader::{CONTROL, Limits, Reader},
+    write_queue::WriteQueue,
 };
 use crate::session::upgraded::Upgraded;
 use bytes::Bytes;
@@ -31,7 +31,7 @@ const QUEUED: usize = 64 * 1024;
 /// Queued bytes of answers (pongs, close frames) from which on the codec stops reading from a peer that does not read.
 const ANSWERS: usize = 16 * 1024;
 
-/// Maximum number of control frames that one `look` reads on behalf of a handler that does not receive.
+/// Maximum number of control frames that one `check_liveness` reads on behalf of a handler that does not receive.
 const MOST_CONTROL_FRAMES: usize = 64;
 
 /// tungstenite's codec around an IO.
@@ -46,16 +46,16 @@ pub(super) struct Codec {
     reader: Option<Box<Reader>>,
     role: Role,
     limits: Limits,
-    out: Out,
+    out: WriteQueue,
     /// Bytes of answers to the peer in `out`.
     answers: usize,
     phase: Phase,
     has_failed: bool,
     /// Whether the peer was silent for too long: `recv` returns the error once, `send` always.
     idle: Idle,
-    /// A message or an error that `look` read while the handler did not receive.
+    /// A message or an error that `check_liveness` read while the handler did not receive.
     waiting: Option<Box<Result<Message, Error>>>,
-    /// Whether `look` reads too: a receiving task then registers a waker, since `look` may read its message.
+    /// Whether `check_liveness` reads too: a receiving task then registers a waker, since `check_liveness` may read its message.
     is_watched: bool,
     wakers: Arc<Wakers>,
 }
@@ -105,7 +105,7 @@ impl Codec {
             reader: None,
             role,
             limits,
-            out: Out::default(),
+            out: WriteQueue::default(),
             answers: 0,
             phase: Phase::Open,
             has_failed: false,
@@ -121,7 +121,7 @@ impl Codec {
         Waker::from(Arc::clone(&self.wakers))
     }
 
-    /// Prepares for [`look`](Self::look).
+    /// Prepares for [`check_liveness`](Self::check_liveness).
     pub(super) fn watch(&mut self) {
         self.is_watched = true;
     }
@@ -130,7 +130,7 @@ impl Codec {
     ///
     /// Pings are answered. One message is kept for the next call of [`poll_next`](Self::poll_next), and reading stops
     /// after that message.
-    pub(super) fn look(&mut self) -> Signs {
+    pub(super) fn check_liveness(&mut self) -> Liveness {
         // The IO keeps one waker per direction: register the sending and receiving tasks, not the current one.
         let waker = self.waker();
         let cx = &mut Context::from_waker(&waker);
@@ -152,7 +152,7 @@ impl Codec {
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
-        Signs {
+        Liveness {
             has_read: self.io.has_read(),
             // A handler that has not received the end may be waiting elsewhere, possibly forever.
             is_behind: match self.waiting.as_deref() {
@@ -168,7 +168,7 @@ impl Codec {
     pub(super) fn ping(&mut self) {
         // A closed WebSocket needs no ping.
         if self.start_send(Message::Ping(Bytes::new())).is_ok() {
-            // The sending task, the receiving task and the next `look` write the rest.
+            // The sending task, the receiving task and the next `check_liveness` write the rest.
             let waker = self.waker();
             let written = self.poll_write_some(&mut Context::from_waker(&waker));
             if let Poll::Ready(Err(_)) = written {
@@ -483,7 +483,7 @@ fn reader(reader: &mut Option<Box<Reader>>, role: Role, limits: Limits) -> &mut 
 struct Link<'a, 'c> {
     io: &'a mut Frames<Upgraded>,
     cx: &'a mut Context<'c>,
-    out: &'a mut Out,
+    out: &'a mut WriteQueue,
 }
 
 impl Read for Link<'_, '_> {

@@ -1,24 +1,23 @@
 //! Pings, and detection of silent peers.
 
 use super::socket::Shared;
+use crate::time::{Timer, after};
 use std::{
-    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
 
 /// Checks a WebSocket once per interval, independently of its handler.
 pub(super) struct KeepAlive {
     interval: Duration,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     is_pinged: bool,
     was_blocked: bool,
 }
 
 /// The peer's signs of life since the last check.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Signs {
+pub(super) struct Liveness {
     /// Bytes were read.
     pub(super) has_read: bool,
     /// Reading has stopped: a message waits to be received, or the handler has received the end.
@@ -35,9 +34,11 @@ pub(super) struct Silent;
 
 impl KeepAlive {
     pub(super) fn new(interval: Duration) -> Self {
+        let mut timer = Timer::default();
+        timer.arm(after(interval));
         Self {
             interval,
-            timer: Box::pin(sleep(interval)),
+            timer,
             is_pinged: false,
             was_blocked: false,
         }
@@ -46,11 +47,10 @@ impl KeepAlive {
     /// Completes when the peer counts as silent. Pings a peer that has been silent for one interval.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Silent> {
         loop {
-            // Unconstrained: a busy handler always uses up the task's cooperative budget.
-            ready!(pin!(tokio::task::unconstrained(self.timer.as_mut())).poll(cx));
+            ready!(self.timer.poll(cx));
             // One check per interval, not one per message.
-            self.timer.as_mut().reset(Instant::now() + self.interval);
-            let Some(signs) = shared.look() else {
+            self.timer.arm(after(self.interval));
+            let Some(signs) = shared.check_liveness() else {
                 // The session is closing the WebSocket, with its own time limit.
                 return Poll::Pending;
             };
@@ -63,7 +63,7 @@ impl KeepAlive {
     }
 
     /// Returns whether a ping is due.
-    fn judge(&mut self, signs: Signs) -> Result<bool, Silent> {
+    fn judge(&mut self, signs: Liveness) -> Result<bool, Silent> {
         let is_stuck = signs.is_blocked && !signs.has_unblocked;
         if is_stuck && self.was_blocked {
             return Err(Silent);
@@ -84,7 +84,7 @@ impl KeepAlive {
 mod tests {
     use super::*;
 
-    const NOTHING: Signs = Signs {
+    const NOTHING: Liveness = Liveness {
         has_read: false,
         is_behind: false,
         has_unblocked: false,
@@ -94,7 +94,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_is_two_intervals_without_a_sign() {
         let mut keep_alive = KeepAlive::new(Duration::from_secs(1));
-        let has_read = Signs {
+        let has_read = Liveness {
             has_read: true,
             ..NOTHING
         };
@@ -107,13 +107,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn blocked_write_is_silence_whatever_the_peer_sends() {
         let mut keep_alive = KeepAlive::new(Duration::from_secs(1));
-        let blocked = Signs {
+        let blocked = Liveness {
             has_read: true,
             is_blocked: true,
             ..NOTHING
         };
         assert_eq!(keep_alive.judge(blocked), Ok(false));
-        let slow = Signs {
+        let slow = Liveness {
             has_unblocked: true,
             is_blocked: true,
             ..NOTHING
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn message_that_waits_to_be_received_is_no_silence() {
         let mut keep_alive = KeepAlive::new(Duration::from_secs(1));
-        let behind = Signs {
+        let behind = Liveness {
             is_behind: true,
             ..NOTHING
         };

@@ -188,7 +188,6 @@
 //! }
 //! ```
 
-mod caught;
 #[cfg(feature = "client")]
 mod client;
 mod codec;
@@ -198,11 +197,11 @@ pub(crate) mod handshake;
 mod keep_alive;
 mod message;
 mod origin;
-mod out;
 mod rate_limit;
 mod reader;
 mod server;
 mod socket;
+mod write_queue;
 
 #[cfg(feature = "client")]
 pub use self::client::WebSocketRequest;

@@ -1,11 +1,11 @@
 //! A limit on the rate of messages.
 
+use crate::time::Timer;
 use std::{
-    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 /// A limit on the rate at which a client may send messages.
 ///
@@ -94,7 +94,7 @@ pub(super) struct Meter {
     /// The time at which a client that sends at the limited rate would have sent the messages received so far.
     messages: Instant,
     bytes: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 /// The client exceeded a limit that closes the WebSocket.
@@ -108,7 +108,7 @@ impl Meter {
             limit,
             messages: now,
             bytes: now,
-            timer: None,
+            timer: Timer::default(),
         }
     }
 
@@ -133,15 +133,10 @@ impl Meter {
             return Poll::Ready(());
         }
         let Some(due) = self.due().filter(|due| *due > Instant::now()) else {
-            self.timer = None;
+            self.timer = Timer::default();
             return Poll::Ready(());
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
-        }
-        // Unconstrained: a busy handler may have spent the coop budget of the task.
-        pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx)
+        self.timer.poll_at(cx, due)
     }
 
     /// Returns the time from which the burst is no longer exceeded.

@@ -2,7 +2,6 @@
 
 use super::{
     Error, ErrorKind, WebSocket,
-    caught::{Caught, Panic},
     codec::Codec,
     handshake,
     keep_alive::{KeepAlive, Silent},
@@ -16,18 +15,19 @@ use crate::{
     handler::{Accept, ProtocolHandler, request::UpgradeRequest},
     message::rejection::{Rejection, not_implemented},
     negotiate::{self, kind::UpgradeKind, websocket_key},
-    session::{Session, after, state::State},
+    panic::{CatchPanic, Panic},
+    session::{Session, state::State},
+    time::{Timer, after},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use pin_project_lite::pin_project;
 use std::{
-    fmt, panic,
-    pin::{Pin, pin},
+    fmt,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep_until};
 use tungstenite::protocol::Role;
 
 /// Creates a handler for the `websocket` protocol, over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441).
@@ -55,13 +55,13 @@ use tungstenite::protocol::Role;
 /// The `Session` argument has everything but the IO, which the `WebSocket` owns. The session keeps the
 /// [extensions](Session::extensions) of the request, and the memory of the values that middleware put into them, until
 /// it is dropped.
-pub fn websocket<F, Fut>(speak: F) -> WebSocketUpgrade<F>
+pub fn websocket<F, Fut>(handler: F) -> WebSocketUpgrade<F>
 where
     F: Fn(WebSocket, Session) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     WebSocketUpgrade {
-        speak: Arc::new(speak),
+        handler: Arc::new(handler),
         options: Options::default(),
     }
 }
@@ -106,7 +106,7 @@ where
 /// }
 /// ```
 pub struct WebSocketUpgrade<F = ()> {
-    speak: Arc<F>,
+    handler: Arc<F>,
     options: Options,
 }
 
@@ -125,7 +125,7 @@ impl WebSocketUpgrade {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            speak: Arc::new(()),
+            handler: Arc::new(()),
             options: Options::default(),
         }
     }
@@ -374,8 +374,8 @@ impl Handshake {
         self.subprotocol.as_ref()?.to_str().ok()
     }
 
-    /// Accepts the handshake, and runs the session with `speak`.
-    pub fn accept<F, Fut>(self, speak: F) -> Accept
+    /// Accepts the handshake, and runs the session with `handler`.
+    pub fn accept<F, Fut>(self, handler: F) -> Accept
     where
         F: FnOnce(WebSocket, Session) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
@@ -385,19 +385,19 @@ impl Handshake {
             subprotocol,
             options,
         } = self;
-        let mut accept = Accept::new(move |session| run(session, subprotocol, &options, speak));
+        let mut accept = Accept::new(move |session| run(session, subprotocol, &options, handler));
         accept.headers = headers;
         accept
     }
 
-    /// Accepts the handshake, and runs the session with `speak` on the byte stream: with [frames of another
+    /// Accepts the handshake, and runs the session with `handler` on the byte stream: with [frames of another
     /// library](super#other-frames). The upgrade response is the same as that of `accept`.
-    pub fn accept_raw<F, Fut>(self, speak: F) -> Accept
+    pub fn accept_raw<F, Fut>(self, handler: F) -> Accept
     where
         F: FnOnce(Session) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        let mut accept = Accept::new(speak);
+        let mut accept = Accept::new(handler);
         accept.headers = self.headers;
         accept
     }
@@ -411,7 +411,7 @@ fn run<F, Fut>(
     mut session: Session,
     subprotocol: Option<HeaderValue>,
     options: &Options,
-    speak: F,
+    handler: F,
 ) -> Running<Fut>
 where
     F: FnOnce(WebSocket, Session) -> Fut,
@@ -431,7 +431,7 @@ where
         Box::new(Watch::new(interval, session.shutdown_timeout()))
     });
     Running {
-        handler: Caught::new(|| speak(socket, session)),
+        handler: CatchPanic::new(|| handler(socket, session)),
         watch,
         end: Some(End { state, shared }),
         closing: None,
@@ -442,7 +442,7 @@ pin_project! {
     /// Polls the session handler and the keep-alive of its WebSocket, and then closes the WebSocket.
     struct Running<Fut> {
         #[pin]
-        handler: Caught<Fut>,
+        handler: CatchPanic<Fut>,
         watch: Option<Box<Watch>>,
         end: Option<End>,
         closing: Option<BoxFuture<Result<(), BoxError>>>,
@@ -501,7 +501,7 @@ impl End {
         state.ignore_idleness();
         shared.close(&state, code).await;
         match ended {
-            Err(panic) => panic::resume_unwind(panic),
+            Err(panic) => std::panic::resume_unwind(panic),
             Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
             Ok(ended) => ended,
         }
@@ -513,7 +513,7 @@ struct Watch {
     keep_alive: KeepAlive,
     /// The time limit for the handler to end after the peer is found silent.
     grace: Duration,
-    aborts: Option<Pin<Box<Sleep>>>,
+    aborts: Timer,
 }
 
 impl Watch {
@@ -521,27 +521,20 @@ impl Watch {
         Self {
             keep_alive: KeepAlive::new(interval),
             grace,
-            aborts: None,
+            aborts: Timer::default(),
         }
     }
 
     /// Completes when the peer is silent and the handler has not ended within the grace period.
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared, state: &State) -> Poll<BoxError> {
-        if self.aborts.is_none() {
+        if !self.aborts.is_armed() {
             let Silent = ready!(self.keep_alive.poll(cx, shared));
             state.set_idle();
             shared.end_idle();
             // `end_idle` wakes the handler if it is sending or receiving.
-            self.aborts = Some(Box::pin(sleep_until(after(self.grace))));
+            self.aborts.arm(after(self.grace));
         }
-        match &mut self.aborts {
-            // Unconstrained: the handler may have spent the coop budget of the task.
-            Some(aborts) => {
-                let timer = pin!(tokio::task::unconstrained(aborts.as_mut()));
-                timer.poll(cx).map(|()| Error::idle().into())
-            }
-            None => Poll::Pending,
-        }
+        self.aborts.poll(cx).map(|()| Error::idle().into())
     }
 }
 
@@ -564,15 +557,15 @@ where
             return Err(not_implemented("only WebSocket is spoken here"));
         }
         let handshake = self.check(request)?;
-        let speak = Arc::clone(&self.speak);
-        Ok(handshake.accept(move |socket, session| speak(socket, session)))
+        let handler = Arc::clone(&self.handler);
+        Ok(handshake.accept(move |socket, session| handler(socket, session)))
     }
 }
 
 impl<F> Clone for WebSocketUpgrade<F> {
     fn clone(&self) -> Self {
         Self {
-            speak: Arc::clone(&self.speak),
+            handler: Arc::clone(&self.handler),
             options: self.options.clone(),
         }
     }

@@ -3,24 +3,23 @@
 use super::{
     CloseFrame, Error, Message,
     codec::Codec,
-    keep_alive::{KeepAlive, Signs},
+    keep_alive::{KeepAlive, Liveness},
     rate_limit::{Meter, RateLimit},
 };
 use crate::{
     session::{Session, state::State},
-    time::within,
+    time::{Timer, after, within},
 };
 use futures_util::{Sink, Stream};
 use http::HeaderValue;
 use std::{
     fmt,
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
 
 /// A WebSocket (RFC 6455): messages over an upgraded connection.
 ///
@@ -47,7 +46,7 @@ pub struct WebSocket {
     /// `Some` until the stop signal, on the server.
     stop: Option<Stop>,
     /// The time limit for the peer's answer, from the first close frame on.
-    closing: Option<Pin<Box<Sleep>>>,
+    closing: Timer,
 }
 
 struct Stop {
@@ -113,7 +112,7 @@ impl WebSocket {
             keep_alive: None,
             meter: None,
             stop: None,
-            closing: None,
+            closing: Timer::default(),
         }
     }
 
@@ -289,8 +288,8 @@ impl WebSocket {
     /// Starts the time limit for the peer's answer to a close frame.
     fn await_answer(&mut self) {
         let limit = self.shared.limit;
-        if self.closing.is_none() && limit != Duration::MAX {
-            self.closing = Some(Box::pin(sleep(limit)));
+        if !self.closing.is_armed() && limit != Duration::MAX {
+            self.closing.arm(after(limit));
         }
     }
 
@@ -307,7 +306,7 @@ impl WebSocket {
                 return Poll::Ready(None);
             };
             // After a close frame the rate limit is off: the answer may be behind other messages.
-            let meter = self.meter.as_mut().filter(|_| self.closing.is_none());
+            let meter = self.meter.as_mut().filter(|_| !self.closing.is_armed());
             let next = match meter.map(|meter| meter.poll_ready(cx)) {
                 None | Some(Poll::Ready(())) => codec.poll_next(cx),
                 Some(Poll::Pending) => codec.poll_waiting(cx),
@@ -327,13 +326,9 @@ impl WebSocket {
                 }
                 Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
             }
-            if let Some(timer) = &mut self.closing {
-                // Unconstrained: a peer that never stops sending uses up the coop budget of the task.
-                let timer = tokio::task::unconstrained(timer.as_mut());
-                if pin!(timer).poll(cx).is_ready() {
-                    self.closing = None;
-                    return Poll::Ready(codec.give_up());
-                }
+            if self.closing.poll(cx).is_ready() {
+                self.closing = Timer::default();
+                return Poll::Ready(codec.give_up());
             }
             if next.is_ready() {
                 return next;
@@ -387,8 +382,8 @@ impl Shared {
     }
 
     /// Returns the signs of life from the peer, or `None` if the session is closing the WebSocket.
-    pub(super) fn look(&self) -> Option<Signs> {
-        Some(self.lock().as_mut()?.look())
+    pub(super) fn check_liveness(&self) -> Option<Liveness> {
+        Some(self.lock().as_mut()?.check_liveness())
     }
 
     pub(super) fn ping(&self) {

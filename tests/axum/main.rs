@@ -77,7 +77,7 @@ async fn a_route_accepts() {
     let mut client = Client::connect(server.connect().await).await;
     let request = h2::extended_connect("echo").uri("http://test/").body(());
     let answer = client.ask(request.expect("a request")).await;
-    answer.expect_switched().expect_echo(b"hello").await;
+    answer.expect_upgraded().expect_echo(b"hello").await;
 }
 
 #[tokio::test]
@@ -405,7 +405,7 @@ async fn a_websocket_has_what_axums_has() {
         .uri("http://test/")
         .header("sec-websocket-version", HeaderValue::from_static("13"));
     let answer = client.ask(request.body(()).expect("a request")).await;
-    let mut peer = answer.expect_switched();
+    let mut peer = answer.expect_upgraded();
     let seen = r#"[] None None"#;
     assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, seen));
 }

@@ -74,7 +74,7 @@ async fn it_asks_in_the_version_that_was_negotiated() {
         assert_eq!(session.kind(), kind, "{alpn:?}");
         expect_session(Ok(session)).expect_echo(b"hello").await;
 
-        let dial = Dial::new(any_version(&tls)).to(uri(&server));
+        let dial = Dial::new(any_version(&tls)).destination(uri(&server));
         let client = UpgradeLayer::new().layer(dial);
         let tunnel = Request::connect("example.com:443".parse().expect("a target"));
         expect_session(client.oneshot(tunnel).await)
@@ -208,7 +208,7 @@ async fn a_path_alone_is_for_the_destination() {
         });
         let server = server.await;
         let destination = uri(&server);
-        let dial = Dial::new(any_version(&tls)).to(destination.clone());
+        let dial = Dial::new(any_version(&tls)).destination(destination.clone());
         let client = UpgradeLayer::new().layer(dial);
         let ask = || Request::get("/a?b".parse().expect("a URI")).protocol("who");
         let authority = destination.authority().expect("a host").as_str();

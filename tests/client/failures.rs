@@ -317,7 +317,7 @@ async fn a_user_that_a_redirect_names_is_not_sent() {
     let redirect =
         "HTTP/1.1 307 There\r\nlocation: http://ann:secret@test/\r\ncontent-length: 0\r\n\r\n";
     let server = Scripted::start().await;
-    let dial = Dial::new(HttpConnector::new()).to(server.uri(""));
+    let dial = Dial::new(HttpConnector::new()).destination(server.uri(""));
     let client = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .layer(FollowRedirectLayer::new())

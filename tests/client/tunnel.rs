@@ -61,7 +61,7 @@ fn with_password<S>(tunnel: Tunnel<S>) -> Tunnel<S> {
 
 fn dial(proxy: &Server) -> client::Upgrade<Dial<HttpConnector>> {
     let uri = format!("http://{}", proxy.address).parse().expect("a URI");
-    UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(uri))
+    UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(uri))
 }
 
 /// A server of TLS behind the proxy, and what to ask it.
@@ -155,7 +155,8 @@ async fn a_proxy_that_refuses_says_why() {
 async fn what_a_proxy_refuses_is_not_what_the_server_says() {
     let request = Request::get("http://origin/".parse().expect("a URI")).protocol("echo");
     let server = Scripted::start().await;
-    let proxy = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
+    let proxy =
+        UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(server.uri("")));
     let client = UpgradeLayer::new().layer(Dial::new(Tunnel::new(proxy)));
     let answering = async {
         let mut peer = server.accept().await;
@@ -222,7 +223,8 @@ async fn it_asks_for_the_host_and_the_port_of_the_scheme() {
         ("wss://example.com/a", "example.com:443"),
     ] {
         let server = Scripted::start().await;
-        let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
+        let client =
+            UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(server.uri("")));
         let tunnel = with_password(Tunnel::new(client));
         let answering = async {
             let head = server.accept().await.request_head().await;
@@ -248,7 +250,8 @@ async fn it_asks_for_the_host_and_the_port_of_the_scheme() {
 async fn k4_tls_does_not_begin_before_the_tunnel() {
     let tls = Tls::new();
     let server = Scripted::start().await;
-    let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
+    let client =
+        UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(server.uri("")));
     let mut https = HttpsConnectorBuilder::new()
         .with_tls_config(tls.client_config())
         .https_only()
@@ -274,7 +277,8 @@ async fn k4_tls_does_not_begin_before_the_tunnel() {
 #[tokio::test]
 async fn k5_what_came_behind_the_answer_is_read_first() {
     let server = Scripted::start().await;
-    let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(server.uri("")));
+    let client =
+        UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(server.uri("")));
     let connecting = Tunnel::new(client).oneshot("http://test:22".parse().expect("a URI"));
     let answering = async {
         let mut peer = server.accept().await;

@@ -69,7 +69,7 @@ async fn u4_any_protocol_handler_gets_the_first_offer() {
 
     let mut client = Client::connect(server.connect().await).await;
     let request = extended_connect("go/9").body(()).expect("a request");
-    let mut peer = client.ask(request).await.expect_switched();
+    let mut peer = client.ask(request).await.expect_upgraded();
     peer.expect_echo(b"hello").await;
     assert_eq!(any.seen(), ["Chess/2", "go/9"]);
 }
@@ -138,7 +138,11 @@ async fn u4_protocol_that_was_not_offered_is_a_500() {
         let request = extended_connect("chat/2").body(()).expect("a request");
         assert_eq!(client.ask(request).await.refused().await.0, 500);
     }
-    assert_eq!(log.lines("a handler accepted for").len(), 6);
+    assert_eq!(
+        log.lines("handler accepted a protocol that was not offered")
+            .len(),
+        6
+    );
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::support::{
     Peer,
-    clients::{Scripted, clients, expect_error, expect_refused, expect_session},
+    clients::{Scripted, clients, expect_error, expect_rejected, expect_session},
     frames, soon, text,
 };
 use http::{HeaderValue, Version};
@@ -436,7 +436,7 @@ async fn k3_any_other_status_is_refused_with_the_whole_response() {
             if !answer.contains("content-length") && !answer.contains("chunked") {
                 drop(peer);
             }
-            let response = expect_refused(result).await;
+            let response = expect_rejected(result).await;
             assert_eq!(response.status(), status, "{name}");
             assert_eq!(response.body(), body, "{name}");
             if let Some((field, value)) = field {
@@ -455,7 +455,7 @@ async fn k3_a_refused_connection_is_used_again() {
         let (result, mut peer) = server
             .answer(client.clone(), request.clone(), refusal)
             .await;
-        assert_eq!(expect_refused(result).await.body(), "who");
+        assert_eq!(expect_rejected(result).await.body(), "who");
 
         let request = request.header("authorization", HeaderValue::from_static("Basic YTpi"));
         let mut client = client;
@@ -485,7 +485,7 @@ async fn k3_a_refused_connect_comes_back_whole() {
             .await;
     };
     let (result, ()) = tokio::join!(client.call(tunnel()), answering);
-    let response = expect_refused(result).await;
+    let response = expect_rejected(result).await;
     assert_eq!(response.status(), 407);
     assert_eq!(response.headers()["proxy-authenticate"], "Basic");
     assert_eq!(response.body(), "who");
@@ -547,7 +547,7 @@ async fn k4_a_connect_with_a_body_is_not_sent() {
 async fn k4_nothing_is_sent_after_a_refusal() {
     let answer = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno";
     let (result, mut peer) = ask_slowly(tunnel(), answer).await;
-    assert_eq!(expect_refused(result).await.body(), "no");
+    assert_eq!(expect_rejected(result).await.body(), "no");
     // Of its own accord the client sends nothing more, and the connection ends with it.
     peer.expect_end().await;
 }

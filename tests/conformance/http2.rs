@@ -53,7 +53,7 @@ async fn c1_the_target_is_checked_on_http_2_as_well() {
     assert_eq!(tunnel.accepted(), 0);
     ask_connect(&mut client, "example.com:1")
         .await
-        .expect_switched();
+        .expect_upgraded();
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn c2_e2_success_is_200_without_framing() {
         ask(&mut client, "echo").await,
         ask_connect(&mut client, "test:1").await,
     ] {
-        let mut peer = answer.expect_switched();
+        let mut peer = answer.expect_upgraded();
         peer.expect_echo(b"hello").await;
         peer.finish().await;
         peer.expect_end().await;
@@ -99,7 +99,7 @@ async fn c2_e2_a_layer_around_cannot_break_the_switch() {
         ask_connect(&mut client, "test:1").await,
     ] {
         assert_eq!(answer.head.headers()["x-kept"], "yes");
-        let mut peer = answer.expect_switched();
+        let mut peer = answer.expect_upgraded();
         peer.expect_echo(b"the first byte is the tunnel's").await;
     }
 }
@@ -147,9 +147,9 @@ async fn e3_a_layer_for_connect_alone_leaves_protocols_to_those_inside() {
         .service(service_fn(plain));
     let server = Server::start_via(Via::Http2, service).await;
     let mut client = Client::connect(server.connect().await).await;
-    ask(&mut client, "echo").await.expect_switched();
+    ask(&mut client, "echo").await.expect_upgraded();
     assert_eq!(ask(&mut client, "other").await.refused().await.0, 501);
-    ask_connect(&mut client, "test:1").await.expect_switched();
+    ask_connect(&mut client, "test:1").await.expect_upgraded();
 }
 
 #[tokio::test]
@@ -179,10 +179,10 @@ async fn c4_e3_what_is_not_supported_passes_if_it_may() {
 async fn c7_a_tunnel_is_one_stream_and_the_others_go_on() {
     let layer = UpgradeLayer::new().connect(echo().when(|parts| parts.uri.port_u16() == Some(1)));
     let (_server, mut client) = start(layer.connect(Refuse)).await;
-    let mut first = ask_connect(&mut client, "test:1").await.expect_switched();
+    let mut first = ask_connect(&mut client, "test:1").await.expect_upgraded();
     let refused = ask_connect(&mut client, "test:2").await.refused().await;
     assert_eq!(refused, (403, "not you".into()));
-    let mut second = ask_connect(&mut client, "test:1").await.expect_switched();
+    let mut second = ask_connect(&mut client, "test:1").await.expect_upgraded();
     first.expect_echo(b"first").await;
     first.finish().await;
     first.expect_end().await;
@@ -220,7 +220,7 @@ async fn e1_a_protocol_compares_without_case_and_its_version_exactly() {
         .protocol("one/1", Tell);
     let (_server, mut client) = start(layer).await;
     for protocol in ["any", "ANY", "any/7", "One/1"] {
-        let mut peer = ask(&mut client, protocol).await.expect_switched();
+        let mut peer = ask(&mut client, protocol).await.expect_upgraded();
         assert_eq!(text(&peer.rest().await.expect("a name")), protocol);
     }
     for protocol in ["one", "one/2", "one/1.0", "any/", "anyone"] {
@@ -276,7 +276,7 @@ async fn e5_a_peers_end_of_stream_is_the_handlers_eof() {
         Ok(())
     });
     let (_server, mut client) = start(UpgradeLayer::new().protocol("listen", listens)).await;
-    let mut peer = ask(&mut client, "listen").await.expect_switched();
+    let mut peer = ask(&mut client, "listen").await.expect_upgraded();
     peer.send(b"one").await;
     peer.send(b", two").await;
     peer.finish().await;
@@ -302,7 +302,7 @@ async fn e5_a_handlers_shutdown_is_an_end_of_stream() {
         }
     });
     let (_server, mut client) = start(UpgradeLayer::new().protocol("first", says_first)).await;
-    let mut peer = ask(&mut client, "first").await.expect_switched();
+    let mut peer = ask(&mut client, "first").await.expect_upgraded();
     assert_eq!(peer.rest().await.expect("an end in order"), b"over to you");
     peer.send(b"thank you").await;
     peer.finish().await;
@@ -333,7 +333,7 @@ async fn e5_a_reset_is_an_error_but_for_the_two_that_hyper_takes_for_an_end() {
         (Reason::STREAM_CLOSED, false),
         (Reason::ENHANCE_YOUR_CALM, false),
     ] {
-        let mut peer = ask(&mut client, "listen").await.expect_switched();
+        let mut peer = ask(&mut client, "listen").await.expect_upgraded();
         peer.io.send.send_reset(reason);
         let end = soon(ended.recv()).await.expect("an end");
         let error = end.expect_err("nothing was sent");
@@ -360,8 +360,8 @@ async fn e6_one_handler_serves_upgrade_connect_and_extended_connect() {
         .await;
     assert_eq!(http1_connect.head().await.status, 200);
     let mut client = Client::connect(server.connect().await).await;
-    let mut http2 = ask(&mut client, "echo").await.expect_switched();
-    let mut http2_connect = ask_connect(&mut client, "test:1").await.expect_switched();
+    let mut http2 = ask(&mut client, "echo").await.expect_upgraded();
+    let mut http2_connect = ask_connect(&mut client, "test:1").await.expect_upgraded();
 
     talk(&mut http1).await;
     talk(&mut http1_connect).await;
@@ -389,12 +389,12 @@ async fn s1_a_panic_in_a_session_leaves_the_others_on_its_connection_alone() {
         .protocol("panic", panics)
         .protocol("echo", handler_fn(speak_echo));
     let (_server, mut client) = start(layer).await;
-    let mut other = ask(&mut client, "echo").await.expect_switched();
-    let mut peer = ask(&mut client, "panic").await.expect_switched();
+    let mut other = ask(&mut client, "echo").await.expect_upgraded();
+    let mut peer = ask(&mut client, "panic").await.expect_upgraded();
     peer.send(b"!").await;
     peer.expect_end().await;
     other.expect_echo(b"still here").await;
-    ask(&mut client, "echo").await.expect_switched();
+    ask(&mut client, "echo").await.expect_upgraded();
 }
 
 /// A backend that compares `:protocol` with the bytes `websocket`, as others do.
@@ -417,7 +417,11 @@ async fn axum_ws() -> Server {
 
 fn http2_client(server: &Server) -> client::Upgrade<client::Dial<HttpConnector>> {
     let uri = format!("http://{}", server.address).parse().expect("a URI");
-    client::UpgradeLayer::new().layer(client::Dial::new(HttpConnector::new()).to(uri).http2_only())
+    client::UpgradeLayer::new().layer(
+        client::Dial::new(HttpConnector::new())
+            .destination(uri)
+            .http2_only(),
+    )
 }
 
 #[tokio::test]
@@ -462,7 +466,7 @@ async fn e7_the_client_of_a_reverse_proxy_gets_its_own_spelling() {
 #[tokio::test]
 async fn e7_a_name_passes_over_http_1_1_as_it_was_written() {
     let backend = Scripted::start().await;
-    let dial = client::Dial::new(HttpConnector::new()).to(backend.uri(""));
+    let dial = client::Dial::new(HttpConnector::new()).destination(backend.uri(""));
     let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(dial));
     let layer = UpgradeLayer::new().any_protocol(proxy);
     let front = Server::start(layer.layer(service_fn(plain))).await;

@@ -212,7 +212,7 @@ const DENIED: &str =
     "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 4\r\n\r\nwho?";
 
 fn through(proxy: Uri) -> Tunnel<Upgrade<Dial<HttpConnector>>> {
-    Tunnel::new(UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).to(proxy)))
+    Tunnel::new(UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(proxy)))
 }
 
 #[tokio::test]
@@ -270,7 +270,7 @@ async fn k8_other_failures_of_a_proxy_keep_their_kind_and_name_it() {
     let _secure = secure;
     let layer = UpgradeLayer::new();
     let tls = https(&Tls::new(), tcp());
-    let dial = layer.layer(Dial::new(tls).to(untrusted.parse().expect("a URI")));
+    let dial = layer.layer(Dial::new(tls).destination(untrusted.parse().expect("a URI")));
     let (switching, _) = refusing("HTTP/1.1 101 S\r\n\r\n").await;
     let clients = [
         (ErrorKind::Unreachable, over(through(uri))),
@@ -431,7 +431,7 @@ async fn k9_the_user_of_a_server_is_refused_with_words() {
     });
     let layer = UpgradeLayer::new();
     let with_user: Uri = "http://u:p@test/".parse().expect("a URI");
-    let to = layer.layer(Dial::new(connector).to(with_user.clone()));
+    let to = layer.layer(Dial::new(connector).destination(with_user.clone()));
     let dial = layer.layer(Dial::new(connector));
     let mut tunnel = Tunnel::new(to.clone());
     for result in [

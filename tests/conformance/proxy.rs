@@ -34,7 +34,7 @@ async fn expect_tunnel(
         return client
             .ask_with(request, early)
             .await
-            .expect_switched()
+            .expect_upgraded()
             .boxed();
     }
     let mut peer = server.connect().await;
@@ -45,7 +45,7 @@ async fn expect_tunnel(
 }
 
 /// Over each version the proxy refuses, and says `message`. On HTTP/1 the connection ends.
-async fn expect_refused(proxy: &ConnectProxy, target: &str, status: u16, message: &str) {
+async fn expect_rejected(proxy: &ConnectProxy, target: &str, status: u16, message: &str) {
     let server = proxy_server(Via::Http1, proxy).await;
     let mut peer = server.connect().await;
     peer.send(connect_to(target, &[]) + SMUGGLED).await;
@@ -127,7 +127,7 @@ async fn c6_a_target_that_refuses_is_a_bad_gateway() {
     let refuses = Refuses::new();
     let proxy = ConnectProxy::new(loopback(refuses.address.port()));
     let target = refuses.address.to_string();
-    expect_refused(&proxy, &target, 502, "the host cannot be reached").await;
+    expect_rejected(&proxy, &target, 502, "the host cannot be reached").await;
 }
 
 #[tokio::test]
@@ -138,11 +138,11 @@ async fn c6_a_name_that_is_not_resolved_is_a_bad_gateway() {
     ];
     for resolver in resolvers {
         let proxy = ConnectProxy::new(Policy::new()).resolver(resolver);
-        expect_refused(&proxy, "any.test:443", 502, "the host cannot be resolved").await;
+        expect_rejected(&proxy, "any.test:443", 502, "the host cannot be resolved").await;
     }
     // As the system says it.
     let proxy = ConnectProxy::new(Policy::new());
-    expect_refused(&proxy, "a..b:443", 502, "the host cannot be resolved").await;
+    expect_rejected(&proxy, "a..b:443", 502, "the host cannot be resolved").await;
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn c6_what_takes_too_long_is_a_gateway_timeout() {
         .connect_timeout(Duration::from_millis(1))
         .resolver(Pending::default());
     let late = "the host cannot be reached in time";
-    expect_refused(&proxy, "any.test:443", 504, late).await;
+    expect_rejected(&proxy, "any.test:443", 504, late).await;
 }
 
 #[tokio::test]
@@ -165,10 +165,10 @@ async fn c6_s5_what_is_not_allowed_is_forbidden() {
         ("127.0.0.2:443", "this host is not allowed"),
         ("127.0.0.1:443", ADDRESS),
     ] {
-        expect_refused(&proxy, target, 403, message).await;
+        expect_rejected(&proxy, target, 403, message).await;
     }
     assert_eq!(resolver.asked(), 0);
-    expect_refused(&proxy, "www.allowed.test:443", 403, ADDRESS).await;
+    expect_rejected(&proxy, "www.allowed.test:443", 403, ADDRESS).await;
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn s5_by_default_only_port_443_is_allowed() {
     let network = "127.0.0.0/8".parse().expect("a network");
     let proxy = ConnectProxy::new(Policy::new().allow_network(network));
     let authority = target.address.to_string();
-    expect_refused(&proxy, &authority, 403, "this port is not allowed").await;
+    expect_rejected(&proxy, &authority, 403, "this port is not allowed").await;
     assert_eq!(target.accepted(), 0);
 }
 
@@ -208,10 +208,10 @@ async fn s5_by_default_addresses_that_are_not_globally_reachable_are_denied() {
             true => format!("[{address}]:443"),
             false => format!("{address}:443"),
         };
-        expect_refused(&proxy, &literal, 403, ADDRESS).await;
+        expect_rejected(&proxy, &literal, 403, ADDRESS).await;
 
         let resolved = proxy.clone().resolver(Resolver::of(&[address]));
-        expect_refused(&resolved, "any.test:443", 403, ADDRESS).await;
+        expect_rejected(&resolved, "any.test:443", 403, ADDRESS).await;
     }
 }
 
@@ -223,7 +223,7 @@ async fn s5_odd_spelling_of_an_address_is_a_bad_request() {
     for host in ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.0.0.0x1"] {
         let authority = format!("{host}:{}", target.port());
         let message = "the host ends in a number and is not an IPv4 address";
-        expect_refused(&allowed, &authority, 400, message).await;
+        expect_rejected(&allowed, &authority, 400, message).await;
         assert_eq!(target.accepted(), 0, "{host}");
     }
 }
@@ -241,7 +241,7 @@ async fn s5_name_and_address_with_a_dot_at_the_end_are_judged_by_their_address()
             peer.expect_echo(b"hello").await;
         }
         let accepted = target.accepted();
-        expect_refused(&proxy, &authority, 403, ADDRESS).await;
+        expect_rejected(&proxy, &authority, 403, ADDRESS).await;
         assert_eq!(target.accepted(), accepted, "{host}");
     }
 }
@@ -270,7 +270,7 @@ async fn s5_each_address_of_a_name_is_checked() {
     drop(allowed);
     let proxy = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.2", "127.0.0.1"]));
     let authority = format!("any.test:{}", denied.port());
-    expect_refused(&proxy, &authority, 502, "the host cannot be reached").await;
+    expect_rejected(&proxy, &authority, 502, "the host cannot be reached").await;
     assert_eq!(denied.accepted(), 0);
 }
 
@@ -306,7 +306,7 @@ async fn s5_nothing_is_dialed_for_what_is_denied() {
     let proxy = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1", "::1"]));
     for host in ["127.0.0.1", "any.test", "[::ffff:127.0.0.1]"] {
         let authority = format!("{host}:{}", target.port());
-        soon(expect_refused(&proxy, &authority, 403, ADDRESS)).await;
+        soon(expect_rejected(&proxy, &authority, 403, ADDRESS)).await;
     }
     assert_eq!(target.accepted(), 0);
 }

@@ -149,7 +149,7 @@ async fn session(
     };
     let none = Tls::new();
     let dial = Dial::new(https(backend_tls.unwrap_or(&none)))
-        .to(uri.parse().expect("a URI"))
+        .destination(uri.parse().expect("a URI"))
         .map_io(box_io);
     let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(dial));
     let layer = UpgradeLayer::new().any_protocol(proxy);

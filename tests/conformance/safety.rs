@@ -92,7 +92,7 @@ async fn s1_panic_before_the_future_exists_is_caught() {
     let mut peer = tls.connect(server.connect().await).await;
     peer.send(offer("early", &[])).await;
     assert_eq!(peer.response().await.0.status, 500);
-    let reported = log.lines("handler panicked before it decided");
+    let reported = log.lines("handler panicked before accepting or rejecting");
     assert_eq!(reported.len(), 1, "{reported:?}");
     peer.send(offer("late", &[])).await;
     peer.head().await.assert_switched("late");
@@ -383,7 +383,7 @@ async fn assert_session_lost(rebuild: fn(Response<String>) -> Response<String>) 
     assert_eq!(refusal.get("added"), None);
     assert_eq!(refusal.get("connection").as_deref(), Some("close"));
     assert_eq!((handler.accepted(), handler.held()), (1, 0));
-    let reported = log.lines("a switch has lost its session");
+    let reported = log.lines("upgrade response lost its session");
     assert!(
         reported.len() == 1 && reported[0].contains("status=101"),
         "{reported:?}"

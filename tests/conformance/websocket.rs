@@ -168,7 +168,7 @@ async fn w3_there_is_none_over_http_2() {
         .header("origin", "http://test");
     let answer = client.ask(request.body(()).expect("a request")).await;
     assert_eq!(answer.head.headers().get("sec-websocket-accept"), None);
-    let mut peer = answer.expect_switched();
+    let mut peer = answer.expect_upgraded();
     peer.send(Frame::new(TEXT, "hello").masked()).await;
     assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, "hello"));
     peer.send(Frame::close(1000, "bye").masked()).await;

@@ -282,7 +282,7 @@ async fn foreign_upgrader_works_over_http2() {
     let mut client = Client::connect(server.connect().await).await;
     for request in [extended_connect("foreign"), connect("test:1")] {
         let answer = client.ask(request.body(()).expect("a request")).await;
-        answer.expect_switched().expect_echo(b"hello").await;
+        answer.expect_upgraded().expect_echo(b"hello").await;
     }
 }
 
@@ -322,7 +322,7 @@ async fn connect_retried_by_inner_layer_commits_once() {
     client
         .ask(request)
         .await
-        .expect_switched()
+        .expect_upgraded()
         .expect_echo(b"hello")
         .await;
 }

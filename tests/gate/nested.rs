@@ -61,7 +61,7 @@ async fn outer_layer_decides_before_inner() {
     let _peer = testing::upgrade(service, request)
         .await
         .expect("a response")
-        .expect_switched("echo");
+        .expect_upgraded("echo");
     assert_eq!((outer.accepted(), inner.accepted()), (1, 0));
 }
 
@@ -87,7 +87,7 @@ async fn accept_timeout_in_seconds(outer: UpgradeLayer, inner: UpgradeLayer) -> 
     let exchange = testing::upgrade(service, request)
         .await
         .expect("a response");
-    exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+    exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
     before.elapsed().as_secs()
 }
 
@@ -126,7 +126,7 @@ async fn accept_timeout_of_middle_layer_applies_to_inner_handlers() {
         let request = testing::request(protocol).body(String::new());
         let exchange = testing::upgrade(service, request.expect("a request")).await;
         let exchange = exchange.expect("a response");
-        exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+        exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(before.elapsed().as_secs(), 7, "{protocol}");
     }
 }
@@ -259,7 +259,7 @@ async fn handlers_of_one_protocol_are_tried_in_order_of_registration() {
         let exchange = testing::upgrade(service.clone(), request.expect("a request")).await;
         let exchange = exchange.expect("a response");
         match outcome {
-            Some(protocol) => drop(exchange.expect_switched(protocol)),
+            Some(protocol) => drop(exchange.expect_upgraded(protocol)),
             // The protocol is supported, but no handler matches: the inner service answers.
             None => drop(exchange.expect_passed()),
         }
@@ -300,7 +300,7 @@ async fn arc_of_handler_is_a_handler() {
         .body(String::new())
         .expect("a request");
     let exchange = testing::upgrade(service.into_service(), request).await;
-    let _peer = exchange.expect("a response").expect_switched("b");
+    let _peer = exchange.expect("a response").expect_upgraded("b");
 
     let declines = std::sync::Arc::new(echo().when(|_parts| false));
     let layer = UpgradeLayer::new().protocol("c", declines);
@@ -348,5 +348,5 @@ async fn leaf_refuses_unsupported_protocol_with_426() {
     let request = testing::request("b").body(String::new());
     let exchange = testing::upgrade(leaf, request.expect("a request")).await;
     let exchange = exchange.expect("a response");
-    exchange.expect_refused(StatusCode::UPGRADE_REQUIRED);
+    exchange.expect_rejected(StatusCode::UPGRADE_REQUIRED);
 }

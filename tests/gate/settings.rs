@@ -55,7 +55,7 @@ async fn seconds_until_body_timeout(
     let before = Instant::now();
     let exchange = testing::upgrade(service, request).await;
     let status = StatusCode::from_u16(status).expect("a status");
-    let refusal = exchange.expect("a response").expect_refused(status);
+    let refusal = exchange.expect("a response").expect_rejected(status);
     let connection = refusal.headers()["connection"].to_str();
     assert!(connection.expect("text").ends_with("close"), "{refusal:?}");
     before.elapsed().as_secs()
@@ -211,9 +211,9 @@ async fn inner_body_limit_overrides_outer() {
             let exchange = testing::upgrade(service, request).await;
             let exchange = exchange.expect("a response");
             if length > limit {
-                exchange.expect_refused(StatusCode::PAYLOAD_TOO_LARGE);
+                exchange.expect_rejected(StatusCode::PAYLOAD_TOO_LARGE);
             } else {
-                let _peer = exchange.expect_switched("echo");
+                let _peer = exchange.expect_upgraded("echo");
             }
         }
     }

@@ -64,7 +64,7 @@ async fn handler_request_has_no_upgrade_in_its_extensions() {
         .expect("a request");
     let nested = UpgradeLayer::new().layer(decides.layer(service_fn(plain)));
     let exchange = testing::upgrade(nested, over_hyper).await;
-    let _peer = exchange.expect("a response").expect_switched("echo");
+    let _peer = exchange.expect("a response").expect_upgraded("echo");
 
     let (handed_in, _hand_over) = request();
     let nested = UpgradeLayer::new().layer(decides.layer(service_fn(plain)));
@@ -91,7 +91,7 @@ async fn pending_upgrade_takes_precedence_over_on_upgrade() {
         .body(String::new())
         .expect("a request");
     let exchange = testing::upgrade(service, request).await;
-    let _of_hyper = exchange.expect("a response").expect_switched("echo");
+    let _of_hyper = exchange.expect("a response").expect_upgraded("echo");
     peer.write_all(b"hello").await.expect("a session");
     let mut back = [0; 5];
     peer.read_exact(&mut back).await.expect("an echo");
@@ -235,7 +235,7 @@ async fn replaced_101_is_logged() {
     let (request, _hand_over) = request();
     let response = service.oneshot(request).await.expect("infallible");
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
-    let reported = log.lines("replaced the switch");
+    let reported = log.lines("upgrade response was replaced by a layer");
     assert!(
         reported.len() == 1 && reported[0].contains("status=403"),
         "{reported:?}"
@@ -333,7 +333,7 @@ fn upgrade_without_runtime_or_timers_is_answered_500() {
             let response = response.now_or_never().expect("nothing to wait for");
             let status = response.expect("infallible").status();
             assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-            let reported = log.lines("handler panicked before it decided");
+            let reported = log.lines("handler panicked before accepting or rejecting");
             assert!(
                 reported.len() == 1 && reported[0].contains(missing),
                 "{reported:?}"

@@ -57,8 +57,8 @@ async fn http2_streams_end_at_the_stop_signal_or_the_deadline() {
     let mut client = Client::connect(server.connect().await).await;
     let [cooperative, stubborn] = ["echo", "stubborn"]
         .map(|protocol| extended_connect(protocol).body(()).expect("a request"));
-    let cooperative = client.ask(cooperative).await.expect_switched();
-    let stubborn = client.ask(stubborn).await.expect_switched();
+    let cooperative = client.ask(cooperative).await.expect_upgraded();
+    let stubborn = client.ask(stubborn).await.expect_upgraded();
     stop(server, cooperative, stubborn).await;
     client.ended().await.expect("an orderly end");
 }

@@ -142,7 +142,7 @@ async fn request_impossible_over_http2_becomes_502() {
         peer.send(request).await;
         let (head, body) = peer.response().await;
         assert_eq!(head.status, 502);
-        assert_eq!(body, "the backend cannot be asked for this");
+        assert_eq!(body, "the backend does not support this request");
     }
 }
 

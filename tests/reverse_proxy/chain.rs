@@ -31,7 +31,7 @@ fn uri(address: SocketAddr) -> Uri {
 pub(crate) fn dial(address: SocketAddr) -> Dial<HttpConnector> {
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
-    Dial::new(tcp).to(uri(address))
+    Dial::new(tcp).destination(uri(address))
 }
 
 pub(crate) fn client(via: Via, address: SocketAddr) -> AnyClient {

@@ -48,7 +48,7 @@ async fn half_close_is_forwarded_over_http2() {
         };
         let (answer, at_backend) =
             soon(async { tokio::join!(client.ask(request), answering) }).await;
-        let (mut first, mut second) = (answer.expect_switched().boxed(), at_backend.boxed());
+        let (mut first, mut second) = (answer.expect_upgraded().boxed(), at_backend.boxed());
         if backend_first {
             std::mem::swap(&mut first, &mut second);
         }

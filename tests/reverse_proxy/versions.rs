@@ -68,7 +68,7 @@ async fn upgrade_works_between_http_versions() {
         let answer = client.ask(request).await;
         let described = &answer.head.headers()["described"];
         assert_eq!(described, &format!("{kind} /path?query of test"));
-        let mut peer = answer.expect_switched();
+        let mut peer = answer.expect_upgraded();
         peer.expect_echo(b"hello").await;
         peer.finish().await;
         peer.expect_end().await;
@@ -95,7 +95,7 @@ async fn connect_works_between_http_versions() {
         let answer = client.ask(request).await;
         let described = &answer.head.headers()["described"];
         assert_eq!(described, "connect  of example.com:443");
-        answer.expect_switched().expect_echo(b"hello").await;
+        answer.expect_upgraded().expect_echo(b"hello").await;
     }
 }
 
@@ -161,7 +161,7 @@ async fn websocket_works_between_http_versions() {
         let headers = answer.head.headers();
         assert_eq!(headers.get("sec-websocket-accept"), None);
         assert_eq!(headers["sec-websocket-protocol"], "superchat");
-        expect_frames(answer.expect_switched()).await;
+        expect_frames(answer.expect_upgraded()).await;
     }
 }
 
@@ -193,7 +193,7 @@ async fn proxy_generates_the_key_for_http2_clients() {
             .await;
         let answer = soon(requesting).await.expect("no panic");
         assert_eq!(answer.head.headers().get("sec-websocket-accept"), None);
-        answer.expect_switched();
+        answer.expect_upgraded();
         keys.push(key);
     }
     assert_ne!(keys[0], keys[1]);

@@ -54,7 +54,7 @@ async fn session_end_is_logged_with_its_error() {
             .await
             .expect("a response");
         let mut rest = Vec::new();
-        let mut peer = exchange.expect_switched(protocol);
+        let mut peer = exchange.expect_upgraded(protocol);
         peer.read_to_end(&mut rest).await.expect("an orderly end");
         let lines = log.lines(&format!("protocol={protocol}"));
         assert!(

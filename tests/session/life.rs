@@ -55,7 +55,10 @@ async fn handshake_timeout_drops_pending_session() {
         assert_eq!(handler.held(), 1);
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!((handler.held(), handler.started()), (0, 0));
-        assert_eq!(log.lines("the switch was not sent in time").len(), 1);
+        assert_eq!(
+            log.lines("did not hand over the connection in time").len(),
+            1
+        );
     }
 }
 
@@ -121,13 +124,13 @@ async fn outer_layers_see_the_rejection_reason() {
     let exchange = testing::upgrade(service, request)
         .await
         .expect("a response");
-    let response = exchange.expect_refused(StatusCode::FORBIDDEN);
+    let response = exchange.expect_rejected(StatusCode::FORBIDDEN);
     assert_eq!(response.body(), "not you");
     assert_eq!(
         response.headers()["content-type"],
         "text/plain; charset=utf-8"
     );
-    let refused = log.lines("upgrade refused");
+    let refused = log.lines("upgrade rejected");
     assert_eq!(refused.len(), 1);
     assert!(
         refused[0].contains("status=403") && refused[0].contains("a bad day"),
@@ -157,7 +160,7 @@ async fn handler_rejects_with_a_whole_response() {
     let exchange = testing::upgrade(service, request)
         .await
         .expect("a response");
-    let response = exchange.expect_refused(StatusCode::SEE_OTHER);
+    let response = exchange.expect_rejected(StatusCode::SEE_OTHER);
     assert_eq!(
         (&response.headers()["location"], response.body().as_ref()),
         (
@@ -225,7 +228,7 @@ async fn session_has_extensions_of_the_request_and_head_if_kept() {
             .await
             .expect("a response");
         let mut said = String::new();
-        let mut peer = exchange.expect_switched("chat/2");
+        let mut peer = exchange.expect_upgraded("chat/2");
         peer.read_to_string(&mut said)
             .await
             .expect("an orderly end");
@@ -272,7 +275,7 @@ async fn broken_connection_is_not_reported_as_missing_with_upgrades() {
     connection.abort();
     until(|| handler.held() == 0).await;
     assert_eq!(handler.started(), 0);
-    let reported = log.lines("session never started");
+    let reported = log.lines("session did not start");
     assert_eq!(reported.len(), 1, "{reported:?}");
     let reported = log.lines("with_upgrades");
     assert!(reported.is_empty(), "{reported:?}");
@@ -305,7 +308,7 @@ async fn body_timeout_covers_handler_and_layer_together() {
         let exchange = testing::upgrade(service, request)
             .await
             .expect("a response");
-        exchange.expect_refused(StatusCode::REQUEST_TIMEOUT);
+        exchange.expect_rejected(StatusCode::REQUEST_TIMEOUT);
         assert_eq!(before.elapsed().as_secs(), 10);
     }
 }

@@ -133,7 +133,7 @@ async fn a_session_that_never_starts_says_why() {
     peer.send(offer("obey/1", &[])).await;
     peer.head().await.assert_switched("obey/1");
     let report = next(&mut reports).await;
-    assert_eq!(report.reason, "never-switched");
+    assert_eq!(report.reason, "not-upgraded");
     assert!(report.error.is_some_and(|error| !error.is_empty()));
 }
 
@@ -254,7 +254,7 @@ async fn closed_and_session_info_can_be_sent_to_another_task() {
     let request = tower_upgrade::testing::request("test").body(String::new());
     let exchange =
         tower_upgrade::testing::upgrade(layer.into_service(), request.expect("a request"));
-    let _peer = exchange.await.expect("a response").expect_switched("test");
+    let _peer = exchange.await.expect("a response").expect_upgraded("test");
     let list: Vec<tower_upgrade::SessionInfo> = sessions.list().to_vec();
     let closed = tokio::spawn(async move { received.recv().await }).await;
     let closed = closed.expect("no panic").expect("a session has ended");

@@ -65,7 +65,7 @@ pub(crate) async fn open(layer: &UpgradeLayer, protocol: &str) -> Upgraded {
     let request = testing::request(protocol).body(String::new());
     let service = layer.layer(service_fn(plain));
     let exchange = testing::upgrade(service, request.expect("a request")).await;
-    exchange.expect("a response").expect_switched(protocol)
+    exchange.expect("a response").expect_upgraded(protocol)
 }
 
 async fn rest(mut peer: Upgraded) -> String {
@@ -245,7 +245,7 @@ async fn an_upgrade_that_is_not_decided_by_the_deadline_is_refused() {
         let service = layer.layer(service_fn(plain));
         let exchange = testing::upgrade(service, request.expect("a request")).await;
         let exchange = exchange.expect("a response");
-        exchange.expect_refused(http::StatusCode::SERVICE_UNAVAILABLE)
+        exchange.expect_rejected(http::StatusCode::SERVICE_UNAVAILABLE)
     });
     until(|| sessions.len() == 1).await;
     let start = Instant::now();
@@ -316,7 +316,7 @@ async fn it_composes_with_graceful_shutdown_of_axum_in_either_order() {
         http1.head().await.assert_switched("heed");
         let mut client = Client::connect(connect().await).await;
         let request = extended_connect("heed").body(()).expect("a request");
-        let mut http2 = client.ask(request).await.expect_switched();
+        let mut http2 = client.ask(request).await.expect_upgraded();
 
         let peers = tokio::spawn(async move {
             assert_eq!(http1.rest().await.expect("an orderly end"), b"bye");
@@ -359,7 +359,7 @@ async fn it_composes_with_graceful_shutdown_of_hyper_util_in_either_order() {
         let (http2, second) = connect();
         let mut client = Client::connect(http2).await;
         let request = extended_connect("heed").body(()).expect("a request");
-        let mut http2 = client.ask(request).await.expect_switched();
+        let mut http2 = client.ask(request).await.expect_upgraded();
 
         let peers = tokio::spawn(async move {
             assert_eq!(http1.rest().await.expect("an orderly end"), b"bye");

@@ -94,7 +94,7 @@ async fn a_switch_that_is_held_back_beyond_the_deadline_is_refused() {
     until(|| sessions.len() == 1).await;
     assert_eq!(sessions.drain(secs(30)).await, report(0, 0, 1));
     let exchange = asking.await.expect("no panic").expect("a response");
-    exchange.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
+    exchange.expect_rejected(StatusCode::SERVICE_UNAVAILABLE);
     assert!(sessions.is_empty());
 }
 
@@ -109,7 +109,7 @@ async fn the_time_of_a_session_counts_from_its_switch() {
     let service = held_back!(layer.protocol("test", brief), 5);
     let request = testing::request("test").body(String::new());
     let exchange = testing::upgrade(service, request.expect("a request")).await;
-    let _peer = exchange.expect("a response").expect_switched("test");
+    let _peer = exchange.expect("a response").expect_upgraded("test");
     let report = next(&mut reports).await;
     assert_eq!((report.reason, report.duration), ("finished", secs(2)));
 }
@@ -209,7 +209,7 @@ async fn a_panic_of_a_decision_that_is_dropped_is_answered() {
     let request = testing::request("test").body(String::new());
     let exchange = testing::upgrade(service, request.expect("a request")).await;
     let refusal = exchange.expect("a response");
-    let refusal = refusal.expect_refused(StatusCode::INTERNAL_SERVER_ERROR);
+    let refusal = refusal.expect_rejected(StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(refusal.headers()["connection"], "close");
     assert!(sessions.is_empty());
 }
@@ -296,7 +296,7 @@ async fn an_error_that_cannot_be_reported_changes_nothing_else() {
     peer.finish().await;
     peer.expect_end().await;
     assert_eq!(soon(closed.recv()).await, Some("failed"));
-    let reported = log.lines("a report of a session panicked");
+    let reported = log.lines("report of a session panicked");
     assert!(
         reported.len() == 1 && reported[0].contains("it has no words"),
         "{reported:?}"

@@ -43,7 +43,7 @@ async fn open_as(layer: &UpgradeLayer, user: &str) -> Upgraded {
         .body(String::new());
     let service = layer.layer(service_fn(plain));
     let exchange = testing::upgrade(service, request.expect("a request")).await;
-    exchange.expect("a response").expect_switched("test")
+    exchange.expect("a response").expect_upgraded("test")
 }
 
 fn ann() -> Identity {
@@ -144,19 +144,19 @@ async fn identity_of_a_layer_holds_unless_the_handler_sets_another() {
     let _first = ask("echo", None)
         .await
         .expect("a response")
-        .expect_switched("echo");
+        .expect_upgraded("echo");
     assert_eq!(sessions.count_of(&ann()), 1);
     let _second = ask("test", Some("bob"))
         .await
         .expect("a response")
-        .expect_switched("test");
+        .expect_upgraded("test");
     assert_eq!(sessions.count_of(&ann()), 1);
     assert_eq!(sessions.count_of(&Identity::new("bob".to_owned())), 1);
     crate::support::until(|| log.lines("identity=bob").len() == 1).await;
     assert_eq!(log.lines("identity=ann").len(), 1);
     // The key is the identity of the layer: admission comes before the handler.
     let refused = ask("echo", None).await.expect("a response");
-    refused.expect_refused(http::StatusCode::SERVICE_UNAVAILABLE);
+    refused.expect_rejected(http::StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,8 +63,8 @@ async fn s4_the_limit_is_one_for_all_layers_kinds_and_versions() {
     let mut client = Client::connect(second.connect().await).await;
     let extended = || extended_connect("echo").body(()).expect("a request");
     let plain_connect = || connect("test:1").body(()).expect("a request");
-    let mut http2 = client.ask(extended()).await.expect_switched();
-    let _tunnel = client.ask(plain_connect()).await.expect_switched();
+    let mut http2 = client.ask(extended()).await.expect_upgraded();
+    let _tunnel = client.ask(plain_connect()).await.expect_upgraded();
     assert_eq!(sessions.len(), 3);
     for request in [extended(), plain_connect()] {
         let answer = client.ask(request).await;
@@ -83,7 +83,7 @@ async fn s4_the_limit_is_one_for_all_layers_kinds_and_versions() {
     http1.finish().await;
     http2.finish().await;
     until(|| sessions.len() == 1).await;
-    client.ask(extended()).await.expect_switched();
+    client.ask(extended()).await.expect_upgraded();
 }
 
 #[tokio::test]

@@ -318,7 +318,7 @@ async fn when_a_stream_is_reset() {
         until(|| sessions.is_empty()).await;
 
         let request = extended_connect("echo").body(()).expect("a request");
-        let mut peer = client.ask(request).await.expect_switched();
+        let mut peer = client.ask(request).await.expect_upgraded();
         peer.expect_echo(b"hello").await;
         peer.io.send.send_reset(Reason::INTERNAL_ERROR);
         until(|| sessions.is_empty()).await;

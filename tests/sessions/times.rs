@@ -26,7 +26,7 @@ async fn open(
     let layer = set_up(layer).protocol("test", handler);
     let request = testing::request("test").body(String::new());
     let exchange = testing::upgrade(layer.layer(service_fn(plain)), request.expect("a request"));
-    let peer = exchange.await.expect("a response").expect_switched("test");
+    let peer = exchange.await.expect("a response").expect_upgraded("test");
     (peer, reports)
 }
 

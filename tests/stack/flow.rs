@@ -187,8 +187,8 @@ async fn start(via: Via) -> (Server, Client, Arc<Notify>) {
 #[tokio::test]
 async fn default_windows_make_one_stalled_session_block_the_others() {
     let (_server, mut client, end) = start(Via::Http2).await;
-    let mut holds = ask(&mut client, "hold").await.expect_switched();
-    let mut other = ask(&mut client, "echo").await.expect_switched();
+    let mut holds = ask(&mut client, "hold").await.expect_upgraded();
+    let mut other = ask(&mut client, "echo").await.expect_upgraded();
     // The default windows admit 1 MiB that the session does not read.
     holds.send(vec![b'x'; 1024 * 1024]).await;
     other.io.send.reserve_capacity(1);
@@ -203,10 +203,10 @@ async fn default_windows_make_one_stalled_session_block_the_others() {
 #[tokio::test]
 async fn small_stream_windows_make_a_stalled_session_block_only_itself() {
     let (_server, mut client, end) = start(Via::Http2SmallStreams).await;
-    let mut other = ask(&mut client, "echo").await.expect_switched();
+    let mut other = ask(&mut client, "echo").await.expect_upgraded();
     let mut held = Vec::new();
     for _ in 0..15 {
-        let mut holds = ask(&mut client, "hold").await.expect_switched();
+        let mut holds = ask(&mut client, "hold").await.expect_upgraded();
         holds.send(vec![b'x'; 64 * 1024]).await;
         holds.io.send.reserve_capacity(1);
         held.push(holds);
@@ -217,7 +217,7 @@ async fn small_stream_windows_make_a_stalled_session_block_only_itself() {
     assert!(held.iter().all(|holds| holds.io.send.capacity() == 0));
 
     // The sixteenth session uses the rest of the connection's window.
-    let mut last = ask(&mut client, "hold").await.expect_switched();
+    let mut last = ask(&mut client, "hold").await.expect_upgraded();
     for byte in [b'z'; 64 * 1024].chunks(1024) {
         last.io.send.reserve_capacity(byte.len());
         assert_eq!(client.get_text("/x").await, "plain GET /x");
@@ -238,8 +238,8 @@ async fn small_stream_windows_make_a_stalled_session_block_only_itself() {
 #[tokio::test]
 async fn unread_small_frames_end_the_connection_and_all_its_sessions() {
     let (_server, mut client, _end) = start(Via::Http2).await;
-    let mut holds = ask(&mut client, "hold").await.expect_switched();
-    let mut other = ask(&mut client, "echo").await.expect_switched();
+    let mut holds = ask(&mut client, "hold").await.expect_upgraded();
+    let mut other = ask(&mut client, "echo").await.expect_upgraded();
     // One less, because the frame of the other session counts until it is read.
     for _ in 0..512 * 1024 / 255 - 1 {
         holds.send("x").await;

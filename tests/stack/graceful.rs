@@ -148,7 +148,7 @@ async fn hyper_util_graceful_shutdown_waits_for_http2_sessions() {
     tokio::spawn(connections.watch(connection.into_owned()));
 
     let mut client = Client::connect(peer).await;
-    let mut peer = ask(&mut client, "echo").await.expect_switched();
+    let mut peer = ask(&mut client, "echo").await.expect_upgraded();
     let shutdown = tokio::spawn(connections.shutdown());
     for _ in 0..3 {
         peer.expect_echo(b"still here").await;
@@ -179,7 +179,7 @@ async fn axum_serve_waits_for_http2_sessions_and_not_for_http1() {
     http1.send(offer("echo", &[])).await;
     http1.head().await.assert_switched("echo");
     let mut client = Client::connect(connect().await).await;
-    let mut http2 = ask(&mut client, "echo").await.expect_switched();
+    let mut http2 = ask(&mut client, "echo").await.expect_upgraded();
     stop.send(()).expect("a running server");
     // The server has handled the signal when it refuses new connections.
     while TcpStream::connect(address).await.is_ok() {

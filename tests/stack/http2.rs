@@ -65,14 +65,14 @@ async fn connect_with_content_length_ends_connection_and_all_its_sessions() {
     for request in [extended_connect("echo"), connect("test:1")] {
         let (connection, peer) = http2(layer.layer(service_fn(plain))).await;
         let mut client = Client::connect(peer).await;
-        let mut other = ask(&mut client, "echo").await.expect_switched();
+        let mut other = ask(&mut client, "echo").await.expect_upgraded();
         other.expect_echo(b"as yet").await;
         let before = handler.accepted();
 
         // A `Content-Length` of 0 is accepted.
         let nothing = extended_connect("echo").header(header::CONTENT_LENGTH, 0);
         let nothing = nothing.body(()).expect("a request");
-        client.ask(nothing).await.expect_switched();
+        client.ask(nothing).await.expect_upgraded();
         assert_eq!(handler.accepted(), before + 1);
 
         let bad = request.header(header::CONTENT_LENGTH, 5);
@@ -117,7 +117,7 @@ async fn http2_2xx_to_connect_with_content_length_resets_stream() {
             assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
         } else {
             let request = connect("test:1").body(()).expect("a request");
-            let mut peer = client.ask(request).await.expect_switched();
+            let mut peer = client.ask(request).await.expect_upgraded();
             assert_eq!(peer.rest().await.expect("an end"), b"the tunnel's");
         }
     }
@@ -235,7 +235,7 @@ async fn axum_serve_enables_extended_connect() {
     let peer = Peer::new(TcpStream::connect(address).await.expect("loopback"));
     // `connect` waits for the setting that enables extended CONNECT.
     let mut client = Client::connect(peer).await;
-    let mut peer = ask(&mut client, "echo").await.expect_switched();
+    let mut peer = ask(&mut client, "echo").await.expect_upgraded();
     peer.expect_echo(b"hello").await;
     serving.abort();
 }
@@ -259,6 +259,6 @@ async fn http2_session_does_not_downcast_to_tcp_stream() {
     http1.head().await.assert_switched("cast");
     assert_eq!(http1.rest().await.expect("an end"), b"a socket");
     let mut client = Client::connect(server.connect().await).await;
-    let mut http2 = ask(&mut client, "cast").await.expect_switched();
+    let mut http2 = ask(&mut client, "cast").await.expect_upgraded();
     assert_eq!(http2.rest().await.expect("an end"), b"no socket");
 }

@@ -54,7 +54,7 @@ async fn session_that_ends_first_resets_with_no_error_after_a_second() {
     let (_connection, peer) = http2_in_memory(brief("brief").layer(service_fn(plain)));
     let mut client = Client::connect(peer).await;
     let before = Instant::now();
-    let mut peer = ask(&mut client, "brief").await.expect_switched();
+    let mut peer = ask(&mut client, "brief").await.expect_upgraded();
     assert_eq!(peer.rest().await.expect("an END_STREAM"), b"brief");
     assert_eq!(before.elapsed(), Duration::ZERO);
     assert_eq!(peer.io.reset().await, Reason::NO_ERROR);

@@ -113,7 +113,7 @@ pub fn expect_error(result: Result<Session, Error>, kind: ErrorKind) -> Error {
 
 /// Expects `ErrorKind::Refused` and returns the server's response with its body.
 #[track_caller]
-pub fn expect_refused(result: Result<Session, Error>) -> impl Future<Output = Response<String>> {
+pub fn expect_rejected(result: Result<Session, Error>) -> impl Future<Output = Response<String>> {
     let error = expect_error(result, ErrorKind::Refused);
     async move {
         let (head, body) = error.into_response().expect("a response").into_parts();

@@ -141,7 +141,7 @@ pub struct Answer {
 impl Answer {
     /// Expects 200 with an open stream and without the fields that an upgrade response must not have.
     #[track_caller]
-    pub fn expect_switched(self) -> Peer<Stream> {
+    pub fn expect_upgraded(self) -> Peer<Stream> {
         assert_eq!(self.head.status(), 200, "{:?}", self.head);
         for name in [
             "upgrade",

@@ -23,7 +23,7 @@ const STREAM_WINDOW: usize = 64 * 1024;
 
 async fn open(client: &mut Client, protocol: &str) -> Peer<Stream> {
     let request = extended_connect(protocol).body(()).expect("a request");
-    client.ask(request).await.expect_switched()
+    client.ask(request).await.expect_upgraded()
 }
 
 /// Sends `EACH` bytes to each session at the same time, and expects them back.

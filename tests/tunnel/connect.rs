@@ -34,7 +34,7 @@ async fn connect_times_out_after_ten_seconds() {
     let (start, waiting) = (Instant::now(), Pending::default());
     let handler = ConnectProxy::new(Policy::new()).resolver(waiting.clone());
     let exchange = send_connect(proxy(handler), "any.test:443").await;
-    exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+    exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     assert_eq!(waiting.waiting(), 0);
 }
@@ -50,7 +50,7 @@ async fn connect_timeout_is_configurable() {
         let start = Instant::now();
         let handler = handler.clone().connect_timeout(limit);
         let exchange = send_connect(proxy(handler), "any.test:443").await;
-        exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+        exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(start.elapsed(), Duration::from_secs(seconds));
     }
 }
@@ -62,7 +62,7 @@ async fn silent_target_uses_the_whole_connect_timeout() {
     let start = Instant::now();
     let handler = ConnectProxy::new(loopback(silent.address.port()));
     let exchange = send_connect(proxy(handler), &silent.address.to_string()).await;
-    exchange.expect_refused(StatusCode::GATEWAY_TIMEOUT);
+    exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
 
@@ -107,7 +107,7 @@ async fn refusal_by_all_addresses_becomes_502() {
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
     let start = Instant::now();
     let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
-    exchange.expect_refused(StatusCode::BAD_GATEWAY);
+    exchange.expect_rejected(StatusCode::BAD_GATEWAY);
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
@@ -152,7 +152,7 @@ async fn client_over_the_limit_is_refused_without_a_dial() {
         .await
         .expect_connected();
     let refusal = send_connect(service.clone(), &authority).await;
-    refusal.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
+    refusal.expect_rejected(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((target.accepted(), resolver.asked()), (1, 1));
 
     drop(first);
@@ -180,7 +180,7 @@ async fn drain_closes_both_sides_of_a_tunnel() {
     assert_eq!((read.expect("an orderly end"), rest), (0, vec![]));
     until(|| target.open() == 0).await;
     let late = send_connect(service, &target.address.to_string()).await;
-    late.expect_refused(StatusCode::SERVICE_UNAVAILABLE);
+    late.expect_rejected(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(target.accepted(), 1);
 }
 
@@ -264,5 +264,5 @@ async fn c5_outer_layer_can_require_proxy_authentication() {
     assert!(answer.head.headers().contains_key("proxy-authenticate"));
     let request = connect(&target.address.to_string()).header("proxy-authorization", "Basic x");
     let answer = client.ask(request.body(()).expect("a request")).await;
-    answer.expect_switched().expect_echo(b"hello").await;
+    answer.expect_upgraded().expect_echo(b"hello").await;
 }

@@ -51,7 +51,7 @@ async fn resolved_addresses_appear_only_in_the_log() {
         for address in ["10.", "127.", "::1", "any.test"] {
             assert!(!revealed.contains(address), "{revealed}");
         }
-        let lines = log.lines("upgrade refused");
+        let lines = log.lines("upgrade rejected");
         assert_eq!(lines.len(), 1, "{lines:?}");
         for part in logged {
             assert!(lines[0].contains(part), "{part}: {lines:?}");
@@ -67,8 +67,8 @@ async fn log_lists_only_some_of_many_addresses() {
     let handler = ConnectProxy::new(Policy::new()).resolver(Resolver::of(&many));
     let (log, _guard) = Log::start();
     let exchange = send_connect(proxy(handler), "any.test:443").await;
-    exchange.expect_refused(StatusCode::FORBIDDEN);
-    let lines = log.lines("upgrade refused");
+    exchange.expect_rejected(StatusCode::FORBIDDEN);
+    let lines = log.lines("upgrade rejected");
     assert!(
         lines[0].contains("fd00::") && lines[0].len() < 500,
         "{lines:?}"
@@ -98,7 +98,7 @@ async fn listed_host_is_allowed_only_at_its_port() {
         let exchange = send_connect(proxy(handler.clone()), &target).await;
         match is_allowed {
             true => drop(exchange.expect_connected()),
-            false => drop(exchange.expect_refused(StatusCode::FORBIDDEN)),
+            false => drop(exchange.expect_rejected(StatusCode::FORBIDDEN)),
         }
     }
 }

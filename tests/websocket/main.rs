@@ -86,7 +86,7 @@ where
         .expect("a request");
     let exchange = testing::upgrade(app, request).await.expect("a response");
     Opened {
-        peer: Peer::new(exchange.expect_switched("websocket")),
+        peer: Peer::new(exchange.expect_upgraded("websocket")),
         sessions,
         closed,
     }

@@ -1,4 +1,4 @@
-//! What a client gets of a backend's answer.
+//! The response to the client after the backend's response.
 
 use super::{forwarded, headers, is_websocket};
 use crate::{
@@ -6,14 +6,14 @@ use crate::{
     error::BoxError,
     handler::Accept,
     message::rejection::Rejection,
-    negotiate::{join, kind::UpgradeKind, switch, token, websocket_key},
+    negotiate::{join, kind::UpgradeKind, token, upgrade_response, websocket_key},
     tunnel::relay,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, response::Parts};
 use std::borrow::Cow;
 
-/// The backend has switched: so do we.
-pub(super) fn switch(
+/// Accepts the request after the backend has accepted it.
+pub(super) fn upgrade(
     kind: UpgradeKind,
     version: Version,
     key: Option<&HeaderValue>,
@@ -73,7 +73,7 @@ pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> R
         ErrorKind::Protocol => bad_gateway(format!(
             "the backend's upgrade response is invalid: {error}"
         )),
-        ErrorKind::Unsupported => bad_gateway("the backend cannot be asked for this"),
+        ErrorKind::Unsupported => bad_gateway("the backend does not support this request"),
         ErrorKind::ProxyRefused => bad_gateway("a proxy on the way to the backend refused"),
         ErrorKind::Tls => bad_gateway("TLS with the backend failed"),
         ErrorKind::Transport => bad_gateway(format!("the backend did not answer: {error}")),
@@ -84,7 +84,7 @@ pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> R
     rejection.with_source(error)
 }
 
-/// What the backend says in place of a switch, for a client of this version.
+/// Converts a backend's response that is not an upgrade response, for a client of `version`.
 fn refused<B>(kind: UpgradeKind, version: Version, response: Response<B>) -> Rejection
 where
     B: http_body::Body + Send + 'static,
@@ -94,11 +94,11 @@ where
     let headers = headers_of(kind, version, &head);
     let mut response = Response::new(body);
     *response.status_mut() = match head.status {
-        // Whoever asked with CONNECT would take it for a switch.
-        status if switch::switches(kind, status) => {
+        // A client that sent CONNECT would take a 2xx for an upgrade response.
+        status if upgrade_response::is_upgrade(kind, status) => {
             return bad_gateway("the backend ignored the request for an upgrade");
         }
-        // There is none on HTTP/2.
+        // HTTP/2 has no 426.
         StatusCode::UPGRADE_REQUIRED if kind == UpgradeKind::ExtendedConnect => {
             match head.headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
                 true => StatusCode::BAD_REQUEST,
@@ -111,14 +111,14 @@ where
     Rejection::from(response).with_source("the backend refused")
 }
 
-/// The fields of a backend's response for a client of `version`.
+/// Returns the fields of a backend's response to forward to a client of `version`.
 pub(super) fn headers_of(kind: UpgradeKind, version: Version, head: &Parts) -> HeaderMap {
     let mut headers = headers::of_response(kind, version, head.status, head.headers.clone());
     forwarded::via(head.version, &mut headers);
     headers
 }
 
-/// Whether a backend chose one subprotocol, or none (RFC 6455 §4.2.2).
+/// Returns `true` if a backend chose at most one subprotocol (RFC 6455 §4.2.2).
 fn has_one_subprotocol(headers: &HeaderMap) -> bool {
     let name = header::SEC_WEBSOCKET_PROTOCOL;
     !headers.contains_key(&name)

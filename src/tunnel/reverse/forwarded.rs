@@ -1,4 +1,4 @@
-//! What a backend is told of the client (RFC 7239, and what was there before). No IO here.
+//! The `Forwarded` (RFC 7239), `X-Forwarded-*` and `Via` fields. No IO here.
 
 use crate::negotiate::token;
 use http::{
@@ -8,7 +8,7 @@ use http::{
 };
 use std::{borrow::Cow, net::IpAddr};
 
-/// What becomes of the fields with which proxies tell backends of a client: see
+/// The treatment of the fields in which proxies describe a client to a backend, for
 /// [`ReverseProxy::forwarded`](super::ReverseProxy::forwarded) and
 /// [`ReverseProxy::x_forwarded`](super::ReverseProxy::x_forwarded).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,10 +24,10 @@ pub enum Forwarding {
     Append,
 }
 
-/// What is known of a client.
+/// The description of a client for a backend.
 pub(super) struct Client<'a> {
     pub(super) address: Option<IpAddr>,
-    /// The host that it asked for. It is the target of a CONNECT, where there is nothing more to say.
+    /// The host of the request. `None` for a CONNECT, whose target is the host.
     pub(super) host: Option<&'a Authority>,
     pub(super) scheme: Option<&'a str>,
 }
@@ -37,7 +37,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 impl Client<'_> {
-    /// Says it with `Forwarded`.
+    /// Writes the `Forwarded` field.
     pub(super) fn forwarded(&self, forwarding: Forwarding, headers: &mut HeaderMap) {
         if forwarding != Forwarding::Append {
             headers.remove(header::FORWARDED);
@@ -47,7 +47,7 @@ impl Client<'_> {
         }
     }
 
-    /// Says it with `X-Forwarded-For`, `-Host` and `-Proto`.
+    /// Writes the `X-Forwarded-For`, `-Host` and `-Proto` fields.
     pub(super) fn x_forwarded(&self, forwarding: Forwarding, headers: &mut HeaderMap) {
         if forwarding != Forwarding::Append {
             remove_x_forwarded(headers);
@@ -61,7 +61,7 @@ impl Client<'_> {
             X_FORWARDED_FOR,
             address.as_deref().unwrap_or(UNKNOWN),
         );
-        // These two say what the first client asked for: who has said it already knows better.
+        // These fields describe the request of the first client, so an existing value is more accurate than ours.
         for (name, value) in [
             (X_FORWARDED_HOST, self.host.map(Authority::as_str)),
             (X_FORWARDED_PROTO, self.scheme),
@@ -72,10 +72,10 @@ impl Client<'_> {
         }
     }
 
-    /// One element of the list (RFC 7239 §4).
+    /// Returns one element of the `Forwarded` list (RFC 7239 §4).
     fn element(&self) -> String {
         let address = match self.address {
-            // In brackets (RFC 7239 §6).
+            // IPv6 addresses are in brackets (RFC 7239 §6).
             Some(IpAddr::V6(address)) => format!("[{address}]"),
             Some(IpAddr::V4(address)) => address.to_string(),
             None => UNKNOWN.to_owned(),
@@ -93,7 +93,7 @@ impl Client<'_> {
     }
 }
 
-/// Says that a request has come through here, with which version (RFC 9110 §7.6.3).
+/// Appends this proxy and the received HTTP version to `Via` (RFC 9110 §7.6.3).
 pub(super) fn via(version: Version, headers: &mut HeaderMap) {
     let received = match version {
         Version::HTTP_11 => "1.1 tower-upgrade",
@@ -104,11 +104,11 @@ pub(super) fn via(version: Version, headers: &mut HeaderMap) {
     append(headers, header::VIA, received);
 }
 
-/// Whose address nobody has left (RFC 7239 §6.2). It is said, so that nobody takes the address before it for
-/// that of our client.
+/// The identifier of a client without a known address (RFC 7239 §6.2). Without it, a backend would take the previous
+/// address of the list for the address of this client.
 const UNKNOWN: &str = "unknown";
 
-/// A token as it is, anything else as a quoted string (RFC 9110 §5.6.4).
+/// Quotes a value that is not a token (RFC 9110 §5.6.4).
 fn quoted(value: &str) -> Cow<'_, str> {
     if token::is_token(value.as_bytes()) {
         return value.into();
@@ -124,11 +124,11 @@ fn quoted(value: &str) -> Cow<'_, str> {
     quoted.into()
 }
 
-/// Adds a member to a list, in one line: there are those who look at one only.
+/// Appends a member to a list, and joins the list to one line: some servers read only one line.
 fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
     let lines = headers.get_all(&name).iter().map(HeaderValue::as_bytes);
     let list: Vec<_> = lines
-        // No sender makes a member that is empty (RFC 9110 §5.6.1.1).
+        // A sender must not generate empty members (RFC 9110 §5.6.1.1).
         .filter(|line| !line.is_empty())
         .chain([member.as_bytes()])
         .collect();
@@ -139,7 +139,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
     );
 }
 
-/// Those which we do not write as well. To many backends `_` is `-`.
+/// Removes all `X-Forwarded-*` fields, also those that this proxy does not write. Many backends treat `_` as `-`.
 fn remove_x_forwarded(headers: &mut HeaderMap) {
     let is_x_forwarded = |name: &&HeaderName| {
         let name = name.as_str();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_quotes_what_is_no_token() {
+    fn element_quotes_values_that_are_not_tokens() {
         assert_eq!(
             element(Some("192.0.2.1"), Some("example.com"), Some("https")),
             "for=192.0.2.1;host=example.com;proto=https"
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_to_an_empty_line_is_alone() {
+    fn empty_line_is_dropped_when_a_member_is_appended() {
         let mut headers = HeaderMap::new();
         headers.append(header::VIA, HeaderValue::from_static(""));
         via(Version::HTTP_11, &mut headers);

@@ -1,4 +1,4 @@
-//! Which fields of a head are passed on, and which end here (RFC 9110 §7.6.1). No IO here.
+//! Selects the fields of a head that the proxy forwards (RFC 9110 §7.6.1). No IO here.
 
 use crate::negotiate::{join, kind::UpgradeKind, token};
 use http::{
@@ -6,7 +6,7 @@ use http::{
     header::{self, HeaderName},
 };
 
-/// What is between two neighbours, whatever `Connection` says of it.
+/// Hop-by-hop fields, even if `Connection` does not name them.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -18,17 +18,17 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// What is between a client and a proxy.
-const OF_PROXIES: [HeaderName; 2] = [header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION];
+/// Fields between a client and a proxy.
+const PROXY_AUTH: [HeaderName; 2] = [header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION];
 
-/// Lists of a WebSocket that HTTP/1.1 allows over several lines. Many servers read no more than the first.
-const OF_WEBSOCKET: [HeaderName; 2] = [
+/// WebSocket lists that HTTP/1.1 allows to span several lines. Many servers read only the first line.
+const WEBSOCKET_LISTS: [HeaderName; 2] = [
     header::SEC_WEBSOCKET_PROTOCOL,
     header::SEC_WEBSOCKET_EXTENSIONS,
 ];
 
-/// Without these a request means something else to the backend than it did to the client.
-const MEANT_FOR_THE_END: [HeaderName; 6] = [
+/// End-to-end fields whose removal would change the meaning of a request.
+const END_TO_END: [HeaderName; 6] = [
     header::HOST,
     header::AUTHORIZATION,
     header::COOKIE,
@@ -37,34 +37,34 @@ const MEANT_FOR_THE_END: [HeaderName; 6] = [
     header::FORWARDED,
 ];
 
-/// The fields of a request that are passed on.
+/// Returns the fields of a request to forward.
 ///
 /// # Errors
 ///
-/// If `Connection` names a field that is meant for the backend. No sender may do that, and without the field
-/// it would be another request: one for somebody else, or of nobody.
+/// If `Connection` names an end-to-end field, which a sender must not do. Without that field the request would have
+/// another meaning: another host, or no credentials.
 pub(super) fn of_request(
     kind: UpgradeKind,
     headers: &HeaderMap,
 ) -> Result<HeaderMap, &'static str> {
     let options: Vec<_> = options(headers).collect();
-    if options.iter().any(is_meant_for_the_end) {
-        return Err("`Connection` names a field that is not the connection's");
+    if options.iter().any(is_end_to_end) {
+        return Err("`Connection` names an end-to-end field");
     }
     let mut headers = headers.clone();
     remove_false_length(&mut headers);
     remove_hop_by_hop(kind, &options, &mut headers);
-    // The server answers it when the body is read.
+    // The server has answered the expectation when the body was read.
     headers.remove(header::EXPECT);
-    // HTTP/2 may have cookies in lines of their own, HTTP/1.1 may not (RFC 9113 §8.2.3).
+    // HTTP/2 allows several `Cookie` lines, HTTP/1.1 only one (RFC 9113 §8.2.3).
     join::lines(&mut headers, &header::COOKIE, "; ");
-    for name in &OF_WEBSOCKET {
+    for name in &WEBSOCKET_LISTS {
         join::lines(&mut headers, name, ", ");
     }
     Ok(headers)
 }
 
-/// The fields of a response that are passed on to a client of `version`.
+/// Returns the fields of a response to forward to a client of `version`.
 pub(super) fn of_response(
     kind: UpgradeKind,
     version: Version,
@@ -72,9 +72,9 @@ pub(super) fn of_response(
     mut headers: HeaderMap,
 ) -> HeaderMap {
     let options: Vec<_> = options(&headers).collect();
-    // What it lists is for the client to ask for, where there is an `Upgrade` (RFC 9110 §15.5.22).
-    let is_for_the_next = status == StatusCode::UPGRADE_REQUIRED && version == Version::HTTP_11;
-    let upgrade: Vec<_> = match is_for_the_next {
+    // A 426 lists the protocols that the client should request (RFC 9110 §15.5.22). HTTP/2 has no `Upgrade` field.
+    let keeps_upgrade = status == StatusCode::UPGRADE_REQUIRED && version == Version::HTTP_11;
+    let upgrade: Vec<_> = match keeps_upgrade {
         true => headers.get_all(header::UPGRADE).iter().cloned().collect(),
         false => Vec::new(),
     };
@@ -89,7 +89,7 @@ pub(super) fn of_response(
     headers
 }
 
-/// Beside `Transfer-Encoding` a length is not the body's (RFC 9112 §6.3).
+/// Removes a `Content-Length` that `Transfer-Encoding` overrides (RFC 9112 §6.3).
 fn remove_false_length(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
@@ -101,24 +101,24 @@ fn remove_hop_by_hop(kind: UpgradeKind, options: &[HeaderName], headers: &mut He
         headers.remove(name);
     }
     if kind != UpgradeKind::Connect {
-        OF_PROXIES
+        PROXY_AUTH
             .iter()
             .for_each(|name| drop(headers.remove(name)));
     }
 }
 
-/// The fields that `Connection` names.
+/// Returns the fields that `Connection` names.
 fn options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|line| token::members(line.as_bytes()))
-        // What is no name names nothing.
+        // Skip options that are not valid field names.
         .filter_map(|option| HeaderName::from_bytes(option).ok())
 }
 
-fn is_meant_for_the_end(name: &HeaderName) -> bool {
-    MEANT_FOR_THE_END.contains(name)
+fn is_end_to_end(name: &HeaderName) -> bool {
+    END_TO_END.contains(name)
         || name.as_str().starts_with("sec-")
         || name.as_str().starts_with("x-forwarded-")
 }
@@ -162,9 +162,9 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_of_the_connection_ends_here() {
+    fn hop_by_hop_fields_are_removed() {
         let hops = headers(HOPS);
-        let kept = of_request(UpgradeKind::Upgrade, &hops).expect("a fair request");
+        let kept = of_request(UpgradeKind::Upgrade, &hops).expect("a valid request");
         assert_eq!(names(&kept), ["x-hops", "x-kept"]);
         let (version, status) = (Version::HTTP_11, StatusCode::FORBIDDEN);
         let kept = of_response(UpgradeKind::Upgrade, version, status, hops);
@@ -172,8 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_asked_for_with_credentials() {
-        let kept = of_request(UpgradeKind::Connect, &headers(HOPS)).expect("a fair request");
+    fn proxy_authentication_of_a_connect_is_forwarded() {
+        let kept = of_request(UpgradeKind::Connect, &headers(HOPS)).expect("a valid request");
         assert_eq!(kept["proxy-authorization"], "Basic secret");
         let (version, status) = (Version::HTTP_2, StatusCode::PROXY_AUTHENTICATION_REQUIRED);
         let kept = of_response(UpgradeKind::Connect, version, status, headers(HOPS));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_for_the_end_cannot_be_named() {
+    fn connection_that_names_an_end_to_end_field_is_an_error() {
         for name in [
             "Host",
             "cookie",
@@ -197,13 +197,13 @@ mod tests {
             named.append(header::CONNECTION, line.parse().expect("a value"));
             assert!(of_request(UpgradeKind::Upgrade, &named).is_err(), "{name}");
         }
-        // What frames the body is not passed on anyway.
+        // Fields that frame the body are never forwarded.
         let framing = headers(&[("connection", "content-length, transfer-encoding")]);
         assert!(of_request(UpgradeKind::Upgrade, &framing).is_ok());
     }
 
     #[test]
-    fn a_426_says_what_to_ask_for_where_there_is_an_upgrade() {
+    fn upgrade_of_a_426_is_kept_for_http1_clients() {
         let lines = [
             ("connection", "Upgrade, x-hop"),
             ("upgrade", "a"),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_does_not_count_is_not_passed_on() {
+    fn length_beside_transfer_encoding_is_removed() {
         let of = |lines| {
             let (version, status) = (Version::HTTP_11, StatusCode::FORBIDDEN);
             of_response(UpgradeKind::Upgrade, version, status, headers(lines))
@@ -229,28 +229,28 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_a_websocket_are_one_line() {
+    fn websocket_lists_are_joined() {
         let lines = headers(&[
             ("sec-websocket-protocol", "a"),
             ("sec-websocket-extensions", "x; y=1"),
             ("sec-websocket-protocol", "b, c"),
             ("sec-websocket-extensions", "z"),
         ]);
-        let kept = of_request(UpgradeKind::Upgrade, &lines).expect("a fair request");
+        let kept = of_request(UpgradeKind::Upgrade, &lines).expect("a valid request");
         let values = |name| kept.get_all(name).iter().collect::<Vec<_>>();
         assert_eq!(values("sec-websocket-protocol"), ["a, b, c"]);
         assert_eq!(values("sec-websocket-extensions"), ["x; y=1, z"]);
     }
 
     #[test]
-    fn cookies_are_one_line() {
+    fn cookies_are_joined() {
         let lines = headers(&[
             ("cookie", "a=1; b=2"),
             ("x", "1"),
             ("cookie", "c=3"),
             ("cookie", ""),
         ]);
-        let kept = of_request(UpgradeKind::Upgrade, &lines).expect("a fair request");
+        let kept = of_request(UpgradeKind::Upgrade, &lines).expect("a valid request");
         let cookies: Vec<_> = kept.get_all(header::COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3"]);
     }

@@ -43,7 +43,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut tcp = HttpConnector::new();
 /// tcp.set_nodelay(true); // or each small write may wait 40 ms for an acknowledgement
-/// let backend = client::Dial::new(tcp).to("http://127.0.0.1:4000".parse()?);
+/// let backend = client::Dial::new(tcp).destination("http://127.0.0.1:4000".parse()?);
 /// let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
 /// let layer = UpgradeLayer::new().any_protocol(proxy);
 /// # Ok(())
@@ -52,7 +52,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// The proxy's client determines the address of the backend. The request keeps its path and the client's host, so that
 /// a backend can compare the host with the `Origin`. The proxy's client never connects to a host from the request: a
-/// [`Dial`](crate::client::Dial) without a [destination](crate::client::Dial::to) fails.
+/// [`Dial`](crate::client::Dial) without a [destination](crate::client::Dial::destination) fails.
 ///
 /// The two connections are joined by a [`Relay`](super::Relay#the-socket-of-a-connection), which passes resets on and
 /// uses `splice` if it knows the sockets: serve a [`BoxIo`](crate::BoxIo) to clients instead of an enum of TLS and TCP,
@@ -113,8 +113,8 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// | its connection breaks, or carries something other than HTTP | 502 |
 /// | a proxy before the backend rejects the CONNECT | 502 |
 /// | its upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
-/// | it answers an extended CONNECT with a 2xx that is no upgrade response | 502 |
-/// | it is HTTP/2 and does not allow extended CONNECT, or HTTP/2 has no equivalent of the request | 502 |
+/// | it answers an extended CONNECT with a 2xx without an upgrade | 502 |
+/// | it is HTTP/2 and does not allow extended CONNECT, or HTTP/2 cannot express the request | 502 |
 /// | it takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
 /// | it answers an extended CONNECT with 426 | 501, or 400 if it requires another WebSocket version |
 ///
@@ -295,7 +295,7 @@ impl ReverseProxy {
         }
     }
 
-    fn tell_of_client(&self, parts: &Parts, host: Option<&Authority>, headers: &mut HeaderMap) {
+    fn add_forwarded(&self, parts: &Parts, host: Option<&Authority>, headers: &mut HeaderMap) {
         let scheme = self.scheme.as_ref().or(parts.uri.scheme());
         let client = Client {
             address: (self.peer)(&parts.extensions).map(|peer| peer.ip().to_canonical()),
@@ -317,22 +317,23 @@ impl ReverseProxy {
         let authority = negotiate::authority(parts).ok_or(INVALID)?;
         let mut headers = headers::of_request(kind, &parts.headers)?;
         let host = (kind != UpgradeKind::Connect).then_some(&authority);
-        self.tell_of_client(parts, host, &mut headers);
+        self.add_forwarded(parts, host, &mut headers);
         forwarded::via(parts.version, &mut headers);
         let named = HeaderValue::from_str(authority.as_str()).map_err(|_| INVALID)?;
         headers.insert(header::HOST, named);
         Ok((authority, headers))
     }
 
-    /// What the backend is asked, and the key that it has to answer if it speaks WebSocket over HTTP/1.1.
-    async fn ask(
+    /// Returns the request for the backend. For a WebSocket, also returns the key that the backend must answer over
+    /// HTTP/1.1.
+    async fn backend_request(
         &self,
         request: &mut UpgradeRequest,
     ) -> Result<(Request, Option<HeaderValue>), Rejection> {
         let kind = request.kind;
         let offer = self.offer(request)?;
         let (authority, mut headers) = self.head(kind, request.parts()).map_err(bad_request)?;
-        // The body is read to its end, and framed anew.
+        // The body is read to its end, and the client frames it again.
         headers.remove(header::CONTENT_LENGTH);
         let key = if offer.iter().any(is_websocket) {
             let key = key(kind, request.headers())?;
@@ -360,14 +361,14 @@ impl ReverseProxy {
 impl ProtocolHandler for ReverseProxy {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let (kind, version) = (request.kind, request.parts.version);
-        let (question, key) = self.ask(request).await?;
-        match self.backend.ask(question).await {
-            Ok(session) => answer::switch(kind, version, key.as_ref(), session),
+        let (backend_request, key) = self.backend_request(request).await?;
+        match self.backend.request(backend_request).await {
+            Ok(session) => answer::upgrade(kind, version, key.as_ref(), session),
             Err(error) => Err(answer::refusal(kind, version, error)),
         }
     }
 
-    fn wants(&self, parts: &Parts) -> bool {
+    fn matches(&self, parts: &Parts) -> bool {
         let (method, version) = (&parts.method, parts.version);
         match negotiate::kind(method, version, &parts.headers, &parts.extensions) {
             Some(UpgradeKind::Connect) => true,
@@ -385,7 +386,7 @@ fn is_websocket(protocol: &Protocol) -> bool {
     protocol.name().eq_ignore_ascii_case("websocket")
 }
 
-/// The key that the backend gets: the client's, if it has one.
+/// Returns the key for the backend: the client's key, or a random one if the client's HTTP version has none.
 fn key(kind: UpgradeKind, headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
     match kind {
         UpgradeKind::Upgrade => websocket_key::key(headers)
@@ -395,16 +396,16 @@ fn key(kind: UpgradeKind, headers: &HeaderMap) -> Result<HeaderValue, Rejection>
     }
 }
 
-/// The path of a request target, without whom it is for.
+/// Returns the path and query of a request target, without scheme and authority.
 fn path(uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned();
     path.unwrap_or_else(|| PathAndQuery::from_static("/"))
         .into()
 }
 
-/// What a backend is asked with, without its type.
+/// The type-erased client of a backend.
 trait Backend: Send + Sync {
-    fn ask(&self, request: Request) -> BoxFuture<Result<Session, BoxError>>;
+    fn request(&self, request: Request) -> BoxFuture<Result<Session, BoxError>>;
 }
 
 impl<S> Backend for S
@@ -413,7 +414,7 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
 {
-    fn ask(&self, request: Request) -> BoxFuture<Result<Session, BoxError>> {
+    fn request(&self, request: Request) -> BoxFuture<Result<Session, BoxError>> {
         let mut client = self.clone();
         Box::pin(async move {
             let ready = poll_fn(|cx| client.poll_ready(cx).map_err(Into::into));

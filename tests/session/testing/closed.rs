@@ -56,7 +56,7 @@ async fn closed_resolves_for_every_kind_of_session() {
         let closed = exchange.closed();
         let peer = match kind {
             UpgradeKind::Connect => exchange.expect_connected(),
-            _ => exchange.expect_switched("echo"),
+            _ => exchange.expect_upgraded("echo"),
         };
         assert_eq!(soon(send(peer, "hello")).await, "hello");
         let closed = soon(closed).await;
@@ -84,7 +84,7 @@ async fn closed_has_the_duration_in_paused_time() {
     for request in [testing::request("echo"), testing::extended_connect("echo")] {
         let exchange = ask(&layer, request).await;
         let closed = exchange.closed();
-        let _peer = exchange.expect_switched("echo");
+        let _peer = exchange.expect_upgraded("echo");
         let closed = closed.await;
         assert_eq!(closed.reason().as_str(), "idle");
         assert_eq!(closed.duration(), limit);
@@ -191,6 +191,6 @@ async fn closed_panics_for_a_foreign_upgrader() {
     let exchange = testing::upgrade(service_fn(foreign), request.expect("a request")).await;
     let exchange = exchange.expect("a response");
     let closed = exchange.closed();
-    let _peer = exchange.expect_switched("echo");
+    let _peer = exchange.expect_upgraded("echo");
     soon(closed).await;
 }

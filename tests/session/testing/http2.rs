@@ -33,7 +33,7 @@ async fn send(request: http::request::Builder) -> Exchange {
 
 async fn told(request: http::request::Builder) -> String {
     let exchange = send(request).await;
-    let response = exchange.expect_refused(StatusCode::IM_A_TEAPOT);
+    let response = exchange.expect_rejected(StatusCode::IM_A_TEAPOT);
     String::from_utf8(response.into_body().into()).expect("text")
 }
 
@@ -45,7 +45,7 @@ async fn echo_test_runs_over_http1_and_http2() {
     ] {
         let exchange = send(request.uri("/room/1")).await;
         assert_eq!(exchange.response().status(), status);
-        let mut peer = exchange.expect_switched("echo");
+        let mut peer = exchange.expect_upgraded("echo");
         // Larger than the flow-control windows and buffers: the echo arrives while the rest is being sent.
         let text = vec![b'x'; 1 << 20];
         let (mut reader, mut writer) = tokio::io::split(&mut peer);
@@ -105,7 +105,7 @@ async fn request_with_protocol_extension_uses_http2() {
 #[tokio::test]
 async fn unsupported_protocol_is_refused_and_plain_request_passes() {
     let exchange = send(testing::extended_connect("other")).await;
-    exchange.expect_refused(StatusCode::NOT_IMPLEMENTED);
+    exchange.expect_rejected(StatusCode::NOT_IMPLEMENTED);
     let exchange = send(Request::builder().version(Version::HTTP_2)).await;
     let response = exchange.expect_passed();
     assert_eq!(response.version(), Version::HTTP_2);
@@ -115,14 +115,14 @@ async fn unsupported_protocol_is_refused_and_plain_request_passes() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a switch to other, got a switch to echo: ")]
-async fn expect_switched_panics_on_another_protocol() {
+#[should_panic(expected = "expected an upgrade to other, got an upgrade to echo: ")]
+async fn expect_upgraded_panics_on_another_protocol() {
     let exchange = send(testing::extended_connect("echo")).await;
-    let _peer = exchange.expect_switched("other");
+    let _peer = exchange.expect_upgraded("other");
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a tunnel, got a switch to echo: ")]
+#[should_panic(expected = "expected a tunnel, got an upgrade to echo: ")]
 async fn expect_connected_panics_on_extended_connect() {
     let exchange = send(testing::extended_connect("echo")).await;
     let _peer = exchange.expect_connected();

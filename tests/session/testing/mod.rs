@@ -38,37 +38,39 @@ async fn exchange(protocols: &str) -> Exchange {
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a switch to other, got a switch to echo: ")]
-async fn expect_switched_panics_on_another_protocol() {
-    let _peer = exchange("echo").await.expect_switched("other");
+#[should_panic(expected = "expected an upgrade to other, got an upgrade to echo: ")]
+async fn expect_upgraded_panics_on_another_protocol() {
+    let _peer = exchange("echo").await.expect_upgraded("other");
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a switch to echo, got a response of the inner service: ")]
-async fn expect_switched_panics_on_passed_request() {
-    let _peer = exchange("other").await.expect_switched("echo");
+#[should_panic(expected = "expected an upgrade to echo, got a response of the inner service: ")]
+async fn expect_upgraded_panics_on_passed_request() {
+    let _peer = exchange("other").await.expect_upgraded("echo");
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a refusal with 409 Conflict, got a refusal (not you): ")]
-async fn expect_refused_panics_on_another_status() {
-    exchange("no").await.expect_refused(StatusCode::CONFLICT);
+#[should_panic(expected = "expected a rejection with 409 Conflict, got a rejection (not you): ")]
+async fn expect_rejected_panics_on_another_status() {
+    exchange("no").await.expect_rejected(StatusCode::CONFLICT);
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a refusal with 200 OK, got a response of the inner service: ")]
-async fn expect_refused_panics_on_passed_request() {
-    exchange("other").await.expect_refused(StatusCode::OK);
+#[should_panic(
+    expected = "expected a rejection with 200 OK, got a response of the inner service: "
+)]
+async fn expect_rejected_panics_on_passed_request() {
+    exchange("other").await.expect_rejected(StatusCode::OK);
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a response of the inner service, got a refusal (not you): ")]
+#[should_panic(expected = "expected a response of the inner service, got a rejection (not you): ")]
 async fn expect_passed_panics_on_refusal() {
     exchange("no").await.expect_passed();
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a response of the inner service, got a switch to echo: ")]
+#[should_panic(expected = "expected a response of the inner service, got an upgrade to echo: ")]
 async fn expect_passed_panics_on_upgrade_response() {
     exchange("echo").await.expect_passed();
 }
@@ -125,7 +127,7 @@ async fn connect_returns_a_peer() {
     assert_eq!(echo, "hello");
 
     let exchange = connect(UpgradeLayer::new().connect(Refuse)).await;
-    exchange.expect_refused(StatusCode::FORBIDDEN);
+    exchange.expect_rejected(StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
@@ -146,7 +148,7 @@ async fn expect_connected_accepts_any_2xx() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a tunnel, got a refusal (not you): ")]
+#[should_panic(expected = "expected a tunnel, got a rejection (not you): ")]
 async fn expect_connected_panics_on_refusal() {
     let _peer = connect(UpgradeLayer::new().connect(Refuse))
         .await
@@ -154,7 +156,7 @@ async fn expect_connected_panics_on_refusal() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "expected a tunnel, got a switch to echo: ")]
+#[should_panic(expected = "expected a tunnel, got an upgrade to echo: ")]
 async fn expect_connected_panics_on_upgrade() {
     let _peer = exchange("echo").await.expect_connected();
 }

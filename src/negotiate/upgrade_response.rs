@@ -9,7 +9,7 @@ use http::{
 
 /// The header fields that make a response an upgrade response.
 #[derive(Clone, Debug)]
-pub(crate) struct Switch {
+pub(crate) struct UpgradeResponse {
     /// The value of `Upgrade` in a 101: the chosen protocol, as offered. `None` for CONNECT.
     protocol: Option<HeaderValue>,
     /// The fields that the handler adds.
@@ -24,7 +24,7 @@ const FRAMING: [HeaderName; 4] = [
     header::TRANSFER_ENCODING,
 ];
 
-impl Switch {
+impl UpgradeResponse {
     /// Creates the head for a request with the headers `request`.
     pub(crate) fn new(
         kind: UpgradeKind,
@@ -84,7 +84,7 @@ impl Switch {
 }
 
 /// Whether a client takes a response with this status as the upgrade response.
-pub(crate) fn switches(kind: UpgradeKind, status: StatusCode) -> bool {
+pub(crate) fn is_upgrade(kind: UpgradeKind, status: StatusCode) -> bool {
     match kind {
         UpgradeKind::Upgrade => status == StatusCode::SWITCHING_PROTOCOLS,
         UpgradeKind::Connect | UpgradeKind::ExtendedConnect => status.is_success(),
@@ -160,13 +160,13 @@ mod tests {
         added.append(header::VARY, value("origin"));
         let protocol = "websocket".parse().unwrap();
         let kind = UpgradeKind::Upgrade;
-        let switch = Switch::new(kind, &HeaderMap::new(), Some(&protocol), added);
+        let response = UpgradeResponse::new(kind, &HeaderMap::new(), Some(&protocol), added);
 
-        let mut headers = switch.headers();
+        let mut headers = response.headers();
         headers.append(header::VARY, value("accept-encoding"));
         headers.append(header::CONNECTION, value("Upgrade , close"));
         headers.append(header::CONNECTION, value("te"));
-        switch.strip(StatusCode::FORBIDDEN, &mut headers);
+        response.strip(StatusCode::FORBIDDEN, &mut headers);
 
         let left: Vec<_> = headers
             .iter()
@@ -186,18 +186,18 @@ mod tests {
         added.append(header::UPGRADE, value("other"));
         added.append(header::SERVER, value("kept"));
         let protocol = "echo".parse().unwrap();
-        let switch = |kind, protocol| {
-            Switch::new(kind, &HeaderMap::new(), protocol, added.clone()).headers()
+        let response = |kind, protocol| {
+            UpgradeResponse::new(kind, &HeaderMap::new(), protocol, added.clone()).headers()
         };
-        let headers = switch(UpgradeKind::Upgrade, Some(&protocol));
+        let headers = response(UpgradeKind::Upgrade, Some(&protocol));
         assert_eq!(headers.len(), 3);
         assert_eq!(headers[header::CONNECTION], "upgrade");
         assert_eq!(headers[header::UPGRADE], "echo");
         assert_eq!(headers[header::SERVER], "kept");
 
         for headers in [
-            switch(UpgradeKind::Connect, None),
-            switch(UpgradeKind::ExtendedConnect, Some(&protocol)),
+            response(UpgradeKind::Connect, None),
+            response(UpgradeKind::ExtendedConnect, Some(&protocol)),
         ] {
             assert_eq!(headers.len(), 1);
             assert_eq!(headers[header::SERVER], "kept");
@@ -216,9 +216,9 @@ mod tests {
             let protocol = "echo".parse().unwrap();
             let added = headers.clone();
             let kind = UpgradeKind::Upgrade;
-            let switch = Switch::new(kind, &HeaderMap::new(), Some(&protocol), added);
+            let response = UpgradeResponse::new(kind, &HeaderMap::new(), Some(&protocol), added);
             let mut left = headers.clone();
-            switch.strip(StatusCode::UPGRADE_REQUIRED, &mut left);
+            response.strip(StatusCode::UPGRADE_REQUIRED, &mut left);
             assert_eq!(left, headers);
         }
     }

@@ -17,7 +17,7 @@ const MAX_ATTEMPTS: usize = 16;
 /// # Errors
 ///
 /// If all attempts fail, returns the error of the last attempt to fail.
-pub(super) async fn race<F, T, E>(
+pub(super) async fn connect_any<F, T, E>(
     addresses: &[SocketAddr],
     connect: impl Fn(SocketAddr) -> F,
 ) -> Option<Result<T, E>>
@@ -90,7 +90,7 @@ mod tests {
         ) -> (u64, Option<Result<SocketAddr, SocketAddr>>) {
             let start = Instant::now();
             let now = || start.elapsed().as_millis() as u64;
-            let outcome = race(addresses, |address| {
+            let outcome = connect_any(addresses, |address| {
                 self.attempts.borrow_mut().push((now(), address));
                 let (answer, under_way) = (self.answers.get(&address), Rc::clone(&self.under_way));
                 async move {

@@ -22,14 +22,14 @@ thread_local! {
 
 /// A queue of bytes to write. Accepts every write; reads return nothing.
 #[derive(Default)]
-pub(super) struct Out {
+pub(super) struct WriteQueue {
     bytes: Vec<u8>,
     written: usize,
     /// Queued bytes have not all been written and flushed.
     is_pending: bool,
 }
 
-impl Out {
+impl WriteQueue {
     pub(super) fn is_pending(&self) -> bool {
         self.is_pending
     }
@@ -96,13 +96,13 @@ impl Out {
     }
 }
 
-impl Read for Out {
+impl Read for WriteQueue {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }
 }
 
-impl Write for Out {
+impl Write for WriteQueue {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.is_pending = true;
         self.bytes.write(buf)

@@ -1,13 +1,12 @@
 //! Polls the socket of a sender for errors while the relay does not read from it.
 
 use super::direction::{Both, Direction};
+use crate::time::{Timer, after};
 use std::{
     io,
-    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -16,12 +15,12 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// While the receiver does not accept the bytes already read, the relay does not read from the sender. A reset from the
 /// sender would then stay unnoticed until the receiver accepts bytes. The socket's error can be queried without a read.
 #[derive(Default)]
-pub(super) struct Look {
-    /// `None` until a receiver first accepts no bytes. The timer keeps running when bytes move again.
-    timer: Option<Pin<Box<Sleep>>>,
+pub(super) struct SenderCheck {
+    /// Armed when a receiver first accepts no bytes. The timer keeps running when bytes move again.
+    timer: Timer,
 }
 
-impl Look {
+impl SenderCheck {
     /// Waits until the sender of a direction with unsent bytes has broken off, and returns the socket's error.
     pub(super) fn poll<'a>(
         &mut self,
@@ -29,17 +28,18 @@ impl Look {
         ends: &mut Both,
         directions: impl Iterator<Item = &'a Direction> + Clone,
     ) -> Poll<io::Error> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(PERIOD)));
+        if !self.timer.is_armed() {
+            self.timer.arm(after(PERIOD));
+        }
         loop {
-            // Polled outside the task's coop budget, which a busy relay always exhausts.
-            ready!(pin!(tokio::task::unconstrained(timer.as_mut())).poll(cx));
+            ready!(self.timer.poll(cx));
             let mut stuck = directions
                 .clone()
                 .filter(|direction| direction.has_unsent());
             if let Some(error) = stuck.find_map(|direction| direction.sender_error(ends)) {
                 return Poll::Ready(error);
             }
-            timer.as_mut().reset(Instant::now() + PERIOD);
+            self.timer.arm(after(PERIOD));
         }
     }
 }
