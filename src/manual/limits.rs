@@ -161,4 +161,4 @@
 //! | the ends of connections | `tests/conformance/closing.rs`, `tests/session/end.rs` |
 //! | WebSocket | `tests/websocket/strictness.rs`, `keep_alive.rs`, `closing.rs` |
 //! | the client | `tests/client/failures.rs`, `tests/client/http2.rs` |
-//! | tunnels | `tests/tunnel/connect.rs`, `tests/relay/ends.rs`, `tests/reverse/refusals.rs`, `tests/pipes.rs` |
+//! | tunnels | `tests/tunnel/connect.rs`, `tests/relay/ends.rs`, `tests/reverse_proxy/backend_errors.rs`, `tests/pipes.rs` |

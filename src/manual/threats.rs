@@ -47,11 +47,11 @@
 //! - *Here:* `ReverseProxy` opens a tunnel only for a backend's 101 or 2xx that answers the request; it forwards any
 //!   other response, and with `client::Dial` each request uses a separate connection. In a backend, a 101 without a
 //!   session does not leave (S8), and a rejection with a status that would switch becomes a 500.
-//! - *Shown by:* `reverse/smuggling.rs`, `reverse/refusals.rs`
-//!   (`k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field`),
+//! - *Shown by:* `reverse_proxy/smuggling.rs`, `reverse_proxy/refusals.rs`
+//!   (`k2_invalid_upgrade_response_becomes_502_naming_the_field`),
 //!   `s8_a_refusal_that_is_a_101_does_not_leave`,
 //!   `k2_a_switch_that_was_not_asked_for_is_an_error_and_ends_the_connection`; behind nginx and HAProxy
-//!   `peers/reverse/smuggling.rs`, where `w2_a_version_that_the_backend_refuses_opens_no_tunnel`.
+//!   `peers/reverse_proxy_chains/smuggling.rs`, where `w2_websocket_version_refused_by_backend_opens_no_tunnel`.
 //! - *Yours:* other proxies in front.
 //!
 //! ## h2c smuggling
@@ -62,8 +62,8 @@
 //!
 //! - *Here:* `ReverseProxy` passes on neither `h2c`, nor any version of `HTTP` or `TLS`, nor `HTTP2-Settings`,
 //!   even if they are in its list. A layer serves `h2c` only if you register a handler for it.
-//! - *Shown by:* `http_is_not_passed_on`, `what_is_offered_beside_http_is_passed_on`; behind nginx, in
-//!   the usual configuration, `h2c_never_reaches_the_backend`.
+//! - *Shown by:* `offers_of_http_and_tls_are_not_forwarded`, `h2c_is_stripped_from_an_offer_with_another_protocol`;
+//!   behind nginx, in the usual configuration, `h2c_never_reaches_the_backend`.
 //! - *Yours:* any other protocol also opens a tunnel. List the intended ones: `ReverseProxy::protocols`.
 //!
 //! ## CONNECT, and data before the answer
@@ -75,7 +75,7 @@
 //!   byte is read as a request. A CONNECT with content is rejected with 400. The client of this crate sends no data
 //!   before the response.
 //! - *Shown by:* `c3_`, `c1_a_connect_has_no_content`, `k4_` in `conformance/`;
-//!   `c3_nothing_behind_a_connect_that_the_backend_refused_is_a_request`.
+//!   `c3_bytes_after_refused_connect_are_not_a_request`.
 //! - *Yours:* the outermost `UpgradeLayer` has to see the CONNECT: put it around the router, and authentication
 //!   inside. HAProxy in front keeps its connection to the client open, and reads the bytes after a rejected CONNECT as
 //!   a request; nginx rejects CONNECT.
@@ -89,7 +89,7 @@
 //! - *Here:* the layer reads and drops the whole request body before the upgrade response. If the body exceeds the
 //!   limit, is late or is malformed, the layer rejects the request, and the connection closes. `ReverseProxy` sends the
 //!   request to the backend after it has received the whole body, with new framing.
-//! - *Shown by:* `u7_` in `conformance/request_body.rs`, `reverse/smuggling.rs`.
+//! - *Shown by:* `u7_` in `conformance/request_body.rs`, `reverse_proxy/smuggling.rs`.
 //! - *Yours:* nothing.
 //!
 //! ## Cross-site WebSocket hijacking
@@ -136,8 +136,8 @@
 //!   names an end-to-end field is rejected with 400: `Host`, `Authorization`, `Cookie`, `Origin`, `Content-Type`,
 //!   `Forwarded`, `Sec-*`, `X-Forwarded-*`. By default the proxy removes `Forwarded` and `X-Forwarded-*`
 //!   fields of clients.
-//! - *Shown by:* `reverse/headers.rs` (`what_is_meant_for_the_backend_cannot_be_taken_off`), `reverse/forwarded.rs`,
-//!   `src/tunnel/reverse/headers.rs`.
+//! - *Shown by:* `reverse_proxy/headers.rs` (`connection_option_naming_end_to_end_field_is_refused`),
+//!   `reverse_proxy/forwarded.rs`, `src/tunnel/reverse/headers.rs`.
 //! - *Yours:* if a backend trusts another field, set it in a layer around the proxy's client, which runs last.
 //!
 //! ## A proxy into your own network
@@ -238,7 +238,7 @@
 //! - *Here:* S6; each direction of a relay ends separately; the relay passes a broken connection on as a reset, also
 //!   beneath TLS if it knows the socket: see `tunnel::Relay`.
 //! - *Shown by:* `s6_` in `conformance/closing.rs`, `relay/ends.rs`, `s10_` in `conformance/resets.rs`,
-//!   `reverse/ends.rs`; a rolling restart behind HAProxy in `peers/haproxy.rs`.
+//!   `reverse_proxy/ends.rs`; a rolling restart behind HAProxy in `peers/rolling_restart.rs`.
 //! - *Yours:* [the order in which a server stops](super::stopping). On HTTP/2 hyper reports a broken connection as an
 //!   end: use protocols that mark the end of a message.
 //!

@@ -1,4 +1,4 @@
-//! Connections for the relay, and the peers at their other ends.
+//! Connections for the relay, and their peers.
 
 use crate::support::{AnyIo, tcp};
 use tokio::{
@@ -18,7 +18,7 @@ pub(crate) enum Wire {
 
 pub(crate) type Peer = Box<dyn AnyIo>;
 
-/// A relay, and the peers at its two ends. `early` is the part of the first peer's data that was read before.
+/// Returns a relay and its two peers. The relay sends `early` to the second peer first.
 pub(crate) async fn join(a: Wire, b: Wire, early: &[u8]) -> (Relay, Peer, Peer) {
     match a {
         Wire::Tcp => {

@@ -1,7 +1,7 @@
 //! A forward proxy: resolvers of users, and of other crates.
 
 use crate::{
-    connect::{ask, proxy},
+    connect::{proxy, send_connect},
     support::tunnel::{Resolver, Target, loopback},
 };
 use http::StatusCode;
@@ -26,7 +26,7 @@ async fn expect_tunnel(host: &str, resolver: impl Resolve) {
     let target = Target::start().await;
     let port = target.address.port();
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
-    let exchange = ask(proxy(handler), &format!("{host}:{port}")).await;
+    let exchange = send_connect(proxy(handler), &format!("{host}:{port}")).await;
     let mut tunnel = exchange.expect_connected();
     tunnel.write_all(b"hello").await.expect("a tunnel");
     let mut echo = [0; 5];
@@ -75,7 +75,7 @@ async fn addresses_of_a_closure_are_checked_by_the_policy() {
     let resolver =
         |_: String| async { Ok::<_, BoxError>([SocketAddr::from(([10, 0, 0, 1], 443))]) };
     let handler = ConnectProxy::new(loopback(443)).resolver(resolver);
-    let exchange = ask(proxy(handler), "any.test:443").await;
+    let exchange = send_connect(proxy(handler), "any.test:443").await;
     exchange.expect_rejected(StatusCode::FORBIDDEN);
 }
 
@@ -83,7 +83,7 @@ async fn addresses_of_a_closure_are_checked_by_the_policy() {
 async fn error_of_a_closure_is_a_bad_gateway() {
     let resolver = |_: String| async { Err::<[SocketAddr; 0], _>("the database is offline") };
     let handler = ConnectProxy::new(loopback(443)).resolver(resolver);
-    let exchange = ask(proxy(handler), "any.test:443").await;
+    let exchange = send_connect(proxy(handler), "any.test:443").await;
     let response = exchange.expect_rejected(StatusCode::BAD_GATEWAY);
     assert_eq!(*response.body(), "the host cannot be resolved");
 }
