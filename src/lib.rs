@@ -251,7 +251,12 @@ pub mod manual;
 
 pub use crate::{
     error::BoxError,
-    handler::{Accept, HandlerFn, ProtocolHandler, When, handler_fn, request::UpgradeRequest},
+    handler::{
+        Accept, HandlerFn, ProtocolHandler, When,
+        accept_fn::{AcceptFn, AsyncAccept, accept_fn},
+        handler_fn,
+        request::UpgradeRequest,
+    },
     io::{box_io::BoxIo, copy::copy, parts::Parts},
     layer::{
         UpgradeLayer,

@@ -1,5 +1,6 @@
 //! Protocol handlers: they accept or reject upgrade requests.
 
+pub(crate) mod accept_fn;
 pub(crate) mod request;
 
 use crate::{
