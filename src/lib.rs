@@ -250,6 +250,7 @@ pub mod fuzzing;
 pub mod manual;
 
 pub use crate::{
+    decide::erased::BoxHandler,
     error::BoxError,
     handler::{
         Accept, HandlerFn, ProtocolHandler, When,
@@ -257,7 +258,7 @@ pub use crate::{
         handler_fn,
         request::UpgradeRequest,
     },
-    io::{box_io::BoxIo, copy::copy, parts::Parts},
+    io::{box_io::BoxIo, copy::copy, parts::UpgradedParts},
     layer::{
         UpgradeLayer,
         future::ResponseFuture,

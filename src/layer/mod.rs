@@ -5,12 +5,16 @@ pub(crate) mod future;
 pub(crate) mod service;
 
 use crate::{
+    decide::erased::BoxHandler,
     handler::ProtocolHandler,
     layer::{
         config::Config,
         service::{Upgrade, UpgradeRequired},
     },
-    negotiate::{Preference, Unsupported, protocol::InvalidProtocol},
+    negotiate::{
+        Preference, Unsupported,
+        protocol::{InvalidProtocol, Protocol},
+    },
     session::{Closed, Sessions, settings::Settings},
     time::limit,
 };
@@ -124,7 +128,11 @@ impl UpgradeLayer {
     /// [`try_protocol`](Self::try_protocol) for a variant that returns an error.
     #[must_use]
     #[track_caller]
-    pub fn protocol<H: ProtocolHandler>(self, protocol: &str, handler: H) -> Self {
+    pub fn protocol<P, H>(self, protocol: P, handler: H) -> Self
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+        H: ProtocolHandler,
+    {
         match self.try_protocol(protocol, handler) {
             Ok(layer) => layer,
             Err(error) => panic!("{error}"),
@@ -138,13 +146,13 @@ impl UpgradeLayer {
     /// # Errors
     ///
     /// [`InvalidProtocol`] if `protocol` is neither a token nor two tokens separated by a slash.
-    pub fn try_protocol<H: ProtocolHandler>(
-        self,
-        protocol: &str,
-        handler: H,
-    ) -> Result<Self, InvalidProtocol> {
-        let protocol = protocol.parse()?;
-        Ok(self.with(|config| config.protocols.push((protocol, Arc::new(handler)))))
+    pub fn try_protocol<P, H>(self, protocol: P, handler: H) -> Result<Self, InvalidProtocol>
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+        H: ProtocolHandler,
+    {
+        let protocol = protocol.try_into().map_err(Into::into)?;
+        Ok(self.with(|config| config.protocols.push((protocol, BoxHandler::new(handler)))))
     }
 
     /// Adds a handler for the requests that no handler for a specific protocol takes.
@@ -187,7 +195,7 @@ impl UpgradeLayer {
     /// [`Accept::protocol`]: crate::Accept::protocol
     #[must_use]
     pub fn any_protocol<H: ProtocolHandler>(self, handler: H) -> Self {
-        self.with(|config| config.any_protocol.push(Arc::new(handler)))
+        self.with(|config| config.any_protocol.push(BoxHandler::new(handler)))
     }
 
     /// Adds a handler for CONNECT (RFC 9110 §9.3.6), the request for a tunnel to a host and a port.
@@ -241,7 +249,7 @@ impl UpgradeLayer {
     /// [`UpgradeRequest::port`]: crate::UpgradeRequest::port
     #[must_use]
     pub fn connect<H: ProtocolHandler>(self, handler: H) -> Self {
-        self.with(|config| config.connect.push(Arc::new(handler)))
+        self.with(|config| config.connect.push(BoxHandler::new(handler)))
     }
 
     /// Sets the order of preference among protocols that are both offered and supported.

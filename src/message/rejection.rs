@@ -105,7 +105,7 @@ impl Rejection {
 
     /// Sets the error that caused the rejection.
     ///
-    /// The error appears in [`RejectionReason::source`] and in the `tracing` event of the rejection. The
+    /// The error appears in [`RejectionReason::source`](std::error::Error::source) and in the `tracing` event of the rejection. The
     /// client does not see it.
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.refusal.source = Some(source.into());
@@ -122,6 +122,15 @@ impl Rejection {
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         self.refusal.response.headers()
+    }
+
+    /// Returns the message that describes the rejection in logs.
+    ///
+    /// If the rejection was created from a [`StatusCode`] or a [`Response`], the message is the reason phrase of the
+    /// status.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.refusal.message
     }
 
     /// Closes the connection after the response.
@@ -169,6 +178,28 @@ where
     }
 }
 
+impl fmt::Display for Rejection {
+    /// Writes the status and the message: `403 Forbidden: members only`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status();
+        if status.canonical_reason() == Some(self.message()) {
+            write!(f, "{status}")
+        } else {
+            write!(f, "{status}: {}", self.message())
+        }
+    }
+}
+
+impl std::error::Error for Rejection {
+    /// Returns the error of [`with_source`](Self::with_source).
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.refusal.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+}
+
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejection")
@@ -182,11 +213,15 @@ impl fmt::Debug for Rejection {
 /// Why an upgrade was rejected, in the extensions of the response.
 ///
 /// ```
+/// use std::error::Error as _;
 /// use tower_upgrade::RejectionReason;
 ///
 /// fn log<B>(response: &http::Response<B>) {
 ///     if let Some(reason) = response.extensions().get::<RejectionReason>() {
 ///         eprintln!("rejected with {}: {reason}", response.status());
+///         if let Some(source) = reason.source() {
+///             eprintln!("caused by: {source}");
+///         }
 ///     }
 /// }
 /// ```
@@ -204,20 +239,20 @@ impl RejectionReason {
     pub fn message(&self) -> &str {
         &self.message
     }
-
-    /// Returns the error that caused the rejection, if any: see [`Rejection::with_source`].
-    #[must_use]
-    pub fn source(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
-        self.source.as_deref()
-    }
 }
 
 impl fmt::Display for RejectionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RejectionReason {
+    /// Returns the error of [`Rejection::with_source`].
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+            Some(source) => Some(&**source),
+            None => None,
         }
     }
 }
@@ -271,4 +306,36 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
     trace::handler_panicked(&message);
     Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
         .with_source(format!("the handler panicked: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn display_has_status_and_message() {
+        let forbidden = Rejection::new(StatusCode::FORBIDDEN, "members only");
+        assert_eq!(forbidden.message(), "members only");
+        assert_eq!(forbidden.to_string(), "403 Forbidden: members only");
+    }
+
+    #[test]
+    fn display_does_not_repeat_the_reason_phrase() {
+        let forbidden = Rejection::from(StatusCode::FORBIDDEN);
+        assert_eq!(forbidden.message(), "Forbidden");
+        assert_eq!(forbidden.to_string(), "403 Forbidden");
+    }
+
+    #[test]
+    fn source_is_reported_by_rejection_and_reason() {
+        let rejection = Rejection::from(StatusCode::BAD_GATEWAY).with_source("refused");
+        assert_eq!(rejection.source().unwrap().to_string(), "refused");
+        let rejection: BoxError = rejection.into();
+        let rejection = *rejection.downcast::<Rejection>().unwrap();
+        let response = rejection.into_response();
+        let reason = response.extensions().get::<RejectionReason>().unwrap();
+        assert_eq!(reason.to_string(), "Bad Gateway");
+        assert_eq!(reason.source().unwrap().to_string(), "refused");
+    }
 }

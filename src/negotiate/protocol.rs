@@ -2,6 +2,7 @@
 
 use crate::negotiate::token::is_token;
 use std::{
+    convert::Infallible,
     fmt,
     hash::{Hash, Hasher},
     str::FromStr,
@@ -130,6 +131,42 @@ impl FromStr for Protocol {
     }
 }
 
+impl TryFrom<&str> for Protocol {
+    type Error = InvalidProtocol;
+
+    fn try_from(text: &str) -> Result<Self, InvalidProtocol> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Protocol {
+    type Error = InvalidProtocol;
+
+    fn try_from(text: &String) -> Result<Self, InvalidProtocol> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Protocol {
+    type Error = InvalidProtocol;
+
+    fn try_from(text: String) -> Result<Self, InvalidProtocol> {
+        text.parse()
+    }
+}
+
+impl From<&Self> for Protocol {
+    fn from(protocol: &Self) -> Self {
+        protocol.clone()
+    }
+}
+
+impl AsRef<str> for Protocol {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl PartialEq for Protocol {
     fn eq(&self, other: &Self) -> bool {
         self.member().is(&other.member())
@@ -184,13 +221,20 @@ impl fmt::Display for InvalidProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no protocol: expected `name` or `name/version`, both tokens",
+            "{:?} is not a protocol: expected `name` or `name/version`, both tokens",
             self.text
         )
     }
 }
 
 impl std::error::Error for InvalidProtocol {}
+
+impl From<Infallible> for InvalidProtocol {
+    /// Converts the error of `TryInto<Protocol>` for a `Protocol` itself, which cannot occur.
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -210,6 +254,23 @@ mod tests {
         for text in ["", "/", "a/", "/1", "a/b/c", "a b", "a,b", "é"] {
             let error = text.parse::<Protocol>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn conversions_agree_with_parsing() {
+        let chat: Protocol = "Chat/2".parse().unwrap();
+        assert_eq!(chat.as_ref(), "Chat/2");
+        assert_eq!(Protocol::from(&chat).as_str(), "Chat/2");
+        let text = "Chat/2".to_owned();
+        assert_eq!(Protocol::try_from(&text).unwrap().as_str(), "Chat/2");
+        assert_eq!(Protocol::try_from(text).unwrap().as_str(), "Chat/2");
+        for text in ["", "a b"] {
+            let parsed = text.parse::<Protocol>().unwrap_err().to_string();
+            let owned = text.to_owned();
+            assert_eq!(Protocol::try_from(text).unwrap_err().to_string(), parsed);
+            assert_eq!(Protocol::try_from(&owned).unwrap_err().to_string(), parsed);
+            assert_eq!(Protocol::try_from(owned).unwrap_err().to_string(), parsed);
         }
     }
 }

@@ -48,7 +48,7 @@ impl ProtocolHandler for Chooses {
             speak_echo(session).await
         });
         Ok(match self.choice {
-            Some(choice) => accept.protocol(choice.parse().expect("a protocol")),
+            Some(choice) => accept.protocol(choice),
             None => accept,
         })
     }
@@ -117,7 +117,7 @@ async fn u4_protocol_chosen_by_the_handler_is_reported_everywhere() {
 #[tokio::test]
 async fn u4_protocol_that_was_not_offered_is_a_500() {
     let (log, _guard) = Log::start();
-    for choice in ["chess", "chat", "chat/1.0"] {
+    for choice in ["chess", "chat", "chat/1.0", "no protocol"] {
         let any = Chooses::choosing(choice);
         let layer = UpgradeLayer::new().connect(any.clone()).any_protocol(any);
         let server = server(layer).await;
