@@ -29,8 +29,8 @@ use std::{any::type_name, fmt};
 /// let layer = UpgradeLayer::new().protocol("echo", accept_fn(echo));
 /// ```
 ///
-/// The function can be a closure that captures state. Its future then owns the captured values and those of the
-/// request that it uses:
+/// The function can be a closure that captures state. Its parameter needs the type annotation, and its future must own
+/// the data that it uses:
 ///
 /// ```
 /// use http::StatusCode;

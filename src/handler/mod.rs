@@ -19,8 +19,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// |---|---|
 /// | accepts every request | [`handler_fn`], from a closure |
 /// | accepts or rejects, from an `async fn` or a closure | [`accept_fn`](crate::accept_fn()) |
-/// | has a type of its own, or declines requests | an implementation of this trait |
-/// | keeps handlers of several types in one collection | [`BoxHandler`](crate::BoxHandler) |
+/// | has named state, or declines requests | an implementation of this trait |
+/// | is one of several types in a collection | [`BoxHandler`](crate::BoxHandler) |
 ///
 /// [`accept`](Self::accept) runs before the response is sent. A handler can connect to a backend there, and move the
 /// connection into the session handler:

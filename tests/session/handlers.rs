@@ -53,10 +53,9 @@ async fn accept_fn_takes_an_async_fn_that_borrows_the_request() {
 #[tokio::test]
 async fn accept_fn_takes_a_closure_with_state() {
     let decided = Arc::new(AtomicUsize::new(0));
-    // Neither the type of the request nor that of the result is written out.
     let handler = accept_fn({
         let decided = Arc::clone(&decided);
-        move |request| {
+        move |request: &mut UpgradeRequest| {
             let token = request.headers().get("token").cloned();
             let decided = Arc::clone(&decided);
             async move {
