@@ -253,9 +253,15 @@ pub mod fuzzing;
 pub mod manual;
 
 pub use crate::{
+    decide::erased::BoxHandler,
     error::BoxError,
-    handler::{Accept, HandlerFn, ProtocolHandler, When, handler_fn, request::UpgradeRequest},
-    io::{box_io::BoxIo, copy::copy, parts::Parts},
+    handler::{
+        Accept, HandlerFn, ProtocolHandler, When,
+        accept_fn::{AcceptFn, AsyncAccept, accept_fn},
+        handler_fn,
+        request::UpgradeRequest,
+    },
+    io::{box_io::BoxIo, copy::copy, parts::UpgradedParts},
     layer::{
         UpgradeLayer,
         future::ResponseFuture,

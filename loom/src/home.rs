@@ -2,7 +2,7 @@
 
 use crate::{
     bounded,
-    io::{box_io::BoxIo, parts::Parts},
+    io::{box_io::BoxIo, parts::UpgradedParts},
     metrics::Labels,
     negotiate::kind::UpgradeKind,
     session::{state::State, upgraded::Upgraded},
@@ -66,12 +66,12 @@ fn session() -> (Arc<State>, Upgraded, Arc<AtomicUsize>) {
     let state = State::new(UpgradeKind::Upgrade, None, None, Labels, false);
     let state = Arc::new(state);
     let dropped = Arc::new(AtomicUsize::new(0));
-    let io = BoxIo::from(Parts {
-        io: Silent {
+    let io = BoxIo::from(UpgradedParts::new(
+        Silent {
             dropped: Arc::clone(&dropped),
         },
-        read_buf: Bytes::new(),
-    });
+        Bytes::new(),
+    ));
     let io = Upgraded::owned_by_session(io, Arc::clone(&state));
     (state, io, dropped)
 }

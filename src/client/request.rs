@@ -87,7 +87,10 @@ impl<B> Request<B> {
     /// If `protocol` is not `name` or `name/version` of tokens. See [`try_protocol`](Self::try_protocol).
     #[must_use]
     #[track_caller]
-    pub fn protocol(self, protocol: &str) -> Self {
+    pub fn protocol<P>(self, protocol: P) -> Self
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+    {
         match self.try_protocol(protocol) {
             Ok(request) => request,
             Err(error) => panic!("{error}"),
@@ -99,8 +102,12 @@ impl<B> Request<B> {
     /// # Errors
     ///
     /// If `protocol` is not `name` or `name/version` of tokens.
-    pub fn try_protocol(mut self, protocol: &str) -> Result<Self, InvalidProtocol> {
-        self.protocols.push(protocol.parse()?);
+    pub fn try_protocol<P>(mut self, protocol: P) -> Result<Self, InvalidProtocol>
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+    {
+        let protocol = protocol.try_into().map_err(Into::into)?;
+        self.protocols.push(protocol);
         Ok(self)
     }
 

@@ -39,6 +39,21 @@ impl<S> Upgrade<S> {
             handshake_timeout,
         }
     }
+
+    /// Returns a reference to the inner client.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner client.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Consumes this service and returns the inner client.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Upgrade<S>

@@ -31,7 +31,7 @@ use std::{
 ///
 /// ```
 /// use http::Request;
-/// use tower_upgrade::{Parts, PendingUpgrade, Upgraded};
+/// use tower_upgrade::{PendingUpgrade, Upgraded, UpgradedParts};
 ///
 /// # fn serve(io: tokio::io::DuplexStream, head_sent: tokio::sync::oneshot::Receiver<()>) {
 /// let mut request = Request::get("/")
@@ -41,7 +41,7 @@ use std::{
 ///     .expect("a valid request");
 /// request.extensions_mut().insert(PendingUpgrade::new(async move {
 ///     head_sent.await?;
-///     Ok(Upgraded::from_parts(Parts { io, read_buf: "".into() }))
+///     Ok(Upgraded::from_parts(UpgradedParts::new(io, "")))
 /// }));
 /// # }
 /// ```

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_http::{auth::AddAuthorizationLayer, trace::TraceLayer};
 use tower_upgrade::{
-    BoxError, Parts, PendingUpgrade, Upgraded,
+    BoxError, PendingUpgrade, Protocol, Upgraded, UpgradedParts,
     client::{Http1, Request, UpgradeLayer},
 };
 
@@ -78,6 +78,30 @@ async fn hypers_sender_as_it_is() {
 }
 
 #[tokio::test]
+async fn inner_client_is_accessible() {
+    let mut upgrade = UpgradeLayer::new().layer(vec!["inner"]);
+    upgrade.get_mut().push("client");
+    assert_eq!(upgrade.get_ref(), &["inner", "client"]);
+    assert_eq!(upgrade.into_inner(), ["inner", "client"]);
+}
+
+#[tokio::test]
+async fn request_offers_protocols_of_several_types() {
+    let echo: Protocol = "echo".parse().expect("a protocol");
+    let request = Request::get("http://test/".parse().expect("a URI"))
+        .protocol(String::from("chess"))
+        .protocol(&echo);
+    let connection = Http1::handshake(server()).await.expect("a connection");
+    let client = UpgradeLayer::new().layer(connection);
+    expect_session(client.oneshot(request.clone()).await)
+        .expect_echo(b"hello")
+        .await;
+    assert_eq!(request.protocols()[1], echo);
+    let error = request.try_protocol("a b").expect_err("a space");
+    assert!(error.to_string().contains("\"a b\""), "{error}");
+}
+
+#[tokio::test]
 async fn layers_in_between() {
     let connection = Http1::handshake(server()).await.expect("a connection");
     let client = ServiceBuilder::new()
@@ -97,10 +121,7 @@ async fn a_client_that_is_not_hypers_hands_its_connection_over_in_public() {
     let client = UpgradeLayer::new().layer(service_fn(move |_: http::Request<Full<Bytes>>| {
         let io = io.lock().expect("no panic").take().expect("one call");
         let upgrade = PendingUpgrade::new(async move {
-            Ok(Upgraded::from_parts(Parts {
-                io,
-                read_buf: "early".into(),
-            }))
+            Ok(Upgraded::from_parts(UpgradedParts::new(io, "early")))
         });
         let response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)

@@ -5,7 +5,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
 };
-use tower_upgrade::{Parts, Upgraded, tunnel::Relay};
+use tower_upgrade::{Upgraded, UpgradedParts, tunnel::Relay};
 
 /// The kinds of connections that a relay receives.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +41,7 @@ fn with_early<T>(io: T, early: &[u8]) -> Upgraded
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let read_buf = early.to_vec().into();
-    Upgraded::from_parts(Parts { io, read_buf })
+    Upgraded::from_parts(UpgradedParts::new(io, early.to_vec()))
 }
 
 async fn join_to(a: Upgraded, first: impl AnyIo + 'static, b: Wire) -> (Relay, Peer, Peer) {

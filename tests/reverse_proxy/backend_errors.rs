@@ -6,6 +6,7 @@ use crate::{
 };
 use http::Response;
 use std::{
+    error::Error as _,
     sync::{Arc, Mutex},
     time::Duration,
 };

@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc,
 };
 use tower::{Layer as _, service_fn};
-use tower_upgrade::{BoxIo, Parts, Session, UpgradeLayer, Upgraded, copy, handler_fn};
+use tower_upgrade::{BoxIo, Session, UpgradeLayer, Upgraded, UpgradedParts, copy, handler_fn};
 
 /// Starts a server that sends the IO of each session to the receiver.
 async fn raw_server(via: Via) -> (Server, mpsc::UnboundedReceiver<Upgraded>) {
@@ -57,7 +57,9 @@ async fn downcast_returns_the_socket_with_early_bytes() {
             let io = io
                 .downcast::<tokio::net::UnixStream>()
                 .expect_err("a TcpStream");
-            let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
+            let UpgradedParts {
+                mut io, read_buf, ..
+            } = io.downcast::<TcpStream>().expect("a TcpStream");
             assert_eq!(io.local_addr().expect("a socket"), server.address);
             assert_eq!(text(&read_buf), early, "{via:?}");
 
@@ -77,7 +79,7 @@ async fn downcast_returns_the_unread_part_of_early_bytes() {
     let mut io = soon(sessions.recv()).await.expect("a session");
     let mut first = [0; 6];
     io.read_exact(&mut first).await.expect("early bytes");
-    let Parts { read_buf, .. } = io.downcast::<TcpStream>().expect("a TcpStream");
+    let UpgradedParts { read_buf, .. } = io.downcast::<TcpStream>().expect("a TcpStream");
     assert_eq!((&first[..], &read_buf[..]), (&b"early "[..], &b"bytes"[..]));
 }
 
@@ -92,9 +94,11 @@ async fn downcast_finds_the_socket_in_a_served_box_io() {
         let io = io
             .downcast::<tokio::net::UnixStream>()
             .expect_err("a TcpStream");
-        let Parts { io, read_buf } = io.downcast::<BoxIo>().expect("a BoxIo");
-        let io = Upgraded::from_parts(Parts { io, read_buf });
-        let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
+        let UpgradedParts { io, read_buf, .. } = io.downcast::<BoxIo>().expect("a BoxIo");
+        let io = Upgraded::from_parts(UpgradedParts::new(io, read_buf));
+        let UpgradedParts {
+            mut io, read_buf, ..
+        } = io.downcast::<TcpStream>().expect("a TcpStream");
         assert_eq!(read_buf, "early");
         io.write_all(b"hello").await.expect("a socket");
         assert_eq!(peer.exactly(5).await, b"hello");
@@ -107,7 +111,7 @@ async fn into_parts_takes_the_io_from_its_session() {
     let mut peer = server.connect().await;
     peer.send(offer("raw", &[]) + "early").await;
     peer.head().await.assert_switched("raw");
-    let parts: Parts<BoxIo> = soon(sessions.recv()).await.expect("a session").into_parts();
+    let parts: UpgradedParts<BoxIo> = soon(sessions.recv()).await.expect("a session").into_parts();
     // The session does not shut down an IO that `into_parts` took out of it.
     let mut io = Upgraded::from_parts(parts);
     io.write_all(b"still here").await.expect("an IO");
@@ -128,7 +132,7 @@ async fn from_parts_reads_buffered_bytes_before_the_io() {
             peer.write_all(&message[split..]).await.expect("memory");
             drop(peer);
             let read_buf = Bytes::copy_from_slice(&message[..split]);
-            let mut io = Upgraded::from_parts(Parts { io, read_buf });
+            let mut io = Upgraded::from_parts(UpgradedParts::new(io, read_buf));
             let mut received = Vec::new();
             let mut buffer = vec![0; step];
             loop {
@@ -149,10 +153,7 @@ async fn from_parts_reads_buffered_bytes_before_the_io() {
 #[tokio::test]
 async fn from_parts_downcasts_to_its_io_type() {
     let (io, _peer) = tokio::io::duplex(64);
-    let io = Upgraded::from_parts(Parts {
-        io,
-        read_buf: Bytes::from_static(b"early"),
-    });
+    let io = Upgraded::from_parts(UpgradedParts::new(io, Bytes::from_static(b"early")));
     let io = io.downcast::<TcpStream>().expect_err("a DuplexStream");
     let parts = io
         .downcast::<tokio::io::DuplexStream>()
@@ -163,20 +164,14 @@ async fn from_parts_downcasts_to_its_io_type() {
 #[tokio::test]
 async fn into_parts_and_from_parts_round_trip() {
     let (io, mut peer) = tokio::io::duplex(64);
-    let mut io = Upgraded::from_parts(Parts {
-        io,
-        read_buf: Bytes::from_static(b"early bytes"),
-    });
+    let mut io = Upgraded::from_parts(UpgradedParts::new(io, Bytes::from_static(b"early bytes")));
     let mut first = [0; 6];
     io.read_exact(&mut first).await.expect("early bytes");
     let parts = io.into_parts();
     assert_eq!((&first, &parts.read_buf[..]), (b"early ", &b"bytes"[..]));
 
     peer.write_all(b" and late ones").await.expect("memory");
-    let io = Upgraded::from_parts(Parts {
-        io: parts.io,
-        read_buf: parts.read_buf,
-    });
+    let io = Upgraded::from_parts(UpgradedParts::new(parts.io, parts.read_buf));
     let parts = io
         .downcast::<tokio::io::DuplexStream>()
         .expect("a DuplexStream");
@@ -242,10 +237,7 @@ async fn vectored_writes_stay_vectored() {
     ];
 
     let (sender, mut writes) = mpsc::unbounded_channel();
-    let mut io = Upgraded::from_parts(Parts {
-        io: Vectored(sender),
-        read_buf: Bytes::new(),
-    });
+    let mut io = Upgraded::from_parts(UpgradedParts::new(Vectored(sender), Bytes::new()));
     assert!(AsyncWrite::is_write_vectored(&io));
     assert!(hyper::rt::Write::is_write_vectored(&io));
     assert_eq!(io.write_vectored(&slices).await.expect("memory"), 6);
@@ -331,7 +323,7 @@ async fn flush_reaches_the_io() {
         let (io, peer) = tokio::io::duplex(64);
         let io = tokio::io::BufWriter::with_capacity(1024, io);
         let read_buf = Bytes::new();
-        (Upgraded::from_parts(Parts { io, read_buf }), peer)
+        (Upgraded::from_parts(UpgradedParts::new(io, read_buf)), peer)
     };
     let mut received = [0; 5];
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    io::parts::Parts,
+    io::parts::UpgradedParts,
     websocket::{ErrorKind as Kind, reader::OWN},
 };
 use bytes::Bytes;
@@ -49,7 +49,11 @@ impl Io {
         let read_buf = Bytes::new();
         let io = self.clone();
         let limits = Limits { message: 10_000 };
-        Codec::new(Upgraded::from_parts(Parts { io, read_buf }), role, limits)
+        Codec::new(
+            Upgraded::from_parts(UpgradedParts::new(io, read_buf)),
+            role,
+            limits,
+        )
     }
 
     fn will_read(&self, bytes: impl Into<Vec<u8>>) {
