@@ -66,7 +66,8 @@ use tokio_util::{either::Either, sync::CancellationToken};
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_http::{timeout::TimeoutLayer, trace::TraceLayer};
 use tower_upgrade::{
-    BoxError, Closed, DrainOptions, Sessions, UpgradeLayer, websocket::WebSocketUpgrade,
+    BoxError, Closed, DrainOptions, Sessions, UpgradeLayer,
+    websocket::{WebSocketConfig, WebSocketUpgrade},
 };
 
 /// The pages load no other resources, connect only to this server, and must not be framed.
@@ -75,7 +76,14 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-in
     form-action 'none'; frame-ancestors 'none'";
 
 /// The interval of WebSocket pings to idle pages.
+///
+/// Detects clients that vanish silently, such as a closed laptop. The browser itself answers pings, also for background
+/// pages, whose timers it throttles.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
+
+const WEBSOCKET: WebSocketConfig = WebSocketConfig::new()
+    .max_message_size(16 * 1024)
+    .keep_alive(KEEP_ALIVE);
 
 /// Extra time for connections to close after the deadline, as in `Sessions::drain`.
 const LAST_STEPS: Duration = Duration::from_secs(2);
@@ -102,11 +110,7 @@ async fn main() -> Result<(), BoxError> {
         })
         .build();
     let chat = Chat {
-        upgrade: WebSocketUpgrade::new()
-            .max_message_size(16 * 1024)
-            // Detects clients that vanish silently, such as a closed laptop. The browser itself answers
-            // pings, also for background pages, whose timers it throttles.
-            .keep_alive(KEEP_ALIVE),
+        upgrade: WebSocketUpgrade::new().config(WEBSOCKET),
         rooms: Rooms::default(),
         sessions: sessions.clone(),
         limits,

@@ -186,7 +186,7 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
         let Some(kind) = kind(&request) else {
             return Err(Rejection::new(
                 StatusCode::BAD_REQUEST,
-                "the request asks for no upgrade",
+                "the request does not ask for an upgrade",
             ));
         };
         let (mut parts, body) = request.into_parts();

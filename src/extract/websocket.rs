@@ -8,7 +8,7 @@ use crate::{
     panic,
     session::{Identity, Session},
     trace,
-    websocket::{RateLimit, WebSocket, WebSocketUpgrade as Handler, handshake},
+    websocket::{WebSocket, WebSocketConfig, WebSocketUpgrade as Handler, handshake},
 };
 use axum::{
     extract::{FromRequest, Request},
@@ -19,8 +19,8 @@ use std::{fmt, time::Duration};
 /// Extracts a WebSocket opening handshake, which the route accepts or rejects.
 ///
 /// The extractor performs the same checks as [`websocket::WebSocketUpgrade`](crate::websocket::WebSocketUpgrade), which
-/// lists the rejected requests and their status codes. `Origin` is checked later, by [`on_upgrade`](Self::on_upgrade):
-/// see [`origins`](Self::origins).
+/// lists the rejected requests and their status codes. Only the [origin](WebSocketConfig::origins) is checked later, by
+/// [`on_upgrade`](Self::on_upgrade), with the origins that the route allows.
 ///
 /// A handshake has no body: the extractor reads and discards a body that the client sent anyway.
 #[must_use = "the connection is upgraded only if the response of `on_upgrade` is returned"]
@@ -33,27 +33,9 @@ pub struct WebSocketUpgrade {
 }
 
 impl WebSocketUpgrade {
-    /// Sets the supported subprotocols, in order of preference.
-    ///
-    /// The first supported subprotocol in the client's order is chosen, unless
-    /// [`prefer_own_protocols`](Self::prefer_own_protocols) is set.
-    ///
-    /// # Panics
-    ///
-    /// If a subprotocol is not a token.
-    #[track_caller]
-    pub fn protocols<I>(mut self, protocols: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        self.handler = self.handler.subprotocols(protocols);
-        self
-    }
-
-    /// Chooses the subprotocol by the server's order instead of the client's, as axum's `WebSocketUpgrade` does.
-    pub fn prefer_own_protocols(mut self) -> Self {
-        self.handler = self.handler.prefer_own_subprotocols();
+    /// Sets the settings of the handshake and of the WebSocket. The default is [`WebSocketConfig::new`].
+    pub fn config(mut self, config: WebSocketConfig) -> Self {
+        self.handler = self.handler.config(config);
         self
     }
 
@@ -64,59 +46,11 @@ impl WebSocketUpgrade {
             .flatten()
     }
 
-    /// Returns the chosen subprotocol, or `None` if the client offers none of the [supported](Self::protocols) ones.
+    /// Returns the chosen subprotocol, or `None` if the client offers none of the
+    /// [supported](WebSocketConfig::subprotocols) ones.
     #[must_use]
     pub fn selected_protocol(&self) -> Option<&str> {
         self.handler.choose(self.request.headers())
-    }
-
-    /// Sets the maximum size of a received message, in bytes. The default is 1 MiB: see
-    /// [`max_message_size`](crate::websocket::WebSocketUpgrade::max_message_size).
-    pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.handler = self.handler.max_message_size(bytes);
-        self
-    }
-
-    /// Limits the rate at which the client may send messages. The default is no limit: see
-    /// [`RateLimit`](crate::websocket::RateLimit).
-    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.handler = self.handler.rate_limit(limit);
-        self
-    }
-
-    /// Pings a client that has been silent for `interval`. The default is no pings: see
-    /// [`keep_alive`](crate::websocket::WebSocketUpgrade::keep_alive).
-    ///
-    /// # Panics
-    ///
-    /// If `interval` is zero.
-    #[track_caller]
-    pub fn keep_alive(mut self, interval: Duration) -> Self {
-        self.handler = self.handler.keep_alive(interval);
-        self
-    }
-
-    /// Sets the origins of the pages that may open a WebSocket. The default is pages of the same host and port: see
-    /// [`origins`](crate::websocket::WebSocketUpgrade::origins).
-    ///
-    /// # Panics
-    ///
-    /// If an element is not an origin.
-    #[track_caller]
-    pub fn origins<I>(mut self, origins: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        self.handler = self.handler.origins(origins);
-        self
-    }
-
-    /// Allows pages of any origin to open a WebSocket: see
-    /// [`any_origin`](crate::websocket::WebSocketUpgrade::any_origin).
-    pub fn any_origin(mut self) -> Self {
-        self.handler = self.handler.any_origin();
-        self
     }
 
     /// Sets the identity of the session: see [`Accept::identity`](crate::Accept::identity).
@@ -228,7 +162,9 @@ impl<S: Send + Sync> FromRequest<S> for WebSocketUpgrade {
             return Err(request.unsupported(&websocket()));
         }
         // Checks everything but the origin: the route configures the allowed origins.
-        let _in_order = Handler::new().any_origin().check(&mut request)?;
+        let _in_order = Handler::new()
+            .config(WebSocketConfig::new().any_origin())
+            .check(&mut request)?;
         request.discard_body().await?;
         Ok(Self {
             request,

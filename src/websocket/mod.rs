@@ -8,7 +8,7 @@
 //! use std::time::Duration;
 //! use tower_upgrade::{
 //!     Session, UpgradeLayer,
-//!     websocket::{Message, WebSocket, websocket},
+//!     websocket::{Message, WebSocket, WebSocketConfig, websocket},
 //! };
 //!
 //! # #[tokio::main]
@@ -25,10 +25,13 @@
 //!     }
 //!     Ok(())
 //! })
-//! .subprotocols(["chat.v2", "chat.v1"])
-//! .origins(["https://example.com"])
-//! .max_message_size(64 * 1024)
-//! .keep_alive(Duration::from_secs(30));
+//! .config(
+//!     WebSocketConfig::new()
+//!         .subprotocols(["chat.v2", "chat.v1"])
+//!         .origins(["https://example.com"])
+//!         .max_message_size(64 * 1024)
+//!         .keep_alive(Duration::from_secs(30)),
+//! );
 //!
 //! let app = Router::new()
 //!     .route("/", get(|| async { "index" }))
@@ -191,6 +194,7 @@
 #[cfg(feature = "client")]
 mod client;
 mod codec;
+mod config;
 mod error;
 mod frames;
 pub(crate) mod handshake;
@@ -199,16 +203,20 @@ mod message;
 mod origin;
 mod rate_limit;
 mod reader;
-mod server;
+mod running;
+mod shared;
 mod socket;
+mod stop;
+mod upgrade;
 mod write_queue;
 
 #[cfg(feature = "client")]
 pub use self::client::WebSocketRequest;
 pub use self::{
+    config::WebSocketConfig,
     error::{Error, ErrorKind},
     message::{CloseFrame, Message, Utf8Bytes},
     rate_limit::RateLimit,
-    server::{Handshake, WebSocketUpgrade, websocket},
     socket::WebSocket,
+    upgrade::{Handshake, WebSocketUpgrade, websocket},
 };

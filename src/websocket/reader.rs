@@ -29,14 +29,6 @@ pub(super) struct Limits {
     pub(super) message: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            message: 1024 * 1024,
-        }
-    }
-}
-
 thread_local! {
     static SERVERS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(POOLED)) };
     static CLIENTS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(POOLED)) };
