@@ -7,12 +7,15 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::{
     collections::VecDeque,
+    io::{Read, Write},
+    pin::Pin,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Wake,
 };
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::{
     WebSocket, WebSocketConfig,
     frame::{
