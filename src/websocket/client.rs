@@ -122,7 +122,7 @@ impl WebSocketRequest {
             .cloned();
         let response = response.clone();
         let codec = Codec::new(session.into_io(), Role::Client, self.config.limits);
-        let socket = WebSocket::of_client(codec, &self.config, subprotocol);
+        let socket = WebSocket::for_client(codec, &self.config, subprotocol);
         Ok((socket, response))
     }
 }

@@ -21,7 +21,7 @@ use std::{
 use tungstenite::protocol::Role;
 
 /// Queued bytes of answers (pongs, close frames) from which on the codec stops reading from a peer that does not read.
-const ANSWERS: usize = 16 * 1024;
+const MAX_QUEUED_ANSWERS: usize = 16 * 1024;
 
 /// tungstenite's codec around an IO.
 ///
@@ -88,8 +88,8 @@ impl Codec {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Message, Error>>> {
-        if self.idle == Idle::Untold {
-            self.idle = Idle::Told;
+        if self.idle == Idle::Unreported {
+            self.idle = Idle::Reported;
             return Poll::Ready(Some(Err(Error::idle())));
         }
         if let Some(waiting) = self.waiting.take() {
@@ -133,7 +133,7 @@ impl Codec {
         }
         match self.phase {
             Phase::Open => {
-                if self.answers >= ANSWERS {
+                if self.answers >= MAX_QUEUED_ANSWERS {
                     return Poll::Pending;
                 }
                 // The codec clears its buffer before each read, so call it only when bytes have arrived, or at
@@ -142,7 +142,7 @@ impl Codec {
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(self.fail(cx, error.into())),
                     Poll::Pending => {
-                        self.forget();
+                        self.release();
                         return Poll::Pending;
                     }
                 }
@@ -241,8 +241,8 @@ impl Codec {
     }
 
     /// Returns the codec and a large write buffer to the pools of the thread, if they have no state.
-    fn forget(&mut self) {
-        self.out.forget();
+    fn release(&mut self) {
+        self.out.release();
         let is_needed = self.phase != Phase::Open || !self.io.is_between_messages();
         if let Some(reader) = self.reader.take_if(|_| !is_needed) {
             reader.give_back();

@@ -88,7 +88,7 @@ impl Error {
     }
 
     /// Returns whether the peer or the connection caused the error, and not the session handler.
-    pub(super) fn is_peers(&self) -> bool {
+    pub(super) fn is_caused_by_peer(&self) -> bool {
         !matches!(self.repr, Repr::TooLong(_) | Repr::Code(_)) && self.kind() != ErrorKind::Closed
     }
 

@@ -39,7 +39,7 @@ where
     let state = Arc::clone(session.state());
     let codec = Codec::new(session.take_io(), Role::Server, config.limits);
     let shared = Arc::new(Shared::new(codec, session.shutdown_timeout()));
-    let socket = WebSocket::of_session(&session, Arc::clone(&shared), config, subprotocol);
+    let socket = WebSocket::for_session(&session, Arc::clone(&shared), config, subprotocol);
     let watch = config.keep_alive.map(|interval| {
         shared.watch();
         Box::new(Watch::new(interval, session.shutdown_timeout()))
@@ -107,16 +107,17 @@ impl End {
             Ok(Ok(())) => 1000,
             Ok(Err(_)) => 1011,
         };
-        let is_peers = |error: &BoxError| error.downcast_ref().is_some_and(Error::is_peers);
-        if matches!(&ended, Ok(Err(error)) if is_peers(error)) && shared.has_failed() {
+        let is_caused_by_peer =
+            |error: &BoxError| error.downcast_ref().is_some_and(Error::is_caused_by_peer);
+        if matches!(&ended, Ok(Err(error)) if is_caused_by_peer(error)) && shared.has_failed() {
             state.blame_peer();
         }
         // `shutdown_timeout` bounds the close. The idle timeout would replace the handler's close reason.
-        state.ignore_idleness();
+        state.disable_idle_timeout();
         shared.close(&state, code).await;
         match ended {
             Err(panic) => std::panic::resume_unwind(panic),
-            Ok(Err(error)) if is_in_order(&error, state.is_stopping()) => Ok(()),
+            Ok(Err(error)) if is_orderly_close(&error, state.is_stopping()) => Ok(()),
             Ok(ended) => ended,
         }
     }
@@ -154,7 +155,7 @@ impl Watch {
 
 /// Returns whether a handler error is part of an orderly close: the handler tried to send after a close frame was sent
 /// or received, or the peer did not answer the close frame sent at the stop signal.
-fn is_in_order(error: &BoxError, is_stopping: bool) -> bool {
+fn is_orderly_close(error: &BoxError, is_stopping: bool) -> bool {
     error.downcast_ref::<Error>().is_some_and(|error| {
         error.kind() == ErrorKind::Closed || is_stopping && error.is_unanswered()
     })

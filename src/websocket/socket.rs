@@ -54,7 +54,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 impl WebSocket {
     /// Creates the WebSocket of a client.
     #[cfg(feature = "client")]
-    pub(super) fn of_client(
+    pub(super) fn for_client(
         codec: Codec,
         config: &WebSocketConfig,
         subprotocol: Option<HeaderValue>,
@@ -71,7 +71,7 @@ impl WebSocket {
     }
 
     /// Creates the WebSocket of a session, which closes it.
-    pub(super) fn of_session(
+    pub(super) fn for_session(
         session: &Session,
         shared: Arc<Shared>,
         config: &WebSocketConfig,

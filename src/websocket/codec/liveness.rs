@@ -6,13 +6,13 @@ use bytes::Bytes;
 use std::task::{Context, Poll};
 
 /// Maximum number of control frames that one `check_liveness` reads on behalf of a handler that does not receive.
-const MOST_CONTROL_FRAMES: usize = 64;
+const MAX_CONTROL_FRAMES: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Idle {
     No,
-    Untold,
-    Told,
+    Unreported,
+    Reported,
 }
 
 impl Codec {
@@ -30,7 +30,7 @@ impl Codec {
         let waker = self.waker();
         let cx = &mut Context::from_waker(&waker);
         // A peer that floods the connection must not keep this loop running.
-        for _ in 0..MOST_CONTROL_FRAMES {
+        for _ in 0..MAX_CONTROL_FRAMES {
             // Continue writing a message whose `send` future was dropped half-way.
             let written = self.poll_write_some(cx);
             if self.waiting.is_some() || self.phase != Phase::Open {
@@ -76,7 +76,7 @@ impl Codec {
     pub(in crate::websocket) fn end_idle(&mut self) {
         self.has_failed = true;
         self.phase = Phase::Ended;
-        self.idle = Idle::Untold;
+        self.idle = Idle::Unreported;
         self.wakers.wake_all();
     }
 

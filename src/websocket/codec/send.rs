@@ -1,7 +1,7 @@
 //! Sending: queues messages and close frames, and writes the queue.
 
 use super::{Codec, Phase, reader, wakers::Wakers};
-use crate::websocket::{CloseFrame, Error, Message, reader::CONTROL};
+use crate::websocket::{CloseFrame, Error, Message, reader::MAX_CONTROL_PAYLOAD};
 use futures_util::task::AtomicWaker;
 use std::{
     io,
@@ -16,7 +16,7 @@ use tungstenite::protocol::{
 };
 
 /// Queued bytes from which on `poll_ready` flushes the queue.
-const QUEUED: usize = 64 * 1024;
+const FLUSH_THRESHOLD: usize = 64 * 1024;
 
 impl Codec {
     /// Queues a message.
@@ -71,7 +71,7 @@ impl Codec {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if self.out.len() >= QUEUED || self.io.is_blocked() {
+        if self.out.len() >= FLUSH_THRESHOLD || self.io.is_blocked() {
             return self.poll_flush(cx);
         }
         Poll::Ready(Ok(()))
@@ -84,7 +84,7 @@ impl Codec {
     ) -> Poll<Result<(), Error>> {
         self.check_idle()?;
         let flushed = ready!(self.poll_write_all(cx, |wakers| &wakers.sender));
-        self.forget();
+        self.release();
         self.has_failed |= flushed.is_err();
         Poll::Ready(flushed.map_err(|error| Error::codec(error.into())))
     }
@@ -131,7 +131,7 @@ impl Codec {
 
 fn check_control(size: usize) -> Result<(), Error> {
     match size {
-        ..=CONTROL => Ok(()),
+        ..=MAX_CONTROL_PAYLOAD => Ok(()),
         size => Err(Error::too_long(size)),
     }
 }
