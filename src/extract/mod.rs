@@ -30,15 +30,16 @@
 //! }
 //!
 //! let app: Router = Router::new()
-//!     .route("/echo", any(echo)) // with `get` a client over HTTP/2 is answered with 405
+//!     .route("/echo", any(echo)) // `get` would reject HTTP/2 clients, whose method is CONNECT, with 405
 //!     .route("/greet", any(greet))
 //!     .layer(UpgradeLayer::new());
 //! ```
 //!
-//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which returns the whole request
-//! if the client does not ask for an upgrade. (An `Option` of an extractor would lose the body.) A layer with
-//! protocol handlers rejects an extended CONNECT for other protocols before the request reaches a route: see
-//! [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
+//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which contains the whole request
+//! if the client does not ask for an upgrade. (An `Option` of an extractor would lose the body.)
+//!
+//! A layer with protocol handlers rejects an extended CONNECT for any other protocol before the request reaches a
+//! route: see [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
 //!
 //! # From `axum::extract::ws`
 //!

@@ -18,11 +18,9 @@ use std::{fmt, time::Duration};
 
 /// Extracts a WebSocket opening handshake, which the route accepts or rejects.
 ///
-/// The extractor performs the same checks as [`websocket::WebSocketUpgrade`](crate::websocket::WebSocketUpgrade), which
-/// lists the rejected requests and their status codes. Only the [origin](WebSocketConfig::origins) is checked later, by
-/// [`on_upgrade`](Self::on_upgrade), with the origins that the route allows.
-///
-/// A handshake has no body: the extractor reads and discards a body that the client sent anyway.
+/// The extractor makes the [checks](crate::websocket::WebSocketUpgrade#checks) of a `websocket` handler, except for the
+/// origin: [`on_upgrade`](Self::on_upgrade) checks the origin against the [`config`](Self::config) of the route. The
+/// extractor reads and discards a request body.
 #[must_use = "the connection is upgraded only if the response of `on_upgrade` is returned"]
 pub struct WebSocketUpgrade {
     request: UpgradeRequest,
@@ -34,6 +32,26 @@ pub struct WebSocketUpgrade {
 
 impl WebSocketUpgrade {
     /// Sets the settings of the handshake and of the WebSocket. The default is [`WebSocketConfig::new`].
+    ///
+    /// Routes can share one configuration as their state:
+    ///
+    /// ```
+    /// use axum::{Router, extract::State, response::Response, routing::any};
+    /// use tower_upgrade::{UpgradeLayer, extract::WebSocketUpgrade, websocket::WebSocketConfig};
+    ///
+    /// async fn chat(State(config): State<WebSocketConfig>, upgrade: WebSocketUpgrade) -> Response {
+    ///     upgrade.config(config).on_upgrade(|mut socket| async move {
+    ///         socket.send("hello").await?;
+    ///         Ok(())
+    ///     })
+    /// }
+    ///
+    /// let config = WebSocketConfig::new().origins(["https://example.com"]);
+    /// let app: Router = Router::new()
+    ///     .route("/chat", any(chat))
+    ///     .layer(UpgradeLayer::new())
+    ///     .with_state(config);
+    /// ```
     pub fn config(mut self, config: WebSocketConfig) -> Self {
         self.handler = self.handler.config(config);
         self
@@ -88,7 +106,7 @@ impl WebSocketUpgrade {
         self.on_session(move |socket, _session| callback(socket))
     }
 
-    /// Like [`on_upgrade`](Self::on_upgrade), for a callback that also takes the [session](Session), without its IO.
+    /// Like [`on_upgrade`](Self::on_upgrade), with a callback that also takes the [session](Session), without its IO.
     pub fn on_session<C, Fut>(mut self, callback: C) -> Response
     where
         C: FnOnce(WebSocket, Session) -> Fut + Send + 'static,
@@ -161,8 +179,8 @@ impl<S: Send + Sync> FromRequest<S> for WebSocketUpgrade {
         if !request.offered().any(|protocol| protocol == "websocket") {
             return Err(request.unsupported(&websocket()));
         }
-        // Checks everything but the origin: the route configures the allowed origins.
-        let _in_order = Handler::new()
+        // Not the origin: the route configures the allowed origins.
+        let _handshake = Handler::new()
             .config(WebSocketConfig::new().any_origin())
             .check(&mut request)?;
         request.discard_body().await?;

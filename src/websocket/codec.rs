@@ -44,7 +44,8 @@ pub(super) struct Codec {
     idle: Idle,
     /// A message or an error that `check_liveness` read while the handler did not receive.
     waiting: Option<Box<Result<Message, Error>>>,
-    /// Whether `check_liveness` reads too: a receiving task then registers a waker, since `check_liveness` may read its message.
+    /// Whether `check_liveness` reads too: a receiving task then registers a waker, since `check_liveness` may read its
+    /// message.
     is_watched: bool,
     wakers: Arc<Wakers>,
 }

@@ -38,8 +38,8 @@ pub struct WebSocketConfig {
 }
 
 impl WebSocketConfig {
-    /// Creates the default settings: messages of up to 1 MiB, pages of the same origin, no subprotocol, no rate limit and
-    /// no pings.
+    /// Creates the default settings: messages of up to 1 MiB, pages of the same origin, no subprotocol, no rate limit
+    /// and no pings.
     pub const fn new() -> Self {
         Self {
             subprotocols: None,
@@ -53,8 +53,8 @@ impl WebSocketConfig {
         }
     }
 
-    /// Sets the subprotocols that the client offers or the server supports, in order of preference. By default there are
-    /// none.
+    /// Sets the subprotocols that the client offers or the server supports, in order of preference. By default there
+    /// are none.
     ///
     /// The server chooses the first supported subprotocol in the client's order. If the client offers no supported
     /// subprotocol, the handshake succeeds without one.
@@ -128,9 +128,9 @@ impl WebSocketConfig {
 
     /// Sets the maximum size of a received message, in bytes, in one frame or several. The default is 1 MiB.
     ///
-    /// A longer message closes the WebSocket with 1009 (RFC 6455 §7.4.1) as soon as the header of the frame that exceeds
-    /// the limit has arrived, before the payload of that frame is read. Memory for a whole frame is allocated when its
-    /// header has arrived, so choose a limit that the machine can afford for each session.
+    /// A longer message closes the WebSocket with 1009 (RFC 6455 §7.4.1) as soon as the header of the frame that
+    /// exceeds the limit has arrived, before the payload of that frame is read. Memory for a whole frame is allocated
+    /// when its header has arrived, so choose a limit that the machine can afford for each session.
     pub const fn max_message_size(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
         self
@@ -148,15 +148,15 @@ impl WebSocketConfig {
     /// A peer is silent if
     ///
     /// - a ping was sent, and nothing arrived for an interval; or
-    /// - a [`send`](super::WebSocket::send) is blocked, and the peer read none of its bytes for an interval. A peer that
-    ///   reads slowly keeps its WebSocket.
+    /// - a [`send`](super::WebSocket::send) is blocked, and the peer read none of its bytes for an interval. A slow
+    ///   reader is not silent.
     ///
     /// Then sending and receiving fail with kind [`Idle`](super::ErrorKind::Idle) in all tasks. Detection takes up to
     /// three intervals after the last sign of life from the peer.
     ///
-    /// On the server, the session sends and checks the pings while its handler waits for anything else. The session of a
-    /// silent client ends with the close reason [`Idle`](crate::CloseReason::Idle): the handler is aborted if it has not
-    /// ended after [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout).
+    /// On the server, the session sends and checks the pings while its handler waits for anything else. The session of
+    /// a silent client ends with the close reason [`Idle`](crate::CloseReason::Idle): the handler is aborted if it has
+    /// not ended after [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout).
     ///
     /// If the handler does not receive, the session reads on its behalf: the session answers pings, and keeps one
     /// message for the next [`recv`](super::WebSocket::recv). While that message waits, the session reads nothing more,

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_13_once() {
+    fn version_must_be_13_once() {
         let version = |value| headers(&[("sec-websocket-version", value)]);
         assert!(is_version_13(&version("13")));
         for value in ["", "8", "013", "13, 8", "13 "] {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn subprotocols_are_tokens() {
+    fn offered_subprotocols_must_be_tokens() {
         let name = "sec-websocket-protocol";
         let offer = headers(&[(name, "chat.v2 , ,chat.v1"), (name, "Superchat")]);
         assert_eq!(

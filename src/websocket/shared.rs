@@ -9,18 +9,21 @@ use std::{
     time::Duration,
 };
 
-/// The state that a WebSocket shares with its session, which closes the WebSocket in whichever task it is.
+/// The codec, shared by a `WebSocket` and its session: the session closes the WebSocket while any task holds it.
 pub(super) struct Shared {
     /// `None` once the session closes the WebSocket.
     codec: Mutex<Option<Codec>>,
     /// The time limit for the peer to answer a close frame.
-    limit: Duration,
+    close_timeout: Duration,
 }
 
 impl Shared {
-    pub(super) fn new(codec: Codec, limit: Duration) -> Self {
+    pub(super) fn new(codec: Codec, close_timeout: Duration) -> Self {
         let codec = Mutex::new(Some(codec));
-        Self { codec, limit }
+        Self {
+            codec,
+            close_timeout,
+        }
     }
 
     /// Prepares the codec for a [`KeepAlive`].
@@ -60,8 +63,8 @@ impl Shared {
     }
 
     /// Returns the time limit for the peer to answer a close frame.
-    pub(super) fn limit(&self) -> Duration {
-        self.limit
+    pub(super) fn close_timeout(&self) -> Duration {
+        self.close_timeout
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<Codec>> {
@@ -86,6 +89,6 @@ impl Shared {
             // The close frame sent on an error may not be written yet.
             codec.poll_flush(cx)
         });
-        within(self.limit, answer).await;
+        within(self.close_timeout, answer).await;
     }
 }

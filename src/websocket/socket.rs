@@ -27,11 +27,11 @@ use std::{
 ///
 /// A `WebSocket` is also a [`Stream`] and a [`Sink`] of messages, and can be split into both.
 ///
-/// On the server, the session sends a close frame if the handler ends without one: 1000 if the handler returned `Ok`,
-/// 1011 if it returned an error or panicked. Dropping the `WebSocket` earlier does not send the close frame earlier;
-/// [`close`](Self::close) does. The WebSocket ends with its handler, even if another task holds the WebSocket or a half
-/// of it: in that task `recv` returns `None`, sending fails with kind [`Closed`](super::ErrorKind::Closed), and a
-/// waiting task is woken. A handler must therefore wait for the tasks that hold halves.
+/// On the server, the session sends a close frame if the handler ends without one: with 1000 if the handler returned
+/// `Ok`, with 1011 if it returned an error or panicked. Dropping the `WebSocket` earlier does not send the close frame
+/// earlier; [`close`](Self::close) does. The WebSocket ends with its handler, even if another task holds the WebSocket
+/// or a half of it: in that task `recv` returns `None`, sending fails with kind [`Closed`](super::ErrorKind::Closed),
+/// and a waiting task is woken. A handler must therefore wait for the tasks that hold halves.
 ///
 /// On the client, dropping the WebSocket ends it without a close frame.
 pub struct WebSocket {
@@ -176,7 +176,7 @@ impl WebSocket {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the message may or may not be sent with the next one. It is never sent in part.
+    /// If the future is dropped, the message is either not sent or sent in full, at the latest with the next message.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
         let mut message = Some(message.into());
         poll_fn(|cx| {
@@ -201,8 +201,8 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// Returns an error, and sends nothing, if the [code](CloseFrame::code) may not be sent or the reason is too long.
-    /// Returns any error that receiving the answer fails with.
+    /// Fails, and sends nothing, if the [code](CloseFrame::code) may not be sent or the reason is too long. Fails if
+    /// receiving the answer fails.
     ///
     /// # Cancel safety
     ///
@@ -269,7 +269,7 @@ impl WebSocket {
 
     /// Starts the time limit for the peer's answer to a close frame.
     fn await_answer(&mut self) {
-        let limit = self.shared.limit();
+        let limit = self.shared.close_timeout();
         if !self.closing.is_armed() && limit != Duration::MAX {
             self.closing.arm(after(limit));
         }

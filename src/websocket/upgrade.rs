@@ -116,9 +116,9 @@ impl<F> WebSocketUpgrade<F> {
         self
     }
 
-    /// Checks only the `Origin` of a request against the allowed [`origins`](WebSocketConfig::origins).
+    /// Checks only the `Origin` of a request, against the allowed [`origins`](WebSocketConfig::origins).
     ///
-    /// The request need not be an opening handshake.
+    /// The request can be any request, for example one for an admin page.
     ///
     /// # Errors
     ///
@@ -145,12 +145,12 @@ impl<F> WebSocketUpgrade<F> {
 
     /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5).
     ///
-    /// The caller ensures that the [protocol](UpgradeRequest::protocol) of the request is `websocket`: this method does
-    /// not check the protocol.
+    /// This method does not check that the [protocol](UpgradeRequest::protocol) of the request is `websocket`; the
+    /// caller does.
     ///
     /// # Errors
     ///
-    /// Returns a rejection if the handshake fails a check [above](Self#checks).
+    /// Returns the rejection of the [check](Self#checks) that fails.
     pub fn check(&self, request: &mut UpgradeRequest) -> Result<Handshake, Rejection> {
         let kind = request.kind();
         let parts = request.parts_mut();
@@ -161,7 +161,7 @@ impl<F> WebSocketUpgrade<F> {
             }
         }
         let headers = &parts.headers;
-        let mut added = HeaderMap::new();
+        let mut response_headers = HeaderMap::new();
         if kind == UpgradeKind::Upgrade && parts.method != Method::GET {
             let allow = HeaderValue::from_static("GET");
             return Err(Rejection::new(
@@ -177,7 +177,7 @@ impl<F> WebSocketUpgrade<F> {
             let key = websocket_key::key(headers).ok_or_else(|| {
                 bad_request("Sec-WebSocket-Key must appear once, with 16 bytes in base64")
             })?;
-            added.insert(header::SEC_WEBSOCKET_ACCEPT, websocket_key::accept(key));
+            response_headers.insert(header::SEC_WEBSOCKET_ACCEPT, websocket_key::accept(key));
         }
         self.check_origin(parts)?;
         let offered = handshake::subprotocols(headers)
@@ -186,10 +186,10 @@ impl<F> WebSocketUpgrade<F> {
         if let Some(subprotocol) = &mut subprotocol {
             // A name that the server supports is not a secret.
             subprotocol.set_sensitive(false);
-            added.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+            response_headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
         }
         Ok(Handshake {
-            headers: added,
+            headers: response_headers,
             subprotocol,
             config: self.config.clone(),
         })
@@ -244,7 +244,7 @@ impl Handshake {
     }
 
     /// Accepts the handshake, and runs the session with `handler` on the byte stream: with [frames of another
-    /// library](super#other-frames). The upgrade response is the same as that of `accept`.
+    /// library](super#frames-of-another-library). The upgrade response is the same as that of `accept`.
     pub fn accept_raw<F, Fut>(self, handler: F) -> Accept
     where
         F: FnOnce(Session) -> Fut + Send + 'static,
