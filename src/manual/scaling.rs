@@ -33,9 +33,10 @@
 //!   origins that the pages have:
 //!
 //!   ```
-//!   use tower_upgrade::websocket::websocket;
+//!   use tower_upgrade::websocket::{WebSocketConfig, websocket};
 //!
-//!   let chat = websocket(|_socket, _session| async { Ok(()) }).origins(["https://example.com"]);
+//!   let chat = websocket(|_socket, _session| async { Ok(()) })
+//!       .config(WebSocketConfig::new().origins(["https://example.com"]));
 //!   ```
 //!
 //! - **`ReverseProxy` behind a balancer.** By default the proxy removes `X-Forwarded-*` headers. Use

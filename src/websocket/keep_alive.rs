@@ -1,6 +1,6 @@
 //! Pings, and detection of silent peers.
 
-use super::socket::Shared;
+use super::shared::Shared;
 use crate::time::{Timer, after};
 use std::{
     task::{Context, Poll, ready},

@@ -30,7 +30,7 @@ use tower_http::timeout::TimeoutLayer;
 use tower_upgrade::{
     Accept, Identity, Rejection, Sessions, UpgradeLayer,
     extract::{MaybeUpgrade, UpgradeRequest, WebSocketUpgrade},
-    websocket::{Message, RateLimit, WebSocket},
+    websocket::{Message, RateLimit, WebSocket, WebSocketConfig},
 };
 
 async fn echo(upgrade: UpgradeRequest) -> Response {
@@ -157,7 +157,7 @@ async fn a_plain_request_is_none_of_theirs() {
             .await;
         let (head, body) = peer.response().await;
         assert_eq!(head.status, 400);
-        assert_eq!(body, "the request asks for no upgrade");
+        assert_eq!(body, "the request does not ask for an upgrade");
     }
 }
 
@@ -367,7 +367,11 @@ async fn other_extractors_and_layers_go_with_them() {
 #[tokio::test]
 async fn a_websocket_has_what_axums_has() {
     async fn chat(upgrade: WebSocketUpgrade) -> Response {
-        let upgrade = upgrade.protocols(["b", "a"]).max_message_size(10);
+        let upgrade = upgrade.config(
+            WebSocketConfig::new()
+                .subprotocols(["b", "a"])
+                .max_message_size(10),
+        );
         let offered: Vec<_> = upgrade.requested_protocols().collect();
         let seen = format!("{offered:?} {:?}", upgrade.selected_protocol());
         upgrade.on_upgrade(move |mut socket| async move {
@@ -391,7 +395,11 @@ async fn a_websocket_has_what_axums_has() {
     assert_eq!(Frame::read(&mut peer).await, Frame::close(1009, ""));
 
     let own = any(|upgrade: WebSocketUpgrade| async {
-        let upgrade = upgrade.protocols(["b", "a"]).prefer_own_protocols();
+        let upgrade = upgrade.config(
+            WebSocketConfig::new()
+                .subprotocols(["b", "a"])
+                .prefer_own_subprotocols(),
+        );
         assert_eq!(upgrade.selected_protocol(), Some("b"));
         upgrade.on_upgrade(speak)
     });
@@ -413,7 +421,9 @@ async fn a_websocket_has_what_axums_has() {
 #[tokio::test]
 async fn a_websocket_that_is_not_in_order_is_refused_before_the_route() {
     async fn chat(upgrade: WebSocketUpgrade) -> Response {
-        upgrade.origins(["https://app.example"]).on_upgrade(speak)
+        upgrade
+            .config(WebSocketConfig::new().origins(["https://app.example"]))
+            .on_upgrade(speak)
     }
     let app = Router::new()
         .route("/", any(chat))
@@ -622,16 +632,20 @@ async fn each_way_out_gives_the_permit_back() {
 #[tokio::test]
 async fn a_websocket_has_the_policies_of_its_route() {
     async fn any_page(upgrade: WebSocketUpgrade) -> Response {
-        upgrade.any_origin().max_message_size(10).on_upgrade(speak)
+        upgrade
+            .config(WebSocketConfig::new().any_origin().max_message_size(10))
+            .on_upgrade(speak)
     }
     async fn pinged(upgrade: WebSocketUpgrade) -> Response {
         upgrade
-            .keep_alive(Duration::from_millis(1))
+            .config(WebSocketConfig::new().keep_alive(Duration::from_millis(1)))
             .on_upgrade(speak)
     }
     async fn limited(upgrade: WebSocketUpgrade) -> Response {
         let limit = RateLimit::new(1).burst(Duration::ZERO).close();
-        upgrade.rate_limit(limit).on_upgrade(speak)
+        upgrade
+            .config(WebSocketConfig::new().rate_limit(limit))
+            .on_upgrade(speak)
     }
     let app = Router::new()
         .route("/", any(any_page))

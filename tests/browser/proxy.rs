@@ -19,7 +19,7 @@ use tower::{ServiceExt as _, service_fn};
 use tower_upgrade::{
     Session, UpgradeLayer,
     tunnel::{ConnectProxy, Policy},
-    websocket::{Message, WebSocket, websocket},
+    websocket::{Message, WebSocket, WebSocketConfig, websocket},
 };
 
 /// A page that shows the echo of its message, and the close code and reason.
@@ -60,7 +60,10 @@ async fn origin(alpn: &[&str]) -> Server {
         }
         Ok(())
     });
-    let layer = UpgradeLayer::new().protocol("websocket", echo.subprotocols(["chat"]));
+    let layer = UpgradeLayer::new().protocol(
+        "websocket",
+        echo.config(WebSocketConfig::new().subprotocols(["chat"])),
+    );
     let pages = Router::new().route("/", get(async || Html(PAGE)));
     tls_server(alpn, pages.layer(layer)).await
 }

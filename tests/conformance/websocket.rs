@@ -11,7 +11,9 @@ use tokio::net::TcpStream;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
-    websocket::{Message, WebSocket, WebSocketRequest, WebSocketUpgrade, websocket},
+    websocket::{
+        Message, WebSocket, WebSocketConfig, WebSocketRequest, WebSocketUpgrade, websocket,
+    },
 };
 
 type Speak = std::pin::Pin<Box<dyn Future<Output = Result<(), tower_upgrade::BoxError>> + Send>>;
@@ -187,12 +189,12 @@ async fn w4_the_client_orders_the_subprotocols_or_the_server() {
     ] {
         let offer = format!("Sec-WebSocket-Protocol: {offer}");
         let request = opening("GET / HTTP/1.1", &[KEY, VERSION, &offer]);
-        let handler = echo().subprotocols(["chat.v2", "chat.v1"]);
-        for (handler, chosen) in [
-            (handler.clone(), by_client),
-            (handler.prefer_own_subprotocols(), by_server),
+        let config = WebSocketConfig::new().subprotocols(["chat.v2", "chat.v1"]);
+        for (config, chosen) in [
+            (config.clone(), by_client),
+            (config.prefer_own_subprotocols(), by_server),
         ] {
-            let server = Server::start(layer!(handler)).await;
+            let server = Server::start(layer!(echo().config(config))).await;
             let (head, _) = ask(&server, &request).await;
             head.assert_switched("websocket");
             let answer = head.get("sec-websocket-protocol");
@@ -203,7 +205,10 @@ async fn w4_the_client_orders_the_subprotocols_or_the_server() {
 
 #[tokio::test]
 async fn w4_a_list_may_have_many_lines_and_must_be_one() {
-    let server = Server::start(layer!(echo().subprotocols(["b"]))).await;
+    let server = Server::start(layer!(
+        echo().config(WebSocketConfig::new().subprotocols(["b"]))
+    ))
+    .await;
     let lines = ["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"];
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION, lines[0], lines[1]]);
     let (head, _) = ask(&server, &request).await;
@@ -221,7 +226,7 @@ struct Logging;
 
 impl ProtocolHandler for Logging {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let upgrade = WebSocketUpgrade::new().subprotocols(["chat"]);
+        let upgrade = WebSocketUpgrade::new().config(WebSocketConfig::new().subprotocols(["chat"]));
         let handshake = upgrade.check(request)?;
         tracing::info!(?request, ?handshake, ?upgrade, "accepted");
         Ok(handshake.accept(|socket, session| async move {
@@ -252,8 +257,9 @@ async fn w4_a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
 #[tokio::test]
 async fn w5_a_page_of_another_origin_is_refused() {
     let same = echo();
-    let listed = echo().origins(["https://app.example", "http://other:81"]);
-    let any = echo().any_origin();
+    let listed =
+        echo().config(WebSocketConfig::new().origins(["https://app.example", "http://other:81"]));
+    let any = echo().config(WebSocketConfig::new().any_origin());
     for (origin, by_same, by_list) in [
         (None, true, true),
         (Some("http://test:8080"), true, false),
@@ -302,7 +308,10 @@ async fn w5_origin_of_another_scheme_is_refused_unless_listed() {
         let server = Server::start(layer!(echo())).await;
         let (head, _) = ask(&server, &request).await;
         assert_eq!(head.status, 403, "{origin}");
-        let server = Server::start(layer!(echo().origins([origin]))).await;
+        let server = Server::start(layer!(
+            echo().config(WebSocketConfig::new().origins([origin]))
+        ))
+        .await;
         let (head, _) = ask(&server, &request).await;
         assert_eq!(head.status, 101, "{origin}");
     }
@@ -390,7 +399,8 @@ async fn w3_the_switch_is_the_same_with_frames_of_others() {
     struct Raw;
     impl ProtocolHandler for Raw {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-            let upgrade = WebSocketUpgrade::new().subprotocols(["chat"]);
+            let upgrade =
+                WebSocketUpgrade::new().config(WebSocketConfig::new().subprotocols(["chat"]));
             let handshake = upgrade.check(request)?;
             Ok(handshake.accept_raw(|_session| async { Ok(()) }))
         }
@@ -413,17 +423,18 @@ async fn w8_subprotocols_of_the_client_are_one_line() {
     for (request, line) in [
         (WebSocketRequest::new(uri.clone()), None),
         (
-            WebSocketRequest::new(uri.clone()).subprotocols(["a"]),
+            WebSocketRequest::new(uri.clone()).config(WebSocketConfig::new().subprotocols(["a"])),
             Some("a"),
         ),
         (
-            WebSocketRequest::new(uri.clone()).subprotocols(["a", "b", "c"]),
+            WebSocketRequest::new(uri.clone())
+                .config(WebSocketConfig::new().subprotocols(["a", "b", "c"])),
             Some("a, b, c"),
         ),
         (
             WebSocketRequest::new(uri)
                 .header("sec-websocket-protocol", other)
-                .subprotocols(["a"]),
+                .config(WebSocketConfig::new().subprotocols(["a"])),
             Some("own, a"),
         ),
     ] {

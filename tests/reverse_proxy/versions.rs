@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
-    websocket::{Message, WebSocket, websocket},
+    websocket::{Message, WebSocket, WebSocketConfig, websocket},
 };
 
 const BACKENDS: [Via; 2] = [Via::Http1, Via::Http2];
@@ -144,7 +144,10 @@ async fn websocket_works_between_http_versions() {
             }
             Ok(())
         });
-        let layer = UpgradeLayer::new().protocol("websocket", echo.subprotocols(["superchat"]));
+        let layer = UpgradeLayer::new().protocol(
+            "websocket",
+            echo.config(WebSocketConfig::new().subprotocols(["superchat"])),
+        );
         let backend = Server::start_via(via, layer.layer(service_fn(plain))).await;
         let front = front(proxy(via, backend.address)).await;
 

@@ -4,10 +4,12 @@ use crate::{
     echo, handler, open,
     support::websocket::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT},
 };
+use tower_upgrade::websocket::WebSocketConfig;
 
 /// The code of the close frame that a server answers with, and how the session ends.
 async fn told(bytes: &[u8]) -> (u16, String) {
-    let mut opened = open(handler(echo).max_message_size(1000)).await;
+    let mut opened =
+        open(handler(echo).config(WebSocketConfig::new().max_message_size(1000))).await;
     opened.peer.send(bytes).await;
     let frame = Frame::read(&mut opened.peer).await;
     assert_eq!(frame.opcode(), CLOSE, "{frame:?}");
@@ -137,7 +139,8 @@ async fn a_frame_that_is_too_large_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_frame_that_is_too_large_for_a_message_is_not_waited_for() {
-    let mut opened = open(handler(echo).max_message_size(1000)).await;
+    let mut opened =
+        open(handler(echo).config(WebSocketConfig::new().max_message_size(1000))).await;
     let frame = Frame::new(BINARY, [0; 1001]).masked();
     opened.peer.send(&frame[..8]).await;
     opened.expect(Frame::close(1009, "")).await;
@@ -145,7 +148,7 @@ async fn a_frame_that_is_too_large_for_a_message_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_ping_may_be_larger_than_a_message() {
-    let mut opened = open(handler(echo).max_message_size(1)).await;
+    let mut opened = open(handler(echo).config(WebSocketConfig::new().max_message_size(1))).await;
     opened.send(Frame::new(PING, [b'a'; 125])).await;
     opened.expect(Frame::new(PONG, [b'a'; 125])).await;
     opened.send(Frame::new(TEXT, "ab")).await;
@@ -163,7 +166,7 @@ async fn a_close_code_that_may_not_be_sent_is_answered_with_1002() {
 
 #[tokio::test]
 async fn a_message_of_many_empty_fragments_is_as_long_as_it_is() {
-    let mut opened = open(handler(echo).max_message_size(1)).await;
+    let mut opened = open(handler(echo).config(WebSocketConfig::new().max_message_size(1))).await;
     opened.send(Frame::part(TEXT, "")).await;
     for _ in 0..10 {
         let fragments = Frame::part(CONTINUATION, "").masked().repeat(1000);

@@ -1,18 +1,21 @@
 use super::*;
 use crate::{
     io::parts::UpgradedParts,
-    websocket::{ErrorKind as Kind, reader::OWN},
+    websocket::{ErrorKind as Kind, reader::SMALL},
 };
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::{
     collections::VecDeque,
+    io::{Read, Write},
+    pin::Pin,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Wake,
 };
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::{
     WebSocket, WebSocketConfig,
     frame::{
@@ -241,7 +244,7 @@ fn message(role: Role) -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         8 => prop::collection::vec(b'a'..=b'z', 0..200),
         // Behind such a one the codec is dropped.
-        2 => prop::collection::vec(b'a'..=b'z', OWN..5_000),
+        2 => prop::collection::vec(b'a'..=b'z', SMALL..5_000),
         1 => prop::collection::vec(any::<u8>(), 0..20),
     ];
     let fragments = prop::collection::vec((payload, any::<bool>()), 1..4);
@@ -427,7 +430,7 @@ fn many_small_messages_leave_no_large_buffer() {
         codec.start_send("hello".into()).expect("it is open");
     }
     assert!(next(&mut codec).is_pending());
-    assert!(codec.out.capacity() <= OWN);
+    assert!(codec.out.capacity() <= SMALL);
 }
 
 /// Who only sends does not wait for a message.
@@ -439,7 +442,7 @@ fn a_large_message_leaves_no_large_buffer_with_the_sender() {
     codec.start_send(message).expect("it is open");
     let flushed = codec.poll_flush(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(flushed, Poll::Ready(Ok(()))));
-    assert!(codec.out.capacity() <= OWN);
+    assert!(codec.out.capacity() <= SMALL);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Session, Sessions, UpgradeLayer,
     client::{self, Dial},
-    websocket::{CloseFrame, Message, WebSocket, WebSocketRequest, websocket},
+    websocket::{CloseFrame, Message, WebSocket, WebSocketConfig, WebSocketRequest, websocket},
 };
 
 fn script(name: &str) -> String {
@@ -40,9 +40,10 @@ async fn python_client_passes_all_cases() {
             Ok(())
         }
     });
-    let layer = UpgradeLayer::new()
-        .sessions(sessions)
-        .protocol("websocket", echo.subprotocols(["echo"]));
+    let layer = UpgradeLayer::new().sessions(sessions).protocol(
+        "websocket",
+        echo.config(WebSocketConfig::new().subprotocols(["echo"])),
+    );
     let server = Server::start(layer.layer(service_fn(plain))).await;
 
     let mut client = program("/usr/bin/python3", "python3-websockets")
