@@ -425,7 +425,7 @@ async fn non_contiguous_buffers_of_inner_body_are_passed_whole() {
 }
 
 #[test]
-#[should_panic(expected = "\"no token\" is no protocol")]
+#[should_panic(expected = "\"no token\" is not a protocol")]
 fn protocol_panics_on_invalid_name() {
     let _ = UpgradeLayer::new().protocol("no token", echo());
 }

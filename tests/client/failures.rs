@@ -71,7 +71,7 @@ async fn a_request_for_no_host_is_not_sent() {
 }
 
 #[test]
-#[should_panic = "is no protocol"]
+#[should_panic = "is not a protocol"]
 fn what_is_no_protocol_cannot_be_offered() {
     drop(request("http://test/").protocol("a b"));
 }

@@ -155,7 +155,7 @@ async fn axum_route_forwards_through_the_handler() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "\"a b\" is no protocol")]
+#[should_panic(expected = "\"a b\" is not a protocol")]
 async fn protocol_list_with_invalid_entry_panics() {
     let backend = Scripted::start().await;
     let _ = proxy(Via::Http1, backend.address).protocols(["a", "a b"]);

@@ -176,7 +176,7 @@ async fn k2_invalid_upgrade_response_becomes_502_naming_the_field() {
         ),
         (
             upgrade_response("a b", &[]),
-            "a 101 whose `Upgrade` is no protocol",
+            "a 101 whose `Upgrade` is not a protocol",
         ),
         (
             head(&[STATUS_LINE, "Connection: Upgrade"]),
