@@ -70,7 +70,7 @@ async fn open(server: &Server, protocol: &str, say: &str) -> Peer<TcpStream> {
 }
 
 #[tokio::test]
-async fn a_scrape_tells_what_became_of_sessions() {
+async fn prometheus_scrape_has_all_metrics() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -145,7 +145,7 @@ async fn a_scrape_tells_what_became_of_sessions() {
 }
 
 #[tokio::test]
-async fn what_a_route_accepts_is_counted_as_well() {
+async fn sessions_of_extractors_are_counted() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -183,7 +183,7 @@ async fn what_a_route_accepts_is_counted_as_well() {
 }
 
 #[tokio::test]
-async fn what_a_client_calls_any_protocol_is_not_counted_under_its_name() {
+async fn any_protocol_is_labelled_other() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -228,7 +228,7 @@ impl Recorder for Full {
 }
 
 #[tokio::test]
-async fn a_recorder_that_panics_ends_no_session() {
+async fn panic_in_the_recorder_is_caught() {
     let _guard = metrics::set_default_local_recorder(&Full);
     let (sender, mut closed) = tokio::sync::mpsc::unbounded_channel();
     let layer = UpgradeLayer::new()

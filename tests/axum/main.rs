@@ -64,7 +64,7 @@ async fn ask(server: &Server, request: impl AsRef<[u8]>) -> (Head, Peer<TcpStrea
 }
 
 #[tokio::test]
-async fn a_route_accepts() {
+async fn extractor_accepts_in_a_route() {
     let app = Router::new()
         .route("/", any(echo))
         .layer(UpgradeLayer::new());
@@ -81,7 +81,7 @@ async fn a_route_accepts() {
 }
 
 #[tokio::test]
-async fn what_was_not_offered_is_refused() {
+async fn extractor_rejects_a_protocol_that_was_not_offered() {
     let app = Router::new()
         .route("/", any(echo))
         .layer(UpgradeLayer::new());
@@ -142,7 +142,7 @@ async fn route_for_both_reads_the_body_with_and_without_an_upgrade() {
 }
 
 #[tokio::test]
-async fn a_plain_request_is_none_of_theirs() {
+async fn extractor_rejects_a_plain_request() {
     let app = Router::new()
         .route("/", any(echo))
         .route(
@@ -174,7 +174,7 @@ async fn without_a_layer_the_answer_is_500_and_names_the_fix() {
 }
 
 #[tokio::test]
-async fn a_body_is_read_or_dropped_before_the_switch() {
+async fn request_body_is_read_or_discarded_before_the_101() {
     async fn docker(mut upgrade: UpgradeRequest) -> Result<Response, Rejection> {
         let body = upgrade.read_body(1024).await?;
         let accept = Accept::new(move |mut session| async move {
@@ -208,7 +208,7 @@ async fn a_body_is_read_or_dropped_before_the_switch() {
 }
 
 #[tokio::test]
-async fn a_route_answers_connect() {
+async fn extractor_accepts_connect() {
     async fn proxy(upgrade: UpgradeRequest) -> Response {
         upgrade.connect(Accept::new(speak_echo)).await
     }
@@ -225,7 +225,7 @@ async fn a_route_answers_connect() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_the_route_says() {
+async fn rejection_of_a_route_reaches_the_client() {
     async fn strict(upgrade: UpgradeRequest, status: StatusCode) -> Response {
         upgrade.reject(Rejection::new(status, "not you")).await
     }
@@ -243,7 +243,7 @@ async fn a_refusal_says_what_the_route_says() {
 }
 
 #[tokio::test]
-async fn a_session_counts_from_its_extraction() {
+async fn extraction_admits_the_request() {
     let sessions = Sessions::builder().max(1).build();
     let decide = Arc::new(Notify::new());
     let route = {
@@ -272,7 +272,7 @@ async fn a_session_counts_from_its_extraction() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_dropped_gives_its_permit_back() {
+async fn dropped_extractor_releases_its_permit() {
     let sessions = Sessions::new();
     async fn ignore(_upgrade: UpgradeRequest) -> &'static str {
         "no"
@@ -287,7 +287,7 @@ async fn a_request_that_is_dropped_gives_its_permit_back() {
 }
 
 #[tokio::test]
-async fn a_layer_in_between_keeps_the_session_from_starting() {
+async fn session_does_not_start_if_a_layer_replaces_the_response() {
     let started = Arc::new(AtomicUsize::new(0));
     let failed = Arc::new(AtomicUsize::new(0));
     let route = {
@@ -365,7 +365,7 @@ async fn other_extractors_and_layers_go_with_them() {
 }
 
 #[tokio::test]
-async fn a_websocket_has_what_axums_has() {
+async fn websocket_extractor_has_the_features_of_axums() {
     async fn chat(upgrade: WebSocketUpgrade) -> Response {
         let upgrade = upgrade.config(
             WebSocketConfig::new()
@@ -419,7 +419,7 @@ async fn a_websocket_has_what_axums_has() {
 }
 
 #[tokio::test]
-async fn a_websocket_that_is_not_in_order_is_refused_before_the_route() {
+async fn invalid_handshake_is_rejected_before_the_route() {
     async fn chat(upgrade: WebSocketUpgrade) -> Response {
         upgrade
             .config(WebSocketConfig::new().origins(["https://app.example"]))
@@ -445,7 +445,7 @@ async fn a_websocket_that_is_not_in_order_is_refused_before_the_route() {
 }
 
 #[tokio::test]
-async fn a_drain_holds_for_them() {
+async fn drain_ends_sessions_of_extractors() {
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new().sessions(sessions.clone());
     let route = any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(speak) });
@@ -463,7 +463,7 @@ async fn a_drain_holds_for_them() {
 }
 
 #[tokio::test]
-async fn a_callback_that_panics_is_not_the_connections_end() {
+async fn panic_in_on_failed_upgrade_leaves_the_connection_open() {
     async fn chat(upgrade: WebSocketUpgrade) -> Response {
         upgrade
             .on_failed_upgrade(|| panic!("what now?"))
@@ -630,7 +630,7 @@ async fn each_way_out_gives_the_permit_back() {
 }
 
 #[tokio::test]
-async fn a_websocket_has_the_policies_of_its_route() {
+async fn websocket_settings_of_a_route_apply() {
     async fn any_page(upgrade: WebSocketUpgrade) -> Response {
         upgrade
             .config(WebSocketConfig::new().any_origin().max_message_size(10))
@@ -688,7 +688,7 @@ async fn websocket_session_has_the_identity_and_lifetime_of_its_route() {
 }
 
 #[tokio::test]
-async fn a_server_that_hands_nothing_over_is_told_from_a_missing_layer() {
+async fn server_without_upgrades_and_missing_layer_differ_in_status() {
     use tower::ServiceExt as _;
     let router = Router::new().route("/", any(echo));
     for app in [router.clone(), router.layer(UpgradeLayer::new())] {
@@ -703,7 +703,7 @@ async fn a_server_that_hands_nothing_over_is_told_from_a_missing_layer() {
 }
 
 #[tokio::test]
-async fn a_handshake_with_too_long_a_body_ends_the_connection() {
+async fn handshake_with_a_long_body_closes_the_connection() {
     let route = any(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(speak) });
     let layer = UpgradeLayer::new().body_limit(10);
     let server = Server::start(Router::new().route("/", route).layer(layer)).await;

@@ -32,7 +32,7 @@ fn server() -> tokio::io::DuplexStream {
 }
 
 #[tokio::test]
-async fn a_connection_in_memory() {
+async fn in_memory_connection_upgrades() {
     let connection = Http1::handshake(server()).await.expect("a connection");
     let result = UpgradeLayer::new()
         .layer(connection)
@@ -42,7 +42,7 @@ async fn a_connection_in_memory() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_set_up_in_another_way() {
+async fn connection_with_a_custom_handshake_upgrades() {
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .title_case_headers(true)
         .handshake(TokioIo::new(server()))
@@ -115,7 +115,7 @@ async fn layers_in_between() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_not_hypers_hands_its_connection_over_in_public() {
+async fn pending_upgrade_of_another_client_is_used() {
     let (io, peer) = tokio::io::duplex(1024);
     let io = std::sync::Mutex::new(Some(io));
     let client = UpgradeLayer::new().layer(service_fn(move |_: http::Request<Full<Bytes>>| {

@@ -39,7 +39,7 @@ async fn assert_silent(peer: &mut Peer<TcpStream>) {
 }
 
 #[tokio::test]
-async fn k1_an_upgrade_is_asked_for_in_upgrade_and_connection() {
+async fn k1_request_has_upgrade_and_connection() {
     for (name, mut client) in clients() {
         let server = Scripted::start().await;
         let request = Request::get(server.uri("/chat?room=1"))
@@ -139,7 +139,7 @@ async fn head_of(request: Request) -> String {
 }
 
 #[tokio::test]
-async fn k1_a_connection_that_asks_already_is_not_told_twice() {
+async fn k1_existing_upgrade_option_is_not_repeated() {
     for line in ["Upgrade", "keep-alive, upgrade"] {
         // As those who make requests for WebSocket do.
         let http = http::Request::get("http://test/")
@@ -155,7 +155,7 @@ async fn k1_a_connection_that_asks_already_is_not_told_twice() {
 }
 
 #[tokio::test]
-async fn k1_the_host_is_the_uris_unless_it_was_said() {
+async fn k1_host_of_the_uri_is_the_default() {
     let request = |uri: &str| Request::get(uri.parse().expect("a URI")).protocol("echo");
     for (request, target, host) in [
         (request("http://test:80/a?b"), "/a?b", "test:80"),
@@ -319,7 +319,7 @@ const WRONG_SWITCHES: [(&str, &str); 14] = [
 ];
 
 #[tokio::test]
-async fn k2_a_switch_that_was_not_asked_for_is_an_error_and_ends_the_connection() {
+async fn k2_upgrade_to_another_protocol_is_an_error() {
     for (what, answer) in WRONG_SWITCHES {
         for (name, client) in clients() {
             let server = Scripted::start().await;
@@ -339,7 +339,7 @@ async fn k2_a_switch_that_was_not_asked_for_is_an_error_and_ends_the_connection(
 }
 
 #[tokio::test]
-async fn k2_a_switch_may_be_written_in_many_ways() {
+async fn k2_upgrade_response_may_vary_in_spelling() {
     for (chosen, answer) in [
         (
             "echo",
@@ -447,7 +447,7 @@ async fn k3_any_other_status_is_refused_with_the_whole_response() {
 }
 
 #[tokio::test]
-async fn k3_a_refused_connection_is_used_again() {
+async fn k3_connection_is_reused_after_a_rejection() {
     let server = Scripted::start().await;
     for (name, client) in clients().into_iter().filter(|(name, _)| *name != "dial") {
         let refusal = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\n\r\nwho";
@@ -474,7 +474,7 @@ async fn k3_a_refused_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn k3_a_refused_connect_comes_back_whole() {
+async fn k3_rejected_connect_returns_the_response() {
     let server = Scripted::start().await;
     let io = TcpStream::connect(server.address).await.expect("loopback");
     let mut client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
@@ -522,7 +522,7 @@ async fn k4_nothing_is_sent_before_the_answer() {
 }
 
 #[tokio::test]
-async fn k4_a_connect_with_a_body_is_not_sent() {
+async fn k4_connect_with_a_body_is_not_sent() {
     let connect = || http::Request::connect("example.com:443");
     for http in [
         connect().body(Full::from("for the tunnel")),
@@ -632,7 +632,7 @@ async fn k5_bytes_behind_the_answer_to_a_connect_come_first() {
 }
 
 #[tokio::test]
-async fn k7_a_101_to_a_connect_is_an_error() {
+async fn k7_status_101_to_a_connect_is_an_error() {
     for answer in [SWITCH, "HTTP/1.1 101 Switching Protocols\r\n\r\n"] {
         let server = Scripted::start().await;
         let io = TcpStream::connect(server.address).await.expect("loopback");
@@ -654,7 +654,7 @@ async fn k7_a_101_to_a_connect_is_an_error() {
 
 /// There is none (RFC 9113 §8.6). h2 skips it as it does any other 1xx, and waits for the answer.
 #[tokio::test]
-async fn k7_a_101_over_http_2_is_no_answer() {
+async fn k7_status_101_over_http2_is_skipped() {
     let (server, io) = http2().await;
     let handshake = tokio::spawn(Http2::handshake(io));
     let mut server = frames::Connection::accept(server).await;

@@ -150,7 +150,7 @@ async fn c1_target_is_checked_before_wants() {
 }
 
 #[tokio::test]
-async fn c1_a_connect_has_no_content() {
+async fn c1_connect_with_content_is_rejected() {
     let tunnel = Counted::default();
     let server = echo_server(UpgradeLayer::new().connect(tunnel.clone())).await;
     for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {

@@ -64,7 +64,7 @@ async fn expect_rejected(proxy: &ConnectProxy, target: &str, status: u16, messag
 const ADDRESS: &str = "the address of this host is not allowed";
 
 #[tokio::test]
-async fn c6_a_target_that_is_allowed_and_there_is_connected() {
+async fn c6_allowed_target_is_connected() {
     for via in VERSIONS {
         let target = Target::start().await;
         let resolver = Resolver::of(&["127.0.0.1"]);
@@ -85,7 +85,7 @@ async fn c6_a_target_that_is_allowed_and_there_is_connected() {
 
 /// hyper serves such requests: RFC 9112 §3.2 wants 400.
 #[tokio::test]
-async fn c1_a_connect_without_one_valid_host_is_refused() {
+async fn c1_connect_without_a_valid_host_is_rejected() {
     let target = Target::start().await;
     let authority = target.address.to_string();
     let server = proxy_server(Via::Http1, &ConnectProxy::new(target.policy())).await;
@@ -123,7 +123,7 @@ async fn c1_a_connect_without_one_valid_host_is_refused() {
 }
 
 #[tokio::test]
-async fn c6_a_target_that_refuses_is_a_bad_gateway() {
+async fn c6_refusing_target_is_a_502() {
     let refuses = Refuses::new();
     let proxy = ConnectProxy::new(loopback(refuses.address.port()));
     let target = refuses.address.to_string();
@@ -131,7 +131,7 @@ async fn c6_a_target_that_refuses_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn c6_a_name_that_is_not_resolved_is_a_bad_gateway() {
+async fn c6_unresolved_name_is_a_502() {
     let resolvers = [
         Resolver::new(|_, _| Err(io::Error::other("10.0.0.53 does not answer"))),
         Resolver::of(&[]),
@@ -146,7 +146,7 @@ async fn c6_a_name_that_is_not_resolved_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn c6_what_takes_too_long_is_a_gateway_timeout() {
+async fn c6_slow_target_is_a_504() {
     let proxy = ConnectProxy::new(Policy::new())
         .connect_timeout(Duration::from_millis(1))
         .resolver(Pending::default());
@@ -277,7 +277,7 @@ async fn s5_each_address_of_a_name_is_checked() {
 /// A server of names that says one thing to those who check and another to those who connect.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn s5_a_name_that_moves_is_no_way_around() {
+async fn s5_rebinding_name_cannot_bypass_the_policy() {
     let denied = Target::start().await;
     let allowed = Target::start_at(([127, 0, 0, 2], denied.port()).into()).await;
     let policy = Policy::new()

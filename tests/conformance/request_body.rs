@@ -158,7 +158,7 @@ async fn u7_default_body_limit_is_64_kib() {
 }
 
 #[tokio::test]
-async fn u7_a_body_that_does_not_come_is_refused() {
+async fn u7_missing_body_is_rejected() {
     let layer = UpgradeLayer::new()
         .protocol("echo", echo())
         .body_timeout(Duration::from_millis(1));

@@ -25,7 +25,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn s1_a_panic_ends_its_session_and_no_other() {
+async fn s1_panic_ends_only_its_session() {
     let (log, _guard) = Log::start();
     let panics = handler_fn(|mut session: Session| async move {
         session.io_mut().write_all(b"last words").await?;
@@ -302,7 +302,7 @@ async fn s2_session_of_a_disconnected_client_ends() {
 }
 
 #[tokio::test]
-async fn s3_no_header_of_the_request_is_copied() {
+async fn s3_request_headers_are_not_copied() {
     let marked: Vec<String> = [
         "Cookie",
         "Authorization",
@@ -411,7 +411,7 @@ async fn s8_clone_of_a_response_carries_no_session() {
 }
 
 #[tokio::test]
-async fn s8_a_refusal_that_is_a_101_does_not_leave() {
+async fn s8_rejection_with_101_becomes_500() {
     struct Confused;
     impl ProtocolHandler for Confused {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -429,7 +429,7 @@ async fn s8_a_refusal_that_is_a_101_does_not_leave() {
 }
 
 #[tokio::test]
-async fn s9_a_foreign_upgrader_inside_works_as_without_us() {
+async fn s9_foreign_upgrader_is_left_alone() {
     let foreign = service_fn(|mut request: http::Request<_>| async move {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {

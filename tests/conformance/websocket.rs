@@ -89,7 +89,7 @@ async fn w1_nothing_else_is_taken_for_a_websocket() {
 }
 
 #[tokio::test]
-async fn w1_the_method_is_get() {
+async fn w1_other_method_than_get_is_rejected() {
     let server = Server::start(layer!(echo())).await;
     for method in ["POST", "PUT", "HEAD", "OPTIONS"] {
         let request = opening(&format!("{method} / HTTP/1.1"), &[KEY, VERSION]);
@@ -101,7 +101,7 @@ async fn w1_the_method_is_get() {
 }
 
 #[tokio::test]
-async fn w1_the_key_is_16_bytes_in_base64_once() {
+async fn w1_invalid_key_is_rejected() {
     let server = Server::start(layer!(echo())).await;
     for lines in [
         &[VERSION][..],
@@ -150,7 +150,7 @@ async fn w2_over_http_2_as_well() {
 }
 
 #[tokio::test]
-async fn w3_the_accept_is_that_of_the_rfc() {
+async fn w3_accept_equals_the_example_of_the_rfc() {
     let server = Server::start(layer!(echo())).await;
     let (head, mut peer) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION])).await;
     head.assert_switched("websocket");
@@ -162,7 +162,7 @@ async fn w3_the_accept_is_that_of_the_rfc() {
 }
 
 #[tokio::test]
-async fn w3_there_is_none_over_http_2() {
+async fn w3_response_over_http2_has_no_accept() {
     let server = Server::start_via(Via::Http2, layer!(echo())).await;
     let mut client = h2::Client::connect(server.connect().await).await;
     let request = h2::extended_connect("websocket")
@@ -179,7 +179,7 @@ async fn w3_there_is_none_over_http_2() {
 }
 
 #[tokio::test]
-async fn w4_the_client_orders_the_subprotocols_or_the_server() {
+async fn w4_subprotocol_is_chosen_by_either_preference() {
     for (offer, by_client, by_server) in [
         ("chat.v1, chat.v2", Some("chat.v1"), Some("chat.v2")),
         ("other, chat.v1", Some("chat.v1"), Some("chat.v1")),
@@ -204,7 +204,7 @@ async fn w4_the_client_orders_the_subprotocols_or_the_server() {
 }
 
 #[tokio::test]
-async fn w4_a_list_may_have_many_lines_and_must_be_one() {
+async fn w4_subprotocols_may_span_lines_and_must_be_tokens() {
     let server = Server::start(layer!(
         echo().config(WebSocketConfig::new().subprotocols(["b"]))
     ))
@@ -237,7 +237,7 @@ impl ProtocolHandler for Logging {
 }
 
 #[tokio::test]
-async fn w4_a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
+async fn w4_offered_subprotocol_is_not_logged() {
     let (log, _guard) = Log::start();
     let server = Server::start(layer!(Logging)).await;
     let offer = "Sec-WebSocket-Protocol: chat, bearer.0123456789";
@@ -255,7 +255,7 @@ async fn w4_a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
 }
 
 #[tokio::test]
-async fn w5_a_page_of_another_origin_is_refused() {
+async fn w5_cross_origin_page_is_rejected() {
     let same = echo();
     let listed =
         echo().config(WebSocketConfig::new().origins(["https://app.example", "http://other:81"]));
@@ -335,7 +335,7 @@ async fn w5_over_http_2_the_scheme_counts_too() {
 }
 
 #[tokio::test]
-async fn w5_the_refusal_says_why() {
+async fn w5_rejection_has_a_message() {
     let server = Server::start(layer!(echo())).await;
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION, "Origin: http://evil"]);
     let (head, body) = refused(&server, &request).await;
@@ -344,7 +344,7 @@ async fn w5_the_refusal_says_why() {
 }
 
 #[tokio::test]
-async fn w6_no_extension_is_accepted() {
+async fn w6_extensions_are_declined() {
     let server = Server::start(layer!(echo())).await;
     let extensions = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION, extensions]);
@@ -363,7 +363,7 @@ async fn w6_no_extension_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_peer_that_leaves_or_breaks_the_protocol_is_no_warning() {
+async fn failures_of_the_peer_are_not_warnings() {
     let (log, _guard) = Log::start();
     let server = Server::start(layer!(echo())).await;
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION]);
@@ -378,7 +378,7 @@ async fn a_peer_that_leaves_or_breaks_the_protocol_is_no_warning() {
 }
 
 #[tokio::test]
-async fn a_handler_that_sends_what_it_may_not_is_one() {
+async fn invalid_send_of_the_handler_is_a_warning() {
     let (log, _guard) = Log::start();
     let handler = websocket(|mut socket: WebSocket, _session| async move {
         socket.send(Message::Ping(vec![0; 126].into())).await?;
@@ -395,7 +395,7 @@ async fn a_handler_that_sends_what_it_may_not_is_one() {
 }
 
 #[tokio::test]
-async fn w3_the_switch_is_the_same_with_frames_of_others() {
+async fn w3_accept_raw_sends_the_same_response() {
     struct Raw;
     impl ProtocolHandler for Raw {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {

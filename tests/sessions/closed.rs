@@ -125,7 +125,7 @@ async fn bytes_are_counted_both_ways() {
 }
 
 #[tokio::test]
-async fn a_session_that_never_starts_says_why() {
+async fn session_that_does_not_start_reports_its_reason() {
     let (layer, mut reports) = reporting();
     let layer = layer.protocol("obey", handler_fn(obey));
     let server = Server::start_via(Via::NoUpgrades, layer.layer(service_fn(plain))).await;
@@ -138,7 +138,7 @@ async fn a_session_that_never_starts_says_why() {
 }
 
 #[tokio::test]
-async fn the_peers_address_is_where_the_server_left_it() {
+async fn peer_address_is_read_from_the_extensions() {
     let address: SocketAddr = "192.0.2.1:99".parse().expect("an address");
     for sessions in [
         Sessions::new(),
@@ -175,7 +175,7 @@ async fn the_peers_address_is_where_the_server_left_it() {
 }
 
 #[tokio::test]
-async fn a_panic_on_close_changes_nothing_else() {
+async fn panic_in_on_close_is_caught() {
     let (log, _guard) = Log::start();
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
@@ -193,7 +193,7 @@ async fn a_panic_on_close_changes_nothing_else() {
 
 /// The innermost setting holds, and the outermost where the inner one says nothing.
 #[tokio::test]
-async fn what_the_outermost_layer_sets_holds_for_sessions_accepted_inside() {
+async fn settings_of_outermost_layer_apply_to_inner_sessions() {
     let (outer, mut outer_reports) = reporting();
     let (inner, mut inner_reports) = reporting();
     let sessions = Sessions::new();

@@ -93,7 +93,7 @@ async fn sessions_that_heed_the_signal_end_by_themselves_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_ignores_the_signal_is_aborted_at_the_deadline() {
+async fn session_that_ignores_the_stop_signal_is_aborted_at_the_deadline() {
     let sessions = Sessions::new();
     let (layer, mut reports) = reporting();
     let layer = layer
@@ -116,7 +116,7 @@ async fn a_session_that_ignores_the_signal_is_aborted_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_earliest_deadline_holds() {
+async fn earliest_drain_deadline_applies() {
     let sessions = Sessions::new();
     let _stubborn = open(&both(&sessions), "ignore").await;
     let start = Instant::now();
@@ -132,7 +132,7 @@ async fn the_earliest_deadline_holds() {
 
 /// Its handler was dropped, and not because the time to stop was over.
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_idle_by_the_deadline_was_not_aborted() {
+async fn idle_session_at_the_deadline_does_not_count_as_aborted() {
     let sessions = Sessions::new();
     let layer = both(&sessions).idle_timeout(secs(5));
     let peer = open(&layer, "ignore").await;
@@ -143,7 +143,7 @@ async fn a_session_that_is_idle_by_the_deadline_was_not_aborted() {
 
 /// Up to the last second that there is, which nothing can be added to.
 #[tokio::test(start_paused = true)]
-async fn the_time_for_a_drain_may_be_absurd() {
+async fn drain_accepts_the_longest_timeout() {
     let now = std::time::Instant::now();
     let fits = |seconds: &u64| now.checked_add(secs(*seconds)).is_some();
     let last = (0..u64::BITS).rev().fold(0, |last, bit| {
@@ -160,7 +160,7 @@ async fn the_time_for_a_drain_may_be_absurd() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_that_nobody_waits_for_goes_on() {
+async fn dropped_drain_future_does_not_stop_the_drain() {
     let sessions = Sessions::new();
     let stubborn = open(&both(&sessions), "ignore").await;
     let start = Instant::now();
@@ -182,7 +182,7 @@ async fn nothing_to_drain_takes_no_time() {
 
 /// A handler's future that was dropped, and an IO whose peer takes nothing.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_not_shut_down_in_time_is_left() {
+async fn drain_leaves_connection_that_does_not_shut_down() {
     let sessions = Sessions::new();
     let writes = handler_fn(|mut session: Session| async move {
         // More than the connection holds.
@@ -213,7 +213,7 @@ impl ProtocolHandler for Waits {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_under_way_is_completed_and_drained() {
+async fn pending_decision_completes_and_its_session_is_drained() {
     let (sessions, go_on) = (Sessions::new(), Arc::new(Notify::new()));
     let layer = both(&sessions).protocol("wait", Waits(Arc::clone(&go_on)));
     let layer = layer.accept_timeout(None);
@@ -234,7 +234,7 @@ async fn an_upgrade_under_way_is_completed_and_drained() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_that_is_not_decided_by_the_deadline_is_refused() {
+async fn pending_decision_is_rejected_at_the_drain_deadline() {
     let (sessions, never) = (Sessions::new(), Arc::new(Notify::new()));
     let layer = UpgradeLayer::new()
         .sessions(sessions.clone())
@@ -289,7 +289,7 @@ async fn new_upgrades_are_refused_on_every_version_and_plain_requests_are_not() 
 
 /// Sessions over HTTP/2 end their streams, and the connection's graceful shutdown is then done.
 #[tokio::test]
-async fn it_composes_with_graceful_shutdown_of_axum_in_either_order() {
+async fn drain_composes_with_axum_graceful_shutdown_in_either_order() {
     for drain_first in [true, false] {
         let sessions = Sessions::new();
         let app = axum::Router::new().layer(both(&sessions));
@@ -339,7 +339,7 @@ async fn it_composes_with_graceful_shutdown_of_axum_in_either_order() {
 }
 
 #[tokio::test]
-async fn it_composes_with_graceful_shutdown_of_hyper_util_in_either_order() {
+async fn drain_composes_with_hyper_util_graceful_shutdown_in_either_order() {
     for drain_first in [true, false] {
         let sessions = Sessions::new();
         let service = TowerToHyperService::new(both(&sessions).layer(service_fn(plain)));
@@ -385,7 +385,7 @@ async fn it_composes_with_graceful_shutdown_of_hyper_util_in_either_order() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_never_completes_does_not_outlive_it() {
+async fn incomplete_handshake_does_not_outlive_the_drain() {
     let sessions = Sessions::new();
     let layer = both(&sessions).handshake_timeout(None);
     let (_hand_over, io) = tokio::sync::oneshot::channel::<Upgraded>();

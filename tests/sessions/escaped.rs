@@ -16,7 +16,7 @@ use tower::{Layer as _, service_fn};
 use tower_upgrade::{Session, Sessions, UpgradeLayer, Upgraded, handler_fn};
 
 #[tokio::test]
-async fn who_waits_for_it_wakes_with_an_error_and_the_connection_ends() {
+async fn escaped_reader_wakes_with_an_error_when_the_session_ends() {
     let sessions = Sessions::new();
     let (sender, mut waiting) = mpsc::unbounded_channel::<JoinHandle<std::io::Result<usize>>>();
     let leaves = handler_fn(move |session: Session| {
@@ -94,7 +94,7 @@ async fn to_let_go_of_it_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn it_cannot_be_taken_out_any_more() {
+async fn escaped_io_cannot_be_downcast_after_the_session() {
     let (_server, mut peer, (reader, writer)) = ended().await;
     let io = reader.unsplit(writer);
     let mut io = io.downcast::<TcpStream>().expect_err("it is over");
@@ -110,7 +110,7 @@ async fn it_cannot_be_taken_out_any_more() {
 }
 
 #[tokio::test]
-async fn who_waits_to_write_wakes_as_well() {
+async fn escaped_writer_wakes_with_an_error_when_the_session_ends() {
     let (sender, mut waiting) = mpsc::unbounded_channel::<JoinHandle<std::io::Result<()>>>();
     let leaves = handler_fn(move |session: Session| {
         let sender = sender.clone();
@@ -142,7 +142,7 @@ async fn who_waits_to_write_wakes_as_well() {
 
 /// Who has it in a list, as an administrator has, does not hold on to its connection.
 #[tokio::test(start_paused = true)]
-async fn it_is_dropped_though_the_session_is_known() {
+async fn escaped_io_is_dropped_while_the_session_is_listed() {
     let sessions = Sessions::new();
     let (sender, mut escaped) = mpsc::unbounded_channel::<Halves>();
     let leaves = handler_fn(move |session: Session| {

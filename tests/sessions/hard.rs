@@ -32,7 +32,7 @@ async fn is_busy(session: Session) -> Result<(), BoxError> {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_always_busy_is_dropped_at_the_deadline() {
+async fn busy_handler_is_aborted_at_the_deadline() {
     let sessions = Sessions::new();
     let _peer = open(&with(&sessions, handler_fn(is_busy)), "test").await;
     let drained = soon(sessions.drain(Duration::from_millis(1))).await;
@@ -48,7 +48,7 @@ async fn a_handler_that_is_always_busy_is_dropped_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_body_is_on_its_way_is_refused_at_the_deadline() {
+async fn request_with_unread_body_is_rejected_at_the_drain_deadline() {
     let sessions = Sessions::new();
     let layer = with(&sessions, handler_fn(is_busy)).body_timeout(None);
     let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
@@ -86,7 +86,7 @@ macro_rules! held_back {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_switch_that_is_held_back_beyond_the_deadline_is_refused() {
+async fn upgrade_response_delayed_past_the_drain_deadline_is_replaced() {
     let sessions = Sessions::new();
     let service = held_back!(with(&sessions, handler_fn(is_busy)), 60);
     let request = testing::request("test").body(String::new());
@@ -99,7 +99,7 @@ async fn a_switch_that_is_held_back_beyond_the_deadline_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_of_a_session_counts_from_its_switch() {
+async fn lifetime_counts_from_the_handover() {
     let (layer, mut reports) = reporting();
     let brief = handler_fn(|_session| async {
         sleep(secs(2)).await;
@@ -115,7 +115,7 @@ async fn the_time_of_a_session_counts_from_its_switch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_took_the_io_is_not_taken_for_idle() {
+async fn idle_timeout_does_not_apply_after_downcast() {
     let (layer, mut reports) = reporting();
     let takes = handler_fn(|session: Session| async move {
         let mut io = session.into_io().into_parts().io;
@@ -139,7 +139,7 @@ async fn who_took_the_io_is_not_taken_for_idle() {
 
 /// Whatever it is called, a handler that was dropped at the drain's deadline was aborted.
 #[tokio::test(start_paused = true)]
-async fn an_old_session_that_is_drained_counts_for_what_it_did() {
+async fn drained_session_past_its_lifetime_counts_once() {
     let (layer, mut reports) = reporting();
     let sessions = Sessions::new();
     let ignores = handler_fn(|session: Session| async move {
@@ -176,7 +176,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_what_a_handler_owns_is_reported_as_one() {
+async fn panic_in_a_captured_destructor_is_reported() {
     let (layer, mut reports) = reporting();
     let sessions = Sessions::new();
     let armed = handler_fn(|session: Session| async move {
@@ -196,7 +196,7 @@ async fn a_panic_of_what_a_handler_owns_is_reported_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_a_decision_that_is_dropped_is_answered() {
+async fn panic_in_a_dropped_decision_becomes_a_response() {
     struct Armed;
     impl ProtocolHandler for Armed {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -215,7 +215,7 @@ async fn a_panic_of_a_decision_that_is_dropped_is_answered() {
 }
 
 #[test]
-fn a_session_is_reported_when_its_runtime_shuts_down() {
+fn runtime_shutdown_reports_session_as_aborted() {
     let (layer, mut reports) = reporting();
     let sessions = Sessions::new();
     let layer = layer
@@ -277,7 +277,7 @@ impl std::fmt::Display for Unspeakable {
 impl std::error::Error for Unspeakable {}
 
 #[tokio::test]
-async fn an_error_that_cannot_be_reported_changes_nothing_else() {
+async fn panic_in_the_display_of_an_error_is_caught() {
     let (log, _guard) = Log::start();
     let (sender, mut closed) = tokio::sync::mpsc::unbounded_channel();
     let fails = handler_fn(|session: Session| async move {

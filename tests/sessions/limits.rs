@@ -19,7 +19,7 @@ async fn ask(server: &Server, more: &[&str]) -> (Peer<TcpStream>, Head) {
 }
 
 #[tokio::test]
-async fn s4_one_more_is_refused_before_its_handler_is_asked() {
+async fn s4_request_over_the_limit_is_rejected_before_its_handler_runs() {
     let handler = Counted::default();
     let sessions = Sessions::builder().max(2).build();
     let layer = UpgradeLayer::new()
@@ -52,7 +52,7 @@ async fn s4_one_more_is_refused_before_its_handler_is_asked() {
 }
 
 #[tokio::test]
-async fn s4_the_limit_is_one_for_all_layers_kinds_and_versions() {
+async fn s4_limit_applies_across_layers_kinds_and_versions() {
     let sessions = Sessions::builder().max(3).build();
     let layer = || UpgradeLayer::new().sessions(sessions.clone());
     let first = Server::start(layer().protocol("echo", echo()).layer(service_fn(plain))).await;
@@ -87,7 +87,7 @@ async fn s4_the_limit_is_one_for_all_layers_kinds_and_versions() {
 }
 
 #[tokio::test]
-async fn s4_a_key_has_a_limit_of_its_own() {
+async fn s4_limit_per_key_rejects_only_that_key() {
     let user = |request: &http::request::Parts| request.headers.get("user").cloned();
     let sessions = Sessions::builder().max_per_key(1, user).build();
     let layer = UpgradeLayer::new()
@@ -113,7 +113,7 @@ async fn s4_a_key_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_session_is_listed_while_it_lasts() {
+async fn open_session_is_listed() {
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
         .sessions(sessions.clone())

@@ -80,7 +80,7 @@ async fn lifetime_of_accept_ends_the_session_beside_that_of_the_layer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_without_limits_stays() {
+async fn session_without_limits_stays_open() {
     let (mut peer, mut reports) = open(|layer| layer, handler_fn(speak_echo)).await;
     sleep(secs(86400 * 365)).await;
     assert!(reports.try_recv().is_err());
@@ -89,7 +89,7 @@ async fn a_session_without_limits_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_session_is_closed_at_its_time() {
+async fn idle_timeout_closes_session() {
     let start = Instant::now();
     let set_up = |layer: UpgradeLayer| layer.idle_timeout(secs(60));
     let (mut peer, mut reports) = open(set_up, handler_fn(ignores)).await;
@@ -99,7 +99,7 @@ async fn an_idle_session_is_closed_at_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_byte_either_way_keeps_it() {
+async fn byte_in_either_direction_resets_idle_timeout() {
     let start = Instant::now();
     let set_up = |layer: UpgradeLayer| layer.idle_timeout(secs(60));
     // It listens; and talks by itself after 150 seconds.
@@ -128,7 +128,7 @@ async fn a_byte_either_way_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_session_is_told_to_stop() {
+async fn lifetime_sends_the_stop_signal() {
     let start = Instant::now();
     let set_up = |layer: UpgradeLayer| layer.lifetime(secs(3600)).idle_timeout(secs(7200));
     let (mut peer, mut reports) = open(set_up, handler_fn(heeds)).await;
@@ -139,7 +139,7 @@ async fn an_old_session_is_told_to_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_session_that_does_not_stop_is_dropped() {
+async fn lifetime_aborts_handler_after_shutdown_timeout() {
     for (shutdown_timeout, ends) in [(None, 3_610_000), (Some(secs(60)), 3_660_000)] {
         let start = Instant::now();
         let set_up = |layer: UpgradeLayer| {
@@ -157,7 +157,7 @@ async fn an_old_session_that_does_not_stop_is_dropped() {
 
 /// Nor has it less time for what it was told before.
 #[tokio::test(start_paused = true)]
-async fn a_session_that_was_told_to_stop_does_not_grow_too_old() {
+async fn stopping_session_keeps_its_deadline_at_its_lifetime() {
     let sessions = Sessions::new();
     let start = Instant::now();
     let set_up = |layer: UpgradeLayer| layer.sessions(sessions.clone()).lifetime(secs(10));
@@ -182,7 +182,7 @@ async fn limits_can_be_taken_off_and_may_be_absurd() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_closed_has_its_time() {
+async fn closed_session_has_its_grace_period() {
     let start = Instant::now();
     let sessions = Sessions::new();
     let set_up = |layer: UpgradeLayer| layer.sessions(sessions.clone());
@@ -203,7 +203,7 @@ async fn a_session_that_is_closed_has_its_time() {
 
 /// The signal is heard by those who ask late, and by many.
 #[tokio::test(start_paused = true)]
-async fn the_signal_to_stop_is_for_everyone_at_any_time() {
+async fn stop_signal_reaches_all_waiters_before_and_after() {
     let sessions = Sessions::new();
     let set_up = |layer: UpgradeLayer| layer.sessions(sessions.clone());
     let asks_late = handler_fn(|session: Session| async move {

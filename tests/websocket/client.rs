@@ -28,7 +28,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn it_speaks_over_each_version() {
+async fn websocket_client_works_over_each_version() {
     let handler = handler(echo).config(WebSocketConfig::new().subprotocols(["chat.v2", "chat.v1"]));
     let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
     for via in [Via::Http1, Via::Http2] {
@@ -85,7 +85,7 @@ async fn answered(lines: &str) -> (Result<WebSocket, Error>, Peer<TcpStream>, St
 }
 
 #[tokio::test]
-async fn k6_the_key_is_random() {
+async fn k6_key_is_random_for_each_request() {
     let mut keys = HashSet::new();
     for _ in 0..10 {
         let (_, _, key) = answered("").await;
@@ -95,7 +95,7 @@ async fn k6_the_key_is_random() {
 }
 
 #[tokio::test]
-async fn k6_the_accept_is_checked() {
+async fn k6_wrong_accept_is_an_error() {
     for lines in [
         "",
         "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
@@ -138,7 +138,7 @@ async fn agreed(lines: &'static [(&str, &str)]) -> Result<Option<String>, ErrorK
 }
 
 #[tokio::test]
-async fn k6_a_subprotocol_that_was_not_offered_is_an_error() {
+async fn k6_subprotocol_that_was_not_offered_is_an_error() {
     const NAME: &str = "sec-websocket-protocol";
     assert_eq!(agreed(&[]).await, Ok(None));
     assert_eq!(agreed(&[(NAME, "b")]).await, Ok(Some("b".to_owned())));
@@ -156,7 +156,7 @@ async fn k6_a_subprotocol_that_was_not_offered_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_back_whole() {
+async fn rejection_is_returned_with_its_body() {
     let handler = handler(echo);
     let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
     let server = Server::start(layer.layer(service_fn(plain))).await;
@@ -169,7 +169,7 @@ async fn a_refusal_comes_back_whole() {
 }
 
 #[test]
-fn a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
+fn offered_subprotocol_is_not_logged() {
     let uri = "ws://test/".parse().expect("a URI");
     let request = WebSocketRequest::new(uri)
         .config(WebSocketConfig::new().subprotocols(["chat", "bearer.0123456789"]));
@@ -197,7 +197,7 @@ async fn in_memory(request: WebSocketRequest) -> (WebSocket, Peer<DuplexStream>)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_a_close_frame_has_10_seconds() {
+async fn close_waits_ten_seconds_for_the_servers_answer() {
     for answers in [false, true] {
         let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
         let (socket, mut peer) = in_memory(request).await;
@@ -215,7 +215,7 @@ async fn a_server_that_does_not_answer_a_close_frame_has_10_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_a_ping_is_given_up() {
+async fn unanswered_ping_ends_the_client() {
     let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
     let (mut socket, mut peer) =
         in_memory(request.config(WebSocketConfig::new().keep_alive(Duration::from_secs(10)))).await;
@@ -229,7 +229,7 @@ async fn a_server_that_does_not_answer_a_ping_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_breaks_the_protocol_is_told_so() {
+async fn violation_of_the_server_closes_with_1002() {
     for (bytes, code) in [
         (Frame::new(TEXT, "a").masked(), 1002),
         (Frame::part(0xc1, "a").unmasked(), 1002),
@@ -255,7 +255,7 @@ async fn a_server_that_breaks_the_protocol_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_code_that_may_not_be_sent_is_not() {
+async fn client_does_not_send_a_reserved_close_code() {
     let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
     let (mut socket, mut peer) = in_memory(request).await;
     let close = Message::Close(Some(CloseFrame::new(1006, "")));
@@ -267,7 +267,7 @@ async fn a_code_that_may_not_be_sent_is_not() {
 }
 
 #[tokio::test]
-async fn what_a_server_may_send_is_bounded() {
+async fn message_over_the_limit_closes_with_1009() {
     let handler = handler(|mut socket: WebSocket| async move {
         socket.send(Message::binary(vec![0; 11])).await?;
         echo(socket).await

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tower_upgrade::websocket::{ErrorKind, Message, WebSocket};
 
 #[tokio::test]
-async fn a_socket_that_escapes_is_closed_by_its_session() {
+async fn session_closes_an_escaped_websocket() {
     let (escaped, mut has_escaped) = mpsc::unbounded_channel();
     let mut opened = open(handler(move |socket: WebSocket| {
         let _ = escaped.send(socket);
@@ -92,7 +92,7 @@ async fn halves_that_wait_elsewhere_are_woken_and_the_peer_is_told() {
 }
 
 #[tokio::test]
-async fn a_half_that_waits_to_write_is_woken_and_its_message_is_whole() {
+async fn escaped_sender_wakes_and_its_message_is_complete() {
     let (mut opened, mut noted, end) = with_halves_elsewhere(|mut sink, stream, note| {
         tokio::spawn(async move {
             let sent = sink.send(Message::binary(vec![7; 1_000_000])).await;
@@ -127,7 +127,7 @@ async fn halves_that_nobody_asks_any_more_hold_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_handler_that_drops_its_socket_closes_when_it_ends() {
+async fn dropped_websocket_closes_when_the_handler_ends() {
     let (end, may_end) = tokio::sync::oneshot::channel::<()>();
     let may_end = std::sync::Mutex::new(Some(may_end));
     let mut opened = open(handler(move |socket: WebSocket| {

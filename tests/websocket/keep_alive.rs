@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: WebSocketConfig = WebSocketConfig::new().keep_alive(INTERVAL);
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_answers_stays() {
+async fn peer_that_answers_pings_stays_open() {
     let mut opened = open(handler(echo).config(KEEP_ALIVE)).await;
     for _ in 0..10 {
         opened.expect(Frame::new(PING, "")).await;
@@ -25,7 +25,7 @@ async fn a_peer_that_answers_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_is_closed_as_idle() {
+async fn unanswered_ping_closes_as_idle() {
     let start = Instant::now();
     let mut opened = open(handler(echo).config(KEEP_ALIVE)).await;
     opened.expect(Frame::new(PING, "")).await;
@@ -35,7 +35,7 @@ async fn a_peer_that_does_not_is_closed_as_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_speaks_is_not_pinged() {
+async fn peer_that_sends_is_not_pinged() {
     let mut opened = open(handler(echo).config(KEEP_ALIVE)).await;
     for _ in 0..100 {
         sleep(INTERVAL / 2).await;
@@ -45,7 +45,7 @@ async fn a_peer_that_speaks_is_not_pinged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_message_that_comes_slowly_is_no_silence() {
+async fn slow_long_message_counts_as_activity() {
     let mut opened = open(handler(echo).config(KEEP_ALIVE)).await;
     let message = Frame::new(TEXT, [b'a'; 100]);
     for byte in message.masked() {

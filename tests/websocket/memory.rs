@@ -240,7 +240,7 @@ fn idle(per_measure: usize) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
 }
 
 #[test]
-fn an_idle_session_holds_little() {
+fn idle_session_stays_below_its_memory_limit() {
     let info = measure(handler(echo), 1, idle(100));
     assert!(info.bytes_current > 0, "the counter counts");
     assert!(info.bytes_current <= 100 * IDLE, "{info:?}");
@@ -278,7 +278,7 @@ fn session_of_the_extractor_does_not_hold_the_head_of_the_request() {
 }
 
 #[test]
-fn a_short_message_that_is_kept_does_not_hold_what_a_long_one_took() {
+fn kept_short_message_releases_the_buffer_of_a_long_one() {
     let handler = handler(|mut socket: WebSocket| async move {
         let mut kept = Vec::new();
         while let Some(message) = socket.recv().await {

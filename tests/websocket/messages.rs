@@ -90,7 +90,7 @@ async fn messages_may_come_in_any_pieces() {
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_while_nothing_else_comes() {
+async fn ping_is_answered_while_no_message_arrives() {
     let mut opened = open(handler(echo)).await;
     opened.send(Frame::new(PING, "are you there?")).await;
     opened.expect(Frame::new(PONG, "are you there?")).await;
@@ -165,7 +165,7 @@ async fn two_tasks_that_wait_to_write_are_both_woken() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_stops_the_sender() {
+async fn send_waits_for_a_peer_that_does_not_read() {
     let (sent, mut is_sent) = mpsc::unbounded_channel();
     let mut opened = open(handler(move |mut socket: WebSocket| {
         let sent = sent.clone();
@@ -200,7 +200,7 @@ async fn a_peer_that_does_not_read_stops_the_sender() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_answers_is_read_no_more() {
+async fn unread_pongs_stop_reading() {
     let mut opened = open(handler(echo)).await;
     let ping = Frame::new(PING, [b'a'; 125]).masked();
     let flood = ping.repeat(20_000);

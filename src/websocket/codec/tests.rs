@@ -342,7 +342,7 @@ fn pings_of_one_who_reads_no_pongs_are_not_all_read() {
 
 /// Between the two looks of one task at the IO it gets ready: then only this one knows.
 #[test]
-fn one_who_writes_all_wakes_the_other_who_waits_for_it() {
+fn finished_write_wakes_the_other_task() {
     let io = Io::default();
     let mut codec = io.codec(Role::Server);
     let (sender, wakes) = task();
@@ -357,7 +357,7 @@ fn one_who_writes_all_wakes_the_other_who_waits_for_it() {
 }
 
 #[test]
-fn a_pong_unasked_does_not_replace_an_answer() {
+fn unsolicited_pong_does_not_replace_an_answer() {
     let io = Io::default();
     io.will_read(ping(b"a"));
     let mut codec = io.codec(Role::Server);
@@ -370,7 +370,7 @@ fn a_pong_unasked_does_not_replace_an_answer() {
 }
 
 #[test]
-fn the_answer_to_a_close_frame_is_flushed() {
+fn answer_to_a_close_frame_is_flushed() {
     for has_to_wait in [false, true] {
         let io = Io::default();
         let close = OpCode::Control(Control::Close);
@@ -411,7 +411,7 @@ fn once_both_have_closed_it_does_not_matter_how_the_connection_ends() {
 }
 
 #[test]
-fn there_is_one_error_and_not_another() {
+fn second_error_is_not_reported() {
     let io = Io::default();
     io.will_read(*b"\x83\x80mask");
     io.told().waits = 2;
@@ -435,7 +435,7 @@ fn many_small_messages_leave_no_large_buffer() {
 
 /// Who only sends does not wait for a message.
 #[test]
-fn a_large_message_leaves_no_large_buffer_with_the_sender() {
+fn sender_releases_the_buffer_of_a_large_message() {
     let io = Io::default();
     let mut codec = io.codec(Role::Server);
     let message = Message::binary(vec![0; 100_000]);
@@ -446,7 +446,7 @@ fn a_large_message_leaves_no_large_buffer_with_the_sender() {
 }
 
 #[test]
-fn a_frame_is_no_longer_than_a_message_may_be() {
+fn frame_over_the_message_limit_is_an_error() {
     let io = Io::default();
     // It is told so by the header.
     io.will_read(*b"\x82\xfe\x13\x88mask");
@@ -460,7 +460,7 @@ fn a_frame_is_no_longer_than_a_message_may_be() {
 }
 
 #[test]
-fn what_is_too_long_for_a_control_frame_is_not_sent() {
+fn long_control_frame_is_not_sent() {
     let io = Io::default();
     let mut codec = io.codec(Role::Server);
     let reason = "a".repeat(124);
