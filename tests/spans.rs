@@ -100,7 +100,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Sp
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
-        // h2 has much to say in the span of whoever it works for.
+        // h2 emits many events in the current span.
         if !matches!(event.metadata().target(), "tower_upgrade" | "spans") {
             return;
         }
@@ -116,7 +116,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Sp
     }
 }
 
-/// A server with a `TraceLayer` around, whose sessions say who they are, and end at the first byte.
+/// A server inside a `TraceLayer`, whose sessions log their id and end at the first byte.
 async fn start(via: Via, ids: tokio::sync::mpsc::UnboundedSender<SessionId>) -> Server {
     let brief = handler_fn(move |mut session: Session| {
         let ids = ids.clone();

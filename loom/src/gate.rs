@@ -12,7 +12,7 @@ use std::{
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection: what became of the right to it.
+/// The outcome of an upgrade.
 #[derive(Default)]
 struct Connection {
     fulfilled: AtomicUsize,
@@ -96,7 +96,7 @@ fn late_request_is_held_or_closes_its_connection() {
     late_requests(1);
 }
 
-/// Red where `hold` does not know that an upgrade has come: a late clone ends the connection of the session.
+/// Fails if `hold` forgets an earlier upgrade: a late clone then closes the connection of the session.
 #[test]
 fn one_clone_gets_the_connection() {
     late_requests(2);

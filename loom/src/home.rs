@@ -142,7 +142,7 @@ fn io_returned_to_a_closed_slot_is_dropped() {
     });
 }
 
-/// Red where `has_moved` looks before it registers, and where `revoke` wakes before it says why.
+/// Fails if `has_moved` checks before it registers, or if `revoke` wakes before it sets the flag.
 #[test]
 fn escaped_reader_wakes_when_the_session_ends() {
     loom::model(|| {
@@ -190,7 +190,7 @@ fn io_detached_during_the_end_has_one_owner() {
     });
 }
 
-/// Red where `stopping` looks before it waits, and where `stop_by` wakes before it says why.
+/// Fails if `stopping` checks before it waits, or if `stop_by` wakes before it sets the deadline.
 #[test]
 fn handler_and_task_see_the_stop_signal() {
     loom::model(|| {

@@ -154,7 +154,7 @@ fn all_drains_end() {
     with_no_time(|| bounded(threads));
 }
 
-/// Red where a later drain's deadline replaces an earlier one, and where `enter` asks for it before it takes the lock.
+/// Fails if a later deadline replaces an earlier one, or if `enter` reads the deadline before it takes the lock.
 #[test]
 fn earliest_deadline_of_all_drains_applies() {
     model(|| {

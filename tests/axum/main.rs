@@ -504,7 +504,7 @@ async fn route_for_both_ignores_an_upgrade_to_another_protocol() {
     peer.head().await.assert_switched("websocket");
     let (head, _) = ask(&server, offer("h2c, websocket", &[])).await;
     assert_eq!(head.status, 426);
-    // A 200 would be a switch.
+    // A 200 would accept the CONNECT.
     let mut client = Client::connect(server.connect().await).await;
     let request = h2::extended_connect("chess").uri("http://test/").body(());
     let answer = client.ask(request.expect("a request")).await;
@@ -541,7 +541,7 @@ async fn plain_request_of_a_route_for_both_can_still_be_upgraded_by_others() {
     peer.expect_echo(b"hello").await;
 }
 
-/// One at a time: a permit that is lost would refuse all that come later.
+/// With a limit of one, a leaked permit would reject all later requests.
 #[tokio::test]
 async fn each_way_out_gives_the_permit_back() {
     use tower_http::catch_panic::CatchPanicLayer;

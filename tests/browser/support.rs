@@ -275,7 +275,7 @@ impl Page {
         page
     }
 
-    /// Types a name into the dialog that asks for it.
+    /// Types a name into the name dialog.
     pub(crate) async fn type_name(&self, name: &str) {
         self.until("the dialog", "return door.open").await;
         self.type_into("#name", name).await;

@@ -1,4 +1,4 @@
-//! Other things that may be beneath: hyper's own sender, and a client of no connection at all.
+//! Other inner clients: hyper's `SendRequest`, and a client without a connection.
 
 use crate::support::{Peer, clients::expect_session, handlers::echo, plain, soon};
 use bytes::Bytes;

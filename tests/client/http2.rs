@@ -134,7 +134,7 @@ async fn user_of_a_uri_is_not_sent() {
     let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
     let connection = soon(Http2::handshake(server.connect().await.io)).await;
-    // As a layer beneath ours may, that follows redirects.
+    // As an inner layer that follows redirects does.
     let request = http::Request::get("http://ann:secret@test/").body(Default::default());
     let result = connection
         .expect("a connection")
@@ -297,7 +297,7 @@ async fn call_waits_for_a_free_stream_and_dropped_calls_take_none() {
     dropped.abort();
     drop(first.expect("a session"));
     let answering = async {
-        // The dropped one may be asked for before it is seen that it was.
+        // The server may receive the request of the dropped call.
         loop {
             let head = server.next(frames::HEADERS).await;
             server.head(head.stream, &[(":status", "200")]).await;

@@ -64,7 +64,7 @@ fn dial(proxy: &Server) -> client::Upgrade<Dial<HttpConnector>> {
     UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(uri))
 }
 
-/// A server of TLS behind the proxy, and what to ask it.
+/// A TLS server behind the proxy, and a request for it.
 async fn origin() -> (Server, Tls, Uri) {
     let tls = Tls::with_alpn(&["http/1.1"]);
     let acceptor = tls.acceptor.clone();

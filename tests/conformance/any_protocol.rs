@@ -95,7 +95,7 @@ async fn u4_protocol_chosen_by_the_handler_is_reported_everywhere() {
             let protocol = end.protocol().map(ToString::to_string);
             closed.send(protocol).expect("the test waits");
         })
-        // Handlers registered by name may choose as well.
+        // Handlers for a named protocol can choose another one too.
         .protocol("chat", Chooses::choosing("chess"));
     let server = server(layer).await;
     let mut peer = server.connect().await;
@@ -200,7 +200,7 @@ async fn u6_any_protocol_handlers_are_tried_in_order() {
 #[tokio::test]
 async fn u6_request_declined_by_any_protocol_handler_passes() {
     let declining = || UpgradeLayer::new().any_protocol(echo().when(|_| false));
-    // Without named protocols the layer has none to list in a 426, so it passes even with `Refuse`.
+    // Without named protocols the layer cannot send a 426, so it passes the request even with `Refuse`.
     for layer in [declining(), declining().unsupported(Unsupported::Refuse)] {
         let server = server(layer).await;
         let mut peer = server.connect().await;

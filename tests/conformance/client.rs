@@ -25,9 +25,9 @@ fn tunnel() -> Request {
     Request::connect("example.com:443".parse().expect("a target"))
 }
 
-/// Nobody has sent anything that was not read.
+/// All sent bytes have been read.
 async fn assert_silent(peer: &mut Peer<TcpStream>) {
-    // The other end is in this very thread: it has had all the time it wants.
+    // The peer runs in this thread, and has run until it waits.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -124,7 +124,7 @@ async fn k1_connect_has_the_target_and_its_host_and_no_upgrade() {
     assert_eq!(peer.exactly(7).await, b"through");
 }
 
-/// The head that a server sees of a request, over a connection of its own.
+/// Returns the head that a server receives, over a new connection.
 async fn head_of(request: Request) -> String {
     let server = Scripted::start().await;
     let io = TcpStream::connect(server.address).await.expect("loopback");
@@ -141,7 +141,7 @@ async fn head_of(request: Request) -> String {
 #[tokio::test]
 async fn k1_existing_upgrade_option_is_not_repeated() {
     for line in ["Upgrade", "keep-alive, upgrade"] {
-        // As those who make requests for WebSocket do.
+        // As WebSocket clients do.
         let http = http::Request::get("http://test/")
             .header("connection", line)
             .header("upgrade", "websocket")
@@ -192,7 +192,7 @@ async fn k1_connect_is_of_http_1_1_whatever_it_was_made_of() {
     }
 }
 
-/// An HTTP/2 server's end of a connection, and a client that has not spoken yet.
+/// The server side of an HTTP/2 connection, before the client has sent its preface.
 async fn http2() -> (Peer<TcpStream>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -258,7 +258,7 @@ async fn k1_without_the_setting_nothing_is_sent() {
     }
 }
 
-/// Each of these is a 101 that no client may take for the one that it asked for.
+/// Each 101 breaks a rule for the response to this request.
 const WRONG_SWITCHES: [(&str, &str); 14] = [
     (
         "without `Upgrade`",
@@ -361,7 +361,7 @@ async fn k2_upgrade_response_may_vary_in_spelling() {
             "echo",
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nlink: a\r\n\r\nHTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
         ),
-        // What frames a body has no meaning in a 101 (RFC 9110 §15.2).
+        // Fields that frame a body have no meaning in a 101 (RFC 9110 §15.2).
         (
             "echo",
             "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\ncontent-length: 5\r\n\r\n",
@@ -426,7 +426,7 @@ async fn k3_any_other_status_is_refused_with_the_whole_response() {
             Some(("retry-after", "5")),
             "busy",
         ),
-        // HTTP/1.0 does not know better.
+        // HTTP/1.0 closes connections by default.
         (200, "HTTP/1.0 200 OK\r\n\r\nold", None, "old"),
     ] {
         for (name, client) in clients() {
@@ -491,7 +491,7 @@ async fn k3_rejected_connect_returns_the_response() {
     assert_eq!(response.body(), "who");
 }
 
-/// Asks with a connection of one's own, and returns what the server sees of it.
+/// Sends a request with a `Connection` header, and returns the header that the server receives.
 async fn ask_slowly(request: Request, answer: &[u8]) -> (Result<Session, Error>, Peer<TcpStream>) {
     let server = Scripted::start().await;
     let io = TcpStream::connect(server.address).await.expect("loopback");
@@ -548,7 +548,7 @@ async fn k4_nothing_is_sent_after_a_refusal() {
     let answer = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno";
     let (result, mut peer) = ask_slowly(tunnel(), answer).await;
     assert_eq!(expect_rejected(result).await.body(), "no");
-    // Of its own accord the client sends nothing more, and the connection ends with it.
+    // The client sends nothing more and closes the connection.
     peer.expect_end().await;
 }
 
@@ -652,7 +652,7 @@ async fn k7_status_101_to_a_connect_is_an_error() {
     }
 }
 
-/// There is none (RFC 9113 §8.6). h2 skips it as it does any other 1xx, and waits for the answer.
+/// HTTP/2 has no 101 (RFC 9113 §8.6). h2 skips any 1xx and waits for the final response.
 #[tokio::test]
 async fn k7_status_101_over_http2_is_skipped() {
     let (server, io) = http2().await;

@@ -190,7 +190,7 @@ async fn c7_other_streams_continue_beside_a_tunnel() {
     second.expect_echo(b"second").await;
 }
 
-/// Says which protocol was chosen, and what the request has.
+/// Responds with the chosen protocol and the parts of the request.
 struct Tell;
 
 impl ProtocolHandler for Tell {
@@ -251,7 +251,7 @@ async fn e4_upgrade_or_connection_header_resets_the_stream() {
             u32::from(Reason::PROTOCOL_ERROR).to_be_bytes()
         );
     }
-    // What is well-formed is answered on the same connection.
+    // A well-formed request on the same connection gets a response.
     let stream = client
         .request(&[
             (":method", "CONNECT"),

@@ -40,7 +40,7 @@ fn request(uri: &str) -> Request {
     Request::get(uri.parse().expect("a URI")).protocol("echo")
 }
 
-/// Beneath a connector for TLS.
+/// The connector inside the TLS connector.
 fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -128,7 +128,7 @@ async fn k8_certificate_for_another_name_is_a_tls_error() {
     }
 }
 
-/// The server of TLS 1.3 says so behind the client's handshake.
+/// In TLS 1.3 the server sends the alert after the client's handshake has completed.
 #[tokio::test]
 async fn k8_missing_client_certificate_is_a_tls_error() {
     let certified = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a name");
@@ -189,7 +189,7 @@ async fn k8_error_of_the_connector_has_its_kind() {
     }
 }
 
-/// A proxy that refuses, and counts how often it is asked.
+/// A proxy that rejects and counts its requests.
 async fn refusing(refusal: &'static str) -> (Uri, Arc<AtomicUsize>) {
     let proxy = Scripted::start().await;
     let (uri, asked) = (proxy.uri(""), Arc::<AtomicUsize>::default());
@@ -382,7 +382,7 @@ async fn expect_echo(mut session: Peer<tower_upgrade::Upgraded>) {
     session.expect_echo(b"hello").await;
 }
 
-/// Asks a proxy at `user@`, and returns the head that it sees.
+/// Sends a request through a proxy at `user@`, and returns the head that the proxy receives.
 async fn connect_as(user: &str, headers: &[&'static str]) -> String {
     let proxy = Scripted::start().await;
     let uri = format!("http://{user}{}", proxy.address);

@@ -1,4 +1,4 @@
-//! What the wire shows, rule by rule.
+//! The behaviour on the wire, rule by rule.
 //!
 //! A test is named after the rule that it shows. It speaks raw bytes over a loopback socket to a
 //! real hyper server, so that it checks what a peer sees and not what a type says. The rules are in

@@ -78,12 +78,12 @@ async fn c6_allowed_target_is_connected() {
             peer.finish().await;
             peer.expect_end().await;
         }
-        // An address is not asked for.
+        // An address is not resolved.
         assert_eq!((target.accepted(), resolver.asked()), (2, 1));
     }
 }
 
-/// hyper serves such requests: RFC 9112 §3.2 wants 400.
+/// hyper serves such requests, although RFC 9112 §3.2 requires a 400.
 #[tokio::test]
 async fn c1_connect_without_a_valid_host_is_rejected() {
     let target = Target::start().await;
@@ -140,7 +140,7 @@ async fn c6_unresolved_name_is_a_502() {
         let proxy = ConnectProxy::new(Policy::new()).resolver(resolver);
         expect_rejected(&proxy, "any.test:443", 502, "the host cannot be resolved").await;
     }
-    // As the system says it.
+    // As the operating system reports it.
     let proxy = ConnectProxy::new(Policy::new());
     expect_rejected(&proxy, "a..b:443", 502, "the host cannot be resolved").await;
 }
@@ -274,7 +274,7 @@ async fn s5_each_address_of_a_name_is_checked() {
     assert_eq!(denied.accepted(), 0);
 }
 
-/// A server of names that says one thing to those who check and another to those who connect.
+/// A resolver that returns different addresses for the check and for the connection.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn s5_rebinding_name_cannot_bypass_the_policy() {
@@ -298,7 +298,7 @@ async fn s5_rebinding_name_cannot_bypass_the_policy() {
     assert_eq!((allowed.accepted(), denied.accepted()), (2, 0));
 }
 
-/// What leaves nothing to wait for is said at once: nobody is dialed.
+/// The rejection does not wait, and nothing is dialed.
 #[tokio::test]
 async fn s5_nothing_is_dialed_for_what_is_denied() {
     let target = Target::start().await;

@@ -18,7 +18,7 @@ use tower_upgrade::{
 
 type Speak = std::pin::Pin<Box<dyn Future<Output = Result<(), tower_upgrade::BoxError>> + Send>>;
 
-/// Says back what it hears, behind the subprotocol that it speaks.
+/// Echoes messages, with the subprotocol in front.
 fn echo() -> WebSocketUpgrade<impl Fn(WebSocket, Session) -> Speak + Send + Sync + 'static> {
     websocket(|mut socket: WebSocket, _session| -> Speak {
         Box::pin(async move {
@@ -351,7 +351,7 @@ async fn w6_extensions_are_declined() {
     let (head, mut peer) = ask(&server, &request).await;
     head.assert_switched("websocket");
     assert_eq!(head.get("sec-websocket-extensions"), None);
-    // And who uses one all the same is told that it broke the protocol.
+    // A client that uses an extension anyway is closed with 1002.
     peer.send(Frame::new(0x40 | TEXT, "hello").masked()).await;
     let frame = Frame::read(&mut peer).await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! How sessions end, as `on_close` says it.
+//! Close reasons, as `on_close` reports them.
 
 use crate::support::{Peer, Server, Via, handlers::speak_echo, log::Log, offer, plain, soon};
 use std::{
@@ -14,7 +14,7 @@ use tokio::{
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{Closed, Session, SessionId, Sessions, UpgradeKind, UpgradeLayer, handler_fn};
 
-/// What a test looks at.
+/// The parts of a report that tests check.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) id: SessionId,
@@ -28,7 +28,7 @@ pub(crate) struct Report {
     pub(crate) bytes: (u64, u64),
 }
 
-/// A layer that reports, and what it reports.
+/// A layer with `on_close`, and a channel of its reports.
 pub(crate) fn reporting() -> (UpgradeLayer, UnboundedReceiver<Report>) {
     let (sender, reports) = unbounded_channel();
     let layer = UpgradeLayer::new().on_close(move |closed: &Closed| {
@@ -53,7 +53,7 @@ pub(crate) async fn next(reports: &mut UnboundedReceiver<Report>) -> Report {
     soon(reports.recv()).await.expect("a session ends")
 }
 
-/// Ends as it is told to.
+/// Ends as the request demands.
 async fn obey(mut session: Session) -> Result<(), tower_upgrade::BoxError> {
     match session.io_mut().read_u8().await? {
         b'f' => Ok(()),
@@ -191,7 +191,7 @@ async fn panic_in_on_close_is_caught() {
     assert_eq!(log.lines("a user's mistake").len(), 1);
 }
 
-/// The innermost setting holds, and the outermost where the inner one says nothing.
+/// The innermost setting applies, and the outermost one if the inner layer has none.
 #[tokio::test]
 async fn settings_of_outermost_layer_apply_to_inner_sessions() {
     let (outer, mut outer_reports) = reporting();

@@ -36,7 +36,7 @@ pub(crate) fn report(ended: usize, aborted: usize, left: usize) -> DrainReport {
     report
 }
 
-/// Says goodbye when it is told to stop.
+/// Sends `bye` at the stop signal.
 async fn heeds(session: Session) -> Result<(), BoxError> {
     let stop = session.stop();
     let mut io = session.into_io();
@@ -141,7 +141,7 @@ async fn idle_session_at_the_deadline_does_not_count_as_aborted() {
     assert_eq!(drained.await, report(1, 0, 0));
 }
 
-/// Up to the last second that there is, which nothing can be added to.
+/// The longest timeout, which cannot be added to an `Instant`.
 #[tokio::test(start_paused = true)]
 async fn drain_accepts_the_longest_timeout() {
     let now = std::time::Instant::now();
@@ -180,7 +180,7 @@ async fn nothing_to_drain_takes_no_time() {
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
-/// A handler's future that was dropped, and an IO whose peer takes nothing.
+/// An aborted handler, and an IO whose peer does not read.
 #[tokio::test(start_paused = true)]
 async fn drain_leaves_connection_that_does_not_shut_down() {
     let sessions = Sessions::new();
@@ -378,7 +378,7 @@ async fn drain_composes_with_hyper_util_graceful_shutdown_in_either_order() {
         soon(peers).await.expect("no panic");
         soon(shutdown).await.expect("no panic");
         for serving in [first, second] {
-            // A client that has gone by then is not told of the end.
+            // A client that has already left receives nothing.
             let _ = soon(serving).await.expect("no panic");
         }
     }

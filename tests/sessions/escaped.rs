@@ -69,7 +69,7 @@ async fn ended() -> (Server, crate::support::Peer<TcpStream>, Halves) {
     peer.head().await.assert_switched("leave");
     let halves = soon(escaped.recv()).await.expect("a session");
     assert_eq!(next(&mut reports).await.reason, "finished");
-    // Nobody has let go of it, and yet the permit is back.
+    // The IO is still held, and yet the permit is released.
     until(|| sessions.is_empty()).await;
     (server, peer, halves)
 }
@@ -140,7 +140,7 @@ async fn escaped_writer_wakes_with_an_error_when_the_session_ends() {
     );
 }
 
-/// Who has it in a list, as an administrator has, does not hold on to its connection.
+/// A `SessionInfo` does not keep the connection open.
 #[tokio::test(start_paused = true)]
 async fn escaped_io_is_dropped_while_the_session_is_listed() {
     let sessions = Sessions::new();
@@ -160,7 +160,7 @@ async fn escaped_io_is_dropped_while_the_session_is_listed() {
     let halves = soon(escaped.recv()).await.expect("a session");
     let known = sessions.list();
     assert!(sessions.close(known[0].id(), secs(1)));
-    // Nobody waits for it any more.
+    // The session no longer waits for the IO.
     tokio::time::sleep(secs(60)).await;
     drop(halves);
     let read = soon(peer.read(&mut [0])).await;

@@ -23,7 +23,7 @@ fn with(sessions: &Sessions, handler: impl ProtocolHandler) -> UpgradeLayer {
     layer.protocol("test", handler)
 }
 
-/// It ends its turns only because its budget is spent, as one does whose peer floods it.
+/// The handler yields only because its coop budget is exhausted, as with a peer that floods it.
 async fn is_busy(session: Session) -> Result<(), BoxError> {
     let _io = session.into_io();
     loop {
@@ -238,7 +238,7 @@ fn runtime_shutdown_reports_session_as_aborted() {
     drop(peer);
 }
 
-/// Its switch was let out, but its task never ran.
+/// The upgrade response was returned, but the task never ran.
 #[test]
 fn so_is_one_that_its_runtime_did_not_get_to() {
     let (layer, mut reports) = reporting();
@@ -264,7 +264,7 @@ fn so_is_one_that_its_runtime_did_not_get_to() {
     assert!(sessions.is_empty());
 }
 
-/// Panics when it is asked what it says.
+/// Panics in `Display`.
 #[derive(Debug)]
 struct Unspeakable;
 

@@ -1,4 +1,4 @@
-//! Identities: who a session belongs to.
+//! Identities of sessions.
 
 use crate::{
     drain::{open, report, secs},
@@ -211,7 +211,7 @@ async fn spread_drain_ends_at_its_deadline_and_goes_on_without_its_future() {
     drop(sessions.drain(tower_upgrade::DrainOptions::new(secs(10)).spread(secs(3600))));
     tokio::time::sleep(secs(5) + Duration::from_millis(1)).await;
     assert!((4..=5).contains(&sessions.len()), "{}", sessions.len());
-    // Another drain brings the deadline forward, for those as well that were not told yet.
+    // Another drain moves the deadline forward, also for sessions without a stop signal yet.
     let start = tokio::time::Instant::now();
     let report = sessions.drain(secs(1)).await;
     assert_eq!((report.ended, report.spread), (10, secs(10)));

@@ -1,4 +1,4 @@
-//! How many sessions there may be, and which ones there are.
+//! Limits of the number of sessions, and the list.
 
 use crate::support::{
     Head, Peer, Server, Via,

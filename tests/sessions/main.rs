@@ -1,4 +1,4 @@
-//! What operators need: limits, lists, timeouts, close reasons, drain.
+//! The session registry: limits, lists, timeouts, close reasons, drain.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -119,7 +119,7 @@ async fn when_the_session_is_closed() {
     assert_back(&server, &sessions).await;
 }
 
-/// Refuses, panics or decides nothing.
+/// Rejects, panics, or never decides.
 struct Decides(fn() -> Option<Rejection>);
 
 impl ProtocolHandler for Decides {
@@ -145,7 +145,7 @@ async fn when_the_handler_refuses() {
     assert_back(&server, &sessions).await;
 }
 
-/// A connection that goes on waits for the rest of the request, and nobody else waits for that.
+/// Only a connection that stays open waits for the rest of the request.
 #[tokio::test]
 async fn when_the_handler_refuses_and_the_body_is_on_its_way() {
     let (sessions, layer) = room_for_one();
@@ -221,7 +221,7 @@ macro_rules! around {
     }};
 }
 
-/// A layer that acts on the switch to `lost`.
+/// A layer that replaces the upgrade response for `lost`.
 fn act<B>(
     on_lost: impl Fn(Response<B>) -> Response<B> + Clone,
 ) -> impl Fn(Response<B>) -> Response<B> + Clone {
@@ -273,7 +273,7 @@ async fn when_the_service_fails_around_the_switch() {
     let (sessions, layer) = room_for_one();
     let decides = layer.protocol("lost", echo()).protocol("echo", echo());
     let decides = decides.layer(service_fn(plain));
-    // Around all layers of ours: what they made is dropped.
+    // A layer around all `UpgradeLayer`s, which drops their responses.
     let fails = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let lost = request.headers()["upgrade"] == "lost";
         let answer = tower::ServiceExt::oneshot(decides.clone(), request);
@@ -343,7 +343,7 @@ async fn when_a_users_function_panics() {
     assert_back(&server, &sessions).await;
 }
 
-/// What a key is, is the user's; it may have a `Drop` that panics.
+/// The type of a key is the user's: its `Drop` may panic.
 #[tokio::test]
 async fn when_a_key_panics() {
     static IS_ARMED: AtomicBool = AtomicBool::new(false);

@@ -30,7 +30,7 @@ async fn open(
     (peer, reports)
 }
 
-/// Reads to the end, and says when that was, in whole milliseconds.
+/// Reads to the end of stream, and returns the elapsed milliseconds.
 async fn ends_after(peer: &mut Upgraded, start: Instant) -> u128 {
     let mut rest = Vec::new();
     let read = peer.read_to_end(&mut rest).await;
@@ -38,7 +38,7 @@ async fn ends_after(peer: &mut Upgraded, start: Instant) -> u128 {
     start.elapsed().as_millis()
 }
 
-/// Ends when it is told to.
+/// Ends at the stop signal.
 async fn heeds(session: Session) -> Result<(), BoxError> {
     let stop = session.stop();
     let mut io = session.into_io();
@@ -102,7 +102,7 @@ async fn idle_timeout_closes_session() {
 async fn byte_in_either_direction_resets_idle_timeout() {
     let start = Instant::now();
     let set_up = |layer: UpgradeLayer| layer.idle_timeout(secs(60));
-    // It listens; and talks by itself after 150 seconds.
+    // Reads, and writes after 150 seconds.
     let talks = handler_fn(|mut session: Session| async move {
         let mut byte = [0];
         let talk_at = Instant::now() + secs(150);
@@ -155,7 +155,7 @@ async fn lifetime_aborts_handler_after_shutdown_timeout() {
     }
 }
 
-/// Nor has it less time for what it was told before.
+/// The earlier stop signal keeps its deadline.
 #[tokio::test(start_paused = true)]
 async fn stopping_session_keeps_its_deadline_at_its_lifetime() {
     let sessions = Sessions::new();
@@ -201,7 +201,7 @@ async fn closed_session_has_its_grace_period() {
     assert_eq!(next(&mut reports).await.reason, "drained");
 }
 
-/// The signal is heard by those who ask late, and by many.
+/// Late and multiple waiters receive the signal.
 #[tokio::test(start_paused = true)]
 async fn stop_signal_reaches_all_waiters_before_and_after() {
     let sessions = Sessions::new();

@@ -1,4 +1,4 @@
-//! `Policy`: allowed targets, and the log of refusals.
+//! `Policy`: allowed targets, and the log of rejections.
 
 use crate::{
     connect::{proxy, send_connect},

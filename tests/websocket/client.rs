@@ -64,7 +64,7 @@ async fn websocket_client_works_over_each_version() {
     }
 }
 
-/// Asks a server that answers with these lines. Returns its connection and the request's key too.
+/// Connects to a server that responds with these lines. Also returns the server's connection and the request's key.
 async fn answered(lines: &str) -> (Result<WebSocket, Error>, Peer<TcpStream>, String) {
     let server = Scripted::start().await;
     let request = WebSocketRequest::new(server.uri("/"));
@@ -261,7 +261,7 @@ async fn client_does_not_send_a_reserved_close_code() {
     let close = Message::Close(Some(CloseFrame::new(1006, "")));
     let error = socket.send(close).await.expect_err("no code");
     assert_eq!(error.kind(), websocket::ErrorKind::InvalidCode);
-    // One that is dropped says nothing.
+    // A dropped WebSocket sends nothing.
     drop(socket);
     peer.expect_end().await;
 }

@@ -72,7 +72,7 @@ async fn handler_chooses_code_and_reason() {
     assert_eq!(opened.ended().await, "finished");
 }
 
-/// It may be answered as well (RFC 6455 §5.5.1 forbids data only), but nobody needs that any more.
+/// A pong would be allowed (RFC 6455 §5.5.1 forbids only data), but is not needed.
 #[tokio::test]
 async fn ping_after_our_close_frame_is_ignored() {
     let mut opened = open(handler(|socket: WebSocket| async move {
@@ -114,7 +114,7 @@ async fn stop_signal_closes_with_1001() {
     let drain = opened.sessions.clone();
     let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
     opened.expect(Frame::close(1001, "")).await;
-    // What was on its way still arrives.
+    // Messages sent before the close frame still arrive.
     opened.send(Frame::new(TEXT, "one more")).await;
     opened.send(Frame::close(1001, "")).await;
     assert_eq!(opened.ended().await, "drained");
@@ -188,7 +188,7 @@ async fn stop_signal_is_taken_once() {
             () = stop => {}
             () = never => return Err("it was taken twice".into()),
         }
-        // Who takes it and then only ends says the same as without.
+        // A handler that takes the signal and then ends closes with the same code.
         Ok(())
     }))
     .await;
@@ -205,7 +205,7 @@ async fn stop_signal_fails_the_next_send() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         loop {
             socket.send("tick").await?;
-            // What it would do without a `select!` is to miss the end.
+            // Without a `select!` the handler would miss the signal.
             while let Ok(Some(message)) =
                 tokio::time::timeout(Duration::from_millis(1), socket.recv()).await
             {
@@ -225,7 +225,7 @@ async fn stop_signal_fails_the_next_send() {
         assert_eq!(frame, Frame::new(TEXT, "tick"));
     }
     opened.send(Frame::close(1001, "")).await;
-    // To send behind the close frame is an error, which is none of the session's.
+    // Sending after the close frame is an error, but not a failure of the session.
     assert_eq!(opened.ended().await, "drained");
     soon(drain).await.expect("no panic");
 }
@@ -396,7 +396,7 @@ async fn long_control_frame_is_an_error() {
 async fn send_after_the_peers_close_is_not_a_failure() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         loop {
-            // It does not look at what it receives.
+            // The handler ignores received messages.
             socket.recv().await;
             socket.send("news").await?;
         }

@@ -28,14 +28,14 @@ async fn session_closes_an_escaped_websocket() {
     assert_eq!(opened.ended().await, "finished");
 }
 
-/// What a task does with its half, and how that ends, in a word.
+/// The use of an escaped half by a task, and its result.
 type Halves = fn(
     futures_util::stream::SplitSink<WebSocket, Message>,
     futures_util::stream::SplitStream<WebSocket>,
     std::sync::Arc<dyn Fn(String) + Send + Sync>,
 );
 
-/// Opens a session whose handler ends with what it is told, while halves of its socket are elsewhere.
+/// Opens a session whose handler ends on demand while other tasks hold halves of its WebSocket.
 async fn with_halves_elsewhere(
     halves: Halves,
 ) -> (

@@ -170,7 +170,7 @@ async fn handler_that_does_not_receive_keeps_a_peer_that_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn handler_that_does_not_receive_loses_a_peer_that_does_not_answer() {
-    // It is not told, and aborted 10 seconds later.
+    // The handler does not notice, and is aborted 10 seconds later.
     for (is_waiting, grace) in [(true, Duration::from_secs(10)), (false, INTERVAL / 3)] {
         let handler = handler(move |mut socket: WebSocket| async move {
             if is_waiting {
@@ -247,7 +247,7 @@ async fn handler_that_cleans_up_after_the_end_is_not_aborted() {
     assert_eq!(closed.expect("it ends").as_deref(), Some("finished"));
 }
 
-/// Nothing else writes the rest: the handler waits elsewhere, and a message waits to be received.
+/// Only the keep-alive writes the rest: the handler waits for something else, and a message waits to be received.
 #[tokio::test(start_paused = true)]
 async fn rest_of_a_message_whose_send_was_dropped_is_written() {
     let handler = handler(|mut socket: WebSocket| async move {

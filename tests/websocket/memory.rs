@@ -32,7 +32,7 @@ use tower_upgrade::{
 
 const LARGE: usize = 64 * 1024;
 
-/// What an idle session may have on the heap, in bytes: without optimization, with which it is less.
+/// The heap limit of an idle session, in bytes, without optimization.
 const IDLE: i64 = 2300;
 
 struct Client(TcpStream);
@@ -145,7 +145,7 @@ where
     info
 }
 
-/// Fewer than this for each message are none of the message's own.
+/// Fewer bytes per message than this are not allocated for the message.
 const LITTLE: u64 = 1024;
 
 #[test]
@@ -212,7 +212,7 @@ fn large_messages_that_are_only_sent_allocate_nothing_large() {
     assert!(info.bytes_total < 100 * LITTLE, "{info:?}");
 }
 
-/// What is held is the thread's: 1 MiB that was read into, and less that was written from.
+/// The thread's pools hold the rest: 1 MiB of read buffers, and fewer write buffers.
 #[test]
 fn sessions_that_wait_hold_nothing_large() {
     let mut size = 100;
@@ -246,7 +246,7 @@ fn idle_session_stays_below_its_memory_limit() {
     assert!(info.bytes_current <= 100 * IDLE, "{info:?}");
 }
 
-/// What an idle session may have on the heap if its handler has the [`Session`] as well.
+/// The heap limit of an idle session whose handler also holds the [`Session`].
 const IDLE_WITH_SESSION: i64 = 3200;
 
 async fn echo_with_session(socket: WebSocket, _session: Session) -> Result<(), BoxError> {

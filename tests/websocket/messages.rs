@@ -98,7 +98,7 @@ async fn ping_is_answered_while_no_message_arrives() {
 
 #[tokio::test]
 async fn to_give_up_waiting_loses_nothing() {
-    // It gives up before each piece of a frame.
+    // Drops the future before each part of a frame.
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         loop {
             let message = tokio::select! {
@@ -191,7 +191,7 @@ async fn send_waits_for_a_peer_that_does_not_read() {
         }
         before = now;
     }
-    // The buffer between both ends, and what may be queued.
+    // The buffer between the peers, and the limit of the queue.
     assert!(before < 20, "{before}");
     for _ in 0..100 {
         let frame = Frame::read(&mut opened.peer).await;
@@ -211,7 +211,7 @@ async fn unread_pongs_stop_reading() {
         sent += written.expect("it is open");
         assert!(sent < flood.len(), "all of it is taken");
     }
-    // The buffers between both ends, and what may be queued.
+    // The buffers between the peers, and the limit of the queue.
     assert!(sent < 300_000, "{sent}");
     // Once it reads, nothing is missing.
     for _ in 0..sent / ping.len() {
@@ -219,7 +219,7 @@ async fn unread_pongs_stop_reading() {
     }
 }
 
-/// Nobody answers them, and they are received like messages.
+/// They are not answered, and are received like messages.
 #[tokio::test(start_paused = true)]
 async fn pongs_that_nobody_receives_are_not_read() {
     let mut opened = open(handler(|socket: WebSocket| async move {

@@ -1,4 +1,4 @@
-//! Handlers that panic: the peer is told that something went wrong, and the session that it was a panic.
+//! Panicking handlers: the peer receives 1011, and the close reason is the panic.
 
 use crate::{
     handler, notes, open, open_with,
@@ -100,7 +100,7 @@ async fn partly_written_message_is_completed_before_the_close_frame() {
         }
     }))
     .await;
-    // It is on its way, and too long for what is between both ends.
+    // The message is partly written, and longer than the buffers between the peers.
     let head = opened.peer.exactly(2).await;
     assert_eq!(head, [0x80 | BINARY, 127]);
     panic.send(()).expect("it waits");

@@ -24,7 +24,7 @@ use tungstenite::protocol::{
     },
 };
 
-/// An IO that does as it is told.
+/// A scripted IO.
 #[derive(Clone, Default)]
 struct Io(Arc<Mutex<Told>>);
 

@@ -168,7 +168,7 @@ async fn w2_websocket_version_refused_by_backend_opens_no_tunnel() {
 
 // ---- CONNECT -------------------------------------------------------------------------------------
 
-/// After a refused CONNECT, a request cannot be distinguished from bytes for the tunnel (RFC 9931). nginx refuses every
+/// After a rejected CONNECT, a request cannot be distinguished from bytes for the tunnel (RFC 9931). nginx refuses every
 /// CONNECT. HAProxy keeps the client connection open, and forwards the bytes as a request on a new connection.
 #[tokio::test]
 async fn c3_bytes_after_refused_connect_never_reach_the_backend() {

@@ -101,7 +101,7 @@ dns_nameservers 127.0.0.1
         }
     }
 
-    /// Waits until Squid listens. Before its log says so, another program may listen on the port.
+    /// Waits until Squid listens. Before its log confirms it, another program may listen on the port.
     async fn listens(&mut self) -> Result<(), String> {
         let mut log = String::new();
         while self
