@@ -157,7 +157,7 @@
 //! |---|---|
 //! | decisions | `tests/conformance/safety.rs`, `s2_` |
 //! | bodies | `tests/conformance/request_body.rs`, `u7_` |
-//! | sessions and their time | `tests/sessions/limits.rs`, `times.rs`, `drain.rs`, `hard.rs`; `tests/session/life.rs` |
+//! | sessions and their time | `tests/registry/limits.rs`, `times.rs`, `drain.rs`, `edge_cases.rs`; `tests/session/life.rs` |
 //! | the ends of connections | `tests/conformance/closing.rs`, `tests/session/end.rs` |
 //! | WebSocket | `tests/websocket/strictness.rs`, `keep_alive.rs`, `closing.rs` |
 //! | the client | `tests/client/failures.rs`, `tests/client/http2.rs` |

@@ -23,10 +23,10 @@
 //!
 //! | | rule | enforced by | shown by |
 //! |---|---|---|---|
-//! | S1 | A panic in a handler ends its session, is reported with its message, and affects nothing else; before the decision the response is 500 | each decision and each session has its own `catch_unwind` | `s1_` in `conformance/safety.rs`, `http2.rs`; `sessions/permits.rs` |
+//! | S1 | A panic in a handler ends its session, is reported with its message, and affects nothing else; before the decision the response is 500 | each decision and each session has its own `catch_unwind` | `s1_` in `conformance/safety.rs`, `http2.rs`; `registry/permits.rs` |
 //! | S2 | If the upgrade response was replaced or rewritten, or the server dropped the response future, the session never starts, and its values are dropped at once. If only the client left, the session may start and read the end. The decision, and the wait for the connection after the upgrade response, have time limits by default; the time that layers in between take has none | the commit, `accept_timeout`, `handshake_timeout` | `s2_` in `conformance/safety.rs`; `gate/matrix.rs`, `gate/slot.rs`, `gate/connect.rs` |
 //! | S3 | No request header is copied into a response, except the chosen protocol in the client's spelling | responses are built from scratch | `s3_request_headers_are_not_copied` |
-//! | S4 | A session beyond the limit, or during a drain, is rejected with 503 and `Retry-After` before its handler does any work | `Sessions`, before `accept` is called | `s4_` in `sessions/limits.rs`; `sessions/drain.rs` |
+//! | S4 | A session beyond the limit, or during a drain, is rejected with 503 and `Retry-After` before its handler does any work | `Sessions`, before `accept` is called | `s4_` in `registry/limits.rs`; `registry/drain.rs` |
 //! | S5 | By default `ConnectProxy` connects only to port 443 and to globally reachable addresses. It resolves a name once, and checks each address to which it would connect | `tunnel::Policy` | `s5_` in `conformance/proxy.rs`, `src/tunnel/address.rs`, `src/tunnel/policy.rs` |
 //! | S6 | After a rejection that closes the connection the client receives the response and then an end: the server shuts down the write side, and reads a bounded amount. TLS connections send a close_notify | the orderly shutdown, in `src/io/linger.rs` | `s6_` in `conformance/closing.rs`; `session/end.rs` |
 //! | S7 | No input of a peer makes this crate allocate without bound, loop or panic | bounds on the bytes read and kept: [Limits](super::limits); `unsafe` is forbidden | `fuzz/`: heads, targets, handshakes and early bytes against a plain reference; random input in `src/negotiate/http1/tests.rs` and `src/websocket/codec/tests.rs`; `soak/` |
@@ -162,7 +162,7 @@
 //!
 //! - *Here:* `Sessions` rejects requests beyond the limits, in total and by key, before it calls the handler. An idle
 //!   session holds no buffer. Every path releases the permit.
-//! - *Shown by:* `s4_` in `sessions/limits.rs`, `sessions/permits.rs`, `memory.rs`.
+//! - *Shown by:* `s4_` in `registry/limits.rs`, `registry/permits.rs`, `memory.rs`.
 //! - *Yours:* the default has no limit. [Choose one](super::limits#how-to-choose), and limit the rate of handshakes
 //!   with a layer.
 //!
@@ -225,7 +225,7 @@
 //!   when its session has ended.
 //! - *Shown by:* `unanswered_close_ends_after_shutdown_timeout`,
 //!   `shutdown_timeout_drops_io_that_does_not_shut_down`,
-//!   `busy_handler_is_aborted_at_the_deadline`, `sessions/escaped.rs`.
+//!   `busy_handler_is_aborted_at_the_deadline`, `registry/escaped.rs`.
 //! - *Yours:* on HTTP/2 [a stream outlives its session](super::stack_below#a-stream-outlives-its-session): give the
 //!   graceful shutdown a time limit.
 //!
@@ -267,6 +267,6 @@
 //!   resets a request, its decision is dropped and its permit released. hyper allows 200 streams for each HTTP/2
 //!   connection.
 //! - *Shown by:* `when_a_stream_is_reset`, `stream_reset_before_decision_cancels_handler`, `s4_` in
-//!   `sessions/limits.rs`.
+//!   `registry/limits.rs`.
 //! - *Yours:* set both limits, which have no default; limit the rate of requests with a layer. Work that a handler has
 //!   started may outlive the decision: a lookup with `getaddrinfo` occupies a thread until it returns.

@@ -6,8 +6,8 @@ mod support;
 mod closed;
 
 mod drain;
+mod edge_cases;
 mod escaped;
-mod hard;
 mod identity;
 mod limits;
 mod permits;
