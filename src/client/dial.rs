@@ -60,7 +60,7 @@ type MapIo<T> = dyn Fn(T) -> BoxIo + Send + Sync;
 impl<C: Service<Uri>> Dial<C> {
     /// Creates a client that dials the URI of each request with `connector`.
     ///
-    /// A request whose URI is only a path, and a [CONNECT](super::Request::connect), needs a
+    /// A request with only a path as its URI, and a [CONNECT](super::Request::connect), needs a
     /// [destination](Self::destination). Without a destination the connector gets a URI without a scheme, and the call
     /// fails with kind [`Connector`](super::ErrorKind::Connector).
     pub fn new(connector: C) -> Self {

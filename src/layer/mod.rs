@@ -273,7 +273,7 @@ impl UpgradeLayer {
     /// | request | condition |
     /// |---|---|
     /// | any | a handler of [`protocol`](Self::protocol) or [`connect`](Self::connect) for this request does not [match](ProtocolHandler::matches) it |
-    /// | `Upgrade` | the layer has no handler of [`protocol`](Self::protocol): a 426 could not list any protocol |
+    /// | `Upgrade` | the layer is without a handler of [`protocol`](Self::protocol): a 426 could not list any protocol |
     /// | extended CONNECT | the layer has no handler of [`protocol`](Self::protocol) or [`any_protocol`](Self::any_protocol) |
     /// | CONNECT | the layer has no handler |
     #[must_use]
@@ -360,7 +360,7 @@ impl UpgradeLayer {
 
     /// Sets the registry that admits and tracks this layer's sessions.
     ///
-    /// By default, a layer has no registry: the number of sessions is unlimited, and they cannot be listed or drained.
+    /// By default, a layer works without a registry: the number of sessions is unlimited, and they cannot be listed or drained.
     ///
     /// A session belongs to one registry. In nested layers, the registry of the innermost layer applies: the registry of
     /// an outer layer does not contain the sessions of an inner layer that sets another one. The same rule applies to

@@ -64,7 +64,7 @@
 //! | `client::UpgradeLayer::handshake_timeout`, from the call to the session, including the connection | 30 s | an error of kind `Timeout` |
 //! | unread data of a session on a `client::Http2` | 2 MiB | the server waits; other sessions continue |
 //!
-//! A client's session has no time limits. Wrap the code that uses it in `tokio::time::timeout`.
+//! Time limits do not apply to a client's session. Wrap the code that uses it in `tokio::time::timeout`.
 //!
 //! ## Tunnels
 //!

@@ -8,14 +8,14 @@
 //! # The span of a session
 //!
 //! A session runs in a span named `session`, with the target `tower_upgrade` and the level `ERROR`, so that no level
-//! filter removes it. The span contains the events of the handler. It has no parent, and follows from the span that was
+//! filter removes it. The span contains the events of the handler. It is a root span, and follows from the span that was
 //! current when the handler was chosen, such as that of a `TraceLayer`: a request's span ends with its response.
 //!
 //! | field | when | |
 //! |---|---|---|
 //! | `id` | from the start | [`Session::id`](crate::Session::id) |
 //! | `kind` | | `upgrade`, `connect` or `extended-connect` |
-//! | `protocol` | | as the client wrote it; a CONNECT has none |
+//! | `protocol` | | as the client wrote it; empty for a CONNECT |
 //! | `peer` | | the client's address, [where the server left it](crate::SessionsBuilder::peer); without `Sessions` none |
 //! | `identity` | | the [`Identity`](crate::Identity), as its `Display` writes it, if the handler or a layer set one |
 //! | `reason` | at the end | such as `finished`: [all of them](crate::CloseReason::as_str) |

@@ -83,7 +83,7 @@
 //! - [`Session::stop`](crate::Session::stop) completes. A handler awaits it in a `select!`, says what its
 //!   protocol says at an end, and returns: its session is closed as `drained`.
 //! - A handler that does not heed it goes on until the deadline. Then it is dropped, and its connection is
-//!   shut down: its session is closed as `aborted`. So is a WebSocket whose peer does not answer the close frame by
+//!   shut down: its session is closed as `aborted`. So is a WebSocket if its peer does not answer the close frame by
 //!   then: it may take as long as [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), 10 seconds by default.
 //! - A request that is undecided when the drain begins counts as a session. If its handler accepts in time, the
 //!   client receives the upgrade response, and the session's stop signal fires at once. At the deadline an undecided

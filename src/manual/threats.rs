@@ -154,7 +154,7 @@
 //! - *Shown by:* `s5_odd_spelling_of_an_address_is_a_bad_request`, `s5_rebinding_name_cannot_bypass_the_policy`,
 //!   `s5_each_address_of_a_name_is_checked`, `s5_nothing_is_dialed_for_what_is_denied`.
 //! - *Yours:* authorize users in a layer inside the outermost one. The policy does not know internal hosts with global
-//!   addresses, or a NAT64 with another prefix: list the allowed hosts. A custom handler for CONNECT has no policy.
+//!   addresses, or a NAT64 with another prefix: list the allowed hosts. The policy does not apply to a custom handler for CONNECT.
 //!
 //! ## Many sessions
 //!
@@ -163,7 +163,7 @@
 //! - *Here:* `Sessions` rejects requests beyond the limits, in total and by key, before it calls the handler. An idle
 //!   session holds no buffer. Every path releases the permit.
 //! - *Shown by:* `s4_` in `registry/limits.rs`, `registry/permits.rs`, `memory.rs`.
-//! - *Yours:* the default has no limit. [Choose one](super::limits#how-to-choose), and limit the rate of handshakes
+//! - *Yours:* the default is unlimited. [Choose one](super::limits#how-to-choose), and limit the rate of handshakes
 //!   with a layer.
 //!
 //! ## Slow clients
@@ -174,7 +174,7 @@
 //!   `c6_slow_target_is_a_504`.
 //! - *Yours:* [a timer for heads](super::limits#beneath), which hyper provides: by default a client that does not
 //!   finish its head keeps its connection for ever. `idle_timeout` for sessions, or for WebSocket `keep_alive`, which
-//!   also ends a session whose peer stops reading (`websocket/keep_alive.rs`, rule S11).
+//!   also ends a session when its peer stops reading (`websocket/keep_alive.rs`, rule S11).
 //!
 //! ## Messages that are too large, or too many
 //!
@@ -187,7 +187,7 @@
 //! - *Shown by:* `websocket/strictness.rs`, `websocket/rate_limit.rs`, `w6_extensions_are_declined`,
 //!   `unread_pongs_stop_reading`.
 //! - *Yours:* the limits may be too large for many sessions: a client can make the server hold one message for each.
-//!   The number of messages has no limit by default: set a `websocket::RateLimit`. Empty fragments
+//!   The number of messages is unlimited by default: set a `websocket::RateLimit`. Empty fragments
 //!   of one message do not count: a `lifetime` bounds them.
 //!
 //! ## Frames that are not masked
@@ -245,7 +245,7 @@
 //! ## Beneath
 //!
 //! hyper and h2 defend against attacks on the layers below this crate. These attacks stop a server, or hide one request
-//! in another. The statements about versions come from those projects, and have no test here:
+//! in another. The statements about versions come from those projects, and are not tested here:
 //!
 //! | | | needs |
 //! |---|---|---|
@@ -268,5 +268,5 @@
 //!   connection.
 //! - *Shown by:* `when_a_stream_is_reset`, `stream_reset_before_decision_cancels_handler`, `s4_` in
 //!   `registry/limits.rs`.
-//! - *Yours:* set both limits, which have no default; limit the rate of requests with a layer. Work that a handler has
+//! - *Yours:* set both limits, which are unset by default; limit the rate of requests with a layer. Work that a handler has
 //!   started may outlive the decision: a lookup with `getaddrinfo` occupies a thread until it returns.

@@ -67,7 +67,7 @@ where
     ) -> Result<Response<Incoming>, BoxError> {
         let response = match self {
             Self::Http1(sender) => {
-                // A request without a host is sent as it is: a server has to reject it.
+                // A request without a host is sent unchanged: a server has to reject it.
                 let _has_host = target::set_host(&mut request);
                 sender.send_request(request).await
             }

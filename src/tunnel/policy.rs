@@ -80,7 +80,7 @@ impl Policy {
     /// | `192.0.2.1`, `2001:db8::1` | this address, if the client requests the address and not a name; a trailing dot is ignored |
     /// | any of these with a port: `example.com:22`, `[2001:db8::1]:22` | the same host at this port only, regardless of [`ports`](Self::ports) |
     ///
-    /// A host whose last label is a number is an IPv4 address in dotted-decimal notation, or invalid (WHATWG URL,
+    /// A host with a number as its last label is an IPv4 address in dotted-decimal notation, or invalid (WHATWG URL,
     /// "ends in a number"): `127.1`, `0x7f.1` and `2130706433` are rejected, here and as the target of a client,
     /// because resolvers treat them as `127.0.0.1`.
     ///

@@ -80,7 +80,7 @@ impl WebSocketConfig {
         self
     }
 
-    /// Sets the origins whose pages may open a WebSocket, such as `https://example.com`. The server rejects all other
+    /// Sets the origins of pages that may open a WebSocket, such as `https://example.com`. The server rejects all other
     /// origins with 403.
     ///
     /// By default the server allows an origin if its host and port equal those of the request, and its scheme if the

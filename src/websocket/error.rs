@@ -38,7 +38,7 @@ pub enum ErrorKind {
     Idle,
     /// The peer exceeded the [`RateLimit`](super::RateLimit), and receives 1008.
     RateLimited,
-    /// The handler tried to send a close frame whose code [may not be sent](super::CloseFrame::code).
+    /// The handler tried to send a close frame with a code that [may not be sent](super::CloseFrame::code).
     InvalidCode,
 }
 

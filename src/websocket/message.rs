@@ -16,7 +16,7 @@ pub enum Message {
     /// A pong of up to 125 bytes. An unsolicited pong is a heartbeat that requests no answer.
     Pong(Bytes),
     /// A close frame, with its code and reason, if any. A received close frame is answered automatically, and no
-    /// message can be sent after a close frame. A received frame whose code is invalid is answered with 1002, and has
+    /// message can be sent after a close frame. A received frame with an invalid code is answered with 1002, and has
     /// the code 1002 here.
     Close(Option<CloseFrame>),
 }

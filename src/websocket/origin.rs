@@ -1,4 +1,4 @@
-//! The origins whose pages may open a WebSocket (RFC 6455 §10.2).
+//! The origins allowed to open a WebSocket (RFC 6455 §10.2).
 //!
 //! A browser allows any page to connect to any server, and sends the user's cookies with the request. Only the `Origin`
 //! header that the browser adds distinguishes the server's pages from others.

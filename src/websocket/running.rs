@@ -123,7 +123,7 @@ impl End {
     }
 }
 
-/// Ends a session whose peer is silent.
+/// Ends a session when its peer is silent.
 struct Watch {
     keep_alive: KeepAlive,
     /// The time limit for the handler to end after the peer is found silent.

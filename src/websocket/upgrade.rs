@@ -221,7 +221,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Returns the chosen subprotocol, or `None` if the handshake has none.
+    /// Returns the chosen subprotocol, or `None` without a subprotocol.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_ref()?.to_str().ok()

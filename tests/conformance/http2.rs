@@ -462,7 +462,7 @@ async fn e7_reverse_proxy_keeps_the_clients_spelling() {
     }
 }
 
-/// Between connections of HTTP/1.1 a name passes as it was written, and the answer names it as it was offered (U4).
+/// Between HTTP/1.1 connections a name keeps its spelling, and the response repeats the offered spelling (U4).
 #[tokio::test]
 async fn e7_name_keeps_its_spelling_over_http1() {
     let backend = Scripted::start().await;

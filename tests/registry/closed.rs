@@ -191,7 +191,7 @@ async fn panic_in_on_close_is_caught() {
     assert_eq!(log.lines("a user's mistake").len(), 1);
 }
 
-/// The innermost setting applies, and the outermost one if the inner layer has none.
+/// The innermost setting applies, and the outermost one if the inner layer sets none.
 #[tokio::test]
 async fn settings_of_outermost_layer_apply_to_inner_sessions() {
     let (outer, mut outer_reports) = reporting();

@@ -180,7 +180,7 @@ async fn nothing_to_drain_takes_no_time() {
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
-/// An aborted handler, and an IO whose peer does not read.
+/// An aborted handler, and an IO with a peer that does not read.
 #[tokio::test(start_paused = true)]
 async fn drain_leaves_connection_that_does_not_shut_down() {
     let sessions = Sessions::new();

@@ -137,7 +137,7 @@ async fn idle_timeout_does_not_apply_after_downcast() {
     assert_eq!((report.reason, report.duration.as_secs()), ("finished", 40));
 }
 
-/// Whatever it is called, a handler that was dropped at the drain's deadline was aborted.
+/// A handler that is dropped at the deadline of a drain counts as aborted, whatever its close reason.
 #[tokio::test(start_paused = true)]
 async fn drained_session_past_its_lifetime_counts_once() {
     let (layer, mut reports) = reporting();

@@ -44,7 +44,7 @@ impl Client {
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ];
-        // Not `/`, which a URI has no memory for.
+        // Not `/`, for which a URI allocates nothing.
         let request = support::offer("websocket", &lines).replacen("GET / ", "GET /chat ", 1);
         client.write_all(request.as_bytes()).expect("a socket");
         let mut answer = Vec::new();

@@ -387,7 +387,7 @@ fn is_websocket(protocol: &Protocol) -> bool {
     protocol.name().eq_ignore_ascii_case("websocket")
 }
 
-/// Returns the key for the backend: the client's key, or a random one if the client's HTTP version has none.
+/// Returns the key for the backend: the client's key, or a random one if the client's HTTP version does not use keys.
 fn key(kind: UpgradeKind, headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
     match kind {
         UpgradeKind::Upgrade => websocket_key::key(headers)

@@ -30,11 +30,11 @@ struct Io(Arc<Mutex<Told>>);
 
 #[derive(Default)]
 struct Told {
-    /// What is to be read, in pieces. Before each of them there is nothing for a moment.
+    /// The bytes to read, in pieces. A read returns `Pending` once before each piece.
     reads: VecDeque<Vec<u8>>,
     has_waited: bool,
     is_ended: bool,
-    /// How reading ends, if not in order.
+    /// The error at the end of reading. `None` is an orderly end.
     error: Option<ErrorKind>,
     is_broken: bool,
     /// How often a write is to wait.
