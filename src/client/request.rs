@@ -132,7 +132,7 @@ impl<B> Request<B> {
     /// Replaces the body, for an HTTP client with another body type. The default body is empty.
     ///
     /// [Part of a long body may be
-    /// lost](crate::manual::stack_below#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) if the server
+    /// lost](crate::manual::stack_below#a-clients-unsent-body-is-lost-at-the-upgrade) if the server
     /// switches protocols before it has read the whole body.
     #[must_use]
     pub fn body<T>(self, body: T) -> Request<T> {

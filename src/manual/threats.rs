@@ -12,7 +12,7 @@
 //! | handlers | not to be free of bugs: they may panic, hang, and fail | a panic ends its session and no other; decisions have a time limit, sessions if you set one. A handler that blocks its thread cannot be stopped |
 //! | layers inside the outermost one | not to know of upgrades: they may rewrite, replace, delay and clone | [the commit](super::commit) |
 //! | layers outside of it | yes | the outermost layer does not see their changes |
-//! | clients, and what they send after the switch | no | the rules below |
+//! | clients, and their data after the upgrade response | no | the rules below |
 //! | backends of a `ReverseProxy` | framing and headers: no; content: passed on | the proxy checks their upgrade response, and removes hop-by-hop fields |
 //! | targets of a `ConnectProxy`, and the DNS servers of their names | no | the policy checks each resolved address |
 //! | proxies in front | only if you say so | `X-Forwarded-*` and `Forwarded` are removed, unless you [say otherwise](super::scaling) |
@@ -46,7 +46,7 @@
 //!
 //! - *Here:* `ReverseProxy` opens a tunnel only for a backend's 101 or 2xx that answers the request; it forwards any
 //!   other response, and with `client::Dial` each request uses a separate connection. In a backend, a 101 without a
-//!   session does not leave (S8), and a rejection with a status that would switch becomes a 500.
+//!   session does not leave (S8), and a rejection with the status of an upgrade response becomes a 500.
 //! - *Shown by:* `reverse_proxy/smuggling.rs`, `reverse_proxy/refusals.rs`
 //!   (`k2_invalid_upgrade_response_becomes_502_naming_the_field`),
 //!   `s8_rejection_with_101_becomes_500`,
@@ -129,7 +129,7 @@
 //! ## Hop-by-hop fields
 //!
 //! `Connection` names fields that end at the next hop. A client that names `X-Forwarded-For` there can make a proxy
-//! drop a field that another one has added, or keep one that it should drop: CVE-2021-33197 in Go's `ReverseProxy`,
+//! drop a field that another one has added, or keep one that it should remove: CVE-2021-33197 in Go's `ReverseProxy`,
 //! where a first empty `Connection` line hid the others.
 //!
 //! - *Here:* the proxy reads all lines of `Connection`, in requests and in responses. A request whose `Connection`
@@ -168,7 +168,7 @@
 //!
 //! ## Slow clients
 //!
-//! - *Here:* bodies, decisions, the wait for the switch, the end of a connection and the answer to a close frame have
+//! - *Here:* bodies, decisions, the wait for the connection, the end of a connection and the answer to a close frame have
 //!   time limits, and so have dialing and the handshake of a client.
 //! - *Shown by:* `u7_missing_body_is_rejected`, `s2_`, `session/end.rs`, `websocket/closing.rs`,
 //!   `c6_slow_target_is_a_504`.

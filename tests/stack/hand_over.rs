@@ -242,7 +242,7 @@ async fn hyper_sends_no_close_notify_after_refused_upgrade() {
     }
 }
 
-/// Manual: "A client's body that was not sent yet is lost at a switch". If hyper sends the whole body first,
+/// Manual: "A client's unsent body is lost at the upgrade". If hyper sends the whole body first,
 /// remove the advice in `client::Request::body`.
 #[tokio::test]
 async fn hyper_client_loses_the_unsent_part_of_a_body() {

@@ -50,7 +50,7 @@ impl Client {
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            client.read_exact(&mut byte).expect("a switch");
+            client.read_exact(&mut byte).expect("an upgrade response");
             answer.extend(byte);
         }
         Self(client)
