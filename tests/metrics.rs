@@ -64,7 +64,7 @@ fn assert_has(page: &str, lines: &[&str]) {
 async fn open(server: &Server, protocol: &str, say: &str) -> Peer<TcpStream> {
     let mut peer = server.connect().await;
     peer.send(offer(protocol, &[])).await;
-    peer.head().await.assert_switched(protocol);
+    peer.head().await.assert_upgraded(protocol);
     peer.send(say).await;
     peer
 }
@@ -167,7 +167,7 @@ async fn sessions_of_extractors_are_counted() {
     let opening = offer("websocket", &["Sec-WebSocket-Version: 13", key]);
     let mut socket = server.connect().await;
     socket.send(opening.replace("GET / ", "GET /ws ")).await;
-    socket.head().await.assert_switched("websocket");
+    socket.head().await.assert_upgraded("websocket");
 
     let page = scrape(&exporter).await;
     for protocol in ["Echo", "websocket"] {

@@ -203,7 +203,7 @@ async fn relay_through_reverse_proxy(open: impl Fn() -> usize) {
         let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
         let mut peer = server.connect().await;
         peer.send(offer("swallow", &[])).await;
-        peer.head().await.assert_switched("swallow");
+        peer.head().await.assert_upgraded("swallow");
         let mut io = peer.io;
         let sending = tokio::spawn(async move {
             // Sends until the relay stalls for good.

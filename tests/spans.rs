@@ -152,7 +152,7 @@ async fn session_span_follows_from_request_span_without_holding_it() {
             _ => {
                 let mut peer = server.connect().await;
                 peer.send(offer("brief/1", &[])).await;
-                peer.head().await.assert_switched("brief/1");
+                peer.head().await.assert_upgraded("brief/1");
                 peer.boxed()
             }
         };

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn connector_errors_are_told_apart() {
+    fn connector_errors_have_their_kind() {
         for (error, expected) in [
             (io::ErrorKind::ConnectionRefused, ErrorKind::Unreachable),
             (io::ErrorKind::ConnectionReset, ErrorKind::Unreachable),

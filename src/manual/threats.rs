@@ -30,7 +30,7 @@
 //! | S5 | By default `ConnectProxy` connects only to port 443 and to globally reachable addresses. It resolves a name once, and checks each address to which it would connect | `tunnel::Policy` | `s5_` in `conformance/proxy.rs`, `src/tunnel/address.rs`, `src/tunnel/policy.rs` |
 //! | S6 | After a rejection that closes the connection the client receives the response and then an end: the server shuts down the write side, and reads a bounded amount. TLS connections send a close_notify | the orderly shutdown, in `src/io/linger.rs` | `s6_` in `conformance/closing.rs`; `session/end.rs` |
 //! | S7 | No input of a peer makes this crate allocate without bound, loop or panic | bounds on the bytes read and kept: [Limits](super::limits); `unsafe` is forbidden | `fuzz/`: heads, targets, handshakes and early bytes against a plain reference; random input in `src/negotiate/http1/tests.rs` and `src/websocket/codec/tests.rs`; `soak/` |
-//! | S8 | A 101, or a 2xx to a CONNECT, without a session does not leave, if the layer holds the connection | the commit: 500, or 501 to a CONNECT, and an event | `s8_` in `conformance/safety.rs`; `c4_s8_a_success_that_nobody_stands_behind_does_not_leave` |
+//! | S8 | A 101, or a 2xx to a CONNECT, without a session does not leave, if the layer holds the connection | the commit: 500, or 501 to a CONNECT, and an event | `s8_` in `conformance/safety.rs`; `c4_s8_success_without_a_session_is_replaced` |
 //! | S9 | A foreign upgrader inside works as it does without this crate | hyper's `OnUpgrade` stays in the request until a handler is chosen | `s9_foreign_upgrader_is_left_alone`, `axum_websocket_extractor_works_inside_the_layer` |
 //!
 //! # What has happened elsewhere
@@ -152,7 +152,7 @@
 //!   global unicast passes, without Teredo and other assignments. A dot and the case make no difference in a list of
 //!   hosts.
 //! - *Shown by:* `s5_odd_spelling_of_an_address_is_a_bad_request`, `s5_rebinding_name_cannot_bypass_the_policy`,
-//!   `s5_each_address_of_a_name_is_checked`, `s5_nothing_is_dialed_for_what_is_denied`.
+//!   `s5_each_address_of_a_name_is_checked`, `s5_denied_target_is_not_dialed`.
 //! - *Yours:* authorize users in a layer inside the outermost one. The policy does not know internal hosts with global
 //!   addresses, or a NAT64 with another prefix: list the allowed hosts. The policy does not apply to a custom handler for CONNECT.
 //!

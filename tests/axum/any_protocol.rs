@@ -30,7 +30,7 @@ async fn extractor_accepts_in_a_route() {
         .layer(UpgradeLayer::new());
     let server = Server::start_via(Via::Auto, app).await;
     let (head, mut peer) = ask(&server, offer("chess, ECHO", &[]) + "early").await;
-    head.assert_switched("ECHO");
+    head.assert_upgraded("ECHO");
     assert_eq!(peer.exactly(5).await, b"early");
     peer.expect_echo(b"hello").await;
 
@@ -53,7 +53,7 @@ async fn extractor_rejects_a_protocol_that_was_not_offered() {
     assert_eq!(head.get("upgrade").as_deref(), Some("echo"));
     // The connection goes on.
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
 
     let mut client = Client::connect(server.connect().await).await;
     let request = h2::extended_connect("chess").uri("http://test/").body(());
@@ -97,7 +97,7 @@ async fn route_for_both_reads_the_body_with_and_without_an_upgrade() {
         "Content-Length: 16",
     ];
     peer.send(head(&upgrade) + "{\"Detach\":false}early").await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     assert_eq!(peer.exactly(5).await, b"early");
 }
 
@@ -148,10 +148,10 @@ async fn request_body_is_read_or_discarded_before_the_101() {
         ]) + "body"
     };
     let (head, mut peer) = ask(&server, request("/", "tcp")).await;
-    head.assert_switched("tcp");
+    head.assert_upgraded("tcp");
     assert_eq!(peer.rest().await.expect("an orderly end"), b"body");
     let (head, mut peer) = ask(&server, request("/drop", "echo") + "early").await;
-    head.assert_switched("echo");
+    head.assert_upgraded("echo");
     assert_eq!(text(&peer.exactly(5).await), "early");
 }
 
@@ -238,7 +238,7 @@ async fn route_for_both_ignores_an_upgrade_to_another_protocol() {
     let (head, body) = peer.response().await;
     assert_eq!((head.status, &*body), (200, "plain"));
     peer.send(opening(&[])).await;
-    peer.head().await.assert_switched("websocket");
+    peer.head().await.assert_upgraded("websocket");
     let (head, _) = ask(&server, offer("h2c, websocket", &[])).await;
     assert_eq!(head.status, 426);
     // A 200 would accept the CONNECT.
@@ -273,7 +273,7 @@ async fn plain_request_of_a_route_for_both_can_still_be_upgraded_by_others() {
     let server = Server::start(app).await;
     let request = offer("chess", &["Content-Length: 4"]) + "bodyearly";
     let (head, mut peer) = ask(&server, request).await;
-    head.assert_switched("chess");
+    head.assert_upgraded("chess");
     assert_eq!(peer.exactly(5).await, b"early");
     peer.expect_echo(b"hello").await;
 }

@@ -62,7 +62,7 @@ async fn extraction_admits_the_request() {
     assert_eq!(head.status, 503);
     assert!(head.get("retry-after").is_some());
     decide.notify_one();
-    first.head().await.assert_switched("echo");
+    first.head().await.assert_upgraded("echo");
     assert_eq!(sessions.list().len(), 1);
     drop(first);
     until(|| sessions.is_empty()).await;
@@ -125,7 +125,7 @@ async fn session_does_not_start_if_a_layer_replaces_the_response() {
         .layer(UpgradeLayer::new());
     let server = Server::start(app).await;
     let (head, mut peer) = ask(&server, opening(&[])).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     peer.send(Frame::new(TEXT, "hello").masked()).await;
     assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, "hello"));
     assert_eq!(failed.load(Ordering::SeqCst), 1);
@@ -235,7 +235,7 @@ async fn each_way_out_gives_the_permit_back() {
     drop(peer);
     until(|| sessions.is_empty()).await;
     let (head, _peer) = ask(&server, opening(&[]).replace("GET / ", "GET /chat ")).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn websocket_extractor_has_the_features_of_axums() {
     let server = Server::start_via(Via::Auto, app).await;
     let request = opening(&["Sec-WebSocket-Protocol: x, a, b"]);
     let (head, mut peer) = ask(&server, request).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     assert_eq!(head.get("sec-websocket-protocol").as_deref(), Some("a"));
     let seen = r#"["x", "a", "b"] Some("a") Some("a")"#;
     assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, seen));
@@ -145,7 +145,7 @@ async fn websocket_settings_of_a_route_apply() {
         .layer(UpgradeLayer::new());
     let server = Server::start(app).await;
     let (head, mut peer) = ask(&server, opening(&["Origin: null"])).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     peer.send(Frame::new(TEXT, "0123456789a").masked()).await;
     assert_eq!(Frame::read(&mut peer).await, Frame::close(1009, ""));
     let request = opening(&[]).replace("GET / ", "GET /pinged ");

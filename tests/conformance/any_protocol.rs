@@ -64,7 +64,7 @@ async fn u4_any_protocol_handler_gets_the_first_offer() {
     let server = server(UpgradeLayer::new().any_protocol(any.clone())).await;
     let mut peer = server.connect().await;
     peer.send(offer("Chess/2, chat", &[])).await;
-    peer.head().await.assert_switched("Chess/2");
+    peer.head().await.assert_upgraded("Chess/2");
     peer.expect_echo(b"hello").await;
 
     let mut client = Client::connect(server.connect().await).await;
@@ -80,7 +80,7 @@ async fn u4_protocol_chosen_by_the_handler_is_echoed_as_offered() {
     let server = server(UpgradeLayer::new().any_protocol(any)).await;
     let mut peer = server.connect().await;
     peer.send(offer("chat/2, , Chat/1", &[])).await;
-    peer.head().await.assert_switched("Chat/1");
+    peer.head().await.assert_upgraded("Chat/1");
     peer.expect_echo(b"hello").await;
 }
 
@@ -100,7 +100,7 @@ async fn u4_protocol_chosen_by_the_handler_is_reported_everywhere() {
     let server = server(layer).await;
     let mut peer = server.connect().await;
     peer.send(offer("chat, Chess", &[])).await;
-    peer.head().await.assert_switched("Chess");
+    peer.head().await.assert_upgraded("Chess");
     peer.expect_echo(b"hello").await;
     let listed: Vec<_> = sessions.list();
     assert_eq!(listed[0].protocol().expect("a protocol").as_str(), "Chess");
@@ -174,7 +174,7 @@ async fn u6_named_handlers_come_before_any_protocol() {
     ] {
         let mut peer = server.connect().await;
         peer.send(offer(offered, &[])).await;
-        peer.head().await.assert_switched(chosen);
+        peer.head().await.assert_upgraded(chosen);
     }
     assert_eq!(named.seen(), ["chat"]);
     assert_eq!(any.seen(), ["chess", "go"]);
@@ -192,7 +192,7 @@ async fn u6_any_protocol_handlers_are_tried_in_order() {
         let mut peer = server.connect().await;
         let request = offer("chat", &[]).replacen("GET /", &format!("GET {path}"), 1);
         peer.send(request).await;
-        peer.head().await.assert_switched("chat");
+        peer.head().await.assert_upgraded("chat");
     }
     assert_eq!((first.seen().len(), second.seen().len()), (1, 1));
 }
@@ -273,5 +273,5 @@ async fn u6_any_protocol_leaf_answers_400_instead_of_426() {
     assert_eq!(head.status, StatusCode::BAD_REQUEST.as_u16());
     head.assert_no_handshake();
     peer.send(offer("chat", &[])).await;
-    peer.head().await.assert_switched("chat");
+    peer.head().await.assert_upgraded("chat");
 }

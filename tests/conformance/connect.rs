@@ -282,7 +282,7 @@ async fn c4_connect_leaf_answers_other_requests_with_405() {
 }
 
 #[tokio::test]
-async fn c4_s8_a_success_that_nobody_stands_behind_does_not_leave() {
+async fn c4_s8_success_without_a_session_is_replaced() {
     let pass = UpgradeLayer::new()
         .protocol("echo", echo())
         .unsupported(Unsupported::Pass);

@@ -72,7 +72,7 @@ async fn c2_e2_success_is_200_without_framing() {
 }
 
 #[tokio::test]
-async fn c2_e2_a_layer_around_cannot_break_the_switch() {
+async fn c2_e2_outer_layer_cannot_break_the_upgrade_response() {
     let service = tower::ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: Response<_>| {
@@ -105,7 +105,7 @@ async fn c2_e2_a_layer_around_cannot_break_the_switch() {
 }
 
 #[tokio::test]
-async fn c4_e3_what_is_not_supported_is_not_implemented() {
+async fn c4_e3_unsupported_request_is_a_501() {
     let default = UpgradeLayer::new().protocol("echo", echo());
     let refuse = default.clone().unsupported(Unsupported::Refuse);
     let leaf = UpgradeLayer::new().protocol("echo", echo()).into_service();
@@ -153,7 +153,7 @@ async fn e3_connect_layer_passes_extended_connect_to_inner_layers() {
 }
 
 #[tokio::test]
-async fn c4_e3_what_is_not_supported_passes_if_it_may() {
+async fn c4_e3_unsupported_request_passes_if_configured() {
     let pass = UpgradeLayer::new()
         .protocol("echo", echo())
         .unsupported(Unsupported::Pass);
@@ -353,7 +353,7 @@ async fn e6_handler_serves_upgrade_connect_and_extended_connect() {
 
     let mut http1 = server.connect().await;
     http1.send(offer("echo", &[])).await;
-    http1.head().await.assert_switched("echo");
+    http1.head().await.assert_upgraded("echo");
     let mut http1_connect = server.connect().await;
     http1_connect
         .send(b"CONNECT test:1 HTTP/1.1\r\nHost: test:1\r\n\r\n")
@@ -453,7 +453,7 @@ async fn e7_reverse_proxy_keeps_the_clients_spelling() {
         let request = offer(name, &[key, "Sec-WebSocket-Version: 13"]);
         peer.send(request).await;
         let head = peer.head().await;
-        head.assert_switched(name);
+        head.assert_upgraded(name);
         let accept = head.get("sec-websocket-accept");
         assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         let frame = Frame::new(TEXT, "hello");
@@ -485,6 +485,6 @@ async fn e7_name_keeps_its_spelling_over_http1() {
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
         );
         at_backend.send(answer).await;
-        peer.head().await.assert_switched(name);
+        peer.head().await.assert_upgraded(name);
     }
 }

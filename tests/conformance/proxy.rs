@@ -155,7 +155,7 @@ async fn c6_slow_target_is_a_504() {
 }
 
 #[tokio::test]
-async fn c6_s5_what_is_not_allowed_is_forbidden() {
+async fn c6_s5_denied_target_is_a_403() {
     let resolver = Resolver::of(&["10.0.0.1"]);
     let policy = Policy::new().hosts(["*.allowed.test", "127.0.0.1"]);
     let proxy = ConnectProxy::new(policy).resolver(resolver.clone());
@@ -300,7 +300,7 @@ async fn s5_rebinding_name_cannot_bypass_the_policy() {
 
 /// The rejection does not wait, and nothing is dialed.
 #[tokio::test]
-async fn s5_nothing_is_dialed_for_what_is_denied() {
+async fn s5_denied_target_is_not_dialed() {
     let target = Target::start().await;
     let policy = Policy::new().ports([target.port()]);
     let proxy = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1", "::1"]));

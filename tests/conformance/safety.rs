@@ -44,11 +44,11 @@ async fn s1_panic_ends_only_its_session() {
 
     let mut other = server.connect().await;
     other.send(offer("echo", &[])).await;
-    other.head().await.assert_switched("echo");
+    other.head().await.assert_upgraded("echo");
 
     let mut peer = server.connect().await;
     peer.send(offer("panic", &[])).await;
-    peer.head().await.assert_switched("panic");
+    peer.head().await.assert_upgraded("panic");
     // The session still shuts down in order, and the written bytes arrive.
     assert_eq!(
         text(&peer.rest().await.expect("an orderly end")),
@@ -64,7 +64,7 @@ async fn s1_panic_ends_only_its_session() {
     other.expect_echo(b"untouched").await;
     let mut next = server.connect().await;
     next.send(offer("echo", &[])).await;
-    next.head().await.assert_switched("echo");
+    next.head().await.assert_upgraded("echo");
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn s1_panic_before_the_future_exists_is_caught() {
     let reported = log.lines("handler panicked before accepting or rejecting");
     assert_eq!(reported.len(), 1, "{reported:?}");
     peer.send(offer("late", &[])).await;
-    peer.head().await.assert_switched("late");
+    peer.head().await.assert_upgraded("late");
     // EOF with a close_notify.
     peer.expect_end().await;
     let reported = log.lines("session panicked");
@@ -279,7 +279,7 @@ async fn s2_half_closed_client_is_answered_with_half_close() {
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[]) + "all there is").await;
     peer.finish().await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     assert_eq!(
         text(&peer.rest().await.expect("an orderly end")),
         "all there is"
@@ -457,7 +457,7 @@ async fn s9_foreign_upgrader_is_left_alone() {
     for protocol in ["foreign", "echo"] {
         let mut peer = server.connect().await;
         peer.send(offer(protocol, &[])).await;
-        peer.head().await.assert_switched(protocol);
+        peer.head().await.assert_upgraded(protocol);
         peer.expect_echo(b"hello").await;
     }
 }

@@ -121,7 +121,7 @@ async fn w1_invalid_key_is_rejected() {
 }
 
 #[tokio::test]
-async fn w2_another_version_is_told_the_right_one() {
+async fn w2_other_version_is_rejected_with_the_supported_one() {
     let server = Server::start(layer!(echo())).await;
     for lines in [
         &[KEY][..],
@@ -139,7 +139,7 @@ async fn w2_another_version_is_told_the_right_one() {
 }
 
 #[tokio::test]
-async fn w2_over_http_2_as_well() {
+async fn w2_other_version_over_http2_is_a_400() {
     let server = Server::start_via(Via::Http2, layer!(echo())).await;
     let mut client = h2::Client::connect(server.connect().await).await;
     let request = h2::extended_connect("websocket").header("sec-websocket-version", "8");
@@ -153,7 +153,7 @@ async fn w2_over_http_2_as_well() {
 async fn w3_accept_equals_the_example_of_the_rfc() {
     let server = Server::start(layer!(echo())).await;
     let (head, mut peer) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION])).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     let accept = head.get("sec-websocket-accept");
     assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(head.get("sec-websocket-protocol"), None);
@@ -196,7 +196,7 @@ async fn w4_subprotocol_is_chosen_by_either_preference() {
         ] {
             let server = Server::start(layer!(echo().config(config))).await;
             let (head, _) = ask(&server, &request).await;
-            head.assert_switched("websocket");
+            head.assert_upgraded("websocket");
             let answer = head.get("sec-websocket-protocol");
             assert_eq!(answer.as_deref(), chosen, "{offer}");
         }
@@ -349,7 +349,7 @@ async fn w6_extensions_are_declined() {
     let extensions = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION, extensions]);
     let (head, mut peer) = ask(&server, &request).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     assert_eq!(head.get("sec-websocket-extensions"), None);
     // A client that uses an extension anyway is closed with 1002.
     peer.send(Frame::new(0x40 | TEXT, "hello").masked()).await;
@@ -408,7 +408,7 @@ async fn w3_accept_raw_sends_the_same_response() {
     let server = Server::start(layer!(Raw)).await;
     let offer = "Sec-WebSocket-Protocol: chat";
     let (head, _) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION, offer])).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     let accept = head.get("sec-websocket-accept");
     assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(head.get("sec-websocket-protocol").as_deref(), Some("chat"));

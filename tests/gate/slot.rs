@@ -174,7 +174,7 @@ async fn late_clone_of_request_does_not_take_the_connection() {
     tokio::spawn(connection);
     let mut peer = Peer::new(peer);
     peer.send(crate::support::offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_echo(b"hello").await;
 }
 

@@ -59,7 +59,7 @@ async fn attach(server: &Example, id: &str, input: &str) -> (Head, Peer<TcpStrea
     let mut peer = server.connect().await;
     peer.send(start(id, UPGRADE, ATTACHED) + input).await;
     let head = peer.head().await;
-    head.assert_switched("tcp");
+    head.assert_upgraded("tcp");
     (head, peer)
 }
 
@@ -118,7 +118,7 @@ async fn half_close_before_the_response_ends_the_input() {
         peer.send(start(&id, UPGRADE, ATTACHED) + input).await;
         peer.finish().await;
         let head = peer.head().await;
-        head.assert_switched("tcp");
+        head.assert_upgraded("tcp");
         let multiplexed = "application/vnd.docker.multiplexed-stream";
         assert_eq!(head.get("content-type").as_deref(), Some(multiplexed));
         let expected = BTreeMap::from([(STDOUT, format!("{input}done\n"))]);

@@ -17,7 +17,7 @@ use tokio::{
 async fn open(server: &Example, protocol: &str) -> Peer<TcpStream> {
     let mut peer = server.connect().await;
     peer.send(offer(protocol, &[])).await;
-    peer.head().await.assert_switched(protocol);
+    peer.head().await.assert_upgraded(protocol);
     peer
 }
 

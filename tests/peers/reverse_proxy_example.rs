@@ -37,7 +37,7 @@ async fn example_forwards_plain_requests_and_upgrades() {
         head.assert_no_handshake();
         assert_eq!(body, "Try it with `Upgrade: echo`.\n");
         peer.send(offer("h2c, echo/2", &[]) + "early").await;
-        peer.head().await.assert_switched("echo/2");
+        peer.head().await.assert_upgraded("echo/2");
         assert_eq!(peer.exactly(5).await, b"early");
         peer.expect_echo(b"hello").await;
         peer.finish().await;

@@ -114,7 +114,7 @@ backend servers
         let mut peer = self.connect().await;
         peer.send(offer(protocol, &[])).await;
         let head = peer.head().await;
-        head.assert_switched(protocol);
+        head.assert_upgraded(protocol);
         let server = head.get("x-server").expect("the field `x-server`");
         (peer, server)
     }

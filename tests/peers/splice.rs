@@ -89,7 +89,7 @@ async fn reverse_proxy_splices() {
         "Upgrade: chat",
     ];
     at_backend.send(head(&upgrade_response)).await;
-    client.head().await.assert_switched("chat");
+    client.head().await.assert_upgraded("chat");
     send(&mut client, &mut at_backend, &trace).await;
     drop((client, at_backend));
     stop(proxy, &trace).await;

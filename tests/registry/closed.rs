@@ -66,7 +66,7 @@ async fn obey(mut session: Session) -> Result<(), tower_upgrade::BoxError> {
 async fn open(server: &Server, say: &str) -> Peer<TcpStream> {
     let mut peer = server.connect().await;
     peer.send(offer("obey/1", &[])).await;
-    peer.head().await.assert_switched("obey/1");
+    peer.head().await.assert_upgraded("obey/1");
     peer.send(say).await;
     peer
 }
@@ -131,7 +131,7 @@ async fn session_that_does_not_start_reports_its_reason() {
     let server = Server::start_via(Via::NoUpgrades, layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("obey/1", &[])).await;
-    peer.head().await.assert_switched("obey/1");
+    peer.head().await.assert_upgraded("obey/1");
     let report = next(&mut reports).await;
     assert_eq!(report.reason, "not-upgraded");
     assert!(report.error.is_some_and(|error| !error.is_empty()));
@@ -166,7 +166,7 @@ async fn peer_address_is_read_from_the_extensions() {
         let server = Server::start(service).await;
         let mut peer = server.connect().await;
         peer.send(offer("finish", &[])).await;
-        peer.head().await.assert_switched("finish");
+        peer.head().await.assert_upgraded("finish");
         let report = next(&mut reports).await;
         assert_eq!(report.peer, Some(address));
         let seen = seen.lock().expect("no panic").take();
@@ -210,7 +210,7 @@ async fn settings_of_outermost_layer_apply_to_inner_sessions() {
     for (protocol, listed) in [("outer", 1), ("inner", 0)] {
         let mut peer = server.connect().await;
         peer.send(offer(protocol, &[])).await;
-        peer.head().await.assert_switched(protocol);
+        peer.head().await.assert_upgraded(protocol);
         assert_eq!(sessions.len(), listed);
         peer.send(b"f").await;
         let reports = match protocol {
@@ -237,7 +237,7 @@ async fn io_mut_and_split_halves_are_counted_alike() {
     let server = Server::start(layer.protocol("both", both).layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("both", &[])).await;
-    peer.head().await.assert_switched("both");
+    peer.head().await.assert_upgraded("both");
     assert_eq!(peer.exactly(6).await, b"onetwo");
     assert_eq!(next(&mut reports).await.bytes, (0, 6));
 }

@@ -313,7 +313,7 @@ async fn drain_composes_with_axum_graceful_shutdown_in_either_order() {
         };
         let mut http1 = connect().await;
         http1.send(offer("heed", &[])).await;
-        http1.head().await.assert_switched("heed");
+        http1.head().await.assert_upgraded("heed");
         let mut client = Client::connect(connect().await).await;
         let request = extended_connect("heed").body(()).expect("a request");
         let mut http2 = client.ask(request).await.expect_upgraded();
@@ -355,7 +355,7 @@ async fn drain_composes_with_hyper_util_graceful_shutdown_in_either_order() {
         };
         let (mut http1, first) = connect();
         http1.send(offer("heed", &[])).await;
-        http1.head().await.assert_switched("heed");
+        http1.head().await.assert_upgraded("heed");
         let (http2, second) = connect();
         let mut client = Client::connect(http2).await;
         let request = extended_connect("heed").body(()).expect("a request");

@@ -290,7 +290,7 @@ async fn panic_in_the_display_of_an_error_is_caught() {
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("test", &[]) + "unread").await;
-    peer.head().await.assert_switched("test");
+    peer.head().await.assert_upgraded("test");
     // The end is in order: unread bytes would else reset the connection.
     assert_eq!(peer.exactly(10).await, b"last words");
     peer.finish().await;

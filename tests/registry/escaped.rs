@@ -36,7 +36,7 @@ async fn escaped_reader_wakes_with_an_error_when_the_session_ends() {
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("leave", &[])).await;
-    peer.head().await.assert_switched("leave");
+    peer.head().await.assert_upgraded("leave");
     let read = soon(waiting.recv()).await.expect("a session");
     let error = soon(read).await.expect("no panic").expect_err("it is over");
     assert_eq!(error.kind(), ErrorKind::NotConnected);
@@ -66,7 +66,7 @@ async fn ended() -> (Server, crate::support::Peer<TcpStream>, Halves) {
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("leave", &[])).await;
-    peer.head().await.assert_switched("leave");
+    peer.head().await.assert_upgraded("leave");
     let halves = soon(escaped.recv()).await.expect("a session");
     assert_eq!(next(&mut reports).await.reason, "finished");
     // The IO is still held, and yet the permit is released.
@@ -131,7 +131,7 @@ async fn escaped_writer_wakes_with_an_error_when_the_session_ends() {
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("leave", &[])).await;
-    peer.head().await.assert_switched("leave");
+    peer.head().await.assert_upgraded("leave");
     let writing = soon(waiting.recv()).await.expect("a session");
     let error = soon(writing).await.expect("no panic");
     assert_eq!(

@@ -28,7 +28,7 @@ async fn s4_request_over_the_limit_is_rejected_before_its_handler_runs() {
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let (mut first, _) = ask(&server, &[]).await;
     let (_second, head) = ask(&server, &[]).await;
-    head.assert_switched("echo");
+    head.assert_upgraded("echo");
     assert_eq!(sessions.len(), 2);
 
     let mut third = server.connect().await;
@@ -48,7 +48,7 @@ async fn s4_request_over_the_limit_is_rejected_before_its_handler_runs() {
     first.expect_end().await;
     until(|| sessions.len() == 1).await;
     third.send(offer("echo", &[])).await;
-    third.head().await.assert_switched("echo");
+    third.head().await.assert_upgraded("echo");
 }
 
 #[tokio::test]
@@ -95,21 +95,21 @@ async fn s4_limit_per_key_rejects_only_that_key() {
         .protocol("echo", echo());
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let (mut ann, head) = ask(&server, &["User: ann"]).await;
-    head.assert_switched("echo");
+    head.assert_upgraded("echo");
     let (_second, refusal) = ask(&server, &["User: ann"]).await;
     assert_eq!(
         (refusal.status, refusal.get("retry-after").as_deref()),
         (503, Some("5"))
     );
-    ask(&server, &["User: bob"]).await.1.assert_switched("echo");
+    ask(&server, &["User: bob"]).await.1.assert_upgraded("echo");
     // Those without a key are not limited.
     for _ in 0..3 {
-        ask(&server, &[]).await.1.assert_switched("echo");
+        ask(&server, &[]).await.1.assert_upgraded("echo");
     }
     ann.finish().await;
     ann.expect_end().await;
     until(|| sessions.list().len() < 2).await;
-    ask(&server, &["User: ann"]).await.1.assert_switched("echo");
+    ask(&server, &["User: ann"]).await.1.assert_upgraded("echo");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn ask(server: &Server, protocol: &str) -> Peer<TcpStream> {
 
 async fn open(server: &Server, protocol: &str) -> Peer<TcpStream> {
     let mut peer = ask(server, protocol).await;
-    peer.head().await.assert_switched(protocol);
+    peer.head().await.assert_upgraded(protocol);
     peer
 }
 
@@ -235,7 +235,7 @@ fn act<B>(
 }
 
 #[tokio::test]
-async fn when_a_layer_replaced_the_switch() {
+async fn permit_is_released_when_a_layer_replaces_the_response() {
     let (sessions, layer) = room_for_one();
     let replace = act(|mut response: Response<_>| {
         *response.status_mut() = StatusCode::FORBIDDEN;
@@ -269,7 +269,7 @@ async fn when_a_layer_gave_up_waiting() {
 }
 
 #[tokio::test]
-async fn when_the_service_fails_around_the_switch() {
+async fn permit_is_released_when_the_service_fails() {
     let (sessions, layer) = room_for_one();
     let decides = layer.protocol("lost", echo()).protocol("echo", echo());
     let decides = decides.layer(service_fn(plain));
@@ -291,7 +291,7 @@ async fn when_the_service_fails_around_the_switch() {
 }
 
 #[tokio::test]
-async fn when_the_server_cannot_switch() {
+async fn permit_is_released_when_the_server_cannot_upgrade() {
     let (sessions, layer) = room_for_one();
     let service = layer.protocol("echo", echo()).layer(service_fn(plain));
     let server = Server::start_via(Via::NoUpgrades, service).await;
@@ -368,7 +368,7 @@ async fn when_a_key_panics() {
     for _ in 0..3 {
         let mut peer = server.connect().await;
         peer.send(offer("echo", &[])).await;
-        peer.head().await.assert_switched("echo");
+        peer.head().await.assert_upgraded("echo");
         IS_ARMED.store(true, Ordering::Relaxed);
         peer.finish().await;
         peer.expect_end().await;

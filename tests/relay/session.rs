@@ -64,7 +64,7 @@ async fn open(via: Via, early: &str) -> Tunnel {
     let mut request = offer("tunnel", &[]);
     request.push_str(early);
     peer.send(request).await;
-    peer.head().await.assert_switched("tunnel");
+    peer.head().await.assert_upgraded("tunnel");
     Tunnel {
         _server: server,
         client: peer.io,
@@ -188,7 +188,7 @@ async fn upstream_reset_over_tls_omits_close_notify() {
     let server = Server::start_with(Via::Http1, service, move |io| acceptor.accept(io)).await;
     let mut peer = tls.connect(server.connect().await).await;
     peer.send(offer("tunnel", &[])).await;
-    peer.head().await.assert_switched("tunnel");
+    peer.head().await.assert_upgraded("tunnel");
     upstream.set_zero_linger().expect("a socket");
     drop(upstream);
     let error = soon(peer.io.read(&mut [0]))

@@ -19,7 +19,7 @@ async fn half_close_of_either_side_is_forwarded() {
         let (_, mut client, mut at_backend) =
             send_through(&front, &backend, &offer("chat", &[])).await;
         at_backend.send(upgrade_response("chat", &[])).await;
-        client.head().await.assert_switched("chat");
+        client.head().await.assert_upgraded("chat");
         let (first, second) = match backend_first {
             true => (&mut at_backend, &mut client),
             false => (&mut client, &mut at_backend),
@@ -103,7 +103,7 @@ async fn drain_ends_tunnels() {
     let (_, mut client, mut at_backend) =
         send_through(&front, &backend, &offer("chat/9", &[])).await;
     at_backend.send(upgrade_response("chat/9", &[])).await;
-    client.head().await.assert_switched("chat/9");
+    client.head().await.assert_upgraded("chat/9");
     until(|| sessions.list().len() == 1).await;
     let listed = sessions.list();
     assert_eq!(listed[0].protocol().expect("a protocol"), &"chat/9");
@@ -146,7 +146,7 @@ async fn concurrent_bulk_transfers_complete() {
     let (_, mut client, mut at_backend) = send_through(&front, &backend, &offer("chat", &[])).await;
     let sent: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 249) as u8).collect();
     at_backend.send(upgrade_response("chat", &[])).await;
-    client.head().await.assert_switched("chat");
+    client.head().await.assert_upgraded("chat");
     let (mut from_client, mut to_client) = tokio::io::split(client.io);
     let (mut from_backend, mut to_backend) = tokio::io::split(at_backend.io);
     let write = async |io: &mut (dyn tokio::io::AsyncWrite + Unpin + Send)| {

@@ -81,7 +81,7 @@ async fn hop_by_hop_fields_of_the_101_are_removed() {
     let (_, mut client, mut at_backend) = send_through(&front, &backend, &offer("chat", &[])).await;
     at_backend.send(upgrade_response("chat", &more)).await;
     let head = client.head().await;
-    head.assert_switched("chat");
+    head.assert_upgraded("chat");
     assert_eq!(head.get("connection").as_deref(), Some("upgrade"));
     assert_eq!(
         head.names(),
@@ -250,7 +250,7 @@ async fn websocket_key_is_not_sent_over_http2() {
     let mut client = front.connect().await;
     client.send(offer("websocket", &[key, "X: y"])).await;
     let head = client.head().await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     let accept = head.get("sec-websocket-accept");
     assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     let seen = recording

@@ -25,7 +25,7 @@ async fn backend_chooses_among_offered_protocols() {
     );
     at_backend.send(upgrade_response("chat/1", &[])).await;
     // The client receives its own spelling.
-    client.head().await.assert_switched("Chat/1");
+    client.head().await.assert_upgraded("Chat/1");
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn axum_route_forwards_through_the_handler() {
     let request = offer("chat, chess", &[]);
     let (_, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
     at_backend.send(upgrade_response("chess", &[])).await;
-    client.head().await.assert_switched("chess");
+    client.head().await.assert_upgraded("chess");
 }
 
 #[tokio::test]

@@ -278,7 +278,7 @@ async fn backend_extensions_are_joined() {
     ];
     at_backend.send(upgrade_response("websocket", &lines)).await;
     let head = client.head().await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     let count = head
         .names()
         .iter()

@@ -148,7 +148,7 @@ async fn request_body_is_framed_anew() {
     );
     assert_eq!(at_backend.exactly(7).await, b"{\"a\":1}");
     at_backend.send(upgrade_response("chat", &[])).await;
-    client.head().await.assert_switched("chat");
+    client.head().await.assert_upgraded("chat");
     assert_eq!(
         at_backend.exactly(SMUGGLED.len()).await,
         SMUGGLED.as_bytes()

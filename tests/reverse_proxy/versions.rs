@@ -56,7 +56,7 @@ async fn upgrade_works_between_http_versions() {
         let request = offer("Echo/2", &[]).replacen("GET /", "GET /path?query", 1);
         peer.send(request).await;
         let head = peer.head().await;
-        head.assert_switched("Echo/2");
+        head.assert_upgraded("Echo/2");
         let described = head.get("described").expect("the field `described`");
         assert_eq!(described, format!("{kind} /path?query of test"));
         peer.expect_echo(b"hello").await;
@@ -154,7 +154,7 @@ async fn websocket_works_between_http_versions() {
         let mut peer = front.connect().await;
         peer.send(opening(KEY)).await;
         let head = peer.head().await;
-        head.assert_switched("websocket");
+        head.assert_upgraded("websocket");
         assert_eq!(head.get("sec-websocket-accept").as_deref(), Some(ACCEPT));
         let subprotocol = head.get("sec-websocket-protocol");
         assert_eq!(subprotocol.as_deref(), Some("superchat"));
@@ -260,7 +260,7 @@ async fn websocket_key_is_ignored_for_other_protocols() {
     let (_, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
     at_backend.send(upgrade_response("chat", &[])).await;
     let head = client.head().await;
-    head.assert_switched("chat");
+    head.assert_upgraded("chat");
     assert_eq!(head.get("sec-websocket-accept"), None);
 }
 
@@ -274,7 +274,7 @@ async fn early_bytes_wait_for_the_backend_101() {
     at_backend
         .send(upgrade_response("chat", &[]) + "behind")
         .await;
-    client.head().await.assert_switched("chat");
+    client.head().await.assert_upgraded("chat");
     assert_eq!(client.exactly(6).await, b"behind");
     assert_eq!(at_backend.exactly(5).await, b"early");
     client.expect_ping_pong(&mut at_backend).await;

@@ -426,7 +426,7 @@ async fn session_leaves_no_panicking_task() {
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_echo(b"hello").await;
     peer.finish().await;
     peer.expect_end().await;

@@ -24,7 +24,7 @@ async fn status(server: &Server, protocol: &str, token: Option<&str>) -> u16 {
         .await;
     let head = peer.head().await;
     if head.status == 101 {
-        head.assert_switched(protocol);
+        head.assert_upgraded(protocol);
         peer.expect_echo(b"hello").await;
     }
     head.status

@@ -50,7 +50,7 @@ async fn downcast_returns_the_socket_with_early_bytes() {
         for early in ["", "early bytes"] {
             let mut peer = server.connect().await;
             peer.send(offer("raw", &[]) + early).await;
-            peer.head().await.assert_switched("raw");
+            peer.head().await.assert_upgraded("raw");
             let io = soon(sessions.recv()).await.expect("a session");
 
             // A failed downcast returns the `Upgraded`.
@@ -89,7 +89,7 @@ async fn downcast_finds_the_socket_in_a_served_box_io() {
         let (server, mut sessions) = raw_server_of(via, BoxIo::new).await;
         let mut peer = server.connect().await;
         peer.send(offer("raw", &[]) + "early").await;
-        peer.head().await.assert_switched("raw");
+        peer.head().await.assert_upgraded("raw");
         let io = soon(sessions.recv()).await.expect("a session");
         let io = io
             .downcast::<tokio::net::UnixStream>()
@@ -110,7 +110,7 @@ async fn into_parts_takes_the_io_from_its_session() {
     let (server, mut sessions) = raw_server(Via::Http1).await;
     let mut peer = server.connect().await;
     peer.send(offer("raw", &[]) + "early").await;
-    peer.head().await.assert_switched("raw");
+    peer.head().await.assert_upgraded("raw");
     let parts: UpgradedParts<BoxIo> = soon(sessions.recv()).await.expect("a session").into_parts();
     // The session does not shut down an IO that `into_parts` took out of it.
     let mut io = Upgraded::from_parts(parts);
@@ -253,7 +253,7 @@ async fn vectored_writes_stay_vectored() {
         let (server, mut sessions) = raw_server(via).await;
         let mut peer = server.connect().await;
         peer.send(offer("raw", &[])).await;
-        peer.head().await.assert_switched("raw");
+        peer.head().await.assert_upgraded("raw");
         let mut io = soon(sessions.recv()).await.expect("a session");
         assert!(AsyncWrite::is_write_vectored(&io), "{via:?}");
         assert_eq!(io.write_vectored(&slices).await.expect("a socket"), 6);
@@ -266,7 +266,7 @@ async fn upgraded_implements_hyper_io_traits() {
     let (server, mut sessions) = raw_server(Via::Http1).await;
     let mut peer = server.connect().await;
     peer.send(offer("raw", &[]) + "early").await;
-    peer.head().await.assert_switched("raw");
+    peer.head().await.assert_upgraded("raw");
     let io = soon(sessions.recv()).await.expect("a session");
     // `TokioIo` implements tokio's traits for a type with hyper's.
     let mut io = hyper_util::rt::TokioIo::new(io);
@@ -301,7 +301,7 @@ async fn half_close_works_both_ways() {
     };
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.send(b"the end").await;
     peer.finish().await;
     assert_eq!(text(&peer.rest().await.expect("an orderly end")), "the end");
@@ -309,7 +309,7 @@ async fn half_close_works_both_ways() {
     let (log, _guard) = crate::support::log::Log::start();
     let mut peer = server.connect().await;
     peer.send(offer("count", &[])).await;
-    peer.head().await.assert_switched("count");
+    peer.head().await.assert_upgraded("count");
     assert_eq!(text(&peer.rest().await.expect("an orderly end")), "go on");
     peer.send(vec![b'x'; 100_000]).await;
     peer.finish().await;
@@ -358,6 +358,6 @@ async fn flush_reaches_the_io() {
     tokio::spawn(connection);
     let mut peer = crate::support::Peer::new(peer);
     peer.send(offer("hello", &[])).await;
-    peer.head().await.assert_switched("hello");
+    peer.head().await.assert_upgraded("hello");
     assert_eq!(peer.exactly(5).await, b"hello");
 }

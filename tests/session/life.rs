@@ -241,7 +241,7 @@ async fn missing_with_upgrades_is_reported() {
     let server = Server::start_via(Via::NoUpgrades, layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_end().await;
     until(|| handler.held() == 0).await;
     assert_eq!(handler.started(), 0);
@@ -323,7 +323,7 @@ async fn hyper_graceful_shutdown_does_not_wait_for_sessions() {
 
     let mut peer = Peer::new(peer);
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     soon(connections.shutdown()).await;
     peer.expect_echo(b"still here").await;
 }

@@ -45,7 +45,7 @@ impl Head {
     }
 
     #[track_caller]
-    pub fn assert_switched(&self, protocol: &str) {
+    pub fn assert_upgraded(&self, protocol: &str) {
         assert_eq!(self.status, 101, "{self:?}");
         assert_eq!(self.get("upgrade").as_deref(), Some(protocol), "{self:?}");
         let connection = self.get("connection").unwrap_or_default();

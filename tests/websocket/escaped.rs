@@ -62,7 +62,7 @@ async fn with_halves_elsewhere(
 }
 
 #[tokio::test]
-async fn halves_that_wait_elsewhere_are_woken_and_the_peer_is_told() {
+async fn escaped_halves_wake_and_the_peer_receives_a_close_frame() {
     for (is_well, code, reason) in [(true, 1000, "finished"), (false, 1011, "failed: no luck")] {
         let (mut opened, mut noted, end) = with_halves_elsewhere(|mut sink, mut stream, note| {
             tokio::spawn(async move {
@@ -112,7 +112,7 @@ async fn escaped_sender_wakes_and_its_message_is_complete() {
 }
 
 #[tokio::test]
-async fn halves_that_nobody_asks_any_more_hold_nothing_up() {
+async fn unused_halves_do_not_delay_the_end() {
     let (mut opened, _noted, end) = with_halves_elsewhere(|sink, stream, _note| {
         tokio::spawn(async move {
             std::future::pending::<()>().await;

@@ -221,7 +221,7 @@ async fn unread_pongs_stop_reading() {
 
 /// They are not answered, and are received like messages.
 #[tokio::test(start_paused = true)]
-async fn pongs_that_nobody_receives_are_not_read() {
+async fn unreceived_pongs_are_not_read() {
     let mut opened = open(handler(|socket: WebSocket| async move {
         std::future::pending::<()>().await;
         drop(socket);

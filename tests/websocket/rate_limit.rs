@@ -58,7 +58,7 @@ async fn messages_above_the_rate_wait_and_none_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_reader_is_told_to_stop() {
+async fn stop_signal_reaches_a_rate_limited_reader() {
     let (note, _noted) = notes();
     let handler = handler(move |socket| times(socket, note.clone()));
     let limit = RateLimit::new(1).burst(Duration::ZERO);

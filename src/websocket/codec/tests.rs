@@ -289,12 +289,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
-    fn it_hears_what_tungstenite_hears((role, stream) in stream(), lengths in lengths()) {
+    fn codec_receives_the_same_messages_as_tungstenite((role, stream) in stream(), lengths in lengths()) {
         prop_assert_eq!(hear(role, cut(&stream, &lengths)), hear_plainly(role, &stream));
     }
 
     #[test]
-    fn it_hears_what_tungstenite_hears_of_what_is_wrong(
+    fn codec_receives_the_same_errors_as_tungstenite(
         (role, mut stream) in stream(),
         at in any::<prop::sample::Index>(),
         wrong in any::<u8>(),
@@ -319,7 +319,7 @@ proptest! {
 
 /// It would remember a pong for each.
 #[test]
-fn pings_of_one_who_reads_no_pongs_are_not_all_read() {
+fn peer_that_reads_no_pongs_is_not_read_further() {
     let io = Io::default();
     io.told().waits = usize::MAX;
     let mut codec = io.codec(Role::Server);

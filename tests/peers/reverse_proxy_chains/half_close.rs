@@ -20,7 +20,7 @@ async fn open(chain: &Chain, path: &str) -> Peer<TcpStream> {
     let mut client = chain.front.connect().await;
     let request = crate::support::offer("echo", &[]);
     client.send(request.replacen('/', path, 1)).await;
-    client.head().await.assert_switched("echo");
+    client.head().await.assert_upgraded("echo");
     assert_eq!(client.exactly(7).await, b"early, ");
     client
 }

@@ -246,7 +246,7 @@ async fn u7_upgrade_reaches_the_backend_after_its_whole_body() {
             assert_eq!(client.head().await.status, 200);
             assert_eq!(chain.plain(), 2);
         } else {
-            client.head().await.assert_switched("chat");
+            client.head().await.assert_upgraded("chat");
         }
         client.finish().await;
         let _ = soon(client.rest()).await;
