@@ -1,6 +1,6 @@
 //! Close reasons, as `on_close` reports them.
 
-use crate::support::{Peer, Server, Via, handlers::speak_echo, log::Log, offer, plain, soon};
+use crate::support::{Peer, Server, Via, handlers::run_echo, log::Log, offer, plain, soon};
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -59,7 +59,7 @@ async fn obey(mut session: Session) -> Result<(), tower_upgrade::BoxError> {
         b'f' => Ok(()),
         b'e' => Err("something broke".into()),
         b'p' => panic!("the handler's {}", "message"),
-        _ => speak_echo(session).await,
+        _ => run_echo(session).await,
     }
 }
 

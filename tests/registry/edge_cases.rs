@@ -220,7 +220,7 @@ fn runtime_shutdown_reports_session_as_aborted() {
     let sessions = Sessions::new();
     let layer = layer
         .sessions(sessions.clone())
-        .protocol("test", handler_fn(crate::support::handlers::speak_echo));
+        .protocol("test", handler_fn(crate::support::handlers::run_echo));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -245,7 +245,7 @@ fn so_is_one_that_its_runtime_did_not_get_to() {
     let sessions = Sessions::new();
     let layer = layer
         .sessions(sessions.clone())
-        .protocol("test", handler_fn(crate::support::handlers::speak_echo));
+        .protocol("test", handler_fn(crate::support::handlers::run_echo));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

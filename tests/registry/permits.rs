@@ -3,7 +3,7 @@
 use crate::support::{
     Peer, Server, Via,
     h2::{Client, extended_connect},
-    handlers::{echo, speak_echo},
+    handlers::{echo, run_echo},
     offer, plain, soon, until,
 };
 use h2::Reason;
@@ -307,7 +307,7 @@ async fn when_a_stream_is_reset() {
     let (sessions, layer) = room_for_one();
     let layer = layer
         .protocol("hang", Decides(|| None))
-        .protocol("echo", handler_fn(speak_echo));
+        .protocol("echo", handler_fn(run_echo));
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
     let mut client = Client::connect(server.connect().await).await;
     for _ in 0..2 {

@@ -3,7 +3,7 @@
 use crate::{
     closed::{Report, next, reporting},
     drain::secs,
-    support::{handlers::speak_echo, plain},
+    support::{handlers::run_echo, plain},
 };
 use std::time::Duration;
 use tokio::{
@@ -81,7 +81,7 @@ async fn lifetime_of_accept_ends_the_session_beside_that_of_the_layer() {
 
 #[tokio::test(start_paused = true)]
 async fn session_without_limits_stays_open() {
-    let (mut peer, mut reports) = open(|layer| layer, handler_fn(speak_echo)).await;
+    let (mut peer, mut reports) = open(|layer| layer, handler_fn(run_echo)).await;
     sleep(secs(86400 * 365)).await;
     assert!(reports.try_recv().is_err());
     peer.write_all(b"x").await.expect("it is open");
@@ -174,7 +174,7 @@ async fn limits_can_be_taken_off_and_may_be_absurd() {
             let layer = layer.idle_timeout(secs(1)).lifetime(secs(1));
             layer.idle_timeout(absurd).lifetime(absurd)
         };
-        let (mut peer, _reports) = open(set_up, handler_fn(speak_echo)).await;
+        let (mut peer, _reports) = open(set_up, handler_fn(run_echo)).await;
         sleep(secs(1000)).await;
         peer.write_all(b"x").await.expect("it is open");
         assert_eq!(peer.read_u8().await.expect("it is open"), b'x');
