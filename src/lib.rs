@@ -216,6 +216,8 @@ pub mod client;
 
 mod layer;
 
+mod govern;
+
 mod decide;
 
 mod commit;

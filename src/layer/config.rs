@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) connect: Vec<Arc<dyn ErasedHandler>>,
     pub(crate) preference: Preference,
     pub(crate) unsupported: Option<Unsupported>,
+    /// Whether the layer governs foreign upgraders inside.
+    pub(crate) governs: bool,
     pub(crate) settings: Arc<Settings>,
 }
 

@@ -252,6 +252,29 @@ impl UpgradeLayer {
         self.with(|config| config.preference = preference)
     }
 
+    /// Governs foreign upgraders inside the layer: services that upgrade with hyper's `OnUpgrade` instead of a handler
+    /// of this crate, such as axum's `WebSocketUpgrade`, socketioxide or jsonrpsee.
+    ///
+    /// Their sessions get the same treatment as those of handlers: they start only if the upgrade response leaves the
+    /// outermost layer; registry, time limits, callbacks, spans and metrics apply; a drain ends them. By default the
+    /// layer leaves foreign upgraders alone.
+    ///
+    /// ```
+    /// use axum::{Router, extract::ws::WebSocketUpgrade, routing::any};
+    /// use tower_upgrade::{Sessions, UpgradeLayer};
+    ///
+    /// let existing: Router = Router::new().route(
+    ///     "/ws",
+    ///     any(|ws: WebSocketUpgrade| async { ws.on_upgrade(|_socket| async { /* unchanged */ }) }),
+    /// );
+    /// let sessions = Sessions::builder().max(10_000).build();
+    /// let app = existing.layer(UpgradeLayer::new().sessions(sessions.clone()).govern());
+    /// ```
+    #[must_use]
+    pub fn govern(self) -> Self {
+        self.with(|config| config.governs = true)
+    }
+
     /// Sets how the layer responds to upgrade requests that match none of its handlers.
     ///
     /// | request | default |

@@ -11,6 +11,7 @@ pub(crate) mod held;
 mod identity;
 mod info;
 pub(crate) mod pending_upgrade;
+pub(crate) mod quiet;
 mod registry;
 pub(crate) mod settings;
 pub(crate) mod span;
@@ -162,7 +163,6 @@ impl Session {
     }
 }
 
-#[cfg(any(feature = "tunnel", feature = "websocket"))]
 impl Session {
     pub(crate) fn state(&self) -> &Arc<State> {
         &self.state
