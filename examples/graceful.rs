@@ -21,7 +21,7 @@
 //!    Sessions continue.
 //! 4. When the last session has ended, or at the `--deadline`, the server prints the result and exits.
 //!
-//! `tests/peers/haproxy.rs` restarts this server behind HAProxy without an error at any client.
+//! `tests/peers/rolling_restart.rs` restarts this server behind HAProxy without an error at any client.
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;

@@ -96,7 +96,7 @@ impl Backend {
             let https = HttpsConnectorBuilder::new();
             let https = match args.backend.scheme() == Some(&Scheme::HTTPS) {
                 true => https.with_native_roots()?,
-                // Without TLS no roots are needed, and the system may have none.
+                // Without TLS no roots are needed, and the system may lack them.
                 false => https.with_tls_config(
                     ClientConfig::builder()
                         .with_root_certificates(RootCertStore::empty())

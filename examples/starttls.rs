@@ -26,8 +26,8 @@ use tokio_rustls::{
 };
 use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_upgrade::{
-    Accept, BoxError, Parts, Protocol, ProtocolHandler, Rejection, Session, UpgradeLayer,
-    UpgradeRequest, Upgraded, client, copy, handler_fn,
+    Accept, BoxError, Protocol, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
+    Upgraded, UpgradedParts, client, copy, handler_fn,
 };
 
 /// The protocol name in `Upgrade`. The TLS handshake negotiates the version.
@@ -89,10 +89,7 @@ impl ProtocolHandler for StartTls {
             let io = timeout(Duration::from_secs(10), acceptor.accept(io)).await??;
             println!("server: the TLS handshake is complete");
             // The first response within TLS answers the upgrade request (RFC 2817 §3.3).
-            let io = Upgraded::from_parts(Parts {
-                io,
-                read_buf: first,
-            });
+            let io = Upgraded::from_parts(UpgradedParts::new(io, first));
             let service = TowerToHyperService::new(secure());
             auto::Builder::new(TokioExecutor::new())
                 .serve_connection_with_upgrades(io, service)

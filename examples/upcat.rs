@@ -154,7 +154,7 @@ fn https<C>(tcp: C, args: &Args, version: Version) -> Result<HttpsConnector<C>, 
     let https = HttpsConnectorBuilder::new();
     let https = match is_tls && !args.is_insecure {
         true => https.with_native_roots()?,
-        // Without TLS no roots are needed, and the system may have none.
+        // Without TLS no roots are needed, and the system may lack them.
         false => https.with_tls_config(insecure_tls()?),
     };
     let https = https.https_or_http();

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tower::{Layer as _, Service as _, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, Protocol, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
+    Accept, BoxError, Protocol, Rejection, Session, UpgradeLayer, UpgradeRequest, accept_fn,
     client, copy, handler_fn,
 };
 
@@ -67,7 +67,7 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
     let app = UpgradeLayer::new()
         .protocol("echo", echo)
         .protocol("shout", shout)
-        .protocol("greet/1", Greeter)
+        .protocol("greet/1", accept_fn(greet))
         .layer(service_fn(index));
 
     loop {
@@ -82,26 +82,22 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
     }
 }
 
-/// A handler that checks the request before it accepts or refuses.
-struct Greeter;
-
-impl ProtocolHandler for Greeter {
-    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let Some(user) = request.headers().get("user").cloned() else {
-            println!("server: refuses a request without a user");
-            return Err(Rejection::new(
-                StatusCode::UNAUTHORIZED,
-                "the header `user` is missing",
-            ));
-        };
-        // The session handler owns `user`.
-        Ok(Accept::new(move |mut session: Session| async move {
-            println!("server: a greet/1 session");
-            session.io_mut().write_all(b"Hello ").await?;
-            session.io_mut().write_all(user.as_bytes()).await?;
-            Ok(())
-        }))
-    }
+/// Accepts or rejects a request before a response is sent.
+async fn greet(request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    let Some(user) = request.headers().get("user").cloned() else {
+        println!("server: rejects a request without a user");
+        return Err(Rejection::new(
+            StatusCode::UNAUTHORIZED,
+            "the header `user` is missing",
+        ));
+    };
+    // The session handler owns `user`.
+    Ok(Accept::new(move |mut session: Session| async move {
+        println!("server: a greet/1 session");
+        session.io_mut().write_all(b"Hello ").await?;
+        session.io_mut().write_all(user.as_bytes()).await?;
+        Ok(())
+    }))
 }
 
 /// Handles all other requests, which the layer forwards unchanged.

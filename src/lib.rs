@@ -196,8 +196,8 @@
 //! `bytes` (requests, responses, bodies), `tower-layer` and `tower-service` (the middleware), and
 //! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]). With the feature `client` also the connections and the
 //! bodies of `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`; with `testing` the bodies of
-//! `hyper`; with `websocket` the traits `Stream` and `Sink` of `futures`; with `tunnel` the networks of `ipnet`, and
-//! the names that `hyper-util` resolves; with `axum` the extractor traits of `axum-core`.
+//! `hyper`; with `websocket` the traits `Stream` and `Sink` of `futures`; with `tunnel` the networks of `ipnet`;
+//! with `axum` the extractor traits of `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // From the top floor to the ground: a module imports from those below it. `tests/layout.rs` checks that.
@@ -239,6 +239,8 @@ mod negotiate;
 
 mod error;
 mod panic;
+#[cfg(any(feature = "client", feature = "testing"))]
+mod service;
 mod sync;
 mod time;
 mod trace;
@@ -253,9 +255,15 @@ pub mod fuzzing;
 pub mod manual;
 
 pub use crate::{
+    decide::erased::BoxHandler,
     error::BoxError,
-    handler::{Accept, HandlerFn, ProtocolHandler, When, handler_fn, request::UpgradeRequest},
-    io::{box_io::BoxIo, copy::copy, parts::Parts},
+    handler::{
+        Accept, HandlerFn, ProtocolHandler, When,
+        accept_fn::{AcceptFn, AsyncAccept, accept_fn},
+        handler_fn,
+        request::UpgradeRequest,
+    },
+    io::{box_io::BoxIo, copy::copy, parts::UpgradedParts},
     layer::{
         UpgradeLayer,
         future::ResponseFuture,

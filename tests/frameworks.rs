@@ -31,7 +31,7 @@ async fn assert_echoes(server: &Server, path: &str) {
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[]).replacen("GET / ", &format!("GET {path} "), 1))
         .await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_echo(b"hello").await;
 }
 
@@ -95,7 +95,7 @@ async fn session_over_axum_serve_echoes_early_bytes() {
         .expect("loopback");
     let mut peer = support::Peer::new(io);
     peer.send(offer("echo", &[]) + "early").await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     assert_eq!(peer.exactly(5).await, b"early");
     peer.finish().await;
     peer.expect_end().await;
@@ -425,7 +425,7 @@ async fn non_contiguous_buffers_of_inner_body_are_passed_whole() {
 }
 
 #[test]
-#[should_panic(expected = "\"no token\" is no protocol")]
+#[should_panic(expected = "\"no token\" is not a protocol")]
 fn protocol_panics_on_invalid_name() {
     let _ = UpgradeLayer::new().protocol("no token", echo());
 }

@@ -22,7 +22,7 @@ const LEVELS: &[&[&str]] = &[
     &["io"],
     &["metrics"],
     &["negotiate"],
-    &["error", "panic", "sync", "time", "trace"],
+    &["error", "panic", "service", "sync", "time", "trace"],
 ];
 
 #[test]

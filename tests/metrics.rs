@@ -64,13 +64,13 @@ fn assert_has(page: &str, lines: &[&str]) {
 async fn open(server: &Server, protocol: &str, say: &str) -> Peer<TcpStream> {
     let mut peer = server.connect().await;
     peer.send(offer(protocol, &[])).await;
-    peer.head().await.assert_switched(protocol);
+    peer.head().await.assert_upgraded(protocol);
     peer.send(say).await;
     peer
 }
 
 #[tokio::test]
-async fn a_scrape_tells_what_became_of_sessions() {
+async fn prometheus_scrape_has_all_metrics() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -145,7 +145,7 @@ async fn a_scrape_tells_what_became_of_sessions() {
 }
 
 #[tokio::test]
-async fn what_a_route_accepts_is_counted_as_well() {
+async fn sessions_of_extractors_are_counted() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -167,7 +167,7 @@ async fn what_a_route_accepts_is_counted_as_well() {
     let opening = offer("websocket", &["Sec-WebSocket-Version: 13", key]);
     let mut socket = server.connect().await;
     socket.send(opening.replace("GET / ", "GET /ws ")).await;
-    socket.head().await.assert_switched("websocket");
+    socket.head().await.assert_upgraded("websocket");
 
     let page = scrape(&exporter).await;
     for protocol in ["Echo", "websocket"] {
@@ -183,7 +183,7 @@ async fn what_a_route_accepts_is_counted_as_well() {
 }
 
 #[tokio::test]
-async fn what_a_client_calls_any_protocol_is_not_counted_under_its_name() {
+async fn any_protocol_is_labelled_other() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -228,7 +228,7 @@ impl Recorder for Full {
 }
 
 #[tokio::test]
-async fn a_recorder_that_panics_ends_no_session() {
+async fn panic_in_the_recorder_is_caught() {
     let _guard = metrics::set_default_local_recorder(&Full);
     let (sender, mut closed) = tokio::sync::mpsc::unbounded_channel();
     let layer = UpgradeLayer::new()

@@ -30,7 +30,7 @@ const POOLED: usize = 1;
 
 /// Returns the number of open pipes. Each pipe has two file descriptors.
 fn pipes() -> usize {
-    let open = std::fs::read_dir("/proc/self/fd").expect("Linux has it");
+    let open = std::fs::read_dir("/proc/self/fd").expect("procfs");
     let targets = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
     targets
         .filter(|target| target.to_string_lossy().starts_with("pipe:"))
@@ -66,7 +66,7 @@ impl Tunnel {
         let mut received = vec![0; MUCH];
         soon(self.receiver.read_exact(&mut received))
             .await
-            .expect("all of it");
+            .expect("all bytes");
         assert!(received == vec![7; MUCH]);
         drop((soon(self.sending).await, self.receiver));
         let relayed = soon(self.relay).await.expect("no panic");
@@ -82,21 +82,21 @@ impl Tunnel {
 }
 
 #[tokio::test]
-async fn pipes_are_few_and_not_held_by_who_waits() {
+async fn pipes_are_pooled_limited_and_released() {
     let before = pipes();
     let open = || pipes() - before;
 
     // The relay joins a server session and a client session, both of which are based on sockets.
-    through_a_reverse_proxy(open).await;
+    relay_through_reverse_proxy(open).await;
 
     // A peer that stops reading for good receives no more bytes, and may still send.
-    to_who_has_become_deaf(open).await;
+    relay_to_peer_that_stopped_reading(open).await;
 
     // A stalled relay keeps the bytes in its pipe.
     let tunnel = Tunnel::open().await;
     until(|| open() == 1).await;
     tunnel.finish().await;
-    assert_eq!(open(), 1, "kept for later");
+    assert_eq!(open(), 1, "the idle pipe stays in the pool");
 
     // A relay dropped with bytes in its pipe does not pass the pipe to other relays.
     let mut tunnels = Vec::new();
@@ -145,18 +145,18 @@ async fn pipes_are_few_and_not_held_by_who_waits() {
             let before = pipes();
             rlimit::Resource::NOFILE
                 .set(0, limit.1)
-                .expect("less is allowed");
+                .expect("a lower limit");
             tunnel.finish().await;
             rlimit::Resource::NOFILE
                 .set(limit.0, limit.1)
-                .expect("as before");
+                .expect("the previous limit");
             assert_eq!(pipes(), before);
         });
     });
     copied.join().expect("no panic");
 }
 
-async fn to_who_has_become_deaf(open: impl Fn() -> usize) {
+async fn relay_to_peer_that_stopped_reading(open: impl Fn() -> usize) {
     let ((ours, first), (other, mut second)) =
         (tcp::pair().await, UnixStream::pair().expect("sockets"));
     let relay = tokio::spawn(Relay::new(ours, other));
@@ -181,16 +181,16 @@ async fn to_who_has_become_deaf(open: impl Fn() -> usize) {
         .expect("an end");
     until(|| open() == 0).await;
     second.write_all(b"still here").await.expect("a socket");
-    let mut heard = [0; 10];
-    soon(first_reads.read_exact(&mut heard))
+    let mut received = [0; 10];
+    soon(first_reads.read_exact(&mut received))
         .await
         .expect("the relay writes");
-    assert_eq!(&heard, b"still here");
+    assert_eq!(&received, b"still here");
     sending.abort();
     relay.abort();
 }
 
-async fn through_a_reverse_proxy(open: impl Fn() -> usize) {
+async fn relay_through_reverse_proxy(open: impl Fn() -> usize) {
     let backend = UpgradeLayer::new().protocol("swallow", handler_fn(swallow));
     let backend = Server::start(backend.layer(service_fn(plain))).await;
     let at = format!("http://{}", backend.address);
@@ -203,7 +203,7 @@ async fn through_a_reverse_proxy(open: impl Fn() -> usize) {
         let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
         let mut peer = server.connect().await;
         peer.send(offer("swallow", &[])).await;
-        peer.head().await.assert_switched("swallow");
+        peer.head().await.assert_upgraded("swallow");
         let mut io = peer.io;
         let sending = tokio::spawn(async move {
             // Sends until the relay stalls for good.
@@ -216,7 +216,7 @@ async fn through_a_reverse_proxy(open: impl Fn() -> usize) {
     }
 }
 
-/// Accepts no bytes.
+/// Reads no bytes.
 async fn swallow(session: Session) -> Result<(), BoxError> {
     let _io = session.into_io();
     std::future::pending().await

@@ -71,7 +71,7 @@ impl Served {
         let mut peer = self.connect().await;
         peer.send(offer("echo", &[]).replacen("GET / ", "GET /ws ", 1))
             .await;
-        peer.head().await.assert_switched("echo");
+        peer.head().await.assert_upgraded("echo");
         peer.expect_echo(b"hello").await;
         self.ask()
             .await
@@ -261,7 +261,7 @@ async fn layer_on_nested_router_sees_path_without_prefix() {
     let mut peer = served.connect().await;
     peer.send(offer("chat", &[]).replacen('/', "/outer/inner", 1))
         .await;
-    peer.head().await.assert_switched("chat");
+    peer.head().await.assert_upgraded("chat");
     peer.expect_echo(b"hello").await;
 }
 
@@ -274,7 +274,7 @@ async fn route_layer_does_not_see_other_paths() {
         .await;
     assert_eq!(peer.response().await.0.status, 404);
     peer.send(offer("chat", &[]).replacen('/', "/ws", 1)).await;
-    peer.head().await.assert_switched("chat");
+    peer.head().await.assert_upgraded("chat");
 }
 
 /// A module `axum` in the crate would shadow the crate `axum` here.

@@ -100,7 +100,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Sp
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
-        // h2 has much to say in the span of whoever it works for.
+        // h2 emits many events in the current span.
         if !matches!(event.metadata().target(), "tower_upgrade" | "spans") {
             return;
         }
@@ -116,7 +116,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Sp
     }
 }
 
-/// A server with a `TraceLayer` around, whose sessions say who they are, and end at the first byte.
+/// A server inside a `TraceLayer`, whose sessions log their id and end at the first byte.
 async fn start(via: Via, ids: tokio::sync::mpsc::UnboundedSender<SessionId>) -> Server {
     let brief = handler_fn(move |mut session: Session| {
         let ids = ids.clone();
@@ -136,7 +136,7 @@ async fn start(via: Via, ids: tokio::sync::mpsc::UnboundedSender<SessionId>) -> 
 }
 
 #[tokio::test]
-async fn a_session_follows_from_its_request_and_does_not_hold_it_open() {
+async fn session_span_follows_from_request_span_without_holding_it() {
     for via in [Via::Http1, Via::Http2] {
         let spans = Spans::default();
         let subscriber = tracing_subscriber::registry().with(spans.clone());
@@ -152,7 +152,7 @@ async fn a_session_follows_from_its_request_and_does_not_hold_it_open() {
             _ => {
                 let mut peer = server.connect().await;
                 peer.send(offer("brief/1", &[])).await;
-                peer.head().await.assert_switched("brief/1");
+                peer.head().await.assert_upgraded("brief/1");
                 peer.boxed()
             }
         };
@@ -197,7 +197,7 @@ async fn a_session_follows_from_its_request_and_does_not_hold_it_open() {
 }
 
 #[tokio::test]
-async fn a_session_that_never_started_closes_its_span() {
+async fn session_that_does_not_start_closes_its_span() {
     let spans = Spans::default();
     let subscriber = tracing_subscriber::registry().with(spans.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -220,7 +220,7 @@ async fn a_session_that_never_started_closes_its_span() {
 
 /// The request's span is that of the innermost layer: where the handler was chosen.
 #[tokio::test]
-async fn a_refusal_is_said_in_the_span_of_its_request() {
+async fn rejection_is_reported_in_the_request_span() {
     let spans = Spans::default();
     let subscriber = tracing_subscriber::registry().with(spans.clone());
     let _guard = tracing::subscriber::set_default(subscriber);

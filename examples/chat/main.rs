@@ -57,7 +57,10 @@ use std::{
 };
 use tower::{Service, ServiceBuilder};
 use tower_http::{timeout::TimeoutLayer, trace::TraceLayer};
-use tower_upgrade::{BoxError, Closed, Sessions, UpgradeLayer, websocket::WebSocketUpgrade};
+use tower_upgrade::{
+    BoxError, Closed, Sessions, UpgradeLayer,
+    websocket::{WebSocketConfig, WebSocketUpgrade},
+};
 
 /// The pages load no other resources, connect only to this server, and must not be framed.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
@@ -65,7 +68,14 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-in
     form-action 'none'; frame-ancestors 'none'";
 
 /// The interval of WebSocket pings to idle pages.
+///
+/// Detects clients that vanish silently, such as a closed laptop. The browser itself answers pings, also for background
+/// pages, whose timers it throttles.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
+
+const WEBSOCKET: WebSocketConfig = WebSocketConfig::new()
+    .max_message_size(16 * 1024)
+    .keep_alive(KEEP_ALIVE);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -89,11 +99,7 @@ async fn main() -> Result<(), BoxError> {
         })
         .build();
     let chat = Chat {
-        upgrade: WebSocketUpgrade::new()
-            .max_message_size(16 * 1024)
-            // Detects clients that vanish silently, such as a closed laptop. The browser answers pings, also for pages
-            // in the background, where it throttles timers.
-            .keep_alive(KEEP_ALIVE),
+        upgrade: WebSocketUpgrade::new().config(WEBSOCKET),
         rooms: Rooms::default(),
         sessions: sessions.clone(),
         limits,

@@ -159,7 +159,7 @@ async fn ask(is_connect: bool, io: DuplexStream) -> Due {
         true => Request::connect("host:80".parse().expect("an authority")),
         false => OFFERED.iter().fold(
             Request::get("http://host/".parse().expect("a URI")),
-            |request, protocol| request.protocol(protocol),
+            |request, protocol| request.protocol(*protocol),
         ),
     };
     match client.oneshot(request).await {

@@ -9,7 +9,10 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method};
-use tower_upgrade::{UpgradeLayer, websocket::websocket};
+use tower_upgrade::{
+    UpgradeLayer,
+    websocket::{WebSocketConfig, websocket},
+};
 
 const SPOKEN: [&str; 2] = ["chat", "superchat"];
 
@@ -53,10 +56,11 @@ pub fn run(data: &[u8]) {
 }
 
 fn check(request: &[u8], head: &Head, is_any_origin: bool) {
-    let mut handler = websocket(|_socket, _session| async move { Ok(()) }).subprotocols(SPOKEN);
+    let mut config = WebSocketConfig::new().subprotocols(SPOKEN);
     if is_any_origin {
-        handler = handler.any_origin();
+        config = config.any_origin();
     }
+    let handler = websocket(|_socket, _session| async move { Ok(()) }).config(config);
     let layer = UpgradeLayer::new().protocol("websocket", handler);
     let mut read = Bytes::from(wire::exchange(layer, &[request]));
     let response = wire::Head::take(&mut read).expect("an answer");

@@ -1,4 +1,4 @@
-//! Every target over its corpus, on stable Rust: what was found once stays found.
+//! Replays the corpus of every target on stable Rust, so that fixed bugs stay fixed.
 
 use std::{fs, path::Path};
 use tower_upgrade_fuzz::{

@@ -12,7 +12,7 @@ use std::{
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection: what became of the right to it.
+/// The outcome of an upgrade.
 #[derive(Default)]
 struct Connection {
     fulfilled: AtomicUsize,
@@ -92,12 +92,12 @@ fn late_requests(number: usize) {
 
 /// Red where `hold` forgets to look at `is_closed`.
 #[test]
-fn a_late_request_is_held_or_ends_its_connection() {
+fn late_request_is_held_or_closes_its_connection() {
     late_requests(1);
 }
 
-/// Red where `hold` does not know that an upgrade has come: a late clone ends the connection of the session.
+/// Fails if `hold` forgets an earlier upgrade: a late clone then closes the connection of the session.
 #[test]
-fn of_clones_one_has_the_connection() {
+fn one_clone_gets_the_connection() {
     late_requests(2);
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     bounded,
-    io::{box_io::BoxIo, parts::Parts},
+    io::{box_io::BoxIo, parts::UpgradedParts},
     metrics::Labels,
     negotiate::kind::UpgradeKind,
     session::{state::State, upgraded::Upgraded},
@@ -66,12 +66,12 @@ fn session() -> (Arc<State>, Upgraded, Arc<AtomicUsize>) {
     let state = State::new(UpgradeKind::Upgrade, None, None, Labels, false);
     let state = Arc::new(state);
     let dropped = Arc::new(AtomicUsize::new(0));
-    let io = BoxIo::from(Parts {
-        io: Silent {
+    let io = BoxIo::from(UpgradedParts::new(
+        Silent {
             dropped: Arc::clone(&dropped),
         },
-        read_buf: Bytes::new(),
-    });
+        Bytes::new(),
+    ));
     let io = Upgraded::owned_by_session(io, Arc::clone(&state));
     (state, io, dropped)
 }
@@ -103,7 +103,7 @@ fn write(io: &mut Upgraded, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
 
 /// Red where `poll_returned_io` looks before it registers.
 #[test]
-fn the_task_sees_the_io_come_home() {
+fn task_sees_the_returned_io() {
     loom::model(|| {
         let (state, io, _) = session();
         let handler = thread::spawn(move || drop(io));
@@ -115,7 +115,7 @@ fn the_task_sees_the_io_come_home() {
 
 /// Red where `close_io_slot` does not wake.
 #[test]
-fn the_task_sees_that_the_io_was_taken_for_good() {
+fn task_sees_the_closed_io_slot() {
     loom::model(|| {
         let (state, io, _) = session();
         let handler = thread::spawn(move || is_silent(io.into_parts().io));
@@ -126,7 +126,7 @@ fn the_task_sees_that_the_io_was_taken_for_good() {
 
 /// Red if `return_io` does not check for a waiter.
 #[test]
-fn an_io_that_nobody_waits_for_any_more_is_dropped() {
+fn io_returned_to_a_closed_slot_is_dropped() {
     loom::model(|| {
         let (state, io, dropped) = session();
         let handler = thread::spawn(move || drop(io));
@@ -142,9 +142,9 @@ fn an_io_that_nobody_waits_for_any_more_is_dropped() {
     });
 }
 
-/// Red where `has_moved` looks before it registers, and where `revoke` wakes before it says why.
+/// Fails if `has_moved` checks before it registers, or if `revoke` wakes before it sets the flag.
 #[test]
-fn a_reader_elsewhere_is_woken_when_the_session_ends() {
+fn escaped_reader_wakes_when_the_session_ends() {
     loom::model(|| {
         let (state, mut io, _) = session();
         let reader = thread::spawn(move || block_on(poll_fn(|cx| read(&mut io, cx))));
@@ -156,7 +156,7 @@ fn a_reader_elsewhere_is_woken_when_the_session_ends() {
 
 /// Red where `revoke` forgets one of them.
 #[test]
-fn a_reader_and_a_writer_elsewhere_are_woken_when_the_session_ends() {
+fn escaped_reader_and_writer_wake_when_the_session_ends() {
     bounded(|| {
         let (state, io, _) = session();
         // As `tokio::io::split` does it.
@@ -180,7 +180,7 @@ fn a_reader_and_a_writer_elsewhere_are_woken_when_the_session_ends() {
 
 /// Red where `into_box_io` does not leave the session.
 #[test]
-fn an_io_that_is_taken_out_elsewhere_while_the_session_ends_has_one_owner() {
+fn io_detached_during_the_end_has_one_owner() {
     loom::model(|| {
         let (state, io, _) = session();
         let elsewhere = thread::spawn(move || is_silent(io.into_parts().io));
@@ -190,9 +190,9 @@ fn an_io_that_is_taken_out_elsewhere_while_the_session_ends_has_one_owner() {
     });
 }
 
-/// Red where `stopping` looks before it waits, and where `stop_by` wakes before it says why.
+/// Fails if `stopping` checks before it waits, or if `stop_by` wakes before it sets the deadline.
 #[test]
-fn the_handler_and_its_task_see_the_order_to_stop() {
+fn handler_and_task_see_the_stop_signal() {
     loom::model(|| {
         let (state, _io, _) = session();
         let at = state.accepted() + Duration::from_secs(1);
@@ -212,7 +212,7 @@ fn the_handler_and_its_task_see_the_order_to_stop() {
 
 /// Red where a later order replaces an earlier one.
 #[test]
-fn the_earliest_of_all_orders_holds() {
+fn earliest_stop_deadline_applies() {
     loom::model(|| {
         let (state, _io, _) = session();
         let at = |seconds| state.accepted() + Duration::from_secs(seconds);
@@ -229,7 +229,7 @@ fn the_earliest_of_all_orders_holds() {
 
 /// Red where either of them does not wake.
 #[test]
-fn the_task_misses_neither_the_order_nor_the_io() {
+fn task_sees_both_stop_signal_and_returned_io() {
     loom::model(|| {
         let (state, io, _) = session();
         let at = state.accepted() + Duration::from_secs(1);

@@ -68,19 +68,19 @@ fn one_at_a_time(sessions: Sessions, others: usize) {
 
 /// Red if `admit` releases the lock between the check and the count.
 #[test]
-fn no_more_are_let_in_than_there_may_be() {
+fn limit_is_never_exceeded() {
     model(|| one_at_a_time(Sessions::builder().max(1).build(), 2));
 }
 
 /// Red likewise in `guard.rs`.
 #[test]
-fn no_more_of_a_key_are_let_in_than_there_may_be() {
+fn limit_of_a_key_is_never_exceeded() {
     model(|| one_at_a_time(Sessions::builder().max_per_key(1, |_| Some(())).build(), 1));
 }
 
 /// Red where a permit leaves before it gives back its key.
 #[test]
-fn who_sees_that_a_session_has_left_finds_room_for_its_key() {
+fn key_is_released_before_the_session_leaves() {
     model(|| {
         let sessions = Sessions::builder().max_per_key(1, |_| Some(())).build();
         let admitted = admit(&sessions).expect("room");
@@ -95,7 +95,7 @@ fn who_sees_that_a_session_has_left_finds_room_for_its_key() {
 /// Red where `enter` asks for the drain before it takes the lock, where `drain` lists the sessions before
 /// it begins, and where `wait_for_all` or `stopping` look before they wait.
 #[test]
-fn a_drain_misses_no_session_that_comes() {
+fn drain_signals_every_new_session() {
     model(|| {
         let sessions = Sessions::new();
         let comes = {
@@ -121,7 +121,7 @@ fn a_drain_misses_no_session_that_comes() {
 
 /// Red where `leave` does not ask for a drain under the lock that it counts under, and where an end is counted twice.
 #[test]
-fn a_drain_ends_with_the_last_of_all() {
+fn drain_ends_with_the_last_session() {
     model(|| {
         let sessions = Sessions::new();
         let state = state();
@@ -154,9 +154,9 @@ fn all_drains_end() {
     with_no_time(|| bounded(threads));
 }
 
-/// Red where a later drain's deadline replaces an earlier one, and where `enter` asks for it before it takes the lock.
+/// Fails if a later deadline replaces an earlier one, or if `enter` reads the deadline before it takes the lock.
 #[test]
-fn the_earliest_deadline_of_all_drains_holds() {
+fn earliest_deadline_of_all_drains_applies() {
     model(|| {
         let sessions = Sessions::new();
         let state = state();
@@ -178,7 +178,7 @@ fn the_earliest_deadline_of_all_drains_holds() {
 
 /// Red where `drained` looks for the deadline before it waits for a change.
 #[test]
-fn who_is_undecided_sees_the_drains_deadline() {
+fn pending_decision_sees_the_drain_deadline() {
     for has_begun in [false, true] {
         model(move || {
             let sessions = Sessions::new();

@@ -23,7 +23,7 @@ mod spread {
     use super::{Sessions, state::State};
     use std::{sync::Arc, time::Duration};
 
-    /// The crate uses a timer. The models have none, and signal at once.
+    /// The crate uses a timer. The models have no timers and signal at once.
     pub(super) fn spawn(registry: Sessions, sessions: Vec<Arc<State>>, _spread: Duration) {
         for state in sessions {
             state.stop_by(registry.drain_deadline());

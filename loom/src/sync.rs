@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-/// Waits for a future. loom's does as well, and tries all that may happen to the references to a waker besides.
+/// Waits for a future. loom's `block_on` also models the reference counts of wakers, which takes too long.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Thread(loom::sync::Notify);
     impl Wake for Thread {

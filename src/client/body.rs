@@ -1,4 +1,4 @@
-//! The body of the response of a refusal.
+//! The body of a response that refused the upgrade.
 
 use crate::{error::BoxError, message::body::ErasedBody};
 use bytes::Bytes;
@@ -11,9 +11,9 @@ use std::{
 
 /// The body of a response that refused the upgrade, of any body type of the inner client.
 ///
-/// Read the body with `http_body_util::BodyExt::collect`. The server controls its length and its speed: for an
-/// untrusted server, wrap the body in `http_body_util::Limited` and a timeout. Only the head of the response is within
-/// [`handshake_timeout`](super::UpgradeLayer::handshake_timeout).
+/// Read the body with `http_body_util::BodyExt::collect`. The server controls the length and the speed of the body, and
+/// the [`handshake_timeout`](super::UpgradeLayer::handshake_timeout) covers only the head of the response: for an
+/// untrusted server, wrap the body in `http_body_util::Limited`, and `collect` in a timeout.
 pub struct Body(ErasedBody);
 
 impl Body {

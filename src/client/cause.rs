@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn connector_errors_are_told_apart() {
+    fn connector_errors_have_their_kind() {
         for (error, expected) in [
             (io::ErrorKind::ConnectionRefused, ErrorKind::Unreachable),
             (io::ErrorKind::ConnectionReset, ErrorKind::Unreachable),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_elapsed_limit_is_a_timeout() {
+    async fn elapsed_error_is_a_timeout() {
         let elapsed = tokio::time::timeout(std::time::Duration::ZERO, std::future::pending::<()>());
         let elapsed = elapsed.await.expect_err("it is over");
         assert_eq!(kind(elapsed, true), ErrorKind::Timeout);
@@ -113,8 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_ours_keeps_its_kind() {
-        let own = || Error::request("it is for no host");
+    fn client_error_keeps_its_kind() {
+        let own = || Error::request("the request has no host");
         assert_eq!(kind(own(), true), ErrorKind::Request);
         assert_eq!(kind(io::Error::other(own()), false), ErrorKind::Request);
     }

@@ -1,10 +1,7 @@
 //! A client that makes a connection for each request.
 
-use super::{Error, Http1, Http2, request::has_no_user};
-use crate::{
-    error::{BoxError, BoxFuture},
-    io::box_io::BoxIo,
-};
+use super::{Error, Http1, Http2, ResponseFuture, request::has_no_user};
+use crate::{error::BoxError, io::box_io::BoxIo, service};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};
@@ -22,10 +19,12 @@ use tower_service::Service;
 /// Makes a connection for each request, with a hyper-util connector: an HTTP service to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// `Dial` has no connection pool: a pool cannot reuse an upgraded connection, and does not expose whether an HTTP/2
-/// server allows extended CONNECT. If the connector reports that HTTP/2 was negotiated, as a TLS connector does with
-/// ALPN, `Dial` sends the request over HTTP/2, else over HTTP/1.1. For many sessions on one HTTP/2 connection, use
-/// [`Http2`].
+/// `Dial` does not pool connections. A pool could not reuse an upgraded connection, and hyper-util's pool does not
+/// report whether an HTTP/2 server allows extended CONNECT. For many sessions on one HTTP/2 connection, use [`Http2`].
+///
+/// `Dial` sends the request over HTTP/2 if the connector reports that TLS negotiated HTTP/2 (ALPN), and otherwise over
+/// HTTP/1.1. The report is hyper-util's trait `Connection`, which the connector's connections have to implement: see
+/// [connectors](super#connectors).
 ///
 /// ```no_run
 /// use hyper_rustls::HttpsConnectorBuilder;
@@ -61,9 +60,9 @@ type MapIo<T> = dyn Fn(T) -> BoxIo + Send + Sync;
 impl<C: Service<Uri>> Dial<C> {
     /// Creates a client that dials the URI of each request with `connector`.
     ///
-    /// A request whose URI is only a path, and a [CONNECT](super::Request::connect), need a [destination](Self::to).
-    /// Without a destination the connector gets a URI without a scheme, and fails with an error of kind
-    /// [`Connector`](super::ErrorKind::Connector).
+    /// A request with only a path as its URI, and a [CONNECT](super::Request::connect), needs a
+    /// [destination](Self::destination). Without a destination the connector gets a URI without a scheme, and the call
+    /// fails with kind [`Connector`](super::ErrorKind::Connector).
     pub fn new(connector: C) -> Self {
         Self {
             connector,
@@ -75,12 +74,13 @@ impl<C: Service<Uri>> Dial<C> {
         }
     }
 
-    /// Dials `destination` for every request: a proxy, for requests with [CONNECT](super::Request::connect), or a
-    /// backend. A request whose URI is only a path is for the destination's host, unless its `Host` names another.
+    /// Connects to `destination` for every request, whatever its URI: to a proxy, for requests with
+    /// [CONNECT](super::Request::connect), or to a backend. The URI of a request may then be only a path; its host is
+    /// the destination's, unless the request has a `Host`.
     ///
-    /// A user in the URI of a proxy, as in `http://user:password@proxy:3128`, is percent-decoded and sent to the proxy
-    /// in the `Proxy-Authorization: Basic` of each CONNECT that does not have this field yet (RFC 7617). Any other
-    /// request to a destination with a user is an error of kind [`Request`](super::ErrorKind::Request): send
+    /// The URI of a proxy may have a user, as in `http://user:password@proxy:3128`. `Dial` percent-decodes the user and
+    /// sends it in the `Proxy-Authorization: Basic` of each CONNECT (RFC 7617), unless the request already has this
+    /// field. Other requests to such a destination fail with kind [`Request`](super::ErrorKind::Request): send
     /// `Authorization` instead.
     #[must_use]
     pub fn destination(mut self, destination: Uri) -> Self {
@@ -97,11 +97,11 @@ impl<C: Service<Uri>> Dial<C> {
         self
     }
 
-    /// Sets a connector for HTTP/1.1 only, to dial again if the first connection is HTTP/2 and cannot carry the
-    /// upgrade.
+    /// Sets a second connector, which negotiates only HTTP/1.1. `Dial` connects with it if the first connection is
+    /// HTTP/2 and cannot carry the upgrade.
     ///
-    /// An HTTP/2 connection cannot carry the upgrade if the server does not allow extended CONNECT, or if the request
-    /// is not a GET without a body. Without a fallback such a request fails with kind
+    /// An HTTP/2 connection carries an upgrade only if the server allows extended CONNECT and the request is a GET
+    /// without a body. Without a fallback, other requests fail with kind
     /// [`Unsupported`](super::ErrorKind::Unsupported).
     #[must_use]
     pub fn fallback(mut self, connector: C) -> Self {
@@ -109,12 +109,12 @@ impl<C: Service<Uri>> Dial<C> {
         self
     }
 
-    /// Maps each connection, including those of the [fallback](Self::fallback), to a [`BoxIo`], after the connector has
-    /// reported the HTTP version.
+    /// Converts each connection to a [`BoxIo`], after `Dial` has read the negotiated HTTP version. Applies to the
+    /// connections of the [fallback](Self::fallback) as well.
     ///
-    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) needs the socket of a connection to reset it and to
-    /// `splice`. The relay finds the socket in a connection of `HttpConnector`. A TLS connector returns another type;
-    /// use `map_io` to expose the socket in it:
+    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) resets and splices sockets. It finds the socket in a
+    /// connection of `HttpConnector`, but not in the connection type of a TLS connector. Expose the socket with
+    /// `map_io`:
     ///
     #[cfg_attr(feature = "tunnel", doc = "```")]
     #[cfg_attr(not(feature = "tunnel"), doc = "```ignore")]
@@ -173,7 +173,7 @@ where
 {
     type Response = Response<Incoming>;
     type Error = Error;
-    type Future = BoxFuture<Result<Response<Incoming>, Error>>;
+    type Future = ResponseFuture<Response<Incoming>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.connector.poll_ready(cx).map_err(Error::connect)
@@ -183,7 +183,7 @@ where
         let checked =
             has_no_user(request.uri()).and_then(|()| authorize(&mut request, &self.credentials));
         if let Err(error) = checked {
-            return Box::pin(std::future::ready(Err(error)));
+            return ResponseFuture::error(error);
         }
         if let Some(destination) = &self.destination {
             complete(request.uri_mut(), destination);
@@ -193,7 +193,7 @@ where
         let fallback = self.fallback.clone();
         let is_http2 = self.is_http2;
         let map_io = self.map_io.clone();
-        Box::pin(async move {
+        ResponseFuture::new(async move {
             let io = io.await.map_err(Error::connect)?;
             let mut http1 = if is_http2 || io.connected().is_negotiated_h2() {
                 let mut http2 = match &map_io {
@@ -203,8 +203,7 @@ where
                 match (http2.supports(&request), fallback) {
                     (Err(_), Some(mut fallback)) => {
                         drop(http2);
-                        super::ready(&mut fallback).await.map_err(Error::connect)?;
-                        let io = fallback.call(destination).await;
+                        let io = service::call(&mut fallback, destination).await;
                         http1(io.map_err(Error::connect)?, map_io.as_deref()).await?
                     }
                     _ => return http2.call(request).await,
@@ -212,8 +211,7 @@ where
             } else {
                 http1(io, map_io.as_deref()).await?
             };
-            super::ready(&mut http1).await?;
-            http1.call(request).await
+            service::call(&mut http1, request).await
         })
     }
 }
@@ -282,7 +280,7 @@ fn authorize<B>(request: &mut Request<B>, credentials: &Option<HeaderValue>) -> 
     };
     if *request.method() != Method::CONNECT {
         return Err(Error::request(
-            "the destination is a URI with a user, and not asked as a proxy: send `Authorization`",
+            "the destination has a user, which is sent only with CONNECT: send `Authorization` instead",
         ));
     }
     let headers = request.headers_mut();

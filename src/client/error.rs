@@ -54,7 +54,7 @@ struct Inner {
 /// | [`Protocol`](Self::Protocol) | was answered with an invalid upgrade response | fails again |
 /// | [`Transport`](Self::Transport), [`Timeout`](Self::Timeout) | may have reached the server, which may have begun a session | may help; the server may see the request twice |
 ///
-/// A retry policy made of this table needs a limit on its attempts for the kinds that "may help".
+/// A retry policy needs a limit on its attempts, also where another attempt "may help".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -70,25 +70,25 @@ pub enum ErrorKind {
     /// TLS failed, with the server or with a proxy on the way: the certificate is not trusted or has another name,
     /// the two sides have no version in common, or the server requires a client certificate.
     ///
-    /// The sign is an [`io::Error`] of kind [`InvalidData`](io::ErrorKind::InvalidData) from the connector or the
-    /// connection, as tokio-rustls and hyper-rustls return it. An error type of another TLS library, such as
-    /// native-tls, is a [`Connector`](Self::Connector) error unless the connector maps it to such an `io::Error`.
+    /// The client recognizes a TLS failure by an [`io::Error`] of kind [`InvalidData`](io::ErrorKind::InvalidData)
+    /// from the connector or the connection, which tokio-rustls and hyper-rustls return. Errors of other TLS libraries,
+    /// such as native-tls, have kind [`Connector`](Self::Connector), unless the connector maps them to such an
+    /// `io::Error`.
     Tls,
-    /// The connector failed with a custom error, which identifies neither a network failure nor a TLS failure: the
-    /// connector does not support the URI, for example. A connector without TLS returns
-    /// `invalid URL, scheme is not http` for `https` and for a URI without a scheme. The error is the
-    /// [source](std::error::Error::source). Nothing was sent.
+    /// The connector failed for another reason than the network or TLS, for example because it does not support the
+    /// URI: a connector without TLS returns `invalid URL, scheme is not http` for `https` and for a URI without a
+    /// scheme. The connector's error is the [source](std::error::Error::source). Nothing was sent.
     Connector,
-    /// A proxy on the way answered the CONNECT of a [`Tunnel`](super::Tunnel) with a status other than 2xx. Its
-    /// response is in [`Error::response`]. The server has not seen the request: the response is not the server's,
-    /// and anyone on the way to the proxy may have written it.
+    /// A proxy answered the CONNECT of a [`Tunnel`](super::Tunnel) with a status other than 2xx.
+    /// [`Error::response`] returns the proxy's response. The server has not seen the request. Do not trust the response
+    /// as the server's: without TLS to the proxy, anyone on the network path can forge it.
     ProxyRefused,
     /// The server answered with a response other than an upgrade response. [`Error::response`] returns the response.
     Refused,
     /// The server, or a proxy on the way, answered with an invalid upgrade response, such as a 101 without
     /// `Connection: upgrade`, or to a protocol that was not offered (RFC 9110 §7.8). The connection was dropped.
     Protocol,
-    /// The connection broke, or carried something other than HTTP. The error of the inner client is the
+    /// The connection broke, or the response was not valid HTTP. The error of the inner client is the
     /// [source](std::error::Error::source).
     Transport,
     /// The attempt took longer than [`handshake_timeout`](super::UpgradeLayer::handshake_timeout), or than a limit
@@ -144,7 +144,7 @@ impl Error {
     }
 
     pub(super) fn no_host() -> Self {
-        Self::request("the request is for no host")
+        Self::request("the request has no host")
     }
 
     pub(super) fn unsupported(message: &'static str) -> Self {
@@ -153,7 +153,7 @@ impl Error {
 
     /// The response answers a request from which the inner client removed the upgrade.
     pub(super) fn not_asked(response: Response<Body>) -> Self {
-        let message = "the client sent an `Upgrade` over HTTP/2, where there is none";
+        let message = "the inner client sent the `Upgrade` over HTTP/2, which does not support it";
         Self::with_response(ErrorKind::Unsupported, message, response)
     }
 
@@ -247,8 +247,8 @@ impl Error {
     /// Returns the response, if any: the server's if the kind is [`Refused`](ErrorKind::Refused), the proxy's
     /// if it is [`ProxyRefused`](ErrorKind::ProxyRefused).
     ///
-    /// Look at the [kind](Self::kind) before you act on a status: do not send the server's credentials after
-    /// a 401 from a proxy.
+    /// Check the [kind](Self::kind) before you act on a status. Otherwise a 401 from a proxy could make you send it
+    /// the credentials for the server.
     #[must_use]
     pub fn response(&self) -> Option<&Response<Body>> {
         self.inner.response.as_ref()

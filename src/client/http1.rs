@@ -1,12 +1,9 @@
 //! A client connection of HTTP/1.1.
 
-use super::{Error, request::has_no_user};
-use crate::error::BoxFuture;
+use super::{Error, ResponseFuture, request::has_no_user};
+use crate::message::target;
 use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Request, Response, header,
-    uri::{Authority, PathAndQuery},
-};
+use http::{Method, Request, Response, uri::PathAndQuery};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -17,11 +14,11 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
-/// An HTTP/1.1 connection that the caller opened, for one upgrade: an HTTP service to wrap in
+/// An HTTP client on one HTTP/1.1 connection that the caller has opened, to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// The service sends the request target in the form that servers require (RFC 9112 §3.2), and sets `Host` if it is
-/// missing. After a refusal the connection may carry the next request. After an upgrade the session owns the
+/// The client sends the request target in the form that HTTP/1.1 requires (RFC 9112 §3.2), and adds a missing `Host`.
+/// If the server refuses the upgrade, the connection can carry the next request. After an upgrade the session owns the
 /// connection, and [`poll_ready`](Service::poll_ready) fails.
 ///
 /// ```no_run
@@ -72,7 +69,8 @@ impl Http1 {
 }
 
 impl From<http1::SendRequest<Full<Bytes>>> for Http1 {
-    /// Converts the request sender of a hyper connection. The caller must run the connection `with_upgrades`.
+    /// Converts the request sender of a hyper connection. The caller has to run the connection, with
+    /// hyper's `with_upgrades`.
     fn from(sender: http1::SendRequest<Full<Bytes>>) -> Self {
         Self { sender }
     }
@@ -81,7 +79,7 @@ impl From<http1::SendRequest<Full<Bytes>>> for Http1 {
 impl Service<Request<Full<Bytes>>> for Http1 {
     type Response = Response<Incoming>;
     type Error = Error;
-    type Future = BoxFuture<Result<Response<Incoming>, Error>>;
+    type Future = ResponseFuture<Response<Incoming>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.sender.poll_ready(cx).map_err(Error::transport)
@@ -89,28 +87,24 @@ impl Service<Request<Full<Bytes>>> for Http1 {
 
     fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
         if let Err(error) = address(&mut request) {
-            return Box::pin(std::future::ready(Err(error)));
+            return ResponseFuture::error(error);
         }
         let response = self.sender.send_request(request);
-        Box::pin(async move { response.await.map_err(Error::transport) })
+        ResponseFuture::new(async move { response.await.map_err(Error::transport) })
     }
 }
 
 /// Sets the request target and `Host` as HTTP/1.1 requires (RFC 9112 §3.2).
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     has_no_user(request.uri())?;
-    let uri = std::mem::take(request.uri_mut());
-    let authority = uri.authority().cloned();
-    if !request.headers().contains_key(header::HOST) {
-        let host = authority.as_ref().map(Authority::as_str);
-        let host = host.and_then(|host| HeaderValue::from_str(host).ok());
-        let host = host.ok_or_else(Error::no_host)?;
-        request.headers_mut().insert(header::HOST, host);
+    if !target::set_host(request) {
+        return Err(Error::no_host());
     }
+    let uri = std::mem::take(request.uri_mut()).into_parts();
     *request.uri_mut() = if *request.method() == Method::CONNECT {
-        authority.ok_or_else(Error::no_host)?.into()
+        uri.authority.ok_or_else(Error::no_host)?.into()
     } else {
-        let path = uri.into_parts().path_and_query;
+        let path = uri.path_and_query;
         path.unwrap_or_else(|| PathAndQuery::from_static("/"))
             .into()
     };

@@ -1,19 +1,16 @@
 //! A client connection of HTTP/2.
 
 use super::{
-    Error,
+    Error, ResponseFuture,
     request::{Asked, has_no_user},
 };
 use crate::{
-    error::BoxFuture,
+    message::target,
     negotiate::{self, kind::UpgradeKind, protocol::Protocol},
 };
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{
-    Method, Request, Response, Uri, Version, header,
-    uri::{Authority, PathAndQuery, Scheme},
-};
+use http::{Method, Request, Response, Version, header, uri::Authority};
 use http_body::Body as _;
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http2, rt::Executor};
@@ -34,13 +31,14 @@ use tower_service::Service;
 /// not read stop all other sessions of their connection.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// An HTTP/2 connection that the caller opened, for many sessions: an HTTP service to wrap in
+/// An HTTP client on one HTTP/2 connection that the caller has opened, for many sessions, to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// The service sends an `Upgrade` as an extended CONNECT (RFC 8441), if the server allows it. All clones use the same
-/// connection. A session that is not read buffers up to 2 MiB, and does not stop the others. When all clones have been
-/// dropped, the connection ends with its last session. Written data that the server does not read
-/// [keeps the stream open](crate::manual::stack_below#a-stream-outlives-its-session) after its session has ended.
+/// The client sends an `Upgrade` as an extended CONNECT (RFC 8441), if the server allows it.
+///
+/// All clones use the same connection, which closes when all clones have been dropped and its last session has ended.
+/// If a session does not read, up to 2 MiB are buffered for it, and the other sessions continue. If the server does not
+/// read, the stream [stays open](crate::manual::stack_below#a-stream-outlives-its-session) after its session has ended.
 ///
 /// ```no_run
 /// use tokio::net::TcpStream;
@@ -68,15 +66,15 @@ pub struct Http2 {
 impl Http2 {
     /// Starts HTTP/2 on a connection, and waits for the server's `SETTINGS`. Spawned tasks run the connection.
     ///
-    /// If the server does not allow streams yet (`SETTINGS_MAX_CONCURRENT_STREAMS` of 0), the handshake waits until it
-    /// allows one.
+    /// If `SETTINGS_MAX_CONCURRENT_STREAMS` is 0, the handshake waits until the server allows a stream.
     ///
-    /// The handshake has no time limit. Within a call of [`Dial`](super::Dial), the layer's limit applies.
+    /// The handshake has no time limit: wrap it in `tokio::time::timeout`. For the handshakes of
+    /// [`Dial`](super::Dial), the [`handshake_timeout`](super::UpgradeLayer::handshake_timeout) applies.
     ///
     /// # Errors
     ///
     /// Returns an error of kind [`Transport`](super::ErrorKind::Transport) if the connection breaks, or if the server
-    /// does not speak HTTP/2.
+    /// does not support HTTP/2.
     ///
     /// # Panics
     ///
@@ -142,7 +140,7 @@ impl Http2 {
             ))
         } else if *request.method() != Method::GET || !request.body().is_end_stream() {
             Err(Error::unsupported(
-                "over HTTP/2 only a GET without a body can ask for an upgrade",
+                "over HTTP/2 only a GET without a body can request an upgrade",
             ))
         } else {
             Ok(())
@@ -153,7 +151,7 @@ impl Http2 {
 impl Service<Request<Full<Bytes>>> for Http2 {
     type Response = Response<Incoming>;
     type Error = Error;
-    type Future = BoxFuture<Result<Response<Incoming>, Error>>;
+    type Future = ResponseFuture<Response<Incoming>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.sender.poll_ready(cx).map_err(Error::transport)
@@ -166,10 +164,10 @@ impl Service<Request<Full<Bytes>>> for Http2 {
         };
         let asked = match asked {
             Ok(asked) => asked,
-            Err(error) => return Box::pin(std::future::ready(Err(error))),
+            Err(error) => return ResponseFuture::error(error),
         };
         let response = self.sender.send_request(request);
-        Box::pin(async move {
+        ResponseFuture::new(async move {
             let mut response = response.await.map_err(Error::transport)?;
             if let Some(asked) = asked {
                 response.extensions_mut().insert(asked);
@@ -192,21 +190,19 @@ fn is_upgrade<B>(request: &Request<B>) -> bool {
 /// Sets the request URI as HTTP/2 requires (RFC 9113 §8.3.1): the value of `Host` becomes the `:authority`.
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     has_no_user(request.uri())?;
-    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    let uri = std::mem::take(request.uri_mut());
+    let mut authority = uri.authority().cloned();
     if *request.method() == Method::CONNECT {
-        let target = uri.authority.ok_or_else(Error::no_host)?;
+        let target = authority.ok_or_else(Error::no_host)?;
         request.headers_mut().remove(header::HOST);
         *request.uri_mut() = target.into();
         return Ok(());
     }
     if let Some(host) = request.headers_mut().remove(header::HOST) {
         let host = Authority::try_from(host.as_bytes()).map_err(|_| Error::no_host())?;
-        uri.authority = Some(host);
+        authority = Some(host);
     }
-    uri.scheme.get_or_insert(Scheme::HTTP);
-    uri.path_and_query
-        .get_or_insert_with(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Error::no_host())?;
+    *request.uri_mut() = target::http2(uri, authority).map_err(|_| Error::no_host())?;
     Ok(())
 }
 

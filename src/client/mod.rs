@@ -17,14 +17,14 @@
 //!     .protocol("chat/2")
 //!     .protocol("chat/1");
 //! let session = client.ready().await?.call(request).await?;
-//! println!("the server speaks {:?}", session.protocol());
+//! println!("the server chose {:?}", session.protocol());
 //! let io = session.into_io(); // tokio's and hyper's IO traits, early bytes first
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The inner client makes the connections. `build_http` above does not support TLS: for `https`, use a client with a
-//! TLS connector, or [`Dial`], which has an example with hyper-rustls.
+//! The inner client opens the connections. `build_http` above does not support TLS: for `https`, use a client with a
+//! TLS connector, or [`Dial`], whose example uses hyper-rustls.
 //!
 //! The client sends no byte of the new protocol before the server has accepted it (RFC 9931). If the server accepts
 //! a protocol that was not offered, the call fails and the connection is dropped (RFC 9110 §7.8).
@@ -34,23 +34,34 @@
 //! | inner client | upgrade over HTTP/1.1 | over HTTP/2 | tunnel, with CONNECT |
 //! |---|---|---|---|
 //! | [`Dial`] over a connector: a new connection for each session | yes | where TLS negotiates it, or [`http2_only`](Dial::http2_only) | yes: [`Dial::destination`] the proxy |
-//! | [`Http1`]: a connection that the caller opened | yes | | yes |
-//! | [`Http2`]: a connection that the caller opened, for many sessions | | yes | yes |
+//! | [`Http1`]: a connection that the caller has opened | yes | | yes |
+//! | [`Http2`]: a connection that the caller has opened, for many sessions | | yes | yes |
 //! | hyper-util's `Client` | yes | no | if its connector goes to the proxy |
 //! | reqwest's client, as below | yes | no | no |
-//! | any other client that puts hyper's `OnUpgrade`, or a [`PendingUpgrade`](crate::PendingUpgrade), into the extensions of its response | yes | | yes |
+//! | any other client whose responses have hyper's `OnUpgrade`, or a [`PendingUpgrade`](crate::PendingUpgrade), in their extensions | yes | | yes |
 //!
 //! Over HTTP/2 an upgrade is an extended CONNECT (RFC 8441), which a client may send only if the server's settings
-//! allow it. A pooled client does not expose these settings, so disable HTTP/2 in its TLS connector: an `Upgrade`
-//! that a pooled client sends over HTTP/2 fails with kind [`Unsupported`](ErrorKind::Unsupported).
+//! allow it. A pooled client, such as hyper-util's, does not expose these settings: disable HTTP/2 in its TLS
+//! connector. If it sends an `Upgrade` over HTTP/2, the call fails with kind [`Unsupported`](ErrorKind::Unsupported).
 //!
-//! hyper hands over a tunnel after a 200, and on HTTP/1 after any 2xx except 204. Any other 2xx is an error of kind
-//! [`Unsupported`](ErrorKind::Unsupported). Over HTTP/2, hyper treats a 101 as an interim response.
+//! hyper hands over a tunnel if the proxy answers the CONNECT with 200, and on HTTP/1 with any 2xx except 204. Other
+//! 2xx responses fail with kind [`Unsupported`](ErrorKind::Unsupported). Over HTTP/2, hyper treats a 101 as an interim
+//! response.
+//!
+//! ## Connectors
+//!
+//! [`Dial`] takes the connectors of hyper-util and hyper-rustls, and [`Tunnel`] is such a connector. The connections
+//! therefore implement hyper-util's trait `Connection`: only this trait reports the HTTP version that TLS negotiated.
+//! hyper-util has the trait in its module `legacy`, and other crates implement it for their types. A trait of this
+//! crate in its place could not cover the connection types of hyper-rustls.
+//!
+//! Without a connector, open the connection yourself, and pass it to [`Http1::handshake`] or [`Http2::handshake`].
+//! These take any type with tokio's IO traits.
 //!
 //! ## reqwest
 //!
-//! reqwest's client has its own request type, so the example converts requests and responses. By default
-//! reqwest follows redirects:
+//! reqwest's client has its own request and response types, which the example converts. By default reqwest follows
+//! redirects:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -98,7 +109,7 @@
 //!     .layer(client::UpgradeLayer::new())
 //!     .service(http);
 //! let request = client::Request::get("http://example.com/".parse()?).protocol("echo");
-//! let error = client.oneshot(request).await.expect_err("the server says nothing");
+//! let error = client.oneshot(request).await.expect_err("the server does not answer");
 //! assert!(error.is::<tower::timeout::error::Elapsed>());
 //! # Ok(())
 //! # }
@@ -107,8 +118,8 @@
 //! ## Retry
 //!
 //! A [`Request`] can be cloned, and a policy can act on the response of a refusal: this policy sends credentials
-//! after a 401, and waits after a 503 with `Retry-After`. The table of [`ErrorKind`] lists the errors that are worth
-//! another attempt. A policy that acts on a response checks the kind first: the response may come from a proxy.
+//! after a 401, and waits after a 503 with `Retry-After`. The table of [`ErrorKind`] shows after which errors another
+//! attempt may help. Check the kind before you act on a response: the response may come from a proxy.
 //!
 //! ```
 //! use http::{HeaderValue, StatusCode, header};
@@ -232,6 +243,7 @@ mod body;
 mod cause;
 mod dial;
 mod error;
+mod future;
 mod http1;
 mod http2;
 mod layer;
@@ -244,19 +256,12 @@ pub use self::{
     body::Body,
     dial::Dial,
     error::{Error, ErrorKind},
+    future::ResponseFuture,
     http1::Http1,
     http2::Http2,
     layer::UpgradeLayer,
     request::Request,
-    service::{ResponseFuture, Upgrade},
+    service::Upgrade,
     session::Session,
     tunnel::Tunnel,
 };
-
-use std::future::poll_fn;
-use tower_service::Service;
-
-/// Waits until the service is ready for a request.
-pub(crate) async fn ready<S: Service<R>, R>(service: &mut S) -> Result<(), S::Error> {
-    poll_fn(|cx| service.poll_ready(cx)).await
-}

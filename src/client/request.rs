@@ -16,8 +16,8 @@ use http_body_util::Full;
 
 /// A request to switch protocols: for one of the offered protocols, or for a tunnel.
 ///
-/// A request is owned, and can be cloned for another attempt. The request does not depend on the HTTP version: an
-/// HTTP/1.1 connection sends `Upgrade`, an [HTTP/2](super::Http2) connection sends extended CONNECT.
+/// The same request works over every HTTP version: an HTTP/1.1 connection sends it as `Upgrade`, an
+/// [HTTP/2](super::Http2) connection as extended CONNECT. Clone the request for another attempt.
 ///
 /// ```
 /// use http::HeaderValue;
@@ -87,7 +87,10 @@ impl<B> Request<B> {
     /// If `protocol` is not `name` or `name/version` of tokens. See [`try_protocol`](Self::try_protocol).
     #[must_use]
     #[track_caller]
-    pub fn protocol(self, protocol: &str) -> Self {
+    pub fn protocol<P>(self, protocol: P) -> Self
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+    {
         match self.try_protocol(protocol) {
             Ok(request) => request,
             Err(error) => panic!("{error}"),
@@ -99,8 +102,12 @@ impl<B> Request<B> {
     /// # Errors
     ///
     /// If `protocol` is not `name` or `name/version` of tokens.
-    pub fn try_protocol(mut self, protocol: &str) -> Result<Self, InvalidProtocol> {
-        self.protocols.push(protocol.parse()?);
+    pub fn try_protocol<P>(mut self, protocol: P) -> Result<Self, InvalidProtocol>
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+    {
+        let protocol = protocol.try_into().map_err(Into::into)?;
+        self.protocols.push(protocol);
         Ok(self)
     }
 
@@ -125,7 +132,7 @@ impl<B> Request<B> {
     /// Replaces the body, for an HTTP client with another body type. The default body is empty.
     ///
     /// [Part of a long body may be
-    /// lost](crate::manual::stack_below#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) if the server
+    /// lost](crate::manual::stack_below#a-clients-unsent-body-is-lost-at-the-upgrade) if the server
     /// switches protocols before it has read the whole body.
     #[must_use]
     pub fn body<T>(self, body: T) -> Request<T> {
@@ -135,7 +142,7 @@ impl<B> Request<B> {
         }
     }
 
-    /// Returns the HTTP request, without the header fields that request the upgrade.
+    /// Returns the HTTP request. The service adds `Connection` and `Upgrade` when it sends the request.
     #[must_use]
     pub fn http(&self) -> &http::Request<B> {
         &self.http
@@ -168,7 +175,7 @@ impl<B> Request<B> {
         };
         match kind {
             UpgradeKind::Connect if !protocols.is_empty() => {
-                return Err(Error::request("a CONNECT names no protocol"));
+                return Err(Error::request("a CONNECT cannot offer a protocol"));
             }
             UpgradeKind::Upgrade if protocols.is_empty() => {
                 return Err(Error::request("the request offers no protocol"));
@@ -188,7 +195,7 @@ impl<B> Request<B> {
                 // hyper would send the body before the response, and a proxy may take it for tunnel data
                 // (RFC 9110 §9.3.6, RFC 9931).
                 if connect::has_content(http.headers()) || !http.body().is_end_stream() {
-                    return Err(Error::request("a CONNECT has no body"));
+                    return Err(Error::request("a CONNECT cannot have a body"));
                 }
                 http.headers_mut().remove(header::UPGRADE);
             }
@@ -221,9 +228,9 @@ fn http_uri(uri: Uri) -> Result<Uri, Error> {
 /// Connections repeat the check, because a redirect changes the URI.
 pub(super) fn has_no_user(uri: &Uri) -> Result<(), Error> {
     match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => {
-            Err(Error::request("a URI with a user: send `Authorization`"))
-        }
+        Some(authority) if authority.as_str().contains('@') => Err(Error::request(
+            "the URI has a user: send `Authorization` instead",
+        )),
         _ => Ok(()),
     }
 }
@@ -234,7 +241,8 @@ fn list(protocols: &[Protocol]) -> HeaderValue {
 }
 
 impl<B> From<http::Request<B>> for Request<B> {
-    /// Converts an HTTP request to a request that offers no protocol yet. A CONNECT requests a tunnel, and offers none.
+    /// Converts an HTTP request. Offer protocols with [`protocol`](Self::protocol), unless the method is CONNECT, which
+    /// requests a tunnel.
     ///
     /// An existing `Upgrade` field is replaced, or removed from a CONNECT.
     fn from(http: http::Request<B>) -> Self {

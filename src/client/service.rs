@@ -1,21 +1,17 @@
 //! The upgrade service of the client.
 
-use super::{Body, Error, Request, Session, request::Asked};
+use super::{Body, Error, Request, ResponseFuture, Session, request::Asked};
 use crate::{
-    error::{BoxError, BoxFuture},
-    io::box_io::BoxIo,
+    error::BoxError,
     negotiate::answer::{Answer, answer},
-    session::{pending_upgrade::Handover, upgraded::Upgraded},
+    session::pending_upgrade::Handover,
     time::within,
 };
 use http::{Response, Version};
 use std::{
-    fmt,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
-use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
 /// A service that requests upgrades with an inner HTTP client, created by [`UpgradeLayer`](super::UpgradeLayer).
@@ -28,8 +24,8 @@ use tower_service::Service;
 ///
 /// # Cancel safety
 ///
-/// Dropping the future cancels the request. Over HTTP/1.1, the connection is closed once the server has received the
-/// rest of a body that was being sent. Over HTTP/2, the stream is reset.
+/// Dropping the future cancels the request. Over HTTP/2, the stream is reset. Over HTTP/1.1, the connection is closed,
+/// after the rest of a request body that is being sent.
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,
@@ -42,6 +38,21 @@ impl<S> Upgrade<S> {
             inner,
             handshake_timeout,
         }
+    }
+
+    /// Returns a reference to the inner client.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner client.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Consumes this service and returns the inner client.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -56,16 +67,16 @@ where
 {
     type Response = Session;
     type Error = Error;
-    type Future = ResponseFuture;
+    type Future = ResponseFuture<Session>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Error::transport)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> ResponseFuture {
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (request, asked) = match request.into_http() {
             Ok(request) => request,
-            Err(error) => return ResponseFuture::new(async { Err(error) }),
+            Err(error) => return ResponseFuture::error(error),
         };
         let response = self.inner.call(request);
         let limit = self.handshake_timeout;
@@ -100,52 +111,13 @@ async fn conclude(mut asked: Asked, mut response: Response<Body>) -> Result<Sess
     );
     match answer.map_err(Error::protocol)? {
         Answer::Upgraded(protocol) => {
-            let io = handed_over(&mut response).await?;
+            let handover = Handover::take(response.extensions_mut()).ok_or_else(|| {
+                Error::unsupported("the inner client did not hand over the connection")
+            })?;
+            let io = handover.io().await.map_err(Error::transport)?;
             let (head, _no_body) = response.into_parts();
             Ok(Session::new(asked.kind, protocol, head, io))
         }
         Answer::Refused => Err(Error::refused(response)),
-    }
-}
-
-/// Waits for the connection that the inner client hands over with its response.
-async fn handed_over(response: &mut Response<Body>) -> Result<Upgraded, Error> {
-    match Handover::take(response.extensions_mut()) {
-        Some(Handover::Other(other)) => other.await.map_err(Error::transport),
-        Some(Handover::Hyper(hyper)) => {
-            let io = hyper.await.map_err(Error::transport)?;
-            Ok(Upgraded::from_box_io(BoxIo::from(io)))
-        }
-        None => Err(Error::unsupported(
-            "the inner client did not hand over the connection",
-        )),
-    }
-}
-
-/// The future returned by [`Upgrade`].
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture {
-    session: SyncWrapper<BoxFuture<Result<Session, Error>>>,
-}
-
-impl ResponseFuture {
-    fn new(session: impl Future<Output = Result<Session, Error>> + Send + 'static) -> Self {
-        Self {
-            session: SyncWrapper::new(Box::pin(session)),
-        }
-    }
-}
-
-impl Future for ResponseFuture {
-    type Output = Result<Session, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.session.get_mut().as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -10,8 +10,7 @@ use std::fmt;
 /// An upgraded connection on the client side.
 ///
 /// The caller owns the session: no registry or timeout applies to it. For an orderly shutdown, shut the connection
-/// down and read to its end. Dropping the session before that drops the connection: unflushed data is lost, and TLS
-/// sends no `close_notify`.
+/// down and read to its end. A session that is dropped earlier loses unflushed data, and TLS sends no `close_notify`.
 ///
 /// ```no_run
 /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,7 +18,7 @@ use std::fmt;
 ///
 /// # async fn talk(session: Session) -> std::io::Result<()> {
 /// let mut io = session.into_io();
-/// io.write_all(b"how do you do?").await?;
+/// io.write_all(b"hello").await?;
 /// io.shutdown().await?;
 /// let mut answer = String::new();
 /// io.read_to_string(&mut answer).await?;
@@ -54,8 +53,8 @@ impl Session {
         self.kind
     }
 
-    /// Returns the protocol that the server chose among the offered protocols, as the server spelled it, or `None`
-    /// for a [CONNECT](UpgradeKind::Connect).
+    /// Returns the offered protocol that the server chose, in the server's spelling, or `None` for a
+    /// [CONNECT](UpgradeKind::Connect).
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
         self.protocol.as_ref()
@@ -73,7 +72,7 @@ impl Session {
         self.io
     }
 
-    /// Returns the connection mutably, and keeps the head of the response.
+    /// Returns the connection mutably. The head of the response stays available.
     #[must_use]
     pub fn io_mut(&mut self) -> &mut Upgraded {
         &mut self.io

@@ -1,10 +1,7 @@
 //! A connector through a proxy.
 
-use super::{Error, Request, Session, request::has_no_user};
-use crate::{
-    error::{BoxError, BoxFuture},
-    session::upgraded::Upgraded,
-};
+use super::{Error, Request, ResponseFuture, Session, request::has_no_user};
+use crate::{error::BoxError, session::upgraded::Upgraded};
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{self, IntoHeaderName},
@@ -14,18 +11,18 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// Connects through a proxy with CONNECT: a connector for hyper-util's `Client`, hyper-rustls,
-/// [`Dial`](super::Dial), or any other user of such connectors.
+/// A connector that connects through a proxy with CONNECT: for hyper-util's `Client`, hyper-rustls or
+/// [`Dial`](super::Dial).
 ///
-/// `S` sends the CONNECT to the proxy: an [`Upgrade`](super::Upgrade) service around a connection to the proxy, of any
-/// HTTP version. No data is sent through the tunnel before the proxy's 2xx, and bytes that arrived with that response
-/// are read first.
+/// `S` sends the CONNECT to the proxy: an [`Upgrade`](super::Upgrade) service around a client whose connections go to
+/// the proxy, over any HTTP version. The tunnel carries no data before the proxy's 2xx. Bytes that arrived with that
+/// response are read first.
 ///
 /// # Errors
 ///
-/// Returns an [`Error`]. If the proxy refuses, its kind is [`ProxyRefused`](super::ErrorKind::ProxyRefused), and it
-/// holds the proxy's response. An [`Upgrade`](super::Upgrade) service whose client connects through the tunnel returns
-/// the same error; other clients return it among the [sources](std::error::Error::source) of their error.
+/// Returns an [`Error`]. If the proxy refuses, the kind is [`ProxyRefused`](super::ErrorKind::ProxyRefused), and the
+/// error holds the proxy's response. An [`Upgrade`](super::Upgrade) service whose client connects through the tunnel
+/// returns the same error. Other clients wrap it: search the [sources](std::error::Error::source) of their errors.
 ///
 /// ```no_run
 /// use bytes::Bytes;
@@ -96,7 +93,7 @@ where
 {
     type Response = Upgraded;
     type Error = Error;
-    type Future = BoxFuture<Result<Upgraded, Error>>;
+    type Future = ResponseFuture<Upgraded>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.client.poll_ready(cx).map_err(Error::tunnel)
@@ -104,15 +101,15 @@ where
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         if let Err(error) = has_no_user(&uri) {
-            return Box::pin(std::future::ready(Err(error)));
+            return ResponseFuture::error(error);
         }
         let Some(target) = target(&uri) else {
-            return Box::pin(std::future::ready(Err(Error::no_host())));
+            return ResponseFuture::error(Error::no_host());
         };
         let mut request = Request::connect(target);
         *request.http_mut().headers_mut() = self.headers.clone();
         let session = self.client.call(request);
-        Box::pin(async move { Ok(session.await.map_err(Error::tunnel)?.into_io()) })
+        ResponseFuture::new(async move { Ok(session.await.map_err(Error::tunnel)?.into_io()) })
     }
 }
 

@@ -29,6 +29,7 @@ use futures_util::future::{Either, select};
 use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use std::{
+    fmt::Display,
     pin::{Pin, pin},
     sync::Arc,
 };
@@ -145,18 +146,28 @@ pub(crate) async fn conclude(
 
 /// Applies the handler's choice of protocol. Rejects the request with 500 if the client did not offer the protocol.
 fn settle(mut accept: Accept, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-    let Some(protocol) = accept.protocol.take() else {
-        return Ok(accept);
+    let protocol = match accept.protocol.take() {
+        None => return Ok(accept),
+        Some(Ok(protocol)) => protocol,
+        // No client can offer it.
+        Some(Err(invalid)) => return Err(not_offered(&invalid, invalid.to_string())),
     };
     // Keep the client's spelling.
     let offered = request.offered().find(|offered| *offered == protocol);
     if offered.is_none() {
-        trace::not_offered(&protocol);
-        let rejection = Rejection::from(StatusCode::INTERNAL_SERVER_ERROR);
-        return Err(rejection.with_source(format!("{protocol} was not offered")));
+        return Err(not_offered(
+            &protocol,
+            format!("{protocol} was not offered"),
+        ));
     }
     request.protocol = offered;
     Ok(accept)
+}
+
+/// Reports the handler's mistake, and rejects the request with 500.
+fn not_offered(protocol: &dyn Display, source: String) -> Rejection {
+    trace::not_offered(protocol);
+    Rejection::from(StatusCode::INTERNAL_SERVER_ERROR).with_source(source)
 }
 
 /// Rejects a request. An HTTP/1 connection stays open only if the whole request body was read.

@@ -36,22 +36,22 @@ use axum::extract::{FromRequest, Request};
 /// let app: Router = Router::new().route("/start", post(start)).layer(UpgradeLayer::new());
 /// ```
 ///
-/// A client may offer only protocols that the route does not support: some clients offer `h2c` with the first request
+/// An upgrade may offer only protocols that the route does not support: some clients offer `h2c` with the first request
 /// on each connection. Check [`offered`](crate::UpgradeRequest::offered) before the route has side effects, and either
 /// ignore the offer (RFC 9110 §7.8 allows this for `Upgrade`) or respond with 426.
 ///
 /// # Rejections
 ///
-/// The rejections of `U`.
+/// The same as those of `U`.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
-    reason = "a handler takes it apart at once; a box would cost every plain request an allocation"
+    reason = "a route matches on the value at once; a box would cost an allocation for each plain request"
 )]
 pub enum MaybeUpgrade<U = UpgradeRequest> {
     /// The request asks for an upgrade.
     Upgrade(U),
-    /// The request does not ask for an upgrade. It has its body and extensions as the outer layers passed them on.
+    /// The request does not ask for an upgrade. Its body and extensions are unchanged.
     Plain(Request),
 }
 

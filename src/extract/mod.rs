@@ -30,15 +30,16 @@
 //! }
 //!
 //! let app: Router = Router::new()
-//!     .route("/echo", any(echo)) // with `get` a client over HTTP/2 is answered with 405
+//!     .route("/echo", any(echo)) // `get` would reject HTTP/2 clients, whose method is CONNECT, with 405
 //!     .route("/greet", any(greet))
 //!     .layer(UpgradeLayer::new());
 //! ```
 //!
-//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which returns the whole request
-//! if the client does not ask for an upgrade. (An `Option` of an extractor would lose the body.) A layer with
-//! protocol handlers rejects an extended CONNECT for other protocols before the request reaches a route: see
-//! [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
+//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which contains the whole request
+//! if the client does not ask for an upgrade. (An `Option` of an extractor would lose the body.)
+//!
+//! A layer with protocol handlers rejects an extended CONNECT for any other protocol before the request reaches a
+//! route: see [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
 //!
 //! # From `axum::extract::ws`
 //!
@@ -48,16 +49,16 @@
 //! | `axum::extract::ws` | here |
 //! |---|---|
 //! | `WebSocketUpgrade` | [`WebSocketUpgrade`] |
-//! | `.protocols(..)`, the server's order decides | [`protocols`](WebSocketUpgrade::protocols), the client's order decides; [`prefer_own_protocols`](WebSocketUpgrade::prefer_own_protocols) |
+//! | `.protocols(..)`, the server's order decides | [`config`](WebSocketUpgrade::config) with [`subprotocols`](crate::websocket::WebSocketConfig::subprotocols), the client's order decides; [`prefer_own_subprotocols`](crate::websocket::WebSocketConfig::prefer_own_subprotocols) |
 //! | `.requested_protocols()` | [`requested_protocols`](WebSocketUpgrade::requested_protocols) |
 //! | `.selected_protocol()` | [`selected_protocol`](WebSocketUpgrade::selected_protocol), and [`WebSocket::subprotocol`](crate::websocket::WebSocket::subprotocol) |
-//! | `.max_message_size(..)`, 64 MiB | [`max_message_size`](WebSocketUpgrade::max_message_size), 1 MiB |
+//! | `.max_message_size(..)`, 64 MiB | `config` with [`max_message_size`](crate::websocket::WebSocketConfig::max_message_size), 1 MiB |
 //! | `.max_frame_size(..)`, 16 MiB | not needed: `max_message_size` also limits frames |
 //! | `.read_buffer_size(..)`, `.write_buffer_size(..)`, `.max_write_buffer_size(..)` | not needed: an idle session holds no buffers |
 //! | `.accept_unmasked_frames(..)` | not supported (RFC 6455 §5.1) |
 //! | `.on_failed_upgrade(..)` | [`on_failed_upgrade`](WebSocketUpgrade::on_failed_upgrade); [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) also gets the reason, but is not called if middleware replaced the upgrade response |
 //! | `.on_upgrade(\|socket\| async { .. })` | [`on_upgrade`](WebSocketUpgrade::on_upgrade)`(\|socket\| async { .. Ok(()) })` |
-//! | accepts pages of any origin | accepts pages of the same origin by default; [`any_origin`](WebSocketUpgrade::any_origin), [`origins`](WebSocketUpgrade::origins) |
+//! | accepts pages of any origin | accepts pages of the same origin by default; `config` with [`any_origin`](crate::websocket::WebSocketConfig::any_origin) or [`origins`](crate::websocket::WebSocketConfig::origins) |
 //! | `WebSocket`, `Message`, `CloseFrame`, `Utf8Bytes` | the same in [`websocket`](crate::websocket), where `message.to_text()` is [`as_text`](crate::websocket::Message::as_text) |
 //! | `socket.recv()`, `socket.send(..)`, `StreamExt`, `SinkExt` | the same |
 //!
@@ -110,15 +111,17 @@
 //!     use tower_upgrade::{
 //!         BoxError,
 //!         extract::WebSocketUpgrade,
-//!         websocket::{CloseFrame, Message, WebSocket},
+//!         websocket::{CloseFrame, Message, WebSocket, WebSocketConfig},
 //!     };
 //!
 //!     async fn chat(upgrade: WebSocketUpgrade) -> Response {
-//!         let upgrade = upgrade
-//!             .protocols(["chat"])
+//!         let config = WebSocketConfig::new()
+//!             .subprotocols(["chat"])
 //!             .max_message_size(64 * 1024)
-//!             .any_origin() // as it was; better leave it out
-//!             .on_failed_upgrade(|| eprintln!("the session never started"));
+//!             .any_origin(); // the behavior of axum; safer without
+//!         let upgrade = upgrade
+//!             .config(config)
+//!             .on_failed_upgrade(|| eprintln!("the session did not start"));
 //!         println!("{} offered", upgrade.requested_protocols().count());
 //!         println!("{:?} chosen", upgrade.selected_protocol());
 //!         upgrade.on_upgrade(talk)

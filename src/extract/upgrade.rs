@@ -30,12 +30,12 @@ use std::{
 /// [`protocol`](crate::UpgradeRequest::protocol) is not chosen yet. The request counts as a session from extraction on:
 /// if the session limit is reached or the server is shutting down, the extractor rejects the request with 503.
 ///
-/// The layer's accept timeout does not apply to the route; to limit its time, put tower-http's `TimeoutLayer` inside
-/// the `UpgradeLayer`.
+/// The layer's [`accept_timeout`](crate::UpgradeLayer::accept_timeout) does not apply to the route. To limit its time,
+/// put tower-http's `TimeoutLayer` inside the `UpgradeLayer`.
 ///
 /// # Rejections
 ///
-/// | | |
+/// | cause | status |
 /// |---|---|
 /// | the request does not ask for an upgrade | 400 |
 /// | the session limit is reached, or the server is shutting down | 503 |
@@ -55,8 +55,8 @@ impl UpgradeRequest {
     ///
     /// The rest of the request body is read and discarded first.
     ///
-    /// If the client did not offer `protocol`, the request is rejected with 426 and the supported protocol, or
-    /// with 501 over HTTP/2.
+    /// If the client did not offer `protocol`, the request is rejected: with 426 and the supported protocol over
+    /// HTTP/1.1, with 501 over HTTP/2.
     ///
     /// # Panics
     ///
@@ -66,14 +66,14 @@ impl UpgradeRequest {
     ///
     /// If the future is dropped, the session does not start.
     pub async fn accept(mut self, protocol: &str, accept: Accept) -> Response {
-        let spoken: Protocol = match protocol.parse() {
+        let supported: Protocol = match protocol.parse() {
             Ok(protocol) => protocol,
             Err(error) => panic!("{error}"),
         };
-        self.choose(&spoken);
+        self.choose(&supported);
         let decision = match self.protocol() {
             Some(_) => Ok(accept),
-            None => Err(self.unsupported(&spoken)),
+            None => Err(self.unsupported(&supported)),
         };
         self.conclude(decision).await
     }
@@ -97,25 +97,25 @@ impl UpgradeRequest {
 
     /// Rejects the upgrade and returns the response.
     ///
-    /// A route can also return the [`Rejection`] directly. Then the server closes an HTTP/1 connection whose request
-    /// was not read to its end.
+    /// A route can also return the [`Rejection`] directly. Then the server closes an HTTP/1 connection if the request
+    /// body was not read to its end.
     pub async fn reject(self, rejection: Rejection) -> Response {
         self.conclude(Err(rejection)).await
     }
 
     /// Chooses the protocol if the client offers it.
-    fn choose(&mut self, spoken: &Protocol) {
+    fn choose(&mut self, supported: &Protocol) {
         let Request { kind, parts, .. } = &self.request;
-        let member = negotiate::offered(*kind, parts).find(|member| spoken.takes(*member));
-        let protocol = member.map(|member| spoken.as_offered(member));
-        self.request.labels = Labels::new(*kind, Some(spoken));
+        let member = negotiate::offered(*kind, parts).find(|member| supported.takes(*member));
+        let protocol = member.map(|member| supported.as_offered(member));
+        self.request.labels = Labels::new(*kind, Some(supported));
         self.request.protocol = protocol;
     }
 
-    pub(super) fn unsupported(&self, spoken: &Protocol) -> Rejection {
+    pub(super) fn unsupported(&self, supported: &Protocol) -> Rejection {
         match self.request.kind {
             UpgradeKind::Upgrade => {
-                rejection::upgrade_required(&rejection::supported(&[spoken.as_str()]))
+                rejection::upgrade_required(&rejection::supported(&[supported.as_str()]))
             }
             UpgradeKind::Connect | UpgradeKind::ExtendedConnect => {
                 rejection::not_implemented("this protocol is not supported")
@@ -186,7 +186,7 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
         let Some(kind) = kind(&request) else {
             return Err(Rejection::new(
                 StatusCode::BAD_REQUEST,
-                "the request asks for no upgrade",
+                "the request does not ask for an upgrade",
             ));
         };
         let (mut parts, body) = request.into_parts();

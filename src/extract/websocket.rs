@@ -8,7 +8,7 @@ use crate::{
     panic,
     session::{Identity, Session},
     trace,
-    websocket::{RateLimit, WebSocket, WebSocketUpgrade as Handler, handshake},
+    websocket::{WebSocket, WebSocketConfig, WebSocketUpgrade as Handler, handshake},
 };
 use axum::{
     extract::{FromRequest, Request},
@@ -18,11 +18,9 @@ use std::{fmt, time::Duration};
 
 /// Extracts a WebSocket opening handshake, which the route accepts or rejects.
 ///
-/// The extractor performs the same checks as [`websocket::WebSocketUpgrade`](crate::websocket::WebSocketUpgrade), which
-/// lists the rejected requests and their status codes. `Origin` is checked later, by [`on_upgrade`](Self::on_upgrade):
-/// see [`origins`](Self::origins).
-///
-/// A handshake has no body: the extractor reads and discards a body that the client sent anyway.
+/// The extractor makes the [checks](crate::websocket::WebSocketUpgrade#checks) of a `websocket` handler, except for the
+/// origin: [`on_upgrade`](Self::on_upgrade) checks the origin against the [`config`](Self::config) of the route. The
+/// extractor reads and discards a request body.
 #[must_use = "the connection is upgraded only if the response of `on_upgrade` is returned"]
 pub struct WebSocketUpgrade {
     request: UpgradeRequest,
@@ -33,27 +31,29 @@ pub struct WebSocketUpgrade {
 }
 
 impl WebSocketUpgrade {
-    /// Sets the supported subprotocols, in order of preference.
+    /// Sets the settings of the handshake and of the WebSocket. The default is [`WebSocketConfig::new`].
     ///
-    /// The first supported subprotocol in the client's order is chosen, unless
-    /// [`prefer_own_protocols`](Self::prefer_own_protocols) is set.
+    /// Routes can share one configuration as their state:
     ///
-    /// # Panics
+    /// ```
+    /// use axum::{Router, extract::State, response::Response, routing::any};
+    /// use tower_upgrade::{UpgradeLayer, extract::WebSocketUpgrade, websocket::WebSocketConfig};
     ///
-    /// If a subprotocol is not a token.
-    #[track_caller]
-    pub fn protocols<I>(mut self, protocols: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        self.handler = self.handler.subprotocols(protocols);
-        self
-    }
-
-    /// Chooses the subprotocol by the server's order instead of the client's, as axum's `WebSocketUpgrade` does.
-    pub fn prefer_own_protocols(mut self) -> Self {
-        self.handler = self.handler.prefer_own_subprotocols();
+    /// async fn chat(State(config): State<WebSocketConfig>, upgrade: WebSocketUpgrade) -> Response {
+    ///     upgrade.config(config).on_upgrade(|mut socket| async move {
+    ///         socket.send("hello").await?;
+    ///         Ok(())
+    ///     })
+    /// }
+    ///
+    /// let config = WebSocketConfig::new().origins(["https://example.com"]);
+    /// let app: Router = Router::new()
+    ///     .route("/chat", any(chat))
+    ///     .layer(UpgradeLayer::new())
+    ///     .with_state(config);
+    /// ```
+    pub fn config(mut self, config: WebSocketConfig) -> Self {
+        self.handler = self.handler.config(config);
         self
     }
 
@@ -64,59 +64,11 @@ impl WebSocketUpgrade {
             .flatten()
     }
 
-    /// Returns the chosen subprotocol, or `None` if the client offers none of the [supported](Self::protocols) ones.
+    /// Returns the chosen subprotocol, or `None` if the client offers none of the
+    /// [supported](WebSocketConfig::subprotocols) ones.
     #[must_use]
     pub fn selected_protocol(&self) -> Option<&str> {
         self.handler.choose(self.request.headers())
-    }
-
-    /// Sets the maximum size of a received message, in bytes. The default is 1 MiB: see
-    /// [`max_message_size`](crate::websocket::WebSocketUpgrade::max_message_size).
-    pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.handler = self.handler.max_message_size(bytes);
-        self
-    }
-
-    /// Limits the rate at which the client may send messages. The default is no limit: see
-    /// [`RateLimit`](crate::websocket::RateLimit).
-    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.handler = self.handler.rate_limit(limit);
-        self
-    }
-
-    /// Pings a client that has been silent for `interval`. The default is no pings: see
-    /// [`keep_alive`](crate::websocket::WebSocketUpgrade::keep_alive).
-    ///
-    /// # Panics
-    ///
-    /// If `interval` is zero.
-    #[track_caller]
-    pub fn keep_alive(mut self, interval: Duration) -> Self {
-        self.handler = self.handler.keep_alive(interval);
-        self
-    }
-
-    /// Sets the origins of the pages that may open a WebSocket. The default is pages of the same host and port: see
-    /// [`origins`](crate::websocket::WebSocketUpgrade::origins).
-    ///
-    /// # Panics
-    ///
-    /// If an element is not an origin.
-    #[track_caller]
-    pub fn origins<I>(mut self, origins: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        self.handler = self.handler.origins(origins);
-        self
-    }
-
-    /// Allows pages of any origin to open a WebSocket: see
-    /// [`any_origin`](crate::websocket::WebSocketUpgrade::any_origin).
-    pub fn any_origin(mut self) -> Self {
-        self.handler = self.handler.any_origin();
-        self
     }
 
     /// Sets the identity of the session: see [`Accept::identity`](crate::Accept::identity).
@@ -154,7 +106,7 @@ impl WebSocketUpgrade {
         self.on_session(move |socket, _session| callback(socket))
     }
 
-    /// Like [`on_upgrade`](Self::on_upgrade), for a callback that also takes the [session](Session), without its IO.
+    /// Like [`on_upgrade`](Self::on_upgrade), with a callback that also takes the [session](Session), without its IO.
     pub fn on_session<C, Fut>(mut self, callback: C) -> Response
     where
         C: FnOnce(WebSocket, Session) -> Fut + Send + 'static,
@@ -227,8 +179,10 @@ impl<S: Send + Sync> FromRequest<S> for WebSocketUpgrade {
         if !request.offered().any(|protocol| protocol == "websocket") {
             return Err(request.unsupported(&websocket()));
         }
-        // Checks everything but the origin: the route configures the allowed origins.
-        let _in_order = Handler::new().any_origin().check(&mut request)?;
+        // Not the origin: the route configures the allowed origins.
+        let _handshake = Handler::new()
+            .config(WebSocketConfig::new().any_origin())
+            .check(&mut request)?;
         request.discard_body().await?;
         Ok(Self {
             request,

@@ -121,7 +121,7 @@ impl Governed {
         }))
     }
 
-    fn accept(self: Box<Self>, mut head: response::Parts) -> Decided {
+    fn accept(self, mut head: response::Parts) -> Decided {
         // hyper sends the version of the request, whatever the service sets.
         let version = match self.kind {
             UpgradeKind::Upgrade => Version::HTTP_11,

@@ -1,21 +1,28 @@
 //! Protocol handlers: they accept or reject upgrade requests.
 
+pub(crate) mod accept_fn;
 pub(crate) mod request;
 
 use crate::{
     error::BoxError,
     handler::request::UpgradeRequest,
     message::rejection::Rejection,
-    negotiate::protocol::Protocol,
+    negotiate::protocol::{InvalidProtocol, Protocol},
     session::{Identity, Session, SessionHandler},
 };
 use http::{HeaderMap, HeaderValue, header::IntoHeaderName, request::Parts};
 use std::{fmt, sync::Arc, time::Duration};
 
-/// Accepts or rejects the upgrade requests for a protocol, and provides a session handler for each accepted one.
+/// Accepts or rejects upgrade requests, and provides the session handler of each accepted request.
 ///
-/// A handler that accepts every request can be a closure: see [`handler_fn`]. Otherwise implement
-/// [`accept`](Self::accept). It runs before the response is sent: connect to a backend there, for example, and move the
+/// | handler | create it with |
+/// |---|---|
+/// | accepts every request | [`handler_fn`], from a closure |
+/// | accepts or rejects, from an `async fn` or a closure | [`accept_fn`](crate::accept_fn()) |
+/// | has named state, or declines requests | an implementation of this trait |
+/// | is one of several types in a collection | [`BoxHandler`](crate::BoxHandler) |
+///
+/// [`accept`](Self::accept) runs before the response is sent. A handler can connect to a backend there, and move the
 /// connection into the session handler:
 ///
 /// ```
@@ -38,24 +45,64 @@ use std::{fmt, sync::Arc, time::Duration};
 ///     }
 /// }
 /// ```
+///
+/// # Middleware for one handler
+///
+/// A handler that wraps another handler can check requests, or change what the inner handler returns. Call the inner
+/// handler's [`matches`](Self::matches) as well:
+///
+/// ```
+/// use http::{StatusCode, request::Parts};
+/// use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest, handler_fn};
+///
+/// struct RequireToken<H>(H);
+///
+/// impl<H: ProtocolHandler> ProtocolHandler for RequireToken<H> {
+///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+///         if !request.headers().contains_key("token") {
+///             return Err(StatusCode::UNAUTHORIZED.into());
+///         }
+///         self.0.accept(request).await
+///     }
+///
+///     fn matches(&self, parts: &Parts) -> bool {
+///         self.0.matches(parts)
+///     }
+/// }
+///
+/// let chat = handler_fn(|_session| async { Ok(()) });
+/// let layer = UpgradeLayer::new().protocol("chat", RequireToken(chat));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a protocol handler",
     label = "not a `ProtocolHandler`",
-    note = "a closure or a function becomes one with `handler_fn`, or, for WebSocket, with `websocket::websocket`"
+    note = "`handler_fn` converts a closure that runs sessions, `accept_fn` one that accepts or rejects requests, and \
+            `websocket::websocket` one that runs WebSocket sessions"
 )]
 pub trait ProtocolHandler: Send + Sync + 'static {
-    /// Accepts or rejects a request, before any response is sent. Only hyper may have sent a `100 Continue`, when the
-    /// handler reads the body of a request with `Expect`.
+    /// Accepts or rejects a request before the response is sent.
     ///
-    /// If the decision takes longer than [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout), the
-    /// future is dropped and the request is rejected with 504. The future is also dropped when a layer outside drops
-    /// the call, and when hyper notices that the client has left: on HTTP/2 by a reset of the stream or a broken
-    /// connection. On HTTP/1 hyper does not notice while early bytes of the client are unread, and never with
-    /// `half_close(true)`: then the timeout ends the decision. If the future panics, the request is rejected with 500.
+    /// Reading the body of a request with `Expect: 100-continue` makes hyper send the `100 Continue`.
+    ///
+    /// # Cancellation
+    ///
+    /// The layer drops the future, and its captured values, in these cases:
+    ///
+    /// | event | response |
+    /// |---|---|
+    /// | [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout) has passed | 504 |
+    /// | the deadline of [`Sessions::drain`](crate::Sessions::drain) has passed | 503 |
+    /// | the future panics | 500 |
+    /// | middleware outside the layer drops the call | the middleware responds |
+    /// | hyper detects that the client has left | none |
+    ///
+    /// hyper detects on HTTP/2 that the stream was reset or the connection has broken. On HTTP/1, hyper does not detect
+    /// that the client has left while early data is unread, and never with `half_close(true)`: the future then stays
+    /// pending until `accept_timeout`.
     ///
     /// # Errors
     ///
-    /// The layer sends the [`Rejection`] instead of the upgrade response.
+    /// Return a [`Rejection`] to reject the request. The layer sends it instead of the upgrade response.
     fn accept(
         &self,
         request: &mut UpgradeRequest,
@@ -63,19 +110,33 @@ pub trait ProtocolHandler: Send + Sync + 'static {
 
     /// Returns whether this handler serves the request. The default is `true`.
     ///
-    /// If the handler declines, the layer tries the next handler of the same protocol, then the next offered protocol,
-    /// then the handlers for [any protocol](crate::UpgradeLayer::any_protocol). If a handler of
-    /// [`protocol`](crate::UpgradeLayer::protocol) or [`connect`](crate::UpgradeLayer::connect) declined and no other
-    /// one takes the request, the request goes to the inner service. If only handlers for any protocol declined, the
-    /// request is [unsupported](crate::UpgradeLayer::unsupported). To reject a request instead of leaving it to other
-    /// handlers, return a [`Rejection`] from [`accept`](Self::accept). If this function panics, the request is rejected
-    /// with 500.
+    /// Return `false` to leave the request to other handlers. To reject the request, return a [`Rejection`] from
+    /// [`accept`](Self::accept) instead.
+    ///
+    /// After `false`, the layer tries in this order:
+    ///
+    /// 1. the next handler of the same protocol,
+    /// 2. the handlers of the next offered protocol,
+    /// 3. the handlers for [any protocol](crate::UpgradeLayer::any_protocol).
+    ///
+    /// If all of them return `false`, the kind of handler decides:
+    ///
+    /// | handlers that returned `false` | result |
+    /// |---|---|
+    /// | any of [`protocol`](crate::UpgradeLayer::protocol) or [`connect`](crate::UpgradeLayer::connect) | the inner service gets the request |
+    /// | only those of [`any_protocol`](crate::UpgradeLayer::any_protocol) | the request is [unsupported](crate::UpgradeLayer::unsupported) |
+    ///
+    /// # Panics
+    ///
+    /// If an implementation panics, the layer rejects the request with 500.
     fn matches(&self, parts: &Parts) -> bool {
         let _ = parts;
         true
     }
 
     /// Restricts this handler to requests for which `predicate` returns `true`.
+    ///
+    /// For other requests, [`matches`](Self::matches) returns `false`.
     ///
     /// ```
     /// # use tower_upgrade::{handler_fn, ProtocolHandler, UpgradeLayer};
@@ -106,7 +167,7 @@ impl<H: ProtocolHandler> ProtocolHandler for Arc<H> {
     }
 }
 
-/// A handler with a condition: made by [`ProtocolHandler::when`].
+/// A handler that serves only requests for which a predicate returns `true`, created by [`ProtocolHandler::when`].
 #[derive(Clone)]
 pub struct When<H, P> {
     handler: H,
@@ -135,11 +196,13 @@ impl<H: fmt::Debug, P> fmt::Debug for When<H, P> {
     }
 }
 
-/// Creates a handler that accepts every request and runs its sessions with a closure.
+/// Creates a handler that accepts every request, from a closure that runs the sessions.
 ///
-/// The future returns `Ok(())`, or any error as a [`BoxError`], so `?` works with the errors of any library. The layer
-/// reports the result to [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) and to `tracing`; the peer only sees
+/// The future of the closure returns `Ok(())` or an error. `?` converts any error to a [`BoxError`]. The layer reports
+/// the result to [`UpgradeLayer::on_close`](crate::UpgradeLayer::on_close) and to `tracing`. The client only receives
 /// the end of the connection.
+///
+/// [`accept_fn`](crate::accept_fn()) creates a handler that also rejects requests.
 ///
 /// ```
 /// use tower_upgrade::{Session, copy, handler_fn};
@@ -158,7 +221,7 @@ where
     HandlerFn { run: Arc::new(run) }
 }
 
-/// A handler made of a closure: see [`handler_fn`].
+/// A handler that accepts every request, created by [`handler_fn`].
 pub struct HandlerFn<F> {
     run: Arc<F>,
 }
@@ -190,15 +253,14 @@ impl<F> fmt::Debug for HandlerFn<F> {
     }
 }
 
-/// The decision to accept a request: the session handler, and additions to the upgrade response.
+/// The acceptance of a request: the session handler, and additions to the upgrade response.
 ///
-/// The session starts after the server has sent the upgrade response and handed over the connection. If that does not
-/// happen, because a layer outside replaced the response or the client left, the session handler is dropped with its
-/// captured values.
+/// The session starts after the server has sent the upgrade response and handed over the connection. If middleware
+/// replaces the response, or the client leaves before, the session handler is dropped with its captured values.
 #[must_use = "an upgrade is accepted by returning this from `accept`"]
 pub struct Accept {
     pub(crate) run: SessionHandler,
-    pub(crate) protocol: Option<Protocol>,
+    pub(crate) protocol: Option<Result<Protocol, InvalidProtocol>>,
     pub(crate) headers: HeaderMap,
     pub(crate) keep_request: bool,
     pub(crate) lifetime: Option<Duration>,
@@ -206,11 +268,13 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts the request. `run` runs the session, and owns its captured values.
+    /// Accepts the request, and sets the session handler.
     ///
-    /// When its future ends, by success, error or panic, the written bytes are flushed and the connection is shut down.
-    /// An error becomes the session's close reason; the peer only sees the end of the connection. A panic ends only
-    /// this session.
+    /// `run` is called when the session starts. The session ends with the future that `run` returns, by success, error
+    /// or panic. The layer then flushes the written bytes and shuts the connection down.
+    ///
+    /// An error or a panic becomes the session's [close reason](crate::CloseReason) and does not affect other sessions.
+    /// The client only receives the end of the connection.
     pub fn new<F, Fut>(run: F) -> Self
     where
         F: FnOnce(Session) -> Fut + Send + 'static,
@@ -226,22 +290,27 @@ impl Accept {
         }
     }
 
-    /// Switches to another protocol that the client [offers](UpgradeRequest::offered), instead of the
-    /// [chosen](UpgradeRequest::protocol) one, for example if a backend chooses.
+    /// Sets the protocol to switch to, for example one that a backend has chosen.
     ///
-    /// The response contains the client's spelling of the protocol. If the client did not offer it, the request is
-    /// rejected with 500, and the mistake is logged: a server must not switch to a protocol that was not offered
-    /// (RFC 9110 §7.8). An extended CONNECT offers one protocol, and a CONNECT none.
-    pub fn protocol(mut self, protocol: Protocol) -> Self {
-        self.protocol = Some(protocol);
+    /// The default is the [negotiated protocol](UpgradeRequest::protocol). `protocol` is a [`Protocol`] or a string, and
+    /// must be one of the [offered protocols](UpgradeRequest::offered). The upgrade response contains the client's
+    /// spelling.
+    ///
+    /// If the client did not offer `protocol`, or `protocol` is invalid, the layer rejects the request with 500 and logs
+    /// the mistake at ERROR: a server must not switch to a protocol that was not offered (RFC 9110 §7.8). An extended
+    /// CONNECT offers one protocol. A CONNECT offers none, so this method must not be called for it.
+    pub fn protocol<P>(mut self, protocol: P) -> Self
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+    {
+        self.protocol = Some(protocol.try_into().map_err(Into::into));
         self
     }
 
-    /// Appends a header to the 101, or to the 200 that answers a CONNECT; existing values with the same
-    /// name are kept.
+    /// Appends a header to the upgrade response. Existing values with the same name are kept.
     ///
     /// `Connection`, `Upgrade`, `Content-Length` and `Transfer-Encoding` are ignored (RFC 9110 §7.8, §8.6 and §9.3.6).
-    /// If a layer outside replaces the upgrade response, the outermost layer removes the headers that were added here.
+    /// If middleware replaces the upgrade response, the outermost layer removes the headers that were added here.
     ///
     /// # Panics
     ///
@@ -251,51 +320,51 @@ impl Accept {
         self
     }
 
-    /// Sets the identity of the session: the user, the room or the tenant that it belongs to. It replaces an
-    /// [`Identity`] that a layer put into the extensions of the request.
+    /// Sets the identity of the session: its user, room or tenant, for example.
     ///
-    /// [`Sessions`](crate::Sessions) lists, counts and closes sessions by it.
+    /// The default is the [`Identity`] in the extensions of the request, if middleware has inserted one.
+    /// [`Sessions`](crate::Sessions) lists, counts and closes sessions by their identity.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
     }
 
-    /// Ends the session when `lifetime` has passed since its upgrade response, for example when the credentials of the
-    /// request expire.
+    /// Sets the maximum duration of the session, for example until the credentials of the request expire.
     ///
-    /// The session's [stop signal](Session::stop) fires, and after
-    /// [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) the session is aborted. Its close reason is
-    /// [`Lifetime`](crate::CloseReason::Lifetime). The earlier of this and
-    /// [`UpgradeLayer::lifetime`](crate::UpgradeLayer::lifetime) applies.
+    /// The time starts with the upgrade response. The default is [`UpgradeLayer::lifetime`], which also applies if it is
+    /// shorter than `lifetime`.
+    ///
+    /// When the limit is exceeded, the session gets its [stop signal](Session::stop). If its handler has not finished
+    /// after another [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), the session is aborted. The close
+    /// reason is [`Lifetime`](crate::CloseReason::Lifetime).
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use http::StatusCode;
-    /// use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeRequest};
+    /// use tower_upgrade::{Accept, Rejection, UpgradeLayer, UpgradeRequest, accept_fn};
     ///
-    /// /// What the layer for authentication leaves in the extensions of a request.
+    /// /// Middleware for authentication inserts a `Token` into the extensions of the request.
     /// #[derive(Clone)]
     /// struct Token { expires_in: Duration }
     ///
-    /// struct Members;
-    ///
-    /// impl ProtocolHandler for Members {
-    ///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-    ///         let token: &Token = request.extensions().get().ok_or(StatusCode::UNAUTHORIZED)?;
-    ///         let expires_in = token.expires_in;
-    ///         Ok(Accept::new(|session| async move { Ok(drop(session)) }).lifetime(expires_in))
-    ///     }
+    /// async fn accept(request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    ///     let token: &Token = request.extensions().get().ok_or(StatusCode::UNAUTHORIZED)?;
+    ///     Ok(Accept::new(|session| async move { Ok(drop(session)) }).lifetime(token.expires_in))
     /// }
+    ///
+    /// let layer = UpgradeLayer::new().protocol("chat", accept_fn(accept));
     /// ```
+    ///
+    /// [`UpgradeLayer::lifetime`]: crate::UpgradeLayer::lifetime
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// Keeps the head of the request for the session: see [`Session::request`].
+    /// Keeps the head of the request for the session, which reads it with [`Session::request`].
     ///
-    /// This costs memory while the session lives, measured under axum at 12 KiB: the headers are slices of hyper's read
-    /// buffer, and keep the whole buffer allocated.
+    /// The default is to drop the head. Keeping it costs 12 KiB per session (measured under axum): the headers are
+    /// slices of hyper's read buffer, and keep the whole buffer allocated.
     pub fn keep_request(mut self) -> Self {
         self.keep_request = true;
         self

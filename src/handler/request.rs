@@ -14,9 +14,9 @@ use std::fmt;
 
 /// A request for an upgrade, before it is accepted or rejected.
 ///
-/// A handler receives it in [`ProtocolHandler::accept`](crate::ProtocolHandler::accept), and takes out of it
-/// the data that the session needs. The session keeps the extensions of the request, but not its head (see
-/// [`Accept::keep_request`](crate::Accept::keep_request)).
+/// [`ProtocolHandler::accept`](crate::ProtocolHandler::accept) receives it, and moves the data that the session needs
+/// into the session handler. The session also gets the extensions of the request. It gets the head of the request only
+/// with [`Accept::keep_request`](crate::Accept::keep_request).
 pub struct UpgradeRequest {
     pub(crate) parts: Parts,
     pub(crate) kind: UpgradeKind,
@@ -35,10 +35,10 @@ impl UpgradeRequest {
         self.kind
     }
 
-    /// Returns the negotiated protocol, spelled as the client wrote it.
+    /// Returns the negotiated protocol, in the client's spelling.
     ///
-    /// A handler for [any protocol](crate::UpgradeLayer::any_protocol) gets the first protocol that the client
-    /// offers. For a [CONNECT](UpgradeKind::Connect), which names no protocol, this method returns `None`.
+    /// For a handler for [any protocol](crate::UpgradeLayer::any_protocol), this is the first offered protocol.
+    /// Returns `None` for a [CONNECT](UpgradeKind::Connect), which offers no protocol.
     #[must_use]
     pub fn protocol(&self) -> Option<&Protocol> {
         self.protocol.as_ref()
@@ -55,11 +55,11 @@ impl UpgradeRequest {
         negotiate::offered(self.kind, &self.parts).map(Protocol::from)
     }
 
-    /// Returns the host that the request is for, with its port if the request names one.
+    /// Returns the host of the request, with its port if the request has one.
     ///
-    /// The authority comes from the request target (`:authority` on HTTP/2), or from `Host` if the target has
-    /// none. An authority with user information is invalid. The authority of a [CONNECT](UpgradeKind::Connect)
-    /// was validated before, and always has a port.
+    /// The authority comes from the request target (`:authority` on HTTP/2), or from `Host` if the target does not
+    /// contain one. An authority with user information is invalid. The layer has validated the authority of a
+    /// [CONNECT](UpgradeKind::Connect), which always has a port.
     ///
     /// # Errors
     ///
@@ -71,8 +71,8 @@ impl UpgradeRequest {
 
     /// Returns the port of the [`authority`](Self::authority), from 1 to 65535.
     ///
-    /// A CONNECT always has a port. For other requests, this method returns `None` if the authority is invalid
-    /// or lacks a port: clients omit the default port of the scheme.
+    /// Returns `None` if the authority is invalid or has no port: clients omit the default port of the scheme. A
+    /// CONNECT always has a port.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         connect::port(&self.authority().ok()?)
@@ -110,9 +110,9 @@ impl UpgradeRequest {
         &self.parts.headers
     }
 
-    /// Returns the extensions of the request, with the values that middleware around the handler has inserted.
+    /// Returns the extensions of the request, with the values that middleware has inserted.
     ///
-    /// The session receives the extensions as well.
+    /// The session gets the extensions as well: see [`Session::extensions`](crate::Session::extensions).
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.parts.extensions
@@ -120,9 +120,9 @@ impl UpgradeRequest {
 
     /// Returns a mutable reference to the body of the request, to read it frame by frame.
     ///
-    /// Only the [`accept_timeout`](crate::UpgradeLayer::accept_timeout) bounds these reads: neither
-    /// [`body_limit`](crate::UpgradeLayer::body_limit) nor [`body_timeout`](crate::UpgradeLayer::body_timeout)
-    /// applies to them. [`read_body`](Self::read_body) bounds both size and time.
+    /// [`accept_timeout`](crate::UpgradeLayer::accept_timeout) limits these reads, but
+    /// [`body_limit`](crate::UpgradeLayer::body_limit) and [`body_timeout`](crate::UpgradeLayer::body_timeout) do not.
+    /// [`read_body`](Self::read_body) limits size and time.
     #[must_use]
     pub fn body_mut(&mut self) -> &mut RequestBody {
         &mut self.body

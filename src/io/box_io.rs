@@ -1,6 +1,6 @@
 //! The type-erased IO of an [`Upgraded`](crate::Upgraded).
 
-use crate::io::parts::Parts;
+use crate::io::parts::UpgradedParts;
 #[cfg(feature = "tunnel")]
 use crate::io::socket::{Socket, SocketRef};
 use bytes::Bytes;
@@ -141,10 +141,7 @@ impl BoxIo {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        Self::from(Parts {
-            io,
-            read_buf: Bytes::new(),
-        })
+        Self::from(UpgradedParts::new(io, Bytes::new()))
     }
 
     /// Boxes a connection that runs over a socket, such as TLS over TCP. `socket` returns that socket.
@@ -208,7 +205,7 @@ impl BoxIo {
         self.get_mut().kind.get_mut()
     }
 
-    pub(crate) fn downcast<T>(mut self) -> Result<Parts<T>, Self>
+    pub(crate) fn downcast<T>(mut self) -> Result<UpgradedParts<T>, Self>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -217,7 +214,7 @@ impl BoxIo {
             // An earlier downcast may have taken a served `BoxIo` out of hyper's type, so do not search for one.
             let mut io = Some(self);
             return match take(&mut io) {
-                Some(io) => Ok(Parts { io, read_buf }),
+                Some(io) => Ok(UpgradedParts::new(io, read_buf)),
                 None => unreachable!("the type was compared before"),
             };
         }
@@ -234,7 +231,7 @@ impl BoxIo {
                 let mut slot = None;
                 io.move_into(&mut slot);
                 match slot {
-                    Some(io) => Ok(Parts { io, read_buf }),
+                    Some(io) => Ok(UpgradedParts::new(io, read_buf)),
                     None => unreachable!("the type was compared before"),
                 }
             }
@@ -283,7 +280,7 @@ impl BoxIo {
     }
 }
 
-impl<T> Parts<T> {
+impl<T> UpgradedParts<T> {
     /// Puts bytes that were already read in front of the IO.
     fn behind(self, first: Bytes) -> Self {
         Self {
@@ -312,23 +309,20 @@ fn take<T: 'static, U: 'static>(io: &mut Option<T>) -> Option<U> {
 }
 
 /// Removes the wrappers between hyper's `Upgraded` and the IO that the server accepted.
-fn downcast_hyper<T>(io: hyper::upgrade::Upgraded) -> Result<Parts<T>, hyper::upgrade::Upgraded>
+fn downcast_hyper<T>(
+    io: hyper::upgrade::Upgraded,
+) -> Result<UpgradedParts<T>, hyper::upgrade::Upgraded>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let io = match io.downcast::<TokioIo<T>>() {
         Ok(parts) => {
-            return Ok(Parts {
-                io: parts.io.into_inner(),
-                read_buf: parts.read_buf,
-            });
+            return Ok(UpgradedParts::new(parts.io.into_inner(), parts.read_buf));
         }
         Err(io) => io,
     };
-    auto::upgrade::downcast::<TokioIo<T>>(io).map(|parts| Parts {
-        io: parts.io.into_inner(),
-        read_buf: parts.read_buf,
-    })
+    auto::upgrade::downcast::<TokioIo<T>>(io)
+        .map(|parts| UpgradedParts::new(parts.io.into_inner(), parts.read_buf))
 }
 
 impl From<hyper::upgrade::Upgraded> for BoxIo {
@@ -337,11 +331,11 @@ impl From<hyper::upgrade::Upgraded> for BoxIo {
     }
 }
 
-impl<T> From<Parts<T>> for BoxIo
+impl<T> From<UpgradedParts<T>> for BoxIo
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    fn from(Parts { io, read_buf }: Parts<T>) -> Self {
+    fn from(UpgradedParts { io, read_buf }: UpgradedParts<T>) -> Self {
         // Do not box a `BoxIo` that `into_parts` returned.
         let mut io = Some(io);
         match take::<_, Self>(&mut io) {

@@ -43,7 +43,7 @@ impl sealed::Sealed for UnixStream {
     }
 }
 
-/// A socket whose type is known.
+/// A socket of a known type.
 #[derive(Clone, Copy, Debug)]
 pub enum SocketRef<'a> {
     Tcp(&'a TcpStream),

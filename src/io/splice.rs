@@ -19,7 +19,7 @@ const WANTED: usize = 1024 * 1024;
 const NEEDED: usize = 64 * 1024;
 
 /// The maximum number of pipes per process. A user's limit (`pipe-user-pages-soft`) is 64 pipes of this size, and a
-/// pipe whose receiver is blocked stays in use.
+/// pipe with a blocked receiver stays in use.
 const MAX: usize = 32;
 
 /// The maximum number of empty pipes that a thread pools. Pooled pipes count towards `MAX`: with many threads, a

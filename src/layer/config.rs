@@ -2,7 +2,8 @@
 
 use crate::message::rejection::{not_implemented, supported, upgrade_required};
 use crate::{
-    decide::erased::ErasedHandler,
+    decide::erased::BoxHandler,
+    handler::ProtocolHandler as _,
     message::rejection::Rejection,
     metrics::Labels,
     negotiate::{
@@ -16,10 +17,10 @@ use std::{fmt, sync::Arc};
 
 #[derive(Clone, Default)]
 pub(crate) struct Config {
-    pub(crate) protocols: Vec<(Protocol, Arc<dyn ErasedHandler>)>,
+    pub(crate) protocols: Vec<(Protocol, BoxHandler)>,
     /// Handlers for requests that none of `protocols` takes.
-    pub(crate) any_protocol: Vec<Arc<dyn ErasedHandler>>,
-    pub(crate) connect: Vec<Arc<dyn ErasedHandler>>,
+    pub(crate) any_protocol: Vec<BoxHandler>,
+    pub(crate) connect: Vec<BoxHandler>,
     pub(crate) preference: Preference,
     pub(crate) unsupported: Option<Unsupported>,
     /// Whether the layer governs foreign upgraders inside.
@@ -31,7 +32,7 @@ pub(crate) struct Config {
 pub(crate) enum Outcome {
     /// The handler decides.
     Handler {
-        handler: Arc<dyn ErasedHandler>,
+        handler: BoxHandler,
         protocol: Option<Protocol>,
         /// Whether the handler was registered for any protocol.
         is_for_any: bool,
@@ -70,7 +71,7 @@ impl Config {
         if let Choice::Chosen { index, member } = choice {
             let (protocol, handler) = &self.protocols[index];
             return Outcome::Handler {
-                handler: Arc::clone(handler),
+                handler: handler.clone(),
                 protocol: Some(protocol.as_offered(member)),
                 is_for_any: false,
                 labels: Labels::new(kind, Some(protocol)),
@@ -90,7 +91,7 @@ impl Config {
         let mut handlers = self.any_protocol.iter();
         let handler = handlers.find(|handler| handler.matches(parts))?;
         Some(Outcome::Handler {
-            handler: Arc::clone(handler),
+            handler: handler.clone(),
             protocol: Some(first.into()),
             is_for_any: true,
             labels: Labels::new(kind, None),
@@ -111,7 +112,7 @@ impl Config {
         }
         match self.connect.iter().find(|handler| handler.matches(parts)) {
             Some(handler) => Outcome::Handler {
-                handler: Arc::clone(handler),
+                handler: handler.clone(),
                 protocol: None,
                 is_for_any: false,
                 labels: Labels::new(UpgradeKind::Connect, None),

@@ -17,7 +17,9 @@ use std::{
 pin_project! {
     /// Response future for [`Upgrade`](crate::Upgrade).
     ///
-    /// If it is dropped before it completes, no session starts.
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it completes, the session does not start.
     pub struct ResponseFuture<F> {
         #[pin]
         response: Kind<F>,

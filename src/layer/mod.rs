@@ -5,12 +5,16 @@ pub(crate) mod future;
 pub(crate) mod service;
 
 use crate::{
+    decide::erased::BoxHandler,
     handler::ProtocolHandler,
     layer::{
         config::Config,
         service::{Upgrade, UpgradeRequired},
     },
-    negotiate::{Preference, Unsupported, protocol::InvalidProtocol},
+    negotiate::{
+        Preference, Unsupported,
+        protocol::{InvalidProtocol, Protocol},
+    },
     session::{Closed, Sessions, settings::Settings},
     time::limit,
 };
@@ -36,10 +40,13 @@ use tower_layer::Layer;
 /// an `UpgradeLayer` outermost (`UpgradeLayer::new()` if it needs no handlers): middleware between the two
 /// layers that turns a 101 into a 403 then prevents the session from starting.
 ///
-/// The outermost layer cannot see how middleware outside of it changes the response. Such middleware must also
-/// not send clones of an upgrade request, as retries and mirrors do: clones share the extensions, so all of
-/// them would wait for the same connection. Inside the outermost layer, retries and mirrors are safe.
-/// [The manual](crate::manual::placement) covers other middleware one by one.
+/// Two kinds of middleware must not be outside the outermost layer:
+///
+/// - middleware that replaces the upgrade response: the outermost layer has already started the session,
+/// - middleware that clones requests, such as retries and mirrors: clones share the extensions, so all of them wait for
+///   the same connection.
+///
+/// Both are safe inside the outermost layer. [The manual](crate::manual::placement) covers other middleware.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -108,15 +115,15 @@ impl UpgradeLayer {
 
     /// Adds a handler for a protocol.
     ///
-    /// `protocol` is either a `name`, which matches every version that a client offers, or a `name/version`,
-    /// which matches that version only.
+    /// `protocol` is a [`Protocol`] or a string. A `name` matches every version that a client offers, a `name/version`
+    /// only that version.
     ///
     /// The handler serves `Upgrade` on HTTP/1.1 (RFC 9110 §7.8) and, where the server enables it, extended
     /// CONNECT on HTTP/2 (RFC 8441). hyper does not implement HTTP/3; a server that does can hand over its
     /// streams (RFC 9220) with [`PendingUpgrade`](crate::PendingUpgrade).
     ///
-    /// Several handlers may be added for the same protocol. They are tried in the order in which they were
-    /// added, until one [matches](ProtocolHandler::matches) the request.
+    /// For several handlers of the same protocol, the layer calls the first one that
+    /// [matches](ProtocolHandler::matches) the request, in the order of registration.
     ///
     /// # Panics
     ///
@@ -124,7 +131,11 @@ impl UpgradeLayer {
     /// [`try_protocol`](Self::try_protocol) for a variant that returns an error.
     #[must_use]
     #[track_caller]
-    pub fn protocol<H: ProtocolHandler>(self, protocol: &str, handler: H) -> Self {
+    pub fn protocol<P, H>(self, protocol: P, handler: H) -> Self
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+        H: ProtocolHandler,
+    {
         match self.try_protocol(protocol, handler) {
             Ok(layer) => layer,
             Err(error) => panic!("{error}"),
@@ -138,110 +149,102 @@ impl UpgradeLayer {
     /// # Errors
     ///
     /// [`InvalidProtocol`] if `protocol` is neither a token nor two tokens separated by a slash.
-    pub fn try_protocol<H: ProtocolHandler>(
-        self,
-        protocol: &str,
-        handler: H,
-    ) -> Result<Self, InvalidProtocol> {
-        let protocol = protocol.parse()?;
-        Ok(self.with(|config| config.protocols.push((protocol, Arc::new(handler)))))
+    pub fn try_protocol<P, H>(self, protocol: P, handler: H) -> Result<Self, InvalidProtocol>
+    where
+        P: TryInto<Protocol, Error: Into<InvalidProtocol>>,
+        H: ProtocolHandler,
+    {
+        let protocol = protocol.try_into().map_err(Into::into)?;
+        Ok(self.with(|config| config.protocols.push((protocol, BoxHandler::new(handler)))))
     }
 
-    /// Adds a handler for the requests that no handler for a specific protocol takes.
+    /// Adds a handler for all protocols without a specific handler.
     ///
-    /// The layer tries this handler after those added with [`protocol`](Self::protocol), whichever protocol the
-    /// client offers. It suits proxies, which do not know the protocols of their backends.
+    /// The layer tries this handler after those of [`protocol`](Self::protocol), for any protocol that the client
+    /// offers. An example is a proxy, whose backends choose the protocol.
     ///
     /// [`UpgradeRequest::protocol`] returns the first protocol that the client offers. The handler can choose
     /// another one of the [offered protocols](crate::UpgradeRequest::offered) with [`Accept::protocol`].
     ///
-    /// Several handlers are tried in the order in which they were added, until one
-    /// [matches](ProtocolHandler::matches) the request. A request that none of them matches is
-    /// [unsupported](Self::unsupported): by default, an `Upgrade` passes to the inner service and an extended
-    /// CONNECT is rejected with 501.
+    /// For several handlers, the layer calls the first one that [matches](ProtocolHandler::matches) the request, in the
+    /// order of registration. If none of them matches, the request is [unsupported](Self::unsupported): by default, an
+    /// `Upgrade` passes to the inner service and an extended CONNECT is rejected with 501.
     ///
     /// ```
     /// use http::StatusCode;
-    /// use tower_upgrade::{Accept, ProtocolHandler, Protocol, Rejection, UpgradeLayer, UpgradeRequest, copy};
+    /// use tower_upgrade::{Accept, Protocol, Rejection, UpgradeLayer, UpgradeRequest, accept_fn, copy};
     ///
-    /// /// Echoes, for every protocol whose name begins with `echo`.
-    /// struct Echoes;
-    ///
-    /// impl ProtocolHandler for Echoes {
-    ///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-    ///         let is_echo = |protocol: &Protocol| protocol.name().starts_with("echo");
-    ///         let protocol = request.offered().find(is_echo).ok_or(StatusCode::NOT_FOUND)?;
-    ///         let echo = Accept::new(|session| async move {
-    ///             let (mut reader, mut writer) = tokio::io::split(session.into_io());
-    ///             copy(&mut reader, &mut writer).await?;
-    ///             Ok(())
-    ///         });
-    ///         Ok(echo.protocol(protocol))
-    ///     }
+    /// /// Accepts every protocol whose name begins with `echo`.
+    /// async fn echo(request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    ///     let is_echo = |protocol: &Protocol| protocol.name().starts_with("echo");
+    ///     let protocol = request.offered().find(is_echo).ok_or(StatusCode::NOT_FOUND)?;
+    ///     let echo = Accept::new(|session| async move {
+    ///         let (mut reader, mut writer) = tokio::io::split(session.into_io());
+    ///         copy(&mut reader, &mut writer).await?;
+    ///         Ok(())
+    ///     });
+    ///     Ok(echo.protocol(protocol))
     /// }
     ///
-    /// let layer = UpgradeLayer::new().any_protocol(Echoes);
+    /// let layer = UpgradeLayer::new().any_protocol(accept_fn(echo));
     /// ```
     ///
     /// [`UpgradeRequest::protocol`]: crate::UpgradeRequest::protocol
     /// [`Accept::protocol`]: crate::Accept::protocol
     #[must_use]
     pub fn any_protocol<H: ProtocolHandler>(self, handler: H) -> Self {
-        self.with(|config| config.any_protocol.push(Arc::new(handler)))
+        self.with(|config| config.any_protocol.push(BoxHandler::new(handler)))
     }
 
     /// Adds a handler for CONNECT (RFC 9110 §9.3.6), the request for a tunnel to a host and a port.
     ///
-    /// The layer validates the request before it calls the handler. It rejects with 400 a target that is not
-    /// exactly a host and a port, and a CONNECT with content on HTTP/1. The handler reads the target with
-    /// [`UpgradeRequest::authority`] and [`UpgradeRequest::port`].
+    /// The handler must check the target, which it reads with [`UpgradeRequest::authority`] and
+    /// [`UpgradeRequest::port`]: a handler that accepts every target is an open proxy. Before it calls the handler, the
+    /// layer rejects with 400:
     ///
-    /// The handler also decides which targets a client may reach: a handler that accepts every target is an
-    /// open proxy.
+    /// - a target that is not exactly a host and a port,
+    /// - on HTTP/1, a CONNECT with content.
     ///
-    /// After the rejection of a CONNECT on HTTP/1, the outermost `UpgradeLayer` closes the connection, even if
-    /// an inner service sent the response: the client may already have sent bytes for the tunnel, which must
-    /// not be parsed as requests (RFC 9931). To be able to close it, the outermost layer takes the connection
-    /// out of every CONNECT request on HTTP/1, so services inside cannot upgrade it themselves. A CONNECT that
-    /// a router or middleware answers outside of every `UpgradeLayer` is beyond its reach: put an
-    /// `UpgradeLayer` around the whole stack.
+    /// After the rejection of a CONNECT on HTTP/1, the outermost `UpgradeLayer` closes the connection, also if an inner
+    /// service has rejected it: the client may already have sent bytes for the tunnel, which must not be parsed as
+    /// requests (RFC 9931). This has two consequences:
     ///
-    /// Several handlers are tried in the order in which they were added, until one
-    /// [matches](ProtocolHandler::matches) the request.
+    /// - The outermost layer takes the connection out of every CONNECT request on HTTP/1, so inner services cannot
+    ///   upgrade it with hyper.
+    /// - The layer cannot close the connection if a router or middleware outside of it rejects the CONNECT. Put an
+    ///   `UpgradeLayer` around the whole stack.
+    ///
+    /// For several handlers, the layer calls the first one that [matches](ProtocolHandler::matches) the request, in the
+    /// order of registration.
     ///
     /// ```
     /// use http::StatusCode;
     /// use tokio::net::TcpStream;
-    /// use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
+    /// use tower_upgrade::{Accept, Rejection, UpgradeLayer, UpgradeRequest, accept_fn};
     ///
-    /// /// Connects to port 8080 of this machine.
-    /// struct ToBackend;
-    ///
-    /// impl ProtocolHandler for ToBackend {
-    ///     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-    ///         let target = request.authority()?;
-    ///         if target != "localhost:8080" {
-    ///             return Err(Rejection::new(StatusCode::FORBIDDEN, "this target is not allowed"));
-    ///         }
-    ///         let mut upstream = TcpStream::connect(target.as_str()).await.map_err(|error| {
-    ///             Rejection::new(StatusCode::BAD_GATEWAY, "cannot connect").with_source(error)
-    ///         })?;
-    ///         Ok(Accept::new(|session| async move {
-    ///             let mut client = session.into_io();
-    ///             tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
-    ///             Ok(())
-    ///         }))
+    /// async fn tunnel(request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
+    ///     let target = request.authority()?;
+    ///     if target != "localhost:8080" {
+    ///         return Err(Rejection::new(StatusCode::FORBIDDEN, "this target is not allowed"));
     ///     }
+    ///     let mut upstream = TcpStream::connect(target.as_str()).await.map_err(|error| {
+    ///         Rejection::new(StatusCode::BAD_GATEWAY, "cannot connect").with_source(error)
+    ///     })?;
+    ///     Ok(Accept::new(|session| async move {
+    ///         let mut client = session.into_io();
+    ///         tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
+    ///         Ok(())
+    ///     }))
     /// }
     ///
-    /// let layer = UpgradeLayer::new().connect(ToBackend);
+    /// let layer = UpgradeLayer::new().connect(accept_fn(tunnel));
     /// ```
     ///
     /// [`UpgradeRequest::authority`]: crate::UpgradeRequest::authority
     /// [`UpgradeRequest::port`]: crate::UpgradeRequest::port
     #[must_use]
     pub fn connect<H: ProtocolHandler>(self, handler: H) -> Self {
-        self.with(|config| config.connect.push(Arc::new(handler)))
+        self.with(|config| config.connect.push(BoxHandler::new(handler)))
     }
 
     /// Sets the order of preference among protocols that are both offered and supported.
@@ -275,28 +278,27 @@ impl UpgradeLayer {
         self.with(|config| config.governs = true)
     }
 
-    /// Sets how the layer responds to upgrade requests that match none of its handlers.
+    /// Sets the response to upgrade requests without a matching handler.
     ///
     /// | request | default |
     /// |---|---|
     /// | `Upgrade` on HTTP/1.1 | [`Pass`](Unsupported::Pass): the inner service gets the request |
     /// | CONNECT, extended CONNECT | [`Refuse`](Unsupported::Refuse): 501, because ordinary services do not handle these requests |
     ///
-    /// This setting applies to all three.
+    /// `unsupported` replaces all of these defaults.
     ///
-    /// A layer that refuses a request does so before the layers and services inside it see the request. Choose
-    /// `Pass` if one of them should see it: an inner `UpgradeLayer` with handlers for CONNECT, for example, or
-    /// an upgrader of another crate, such as axum's `WebSocketUpgrade` over HTTP/2.
+    /// With `Refuse`, inner services do not receive the request. Set `Pass` if one of them serves such requests: an
+    /// inner `UpgradeLayer` with handlers for CONNECT, or an upgrader of another crate, such as axum's
+    /// `WebSocketUpgrade` over HTTP/2.
     ///
-    /// Regardless of this setting, a layer passes on:
+    /// The inner service gets these requests in any case:
     ///
-    /// - requests that match a handler added with [`protocol`](Self::protocol) or [`connect`](Self::connect)
-    ///   which does not [match](ProtocolHandler::matches) them,
-    /// - `Upgrade` if no handler was added with [`protocol`](Self::protocol), because a 426 could not list any
-    ///   protocol,
-    /// - extended CONNECT if no handler was added with [`protocol`](Self::protocol) or
-    ///   [`any_protocol`](Self::any_protocol),
-    /// - CONNECT if no handler was added at all.
+    /// | request | condition |
+    /// |---|---|
+    /// | any | a handler of [`protocol`](Self::protocol) or [`connect`](Self::connect) for this request does not [match](ProtocolHandler::matches) it |
+    /// | `Upgrade` | the layer is without a handler of [`protocol`](Self::protocol): a 426 could not list any protocol |
+    /// | extended CONNECT | the layer has no handler of [`protocol`](Self::protocol) or [`any_protocol`](Self::any_protocol) |
+    /// | CONNECT | the layer has no handler |
     #[must_use]
     pub fn unsupported(self, unsupported: Unsupported) -> Self {
         self.with(|config| config.unsupported = Some(unsupported))
@@ -306,21 +308,25 @@ impl UpgradeLayer {
     /// disables the limit.
     ///
     /// When the limit is exceeded, the layer drops the future of [`accept`](ProtocolHandler::accept) and
-    /// rejects the request with 504. Without a limit, a client that sent early data and left can keep `accept`
-    /// pending indefinitely.
+    /// rejects the request with 504. Without a limit, `accept` can stay pending forever for a client that sent early
+    /// data and left: hyper does not detect that on HTTP/1.
     #[must_use]
     pub fn accept_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.set(|settings| settings.accept_timeout = Some(timeout))
     }
 
-    /// Sets how many bytes of the request body the layer reads and drops after the handler has decided. The
-    /// default is 64 KiB.
+    /// Sets the size limit, in bytes, for the part of a request body that the handler did not read. The default is
+    /// 64 KiB.
     ///
-    /// A connection can switch protocols only after the whole request has been received (RFC 9110 §7.8), so the
-    /// layer discards the part of the body that the handler did not read. If the rest of the body is longer
-    /// than the limit, an accepted request is rejected with 413. A handler's own rejection keeps its status. In
-    /// both cases, an HTTP/1 connection closes after the response.
+    /// A connection can switch protocols only after the server has received the whole request (RFC 9110 §7.8), so the
+    /// layer reads and discards the rest of the body after the handler has decided. If the rest is longer than the
+    /// limit, an HTTP/1 connection closes after the response, and the handler's decision determines the status:
+    ///
+    /// | decision | status |
+    /// |---|---|
+    /// | accepted | 413 |
+    /// | rejected | that of the rejection |
     #[must_use]
     pub fn body_limit(self, bytes: u64) -> Self {
         self.set(|settings| settings.body_limit = Some(bytes))
@@ -353,18 +359,18 @@ impl UpgradeLayer {
         self.set(|settings| settings.handshake_timeout = Some(timeout))
     }
 
-    /// Sets how long a session may go without reading or writing a byte. The time is unlimited by default.
+    /// Sets the time limit for a session without a read or written byte. The default is `None`: no limit.
     ///
-    /// When the limit is exceeded, the session's handler is dropped and its connection is shut down. The limit
-    /// no longer applies once the handler has [taken the connection](crate::Upgraded::into_parts) out of the
-    /// session, because the session cannot see its bytes.
+    /// When the limit is exceeded, the session's handler is dropped and its connection is shut down. The limit ends
+    /// when the handler [takes the connection](crate::Upgraded::into_parts) out of the session, which then cannot count
+    /// its bytes.
     #[must_use]
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         let timeout = limit(timeout.into());
         self.set(|settings| settings.idle_timeout = Some(timeout))
     }
 
-    /// Sets the maximum duration of a session. The duration is unlimited by default.
+    /// Sets the maximum duration of a session. The default is `None`: no limit.
     ///
     /// When the limit is exceeded, the session gets its [stop signal](crate::Session::stop). If its handler has
     /// not finished after another [`shutdown_timeout`](Self::shutdown_timeout), the handler is dropped and the
@@ -377,12 +383,11 @@ impl UpgradeLayer {
 
     /// Sets the registry that admits and tracks this layer's sessions.
     ///
-    /// Without a registry, which is the default, the number of sessions is unlimited, and they cannot be listed
-    /// or drained.
+    /// By default, a layer works without a registry: the number of sessions is unlimited, and they cannot be listed or drained.
     ///
-    /// A session belongs to one registry: that of the innermost layer around its handler that sets one. If an
-    /// inner layer sets its own registry, the outer layer's registry does not contain the inner layer's
-    /// sessions. The same rule applies to [`on_close`](Self::on_close).
+    /// A session belongs to one registry. In nested layers, the registry of the innermost layer applies: the registry of
+    /// an outer layer does not contain the sessions of an inner layer that sets another one. The same rule applies to
+    /// [`on_close`](Self::on_close).
     #[must_use]
     pub fn sessions(self, sessions: Sessions) -> Self {
         self.set(|settings| settings.sessions = Some(sessions))
@@ -426,9 +431,9 @@ impl UpgradeLayer {
         self.set(|settings| settings.shutdown_timeout = Some(timeout))
     }
 
-    /// Turns this layer into a leaf service, for a route that serves only upgrades.
+    /// Converts this layer to a service without an inner service, for a route that serves only upgrades.
     ///
-    /// All other requests are rejected: see [`UpgradeRequired`].
+    /// The service rejects other requests: see [`UpgradeRequired`].
     ///
     /// ```
     /// # use axum::Router;

@@ -33,10 +33,10 @@ use tower_service::Service;
 
 /// Service that negotiates HTTP upgrades, created by [`UpgradeLayer`](crate::UpgradeLayer).
 ///
-/// Its error type is that of the inner service: a failed upgrade becomes a response.
+/// The service returns only errors of the inner service. A failed upgrade is a response.
 ///
-/// The service needs a tokio runtime with the time driver. Without one, it rejects upgrade requests with 500
-/// and reports the missing runtime as a `tracing` event.
+/// The service needs a tokio runtime with the time driver. Without it, upgrade requests are rejected with 500, and a
+/// `tracing` event reports the missing runtime.
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,

@@ -74,5 +74,5 @@
 //! | `slot.rs` | an upgrade response of a different request; requests and responses that outlive their exchange |
 //! | `connect.rs` | the same for CONNECT and for HTTP/2 |
 //!
-//! `tests/sessions/permits.rs` shows that every path releases the permit. `tests/conformance/safety.rs` covers clones
+//! `tests/registry/permits.rs` shows that every path releases the permit. `tests/conformance/safety.rs` covers clones
 //! of responses, and a 101 without a session.

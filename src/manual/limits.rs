@@ -64,7 +64,7 @@
 //! | `client::UpgradeLayer::handshake_timeout`, from the call to the session, including the connection | 30 s | an error of kind `Timeout` |
 //! | unread data of a session on a `client::Http2` | 2 MiB | the server waits; other sessions continue |
 //!
-//! A client's session has no time limits. Wrap the code that uses it in `tokio::time::timeout`.
+//! Time limits do not apply to a client's session. Wrap the code that uses it in `tokio::time::timeout`.
 //!
 //! ## Tunnels
 //!
@@ -157,8 +157,8 @@
 //! |---|---|
 //! | decisions | `tests/conformance/safety.rs`, `s2_` |
 //! | bodies | `tests/conformance/request_body.rs`, `u7_` |
-//! | sessions and their time | `tests/sessions/limits.rs`, `times.rs`, `drain.rs`, `hard.rs`; `tests/session/life.rs` |
+//! | sessions and their time | `tests/registry/limits.rs`, `times.rs`, `drain.rs`, `edge_cases.rs`; `tests/session/life.rs` |
 //! | the ends of connections | `tests/conformance/closing.rs`, `tests/session/end.rs` |
 //! | WebSocket | `tests/websocket/strictness.rs`, `keep_alive.rs`, `closing.rs` |
 //! | the client | `tests/client/failures.rs`, `tests/client/http2.rs` |
-//! | tunnels | `tests/tunnel/connect.rs`, `tests/relay/ends.rs`, `tests/reverse/refusals.rs`, `tests/pipes.rs` |
+//! | tunnels | `tests/tunnel/connect.rs`, `tests/relay/ends.rs`, `tests/reverse_proxy/backend_errors.rs`, `tests/pipes.rs` |

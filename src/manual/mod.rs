@@ -15,7 +15,7 @@
 //! | to run | |
 //! |---|---|
 //! | [Stopping a server](stopping) | in which order to stop, and how sessions notice |
-//! | [What is logged and counted](observing) | the span of a session, events with their levels, metrics worth watching |
+//! | [Events, spans and metrics](observing) | the span of a session, events with their levels, metrics worth watching |
 //! | [Performance](performance) | memory, handshakes, round trips and throughput, beside other crates and proxies |
 //! | [Scaling out](scaling) | behind nginx, HAProxy, Envoy and Kubernetes; sticky sessions |
 

@@ -1,24 +1,24 @@
-//! # What is logged and counted
+//! # Events, spans and metrics
 //!
 //! The end of each session is reported in three ways, with the same [reason](crate::CloseReason), bytes and duration:
-//! to the function of [`on_close`](crate::UpgradeLayer::on_close), to `tracing` (feature `tracing`, on by default), and
+//! to the callback of [`on_close`](crate::UpgradeLayer::on_close), to `tracing` (feature `tracing`, on by default), and
 //! to `metrics` (feature `metrics`). A rejection carries its [`RejectionReason`](crate::RejectionReason) in the
 //! extensions of the response, for the layers outside.
 //!
 //! # The span of a session
 //!
 //! A session runs in a span named `session`, with the target `tower_upgrade` and the level `ERROR`, so that no level
-//! filter removes it. The span contains the events of the handler. It has no parent, and follows from the span that was
+//! filter removes it. The span contains the events of the handler. It is a root span, and follows from the span that was
 //! current when the handler was chosen, such as that of a `TraceLayer`: a request's span ends with its response.
 //!
 //! | field | when | |
 //! |---|---|---|
 //! | `id` | from the start | [`Session::id`](crate::Session::id) |
 //! | `kind` | | `upgrade`, `connect` or `extended-connect` |
-//! | `protocol` | | as the client wrote it; a CONNECT has none |
-//! | `peer` | | the client's address, [where the server left it](crate::SessionsBuilder::peer); without `Sessions` none |
+//! | `protocol` | | as the client wrote it; empty for a CONNECT |
+//! | `peer` | | the client's address, if [the server inserted it](crate::SessionsBuilder::peer) and the layer has `Sessions` |
 //! | `identity` | | the [`Identity`](crate::Identity), as its `Display` writes it, if the handler or a layer set one |
-//! | `reason` | at the end | such as `finished`: [all of them](crate::CloseReason::as_str) |
+//! | `reason` | at the end | a [close reason](crate::CloseReason::as_str), such as `finished` |
 //! | `bytes_read`, `bytes_written` | | the bytes that the handler read and wrote |
 //! | `duration` | | from the upgrade response on |
 //!
@@ -49,32 +49,32 @@
 //! | `report of a session panicked`: a recorder, an `on_close` callback, or the `Display` of the error | `ERROR` | `panic` |
 //! | `` `on_failed_upgrade` callback panicked `` | `ERROR` | `panic` |
 //!
-//! Texts may change with any version, targets, levels and fields with a minor one. A filter for what needs attention is
-//! `tower_upgrade=warn`.
+//! Texts may change in any release; targets, levels and fields only in a minor release. The filter `tower_upgrade=warn`
+//! shows the events that need attention.
 //!
-//! A client can bring a warning about where a handler ends with an error of its own, such as one of a parser: end with
-//! `Ok` if that is nothing to be warned of.
+//! A client can cause warnings if a handler returns an error for invalid input, such as that of a parser. Return `Ok` if
+//! such input is expected.
 //!
-//! Of a request nothing is logged but the protocol that was chosen, and the client's address. The source of a refusal
-//! may name addresses: that of a `ConnectProxy` does.
+//! Of a request, events contain only the chosen protocol and the client's address. The source of a rejection may contain
+//! other addresses, as that of a `ConnectProxy` does.
 //!
 //! # Metrics
 //!
-//! The module `metrics` has their names and labels. No label holds what a client can choose freely. Its `describe`
-//! tells the recorder what they are, for its output to say so.
+//! The module `metrics` lists names and labels. Clients cannot choose the value of any label. Its function `describe`
+//! passes descriptions to the recorder.
 //!
-//! What to look at:
+//! Metrics worth watching:
 //!
-//! | | tells of |
+//! | metric | shows |
 //! |---|---|
-//! | `tower_upgrade_sessions_open`, against [`max`](crate::SessionsBuilder::max) | room that is left |
-//! | `tower_upgrade_rejections_total{status="503"}` | clients that found no room, or a drain |
+//! | `tower_upgrade_sessions_open`, against [`max`](crate::SessionsBuilder::max) | the remaining capacity |
+//! | `tower_upgrade_rejections_total{status="503"}` | requests over the limit, or during a drain |
 //! | `tower_upgrade_sessions_closed_total{reason="panicked"}` | a bug in a handler |
-//! | `tower_upgrade_sessions_closed_total{reason="not-upgraded"}` | clients that leave early, or a server that does not send the switch |
-//! | `tower_upgrade_sessions_closed_total{reason="aborted"}` | handlers that do not heed [`stop`](crate::Session::stop), or a drain that is too short |
-//! | `tower_upgrade_accept_duration_seconds`, against [`accept_timeout`](crate::UpgradeLayer::accept_timeout) | a backend that is slow to answer |
+//! | `tower_upgrade_sessions_closed_total{reason="not-upgraded"}` | clients that disconnect early, or a server that does not send the upgrade response |
+//! | `tower_upgrade_sessions_closed_total{reason="aborted"}` | handlers that ignore [`stop`](crate::Session::stop), or a timeout of a drain that is too short |
+//! | `tower_upgrade_accept_duration_seconds`, against [`accept_timeout`](crate::UpgradeLayer::accept_timeout) | a slow backend |
 //!
-//! # By hand
+//! # Custom reports
 //!
 //! ```
 //! use tower_upgrade::{CloseReason, Closed, UpgradeLayer};
@@ -86,4 +86,4 @@
 //! });
 //! ```
 //!
-//! Shown in `tests/spans.rs` and `tests/metrics.rs` of the repository.
+//! The tests are `tests/spans.rs` and `tests/metrics.rs` in the repository.

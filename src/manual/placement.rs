@@ -104,7 +104,7 @@
 //! |---|---|
 //! | `Router::layer(layer)` | all routes added before, and the fallback if it was set before |
 //! | `Router::route_layer(layer)` | only these routes; an unmatched path gets 404, also for an upgrade request |
-//! | `Router::route_service(path, layer.into_service())` | one path, as a leaf that refuses every request for which it has no handler: 426, or 400 over HTTP/2 |
+//! | `Router::route_service(path, layer.into_service())` | one path, as a leaf that refuses every request without a handler: 426, or 400 over HTTP/2 |
 //! | `Router::nest(prefix, router)`, with the layer on the nested router | paths under the prefix, with the prefix removed |
 //! | `layer.layer(router)` | every request, including CONNECT |
 //!

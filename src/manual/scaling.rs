@@ -5,8 +5,8 @@
 //!
 //! | balancer | tested with this crate | settings |
 //! |---|---|---|
-//! | [nginx](#nginx) | in `tests/peers/reverse/` of the repository | three lines for upgrades, two for timeouts |
-//! | [HAProxy](#haproxy) | the same, and a rolling restart in `tests/peers/haproxy.rs` | `timeout tunnel` |
+//! | [nginx](#nginx) | in `tests/peers/reverse_proxy_chains/` | three lines for upgrades, two for timeouts |
+//! | [HAProxy](#haproxy) | the same, and a rolling restart in `tests/peers/rolling_restart.rs` | `timeout tunnel` |
 //! | [Envoy](#envoy) | no, taken from its documentation | `upgrade_configs` |
 //! | [Kubernetes](#kubernetes) | no, taken from its documentation | a grace period longer than the drain |
 //!
@@ -33,9 +33,10 @@
 //!   origins that the pages have:
 //!
 //!   ```
-//!   use tower_upgrade::websocket::websocket;
+//!   use tower_upgrade::websocket::{WebSocketConfig, websocket};
 //!
-//!   let chat = websocket(|_socket, _session| async { Ok(()) }).origins(["https://example.com"]);
+//!   let chat = websocket(|_socket, _session| async { Ok(()) })
+//!       .config(WebSocketConfig::new().origins(["https://example.com"]));
 //!   ```
 //!
 //! - **`ReverseProxy` behind a balancer.** By default the proxy removes `X-Forwarded-*` headers. Use
@@ -43,13 +44,13 @@
 //! - **Idle sessions.** Balancers cut them: see [Idle timeouts](#idle-timeouts).
 //! - **Half-closed connections.** When the server closes its direction, nginx and HAProxy close both. nginx also does
 //!   so when the client closes its direction. A protocol that goes on in one direction needs an end message instead of
-//!   a half-close (`tests/peers/reverse/ends.rs`).
+//!   a half-close (`tests/peers/reverse_proxy_chains/half_close.rs`).
 //! - **Request bodies.** HAProxy turns an upgrade request with a body, such as Docker's, into an ordinary request
-//!   (`tests/peers/reverse/smuggling.rs`).
+//!   (`tests/peers/reverse_proxy_chains/smuggling.rs`).
 //!
 //! # nginx
 //!
-//! Taken from `tests/peers/reverse/nginx.conf`; the tests run it with nginx 1.22:
+//! Taken from `tests/peers/reverse_proxy_chains/nginx.conf`; the tests run it with nginx 1.22:
 //!
 //! ```text
 //! # Ordinary requests get no `Connection` header, so that connections to the servers are reused.
@@ -84,8 +85,8 @@
 //!
 //! # HAProxy
 //!
-//! HAProxy forwards upgrades by default. Taken from `tests/peers/reverse/haproxy.cfg` and `tests/peers/haproxy.rs`,
-//! which run with HAProxy 2.6:
+//! HAProxy forwards upgrades by default. Taken from `tests/peers/reverse_proxy_chains/haproxy.cfg` and
+//! `tests/peers/rolling_restart.rs`, which run with HAProxy 2.6:
 //!
 //! ```text
 //! defaults
@@ -238,4 +239,4 @@
 //! session does not.
 //!
 //! The example `graceful` follows all four steps; `chat` does so as part of a complete service. Without step 2 the
-//! balancer has to retry requests, as the rolling restart without notice in `tests/peers/haproxy.rs` shows.
+//! balancer has to retry requests, as the rolling restart without notice in `tests/peers/rolling_restart.rs` shows.

@@ -37,7 +37,7 @@
 //! | [A graceful shutdown waits for HTTP/2 sessions](#a-graceful-shutdown-waits-for-http2-sessions) | [drain them](super::stopping) |
 //! | **[Clients](#clients)** | |
 //! | [A client is handed the connection for any 101](#a-client-is-handed-the-connection-for-any-101) | nothing |
-//! | [A client's body that was not sent yet is lost at a switch](#a-clients-body-that-was-not-sent-yet-is-lost-at-a-switch) | send short bodies |
+//! | [A client's unsent body is lost at the upgrade](#a-clients-unsent-body-is-lost-at-the-upgrade) | send short bodies |
 //! | [A client is handed a tunnel for a 200](#a-client-is-handed-a-tunnel-for-a-200) | expect an error for another 2xx |
 //! | [A client sends an extended CONNECT to any server](#a-client-sends-an-extended-connect-to-any-server) | `client::Http2`, or `client::Dial` |
 //! | [A pool may send an `Upgrade` over HTTP/2](#a-pool-may-send-an-upgrade-over-http2) | do not negotiate HTTP/2 in the pool |
@@ -372,7 +372,7 @@
 //!
 //! *What to do:* nothing.
 //!
-//! ## A client's body that was not sent yet is lost at a switch
+//! ## A client's unsent body is lost at the upgrade
 //!
 //! If a server sends a 101 before it has read the whole request, hyper's client hands over the connection and drops the
 //! unsent part of the request in its buffer. The server then takes the first bytes of the new protocol for the rest of

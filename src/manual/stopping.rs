@@ -1,19 +1,17 @@
 //! # Stopping a server
 //!
-//! A session outlives its request, and on HTTP/1.1 its connection as far as hyper knows it. So a server
-//! that only stops its HTTP side cuts its sessions off, or waits for those on HTTP/2 without a limit.
-//! [`Sessions::drain`](crate::Sessions::drain) ends them, in order and bounded.
+//! A session outlives its request, and hyper does not track the connection of an HTTP/1.1 session. A server that only
+//! shuts down its HTTP connections therefore cuts off HTTP/1.1 sessions, and waits for HTTP/2 sessions without a limit.
+//! [`Sessions::drain`](crate::Sessions::drain) ends both in an orderly way and within a time limit.
 //!
 //! # The order
 //!
-//! 1. **Say that the server is about to stop**, to whatever sends it requests: from the moment at which
-//!    `drain` is called, [`Sessions::is_draining`](crate::Sessions::is_draining) is true, for a readiness
-//!    probe to look at, and new upgrades are refused with 503 and `Retry-After`, on HTTP/1.1 and HTTP/2
-//!    alike. A load balancer can send them elsewhere.
-//! 2. **Stop accepting connections**, and shut the open ones down gracefully, *while* the drain goes on. Not
-//!    before it, and then wait: an HTTP/2 connection is there for as long as its sessions. It does not
-//!    matter which of the two begins first.
-//! 3. **Wait for the drain**, which takes no longer than its timeout and two seconds.
+//! 1. **Call `drain`.** From then on the layers reject new upgrade requests with 503 and `Retry-After`, on HTTP/1.1 and
+//!    HTTP/2, and [`Sessions::is_draining`](crate::Sessions::is_draining) returns `true`, for a readiness probe. A load
+//!    balancer can send the requests to another server.
+//! 2. **Stop accepting connections**, and shut down the open ones gracefully, *while* the drain runs. Do not wait for
+//!    the connections first: an HTTP/2 connection stays open as long as its sessions. Either can begin first.
+//! 3. **Wait for the drain.** It takes at most its timeout and two seconds.
 //! 4. **Exit.** Print or log the [`DrainReport`](crate::DrainReport).
 //!
 //! With axum:
@@ -58,15 +56,15 @@
 //! # }
 //! ```
 //!
-//! The example `graceful` of the repository does it with hyper-util, and goes on accepting for a while, so
-//! that a load balancer in front has time to notice. It is restarted behind HAProxy in a test, with no
-//! request lost. [Scaling out](super::scaling) has what the balancer was told, and what Kubernetes has to know.
+//! The example `graceful` of the repository does the same with hyper-util. It also keeps accepting connections for a
+//! while, so that a load balancer has time to notice; a test restarts it behind HAProxy without losing a request.
+//! [Scaling out](super::scaling) has the configuration of HAProxy and of Kubernetes.
 //!
 //! # Many clients
 //!
-//! The clients of a drained server reconnect, all of them at once unless told otherwise: 10,000 TLS handshakes within a
-//! second can stop the server that takes over. [`DrainOptions::spread`](crate::DrainOptions::spread) sends the stop
-//! signals evenly over a time, the oldest session first:
+//! The clients of a drained server reconnect, by default all at once. 10,000 TLS handshakes within a second can overload
+//! the server that takes over. [`DrainOptions::spread`](crate::DrainOptions::spread) sends the stop
+//! signals evenly over a period, to the oldest session first:
 //!
 //! ```
 //! use std::time::Duration;
@@ -78,18 +76,19 @@
 //! }
 //! ```
 //!
-//! # What a session sees of it
+//! # Sessions during a drain
 //!
-//! - [`Session::stop`](crate::Session::stop) completes. A handler awaits it in a `select!`, says what its
-//!   protocol says at an end, and returns: its session is closed as `drained`.
-//! - A handler that does not heed it goes on until the deadline. Then it is dropped, and its connection is
-//!   shut down: its session is closed as `aborted`. So is a WebSocket whose peer does not answer the close frame by
-//!   then: it may take as long as [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), 10 seconds by default.
+//! - [`Session::stop`](crate::Session::stop) completes. A handler that awaits it in a `select!` ends the conversation as
+//!   its protocol requires, and returns. The close reason of its session is `drained`.
+//! - A handler that ignores the stop signal runs until the deadline. Then the session aborts it and shuts down the
+//!   connection, with the close reason `aborted`. The same happens to a WebSocket if its peer does not answer the close
+//!   frame before the deadline; the session waits for that answer for at most
+//!   [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), 10 seconds by default.
 //! - A request that is undecided when the drain begins counts as a session. If its handler accepts in time, the
 //!   client receives the upgrade response, and the session's stop signal fires at once. At the deadline an undecided
 //!   request is rejected with 503.
 //!
-//! # What it does not see
+//! # Tasks that a drain does not stop
 //!
 //! If a handler [takes the connection](crate::Upgraded::into_parts) and continues in a task that it spawned, the drain
 //! neither counts this task nor stops it.

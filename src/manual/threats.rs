@@ -12,7 +12,7 @@
 //! | handlers | not to be free of bugs: they may panic, hang, and fail | a panic ends its session and no other; decisions have a time limit, sessions if you set one. A handler that blocks its thread cannot be stopped |
 //! | layers inside the outermost one | not to know of upgrades: they may rewrite, replace, delay and clone | [the commit](super::commit) |
 //! | layers outside of it | yes | the outermost layer does not see their changes |
-//! | clients, and what they send after the switch | no | the rules below |
+//! | clients, and their data after the upgrade response | no | the rules below |
 //! | backends of a `ReverseProxy` | framing and headers: no; content: passed on | the proxy checks their upgrade response, and removes hop-by-hop fields |
 //! | targets of a `ConnectProxy`, and the DNS servers of their names | no | the policy checks each resolved address |
 //! | proxies in front | only if you say so | `X-Forwarded-*` and `Forwarded` are removed, unless you [say otherwise](super::scaling) |
@@ -23,15 +23,15 @@
 //!
 //! | | rule | enforced by | shown by |
 //! |---|---|---|---|
-//! | S1 | A panic in a handler ends its session, is reported with its message, and affects nothing else; before the decision the response is 500 | each decision and each session has its own `catch_unwind` | `s1_` in `conformance/safety.rs`, `http2.rs`; `sessions/permits.rs` |
+//! | S1 | A panic in a handler ends its session, is reported with its message, and affects nothing else; before the decision the response is 500 | each decision and each session has its own `catch_unwind` | `s1_` in `conformance/safety.rs`, `http2.rs`; `registry/permits.rs` |
 //! | S2 | If the upgrade response was replaced or rewritten, or the server dropped the response future, the session never starts, and its values are dropped at once. If only the client left, the session may start and read the end. The decision, and the wait for the connection after the upgrade response, have time limits by default; the time that layers in between take has none | the commit, `accept_timeout`, `handshake_timeout` | `s2_` in `conformance/safety.rs`; `gate/matrix.rs`, `gate/slot.rs`, `gate/connect.rs` |
-//! | S3 | No request header is copied into a response, except the chosen protocol in the client's spelling | responses are built from scratch | `s3_no_header_of_the_request_is_copied` |
-//! | S4 | A session beyond the limit, or during a drain, is rejected with 503 and `Retry-After` before its handler does any work | `Sessions`, before `accept` is called | `s4_` in `sessions/limits.rs`; `sessions/drain.rs` |
+//! | S3 | No request header is copied into a response, except the chosen protocol in the client's spelling | responses are built from scratch | `s3_request_headers_are_not_copied` |
+//! | S4 | A session beyond the limit, or during a drain, is rejected with 503 and `Retry-After` before its handler does any work | `Sessions`, before `accept` is called | `s4_` in `registry/limits.rs`; `registry/drain.rs` |
 //! | S5 | By default `ConnectProxy` connects only to port 443 and to globally reachable addresses. It resolves a name once, and checks each address to which it would connect | `tunnel::Policy` | `s5_` in `conformance/proxy.rs`, `src/tunnel/address.rs`, `src/tunnel/policy.rs` |
 //! | S6 | After a rejection that closes the connection the client receives the response and then an end: the server shuts down the write side, and reads a bounded amount. TLS connections send a close_notify | the orderly shutdown, in `src/io/linger.rs` | `s6_` in `conformance/closing.rs`; `session/end.rs` |
 //! | S7 | No input of a peer makes this crate allocate without bound, loop or panic | bounds on the bytes read and kept: [Limits](super::limits); `unsafe` is forbidden | `fuzz/`: heads, targets, handshakes and early bytes against a plain reference; random input in `src/negotiate/http1/tests.rs` and `src/websocket/codec/tests.rs`; `soak/` |
-//! | S8 | A 101, or a 2xx to a CONNECT, without a session does not leave, if the layer holds the connection | the commit: 500, or 501 to a CONNECT, and an event | `s8_` in `conformance/safety.rs`; `c4_s8_a_success_that_nobody_stands_behind_does_not_leave` |
-//! | S9 | A foreign upgrader inside works as it does without this crate | hyper's `OnUpgrade` stays in the request until a handler is chosen | `s9_a_foreign_upgrader_inside_works_as_without_us`, `axum_websocket_extractor_works_inside_the_layer` |
+//! | S8 | A 101, or a 2xx to a CONNECT, without a session does not leave, if the layer holds the connection | the commit: 500, or 501 to a CONNECT, and an event | `s8_` in `conformance/safety.rs`; `c4_s8_success_without_a_session_is_replaced` |
+//! | S9 | A foreign upgrader inside works as it does without this crate | hyper's `OnUpgrade` stays in the request until a handler is chosen | `s9_foreign_upgrader_is_left_alone`, `axum_websocket_extractor_works_inside_the_layer` |
 //!
 //! # What has happened elsewhere
 //!
@@ -46,12 +46,12 @@
 //!
 //! - *Here:* `ReverseProxy` opens a tunnel only for a backend's 101 or 2xx that answers the request; it forwards any
 //!   other response, and with `client::Dial` each request uses a separate connection. In a backend, a 101 without a
-//!   session does not leave (S8), and a rejection with a status that would switch becomes a 500.
-//! - *Shown by:* `reverse/smuggling.rs`, `reverse/refusals.rs`
-//!   (`k2_an_invalid_upgrade_response_is_a_bad_gateway_that_names_the_field`),
-//!   `s8_a_refusal_that_is_a_101_does_not_leave`,
-//!   `k2_a_switch_that_was_not_asked_for_is_an_error_and_ends_the_connection`; behind nginx and HAProxy
-//!   `peers/reverse/smuggling.rs`, where `w2_a_version_that_the_backend_refuses_opens_no_tunnel`.
+//!   session does not leave (S8), and a rejection with the status of an upgrade response becomes a 500.
+//! - *Shown by:* `reverse_proxy/smuggling.rs`, `reverse_proxy/refusals.rs`
+//!   (`k2_invalid_upgrade_response_becomes_502_naming_the_field`),
+//!   `s8_rejection_with_101_becomes_500`,
+//!   `k2_upgrade_to_another_protocol_is_an_error`; behind nginx and HAProxy
+//!   `peers/reverse_proxy_chains/smuggling.rs`, where `w2_websocket_version_refused_by_backend_opens_no_tunnel`.
 //! - *Yours:* other proxies in front.
 //!
 //! ## h2c smuggling
@@ -62,8 +62,8 @@
 //!
 //! - *Here:* `ReverseProxy` passes on neither `h2c`, nor any version of `HTTP` or `TLS`, nor `HTTP2-Settings`,
 //!   even if they are in its list. A layer serves `h2c` only if you register a handler for it.
-//! - *Shown by:* `http_is_not_passed_on`, `what_is_offered_beside_http_is_passed_on`; behind nginx, in
-//!   the usual configuration, `h2c_never_reaches_the_backend`.
+//! - *Shown by:* `offers_of_http_and_tls_are_not_forwarded`, `h2c_is_stripped_from_an_offer_with_another_protocol`;
+//!   behind nginx, in the usual configuration, `h2c_never_reaches_the_backend`.
 //! - *Yours:* any other protocol also opens a tunnel. List the intended ones: `ReverseProxy::protocols`.
 //!
 //! ## CONNECT, and data before the answer
@@ -74,8 +74,8 @@
 //! - *Here:* a rejected CONNECT on HTTP/1 closes its connection, also if an inner service rejected it, and no later
 //!   byte is read as a request. A CONNECT with content is rejected with 400. The client of this crate sends no data
 //!   before the response.
-//! - *Shown by:* `c3_`, `c1_a_connect_has_no_content`, `k4_` in `conformance/`;
-//!   `c3_nothing_behind_a_connect_that_the_backend_refused_is_a_request`.
+//! - *Shown by:* `c3_`, `c1_connect_with_content_is_rejected`, `k4_` in `conformance/`;
+//!   `c3_bytes_after_refused_connect_are_not_a_request`.
 //! - *Yours:* the outermost `UpgradeLayer` has to see the CONNECT: put it around the router, and authentication
 //!   inside. HAProxy in front keeps its connection to the client open, and reads the bytes after a rejected CONNECT as
 //!   a request; nginx rejects CONNECT.
@@ -89,7 +89,7 @@
 //! - *Here:* the layer reads and drops the whole request body before the upgrade response. If the body exceeds the
 //!   limit, is late or is malformed, the layer rejects the request, and the connection closes. `ReverseProxy` sends the
 //!   request to the backend after it has received the whole body, with new framing.
-//! - *Shown by:* `u7_` in `conformance/request_body.rs`, `reverse/smuggling.rs`.
+//! - *Shown by:* `u7_` in `conformance/request_body.rs`, `reverse_proxy/smuggling.rs`.
 //! - *Yours:* nothing.
 //!
 //! ## Cross-site WebSocket hijacking
@@ -122,22 +122,22 @@
 //! - *Here:* values are `HeaderValue`s, which cannot contain a line break. A response contains two values from the
 //!   request: the protocol, which is a token, and the subprotocol, in the server's spelling (S3). The text of a
 //!   rejection is fixed, and contains no address.
-//! - *Shown by:* `s3_no_header_of_the_request_is_copied`, `u12_a_malformed_upgrade_makes_a_plain_request`, `c6_` in
+//! - *Shown by:* `s3_request_headers_are_not_copied`, `u12_malformed_upgrade_is_a_plain_request`, `c6_` in
 //!   `conformance/proxy.rs`.
 //! - *Yours:* values that handlers pass to `Accept::header` and put into rejections.
 //!
 //! ## Hop-by-hop fields
 //!
 //! `Connection` names fields that end at the next hop. A client that names `X-Forwarded-For` there can make a proxy
-//! drop a field that another one has added, or keep one that it should drop: CVE-2021-33197 in Go's `ReverseProxy`,
+//! drop a field that another one has added, or keep one that it should remove: CVE-2021-33197 in Go's `ReverseProxy`,
 //! where a first empty `Connection` line hid the others.
 //!
 //! - *Here:* the proxy reads all lines of `Connection`, in requests and in responses. A request whose `Connection`
 //!   names an end-to-end field is rejected with 400: `Host`, `Authorization`, `Cookie`, `Origin`, `Content-Type`,
 //!   `Forwarded`, `Sec-*`, `X-Forwarded-*`. By default the proxy removes `Forwarded` and `X-Forwarded-*`
 //!   fields of clients.
-//! - *Shown by:* `reverse/headers.rs` (`what_is_meant_for_the_backend_cannot_be_taken_off`), `reverse/forwarded.rs`,
-//!   `src/tunnel/reverse/headers.rs`.
+//! - *Shown by:* `reverse_proxy/headers.rs` (`connection_option_naming_end_to_end_field_is_refused`),
+//!   `reverse_proxy/forwarded.rs`, `src/tunnel/reverse/headers.rs`.
 //! - *Yours:* if a backend trusts another field, set it in a layer around the proxy's client, which runs last.
 //!
 //! ## A proxy into your own network
@@ -151,10 +151,10 @@
 //!   that is mapped, or embedded for NAT64 (`64:ff9b::/96`) or 6to4, is checked as IPv4; of all other IPv6 only
 //!   global unicast passes, without Teredo and other assignments. A dot and the case make no difference in a list of
 //!   hosts.
-//! - *Shown by:* `s5_odd_spelling_of_an_address_is_a_bad_request`, `s5_a_name_that_moves_is_no_way_around`,
-//!   `s5_each_address_of_a_name_is_checked`, `s5_nothing_is_dialed_for_what_is_denied`.
+//! - *Shown by:* `s5_odd_spelling_of_an_address_is_a_bad_request`, `s5_rebinding_name_cannot_bypass_the_policy`,
+//!   `s5_each_address_of_a_name_is_checked`, `s5_denied_target_is_not_dialed`.
 //! - *Yours:* authorize users in a layer inside the outermost one. The policy does not know internal hosts with global
-//!   addresses, or a NAT64 with another prefix: list the allowed hosts. A custom handler for CONNECT has no policy.
+//!   addresses, or a NAT64 with another prefix: list the allowed hosts. The policy does not apply to a custom handler for CONNECT.
 //!
 //! ## Many sessions
 //!
@@ -162,19 +162,19 @@
 //!
 //! - *Here:* `Sessions` rejects requests beyond the limits, in total and by key, before it calls the handler. An idle
 //!   session holds no buffer. Every path releases the permit.
-//! - *Shown by:* `s4_` in `sessions/limits.rs`, `sessions/permits.rs`, `memory.rs`.
-//! - *Yours:* the default has no limit. [Choose one](super::limits#how-to-choose), and limit the rate of handshakes
+//! - *Shown by:* `s4_` in `registry/limits.rs`, `registry/permits.rs`, `memory.rs`.
+//! - *Yours:* the default is unlimited. [Choose one](super::limits#how-to-choose), and limit the rate of handshakes
 //!   with a layer.
 //!
 //! ## Slow clients
 //!
-//! - *Here:* bodies, decisions, the wait for the switch, the end of a connection and the answer to a close frame have
+//! - *Here:* bodies, decisions, the wait for the connection, the end of a connection and the answer to a close frame have
 //!   time limits, and so have dialing and the handshake of a client.
-//! - *Shown by:* `u7_a_body_that_does_not_come_is_refused`, `s2_`, `session/end.rs`, `websocket/closing.rs`,
-//!   `c6_what_takes_too_long_is_a_gateway_timeout`.
+//! - *Shown by:* `u7_missing_body_is_rejected`, `s2_`, `session/end.rs`, `websocket/closing.rs`,
+//!   `c6_slow_target_is_a_504`.
 //! - *Yours:* [a timer for heads](super::limits#beneath), which hyper provides: by default a client that does not
 //!   finish its head keeps its connection for ever. `idle_timeout` for sessions, or for WebSocket `keep_alive`, which
-//!   also ends a session whose peer stops reading (`websocket/keep_alive.rs`, rule S11).
+//!   also ends a session when its peer stops reading (`websocket/keep_alive.rs`, rule S11).
 //!
 //! ## Messages that are too large, or too many
 //!
@@ -184,10 +184,10 @@
 //! - *Here:* the limit of a message is 1 MiB, and a longer frame is rejected when its header arrives. Fragments count
 //!   together. The server accepts no extension, so it decompresses nothing. It stops reading from a peer that sends
 //!   pings and does not read the pongs.
-//! - *Shown by:* `websocket/strictness.rs`, `websocket/rate_limit.rs`, `w6_no_extension_is_accepted`,
-//!   `a_peer_that_does_not_read_answers_is_read_no_more`.
+//! - *Shown by:* `websocket/strictness.rs`, `websocket/rate_limit.rs`, `w6_extensions_are_declined`,
+//!   `unread_pongs_stop_reading`.
 //! - *Yours:* the limits may be too large for many sessions: a client can make the server hold one message for each.
-//!   The number of messages has no limit by default: set a `websocket::RateLimit`. Empty fragments
+//!   The number of messages is unlimited by default: set a `websocket::RateLimit`. Empty fragments
 //!   of one message do not count: a `lifetime` bounds them.
 //!
 //! ## Frames that are not masked
@@ -196,7 +196,7 @@
 //! cache. Therefore clients mask their frames, and a server fails on one that is not (RFC 6455 §5.1, §10.3).
 //!
 //! - *Here:* the server closes with 1002, and no option allows such frames. The client masks all frames.
-//! - *Shown by:* `what_breaks_the_protocol_is_told_so`.
+//! - *Shown by:* `protocol_violation_closes_with_its_code`.
 //! - *Yours:* nothing, unless you use [frames of another library](super::migration#other-frames).
 //!
 //! ## Handshakes that take long to parse
@@ -213,8 +213,8 @@
 //!
 //! - *Here:* S1. A panic while a handler decides becomes a 500. A panic in a session ends the session with an orderly
 //!   shutdown. A panic in `on_close`, or in the `Drop` of a session's value, is reported. The permit is released.
-//! - *Shown by:* `s1_a_panic_ends_its_session_and_no_other`, `when_a_users_function_panics`,
-//!   `a_panic_on_close_changes_nothing_else`, `a_panic_of_what_a_handler_owns_is_reported_as_one`.
+//! - *Shown by:* `s1_panic_ends_only_its_session`, `when_a_users_function_panics`,
+//!   `panic_in_on_close_is_caught`, `panic_in_a_captured_destructor_is_reported`.
 //! - *Yours:* with `panic = "abort"` a panic ends the process. Panics of services that upgrade nothing are for a
 //!   `CatchPanicLayer`.
 //!
@@ -223,9 +223,9 @@
 //! - *Here:* `shutdown_timeout` bounds the wait for a close frame, and the shutdown. A session that ignores its stop
 //!   signal is dropped at the deadline of the drain. A part of the connection that a handler has leaked stops working
 //!   when its session has ended.
-//! - *Shown by:* `a_peer_that_does_not_answer_the_close_frame_is_not_waited_for`,
+//! - *Shown by:* `unanswered_close_ends_after_shutdown_timeout`,
 //!   `shutdown_timeout_drops_io_that_does_not_shut_down`,
-//!   `a_handler_that_is_always_busy_is_dropped_at_the_deadline`, `sessions/escaped.rs`.
+//!   `busy_handler_is_aborted_at_the_deadline`, `registry/escaped.rs`.
 //! - *Yours:* on HTTP/2 [a stream outlives its session](super::stack_below#a-stream-outlives-its-session): give the
 //!   graceful shutdown a time limit.
 //!
@@ -238,14 +238,14 @@
 //! - *Here:* S6; each direction of a relay ends separately; the relay passes a broken connection on as a reset, also
 //!   beneath TLS if it knows the socket: see `tunnel::Relay`.
 //! - *Shown by:* `s6_` in `conformance/closing.rs`, `relay/ends.rs`, `s10_` in `conformance/resets.rs`,
-//!   `reverse/ends.rs`; a rolling restart behind HAProxy in `peers/haproxy.rs`.
+//!   `reverse_proxy/ends.rs`; a rolling restart behind HAProxy in `peers/rolling_restart.rs`.
 //! - *Yours:* [the order in which a server stops](super::stopping). On HTTP/2 hyper reports a broken connection as an
 //!   end: use protocols that mark the end of a message.
 //!
 //! ## Beneath
 //!
 //! hyper and h2 defend against attacks on the layers below this crate. These attacks stop a server, or hide one request
-//! in another. The statements about versions come from those projects, and have no test here:
+//! in another. The statements about versions come from those projects, and are not tested here:
 //!
 //! | | | needs |
 //! |---|---|---|
@@ -267,6 +267,6 @@
 //!   resets a request, its decision is dropped and its permit released. hyper allows 200 streams for each HTTP/2
 //!   connection.
 //! - *Shown by:* `when_a_stream_is_reset`, `stream_reset_before_decision_cancels_handler`, `s4_` in
-//!   `sessions/limits.rs`.
-//! - *Yours:* set both limits, which have no default; limit the rate of requests with a layer. Work that a handler has
+//!   `registry/limits.rs`.
+//! - *Yours:* set both limits, which are unset by default; limit the rate of requests with a layer. Work that a handler has
 //!   started may outlive the decision: a lookup with `getaddrinfo` occupies a thread until it returns.

@@ -1,6 +1,8 @@
-//! Bodies and rejections: the parts of HTTP messages that this crate makes.
+//! Bodies, rejections and request targets: the parts of HTTP messages that this crate makes.
 
 pub(crate) mod body;
 pub(crate) mod keep_open;
 pub(crate) mod rejection;
 pub(crate) mod request_body;
+#[cfg(any(feature = "client", feature = "testing"))]
+pub(crate) mod target;

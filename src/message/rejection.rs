@@ -17,11 +17,16 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The response of a handler that rejects an upgrade.
 ///
-/// Create a rejection from a status and a message, from a bare [`StatusCode`], or from a whole [`Response`]. To
-/// convert your own errors with `?`, implement `From<YourError> for Rejection`. Nothing from the request is
-/// copied into the response.
+/// | created from | response |
+/// |---|---|
+/// | a status and a message: [`Rejection::new`] | the message as plain text |
+/// | a [`StatusCode`] | the reason phrase of the status as plain text |
+/// | a [`Response`] | that response |
 ///
-/// The response carries a [`RejectionReason`] in its extensions, for outer middleware to log.
+/// The response contains no data of the request. Its extensions contain a [`RejectionReason`], which middleware outside
+/// the layer can log.
+///
+/// To convert an error type with `?`, implement `From` for `Rejection`:
 ///
 /// ```
 /// use http::StatusCode;
@@ -42,19 +47,19 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 /// }
 /// ```
 ///
-/// # What happens to the connection
+/// # The connection after a rejection
 ///
-/// | request | connection after the rejection |
+/// | request | connection |
 /// |---|---|
 /// | `Upgrade`, body read to its end | stays open |
-/// | `Upgrade`, body not read to its end | closes after the response; 10 seconds later if the response body is longer than 16 KiB or of unknown length, because hyper otherwise truncates it |
-/// | CONNECT on HTTP/1 | closes in any case (RFC 9931) |
+/// | `Upgrade`, body not read to its end | closes after the response; if the response body is longer than 16 KiB or of unknown length, 10 seconds after it, because hyper otherwise truncates it |
+/// | CONNECT on HTTP/1 | closes after the response (RFC 9931) |
 /// | CONNECT and extended CONNECT on HTTP/2 | stays open: only the stream ends |
 ///
 /// # Invalid statuses
 ///
-/// A rejection must not have a status that stands for acceptance: 101, or a 2xx in response to a CONNECT. The
-/// layer responds with 500 instead, and reports the handler's mistake as a `tracing` event.
+/// A rejection cannot have the status of an upgrade response: 101, or a 2xx in response to a CONNECT or an extended
+/// CONNECT. The layer then responds with 500 and reports the mistake as a `tracing` event.
 #[must_use = "a rejection does nothing unless it is returned from `accept`"]
 pub struct Rejection {
     /// Boxed to keep `Result<Accept, Rejection>` small.
@@ -105,8 +110,8 @@ impl Rejection {
 
     /// Sets the error that caused the rejection.
     ///
-    /// The error appears in [`RejectionReason::source`] and in the `tracing` event of the rejection. The
-    /// client does not see it.
+    /// The error is the [source](std::error::Error::source) of the [`RejectionReason`], and is part of the `tracing`
+    /// event of the rejection. The client does not receive it.
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.refusal.source = Some(source.into());
         self
@@ -122,6 +127,15 @@ impl Rejection {
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         self.refusal.response.headers()
+    }
+
+    /// Returns the message that describes the rejection in logs.
+    ///
+    /// If the rejection was created from a [`StatusCode`] or a [`Response`], the message is the reason phrase of the
+    /// status.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.refusal.message
     }
 
     /// Closes the connection after the response.
@@ -158,7 +172,7 @@ where
     B: Body + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Creates a rejection that sends `response` unchanged.
+    /// Creates a rejection that sends `response`. Its message is the reason phrase of the status.
     fn from(response: Response<B>) -> Self {
         let message = response
             .status()
@@ -166,6 +180,28 @@ where
             .unwrap_or("refused")
             .into();
         Self::of(response.map(ErasedBody::new), message)
+    }
+}
+
+impl fmt::Display for Rejection {
+    /// Writes the status and the message: `403 Forbidden: members only`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status();
+        if status.canonical_reason() == Some(self.message()) {
+            write!(f, "{status}")
+        } else {
+            write!(f, "{status}: {}", self.message())
+        }
+    }
+}
+
+impl std::error::Error for Rejection {
+    /// Returns the error of [`with_source`](Self::with_source).
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.refusal.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
     }
 }
 
@@ -179,14 +215,20 @@ impl fmt::Debug for Rejection {
     }
 }
 
-/// Why an upgrade was rejected, in the extensions of the response.
+/// The reason for a rejection, in the extensions of the response.
+///
+/// `Display` writes the message, and `source` returns the error of [`Rejection::with_source`].
 ///
 /// ```
+/// use std::error::Error as _;
 /// use tower_upgrade::RejectionReason;
 ///
 /// fn log<B>(response: &http::Response<B>) {
 ///     if let Some(reason) = response.extensions().get::<RejectionReason>() {
 ///         eprintln!("rejected with {}: {reason}", response.status());
+///         if let Some(source) = reason.source() {
+///             eprintln!("caused by: {source}");
+///         }
 ///     }
 /// }
 /// ```
@@ -199,25 +241,25 @@ pub struct RejectionReason {
 impl RejectionReason {
     /// Returns the message of the rejection.
     ///
-    /// For a rejection that was created from a [`Response`], the message is the reason phrase of its status.
+    /// See [`Rejection::message`].
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
-    }
-
-    /// Returns the error that caused the rejection, if any: see [`Rejection::with_source`].
-    #[must_use]
-    pub fn source(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
-        self.source.as_deref()
     }
 }
 
 impl fmt::Display for RejectionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RejectionReason {
+    /// Returns the error of [`Rejection::with_source`].
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+            Some(source) => Some(&**source),
+            None => None,
         }
     }
 }
@@ -271,4 +313,36 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Rejection {
     trace::handler_panicked(&message);
     Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
         .with_source(format!("the handler panicked: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn display_has_status_and_message() {
+        let forbidden = Rejection::new(StatusCode::FORBIDDEN, "members only");
+        assert_eq!(forbidden.message(), "members only");
+        assert_eq!(forbidden.to_string(), "403 Forbidden: members only");
+    }
+
+    #[test]
+    fn display_does_not_repeat_the_reason_phrase() {
+        let forbidden = Rejection::from(StatusCode::FORBIDDEN);
+        assert_eq!(forbidden.message(), "Forbidden");
+        assert_eq!(forbidden.to_string(), "403 Forbidden");
+    }
+
+    #[test]
+    fn source_is_reported_by_rejection_and_reason() {
+        let rejection = Rejection::from(StatusCode::BAD_GATEWAY).with_source("refused");
+        assert_eq!(rejection.source().unwrap().to_string(), "refused");
+        let rejection: BoxError = rejection.into();
+        let rejection = *rejection.downcast::<Rejection>().unwrap();
+        let response = rejection.into_response();
+        let reason = response.extensions().get::<RejectionReason>().unwrap();
+        assert_eq!(reason.to_string(), "Bad Gateway");
+        assert_eq!(reason.source().unwrap().to_string(), "refused");
+    }
 }

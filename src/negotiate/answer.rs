@@ -61,7 +61,7 @@ fn chosen(
         (None, _) => return Err("a 101 without `Upgrade`".into()),
     };
     let chosen = chosen.map(Protocol::from);
-    let chosen = chosen.ok_or("a 101 whose `Upgrade` is no protocol")?;
+    let chosen = chosen.ok_or("a 101 whose `Upgrade` is not a protocol")?;
     match offered.contains(&chosen) {
         true => Ok(chosen),
         false => Err(format!("a 101 to {chosen}, which was not offered").into()),

@@ -2,21 +2,23 @@
 
 use crate::negotiate::token::is_token;
 use std::{
+    convert::Infallible,
     fmt,
     hash::{Hash, Hasher},
     str::FromStr,
     sync::Arc,
 };
 
-/// The name of a protocol with an optional version: `name["/"version]`, as in `Upgrade` (RFC 9110 §7.8).
+/// The name of a protocol and an optional version: `name` or `name/version`, as in `Upgrade` (RFC 9110 §7.8).
 ///
-/// Names compare without case, versions exactly: `WebSocket` equals `websocket`, `chat/1` differs from
-/// `chat/1.0` and from `chat`. The original spelling is kept.
+/// Both are tokens (RFC 9110 §5.6.2). Comparisons ignore the case of names, but not that of versions: `WebSocket`
+/// equals `websocket`, and `chat/1` differs from `chat/1.0` and from `chat`. [`as_str`](Self::as_str) and `Display`
+/// keep the original spelling. Cloning does not allocate.
 ///
 /// ```
 /// use tower_upgrade::Protocol;
 ///
-/// let protocol: Protocol = "Chat/2".parse()?;
+/// let protocol = Protocol::try_from("Chat/2")?;
 /// assert_eq!(protocol.name(), "Chat");
 /// assert_eq!(protocol.version(), Some("2"));
 /// assert_eq!(protocol, "chat/2");
@@ -28,19 +30,19 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// Returns the name, without the version.
+    /// Returns the name without the version.
     #[must_use]
     pub fn name(&self) -> &str {
         self.member().name
     }
 
-    /// Returns the version, if the protocol has one.
+    /// Returns the version, or `None` if the protocol does not have one.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.member().version
     }
 
-    /// Returns the whole `name["/"version]`.
+    /// Returns `name` or `name/version`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -51,8 +53,8 @@ impl Protocol {
         Arc::clone(&self.text)
     }
 
-    /// Whether a handler for this protocol matches the offered `member`. Without a version, it matches every
-    /// version.
+    /// Returns whether a handler for this protocol matches the offered `member`. A protocol without a version matches
+    /// every version.
     pub(crate) fn takes(&self, member: Member<'_>) -> bool {
         let own = self.member();
         own.name.eq_ignore_ascii_case(member.name)
@@ -130,6 +132,42 @@ impl FromStr for Protocol {
     }
 }
 
+impl TryFrom<&str> for Protocol {
+    type Error = InvalidProtocol;
+
+    fn try_from(text: &str) -> Result<Self, InvalidProtocol> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Protocol {
+    type Error = InvalidProtocol;
+
+    fn try_from(text: &String) -> Result<Self, InvalidProtocol> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Protocol {
+    type Error = InvalidProtocol;
+
+    fn try_from(text: String) -> Result<Self, InvalidProtocol> {
+        text.parse()
+    }
+}
+
+impl From<&Self> for Protocol {
+    fn from(protocol: &Self) -> Self {
+        protocol.clone()
+    }
+}
+
+impl AsRef<str> for Protocol {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl PartialEq for Protocol {
     fn eq(&self, other: &Self) -> bool {
         self.member().is(&other.member())
@@ -172,9 +210,10 @@ impl fmt::Debug for Protocol {
     }
 }
 
-/// The error of parsing a string that is not a valid [`Protocol`].
+/// The error for a string that is not a valid [`Protocol`].
 ///
-/// A protocol is a token (RFC 9110 §5.6.2), or two tokens separated by one slash.
+/// A valid string is a token (RFC 9110 §5.6.2), or two tokens separated by one slash. The error message quotes the
+/// invalid string.
 #[derive(Clone, Debug)]
 pub struct InvalidProtocol {
     text: Box<str>,
@@ -184,13 +223,20 @@ impl fmt::Display for InvalidProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no protocol: expected `name` or `name/version`, both tokens",
+            "{:?} is not a protocol: expected `name` or `name/version`, both tokens",
             self.text
         )
     }
 }
 
 impl std::error::Error for InvalidProtocol {}
+
+impl From<Infallible> for InvalidProtocol {
+    /// Converts the error of `TryInto<Protocol>` for a `Protocol` itself, which cannot occur.
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -210,6 +256,23 @@ mod tests {
         for text in ["", "/", "a/", "/1", "a/b/c", "a b", "a,b", "é"] {
             let error = text.parse::<Protocol>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn conversions_agree_with_parsing() {
+        let chat: Protocol = "Chat/2".parse().unwrap();
+        assert_eq!(chat.as_ref(), "Chat/2");
+        assert_eq!(Protocol::from(&chat).as_str(), "Chat/2");
+        let text = "Chat/2".to_owned();
+        assert_eq!(Protocol::try_from(&text).unwrap().as_str(), "Chat/2");
+        assert_eq!(Protocol::try_from(text).unwrap().as_str(), "Chat/2");
+        for text in ["", "a b"] {
+            let parsed = text.parse::<Protocol>().unwrap_err().to_string();
+            let owned = text.to_owned();
+            assert_eq!(Protocol::try_from(text).unwrap_err().to_string(), parsed);
+            assert_eq!(Protocol::try_from(&owned).unwrap_err().to_string(), parsed);
+            assert_eq!(Protocol::try_from(owned).unwrap_err().to_string(), parsed);
         }
     }
 }

@@ -81,9 +81,10 @@ impl SessionsBuilder {
 
     /// Sets the function that reads the client's address from the extensions of a request.
     ///
-    /// [`Session::peer`](crate::Session::peer), [`SessionInfo::peer`], [`Closed::peer`](crate::Closed::peer) and the
-    /// span of a session have this address, or `None` if the function finds none. The default reads a [`SocketAddr`]
-    /// extension, which the application must insert: neither hyper nor `axum::serve` does.
+    /// [`Session::peer`](crate::Session::peer), [`SessionInfo::peer`](crate::SessionInfo::peer),
+    /// [`Closed::peer`](crate::Closed::peer) and the span of a session have this address, or `None` if the function finds
+    /// none. The default reads a [`SocketAddr`] extension, which the application must insert: neither hyper nor
+    /// `axum::serve` does.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;

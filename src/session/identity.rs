@@ -23,7 +23,7 @@ use std::{
 /// use http::{HeaderMap, Request, StatusCode};
 /// use tower_upgrade::{Identity, Sessions, UpgradeLayer};
 ///
-/// /// A layer for authentication says who sends a request.
+/// /// The user of a request, set by an authentication layer.
 /// fn authenticate<B>(mut request: Request<B>, user: String) -> Request<B> {
 ///     request.extensions_mut().insert(Identity::new(user));
 ///     request

@@ -32,13 +32,14 @@ pub use self::{
 };
 
 pub(crate) use self::handler::{SessionFuture, SessionHandler};
-use self::state::State;
+use self::{settings::Settings, state::State};
 use crate::{
+    io::box_io::BoxIo,
     negotiate::{kind::UpgradeKind, protocol::Protocol},
     session::upgraded::Upgraded,
 };
 use http::{Extensions, request::Parts};
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 /// An upgraded connection and its request, as passed to the handler.
 ///
@@ -49,8 +50,7 @@ pub struct Session {
     extensions: Extensions,
     request: Option<Box<Parts>>,
     io: Upgraded,
-    #[cfg(feature = "websocket")]
-    settings: Arc<crate::session::settings::Settings>,
+    settings: Arc<Settings>,
 }
 
 impl Session {
@@ -163,22 +163,20 @@ impl Session {
     }
 }
 
+/// For the protocols of this crate that run the session themselves.
+#[allow(dead_code, reason = "only some protocols of this crate use this")]
 impl Session {
     pub(crate) fn state(&self) -> &Arc<State> {
         &self.state
     }
-}
 
-/// For the WebSocket session handler.
-#[cfg(feature = "websocket")]
-impl Session {
     /// Takes the connection, and replaces it with an `Upgraded` on which all operations fail.
     pub(crate) fn take_io(&mut self) -> Upgraded {
-        let gone = Upgraded::from_box_io(crate::io::box_io::BoxIo::gone());
+        let gone = Upgraded::from_box_io(BoxIo::gone());
         std::mem::replace(&mut self.io, gone)
     }
 
-    pub(crate) fn shutdown_timeout(&self) -> std::time::Duration {
+    pub(crate) fn shutdown_timeout(&self) -> Duration {
         self.settings.shutdown_timeout()
     }
 }

@@ -31,7 +31,7 @@ use std::{
 ///
 /// ```
 /// use http::Request;
-/// use tower_upgrade::{Parts, PendingUpgrade, Upgraded};
+/// use tower_upgrade::{PendingUpgrade, Upgraded, UpgradedParts};
 ///
 /// # fn serve(io: tokio::io::DuplexStream, head_sent: tokio::sync::oneshot::Receiver<()>) {
 /// let mut request = Request::get("/")
@@ -41,7 +41,7 @@ use std::{
 ///     .expect("a valid request");
 /// request.extensions_mut().insert(PendingUpgrade::new(async move {
 ///     head_sent.await?;
-///     Ok(Upgraded::from_parts(Parts { io, read_buf: "".into() }))
+///     Ok(Upgraded::from_parts(UpgradedParts::new(io, "")))
 /// }));
 /// # }
 /// ```
@@ -91,6 +91,18 @@ impl Handover {
             .remove::<PendingUpgrade>()
             .and_then(PendingUpgrade::take);
         other.map(Self::Other).or(hyper)
+    }
+
+    /// Waits for the connection.
+    #[cfg(any(feature = "client", feature = "testing"))]
+    pub(crate) async fn io(self) -> Result<Upgraded, BoxError> {
+        match self {
+            Self::Hyper(hyper) => {
+                let io = crate::io::box_io::BoxIo::from(hyper.await?);
+                Ok(Upgraded::from_box_io(io))
+            }
+            Self::Other(other) => other.await,
+        }
     }
 }
 

@@ -108,7 +108,7 @@ impl Sessions {
         self.open().admitted
     }
 
-    /// Returns `true` if the registry has no sessions: [`len`](Self::len) is zero.
+    /// Returns `true` if the registry is empty: [`len`](Self::len) is zero.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -143,7 +143,7 @@ impl Sessions {
     ///
     /// Returns the number of these sessions, without waiting for them to end.
     ///
-    /// A request that has passed authentication but whose handler is still deciding is not included: revoke the
+    /// A request that has passed authentication while its handler is still deciding is not included: revoke the
     /// credentials first, and limit the time of the decision with
     /// [`accept_timeout`](crate::UpgradeLayer::accept_timeout).
     #[expect(

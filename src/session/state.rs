@@ -245,7 +245,7 @@ impl State {
     }
 
     /// Records that the session ends because the peer was silent, regardless of the result of the handler.
-    #[allow(dead_code, reason = "for the feature `websocket`")]
+    #[allow(dead_code, reason = "only some protocols of this crate use this")]
     pub(crate) fn set_idle(&self) {
         self.is_idle.store(true, Ordering::Relaxed);
     }
@@ -255,7 +255,7 @@ impl State {
     }
 
     /// Records that the session fails because of its peer, regardless of the error of the handler.
-    #[allow(dead_code, reason = "for the features `tunnel` and `websocket`")]
+    #[allow(dead_code, reason = "only some protocols of this crate use this")]
     pub(crate) fn blame_peer(&self) {
         self.is_peers_failure.store(true, Ordering::Relaxed);
     }
@@ -304,9 +304,9 @@ impl State {
         self.task.wake();
     }
 
-    /// Disables the idle timeout once the handler has ended.
-    #[cfg(feature = "websocket")]
-    pub(crate) fn ignore_idleness(&self) {
+    /// Disables the idle timeout, for a closing handshake with its own time limit.
+    #[allow(dead_code, reason = "only some protocols of this crate use this")]
+    pub(crate) fn disable_idle_timeout(&self) {
         self.is_taken.store(true, Ordering::Relaxed);
     }
 

@@ -119,7 +119,6 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> Result<SessionFuture, Panic> {
         state: accepted.state,
         extensions: accepted.extensions,
         request: accepted.request,
-        #[cfg(feature = "websocket")]
         settings: accepted.settings,
     };
     panic::catch(|| accepted.run.start(session))

@@ -1,6 +1,6 @@
 //! The IO of a session.
 
-use crate::io::parts::Parts;
+use crate::io::parts::UpgradedParts;
 #[cfg(feature = "tunnel")]
 use crate::io::socket::SocketRef;
 #[cfg(all(feature = "tunnel", target_os = "linux"))]
@@ -129,10 +129,10 @@ impl Upgraded {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
     /// use tokio::io::AsyncReadExt as _;
-    /// use tower_upgrade::{Parts, Upgraded};
+    /// use tower_upgrade::{Upgraded, UpgradedParts};
     ///
     /// let (io, peer) = tokio::io::duplex(64);
-    /// let mut upgraded = Upgraded::from_parts(Parts { io, read_buf: "early".into() });
+    /// let mut upgraded = Upgraded::from_parts(UpgradedParts::new(io, "early"));
     /// # drop(peer);
     /// let mut text = String::new();
     /// upgraded.read_to_string(&mut text).await?;
@@ -140,7 +140,7 @@ impl Upgraded {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn from_parts<T>(parts: Parts<T>) -> Self
+    pub fn from_parts<T>(parts: UpgradedParts<T>) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -155,10 +155,10 @@ impl Upgraded {
     /// Early data of a hyper connection is read from the IO; `read_buf` has the unread rest of the `read_buf` passed to
     /// [`from_parts`](Self::from_parts).
     #[must_use]
-    pub fn into_parts(self) -> Parts<BoxIo> {
+    pub fn into_parts(self) -> UpgradedParts<BoxIo> {
         let mut io = self.into_box_io();
         let read_buf = io.take_read_buf();
-        Parts { io, read_buf }
+        UpgradedParts::new(io, read_buf)
     }
 
     /// Takes the connection out of the session as its underlying type.
@@ -174,11 +174,11 @@ impl Upgraded {
     ///
     /// ```
     /// use tokio::net::TcpStream;
-    /// use tower_upgrade::{Parts, Session, handler_fn};
+    /// use tower_upgrade::{Session, UpgradedParts, handler_fn};
     ///
     /// let raw = handler_fn(|session: Session| async move {
     ///     match session.into_io().downcast::<TcpStream>() {
-    ///         Ok(Parts { io, read_buf }) => {
+    ///         Ok(UpgradedParts { io, read_buf, .. }) => {
     ///             io.set_nodelay(true)?;
     ///             println!("{} bytes came early", read_buf.len());
     ///         }
@@ -187,7 +187,7 @@ impl Upgraded {
     ///     Ok(())
     /// });
     /// ```
-    pub fn downcast<T>(mut self) -> Result<Parts<T>, Self>
+    pub fn downcast<T>(mut self) -> Result<UpgradedParts<T>, Self>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -220,10 +220,7 @@ impl Upgraded {
         let own = (&mut io as &mut dyn Any).downcast_mut::<Option<Self>>();
         let mut upgraded = match (own.and_then(Option::take), io) {
             (Some(upgraded), _) => upgraded,
-            (None, Some(io)) => Self::from_parts(Parts {
-                io,
-                read_buf: Bytes::new(),
-            }),
+            (None, Some(io)) => Self::from_parts(UpgradedParts::new(io, Bytes::new())),
             (None, None) => Self::gone(),
         };
         let io = std::mem::replace(&mut upgraded.io, BoxIo::gone());

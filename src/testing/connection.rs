@@ -1,10 +1,7 @@
 //! Connections in memory between a client and a server of hyper.
 
-use crate::error::BoxError;
-use http::{
-    HeaderValue, Method, Request, Response, Uri, Version, header,
-    uri::{Authority, PathAndQuery, Scheme},
-};
+use crate::{error::BoxError, message::target};
+use http::{Method, Request, Response, Version, header, uri::Authority};
 use http_body::Body;
 use hyper::{
     body::Incoming,
@@ -70,7 +67,8 @@ where
     ) -> Result<Response<Incoming>, BoxError> {
         let response = match self {
             Self::Http1(sender) => {
-                name_host(&mut request);
+                // A request without a host is sent unchanged: a server has to reject it.
+                let _has_host = target::set_host(&mut request);
                 sender.send_request(request).await
             }
             Self::Http2(sender) => {
@@ -82,21 +80,12 @@ where
     }
 }
 
-/// Sets the `Host` that an HTTP/1.1 client has to send (RFC 9112 §3.2), where the target names one.
-fn name_host<B>(request: &mut Request<B>) {
-    let host = request.uri().authority().map(Authority::as_str);
-    if let Some(Ok(host)) = host.map(HeaderValue::from_str) {
-        let headers = request.headers_mut();
-        headers.entry(header::HOST).or_insert(host);
-    }
-}
-
 /// Returns the HTTP version to send a request over: HTTP/2 for a request with a `:protocol`, even if its own
 /// version is HTTP/1.1.
 pub(super) fn version<B>(request: &Request<B>) -> Result<Version, BoxError> {
     let has_protocol = request.extensions().get::<hyper::ext::Protocol>().is_some();
     match request.version() {
-        Version::HTTP_3 => Err("there is no HTTP/3 in memory".into()),
+        Version::HTTP_3 => Err("requests of version HTTP/3 cannot be sent".into()),
         Version::HTTP_2 => Ok(Version::HTTP_2),
         _ if has_protocol => Ok(Version::HTTP_2),
         _ => Ok(Version::HTTP_11),
@@ -113,16 +102,12 @@ fn address<B>(request: &mut Request<B>) -> Result<(), BoxError> {
         return Ok(());
     }
     let host = request.headers_mut().remove(header::HOST);
-    let mut uri = std::mem::take(request.uri_mut()).into_parts();
-    if uri.authority.is_none() {
-        uri.authority = Some(match host {
-            Some(host) => Authority::try_from(host.as_bytes())?,
-            None => Authority::from_static("localhost"),
-        });
-    }
-    uri.scheme.get_or_insert(Scheme::HTTP);
-    uri.path_and_query
-        .get_or_insert_with(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from_parts(uri)?;
+    let uri = std::mem::take(request.uri_mut());
+    let authority = match (uri.authority(), host) {
+        (Some(authority), _) => authority.clone(),
+        (None, Some(host)) => Authority::try_from(host.as_bytes())?,
+        (None, None) => Authority::from_static("localhost"),
+    };
+    *request.uri_mut() = target::http2(uri, Some(authority))?;
     Ok(())
 }

@@ -99,18 +99,18 @@ impl Exchange {
     /// Call this method before [`expect_upgraded`](Self::expect_upgraded) consumes the exchange, and await the
     /// future after the action that ends the session.
     ///
-    /// The stack does not need an [`on_close`](crate::UpgradeLayer::on_close) callback. If it has one, the
-    /// callback runs before this future completes. The connection is shut down later: the session stays in its
+    /// If the layer has an [`on_close`](crate::UpgradeLayer::on_close) callback, the callback runs before this future
+    /// completes. The connection is shut down afterwards, and the session stays in its
     /// [`Sessions`](crate::Sessions) until then.
     ///
     /// # Panics
     ///
-    /// The future panics if no `UpgradeLayer` started a session: the request was rejected or passed, or other
-    /// code upgraded it.
+    /// The future panics if no `UpgradeLayer` has started a session: the request was rejected, passed to the inner
+    /// service, or upgraded by other code.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, other futures of this method still complete.
+    /// If the future is dropped, futures of other calls still complete.
     pub fn closed(&self) -> impl Future<Output = Arc<Closed>> + Send + use<> {
         self.reports.clone().closed(self.response.status())
     }

@@ -1,11 +1,11 @@
 //! Utilities for testing handlers and whole stacks without a socket.
 //!
 //! [`upgrade`] sends one request through a stack in memory, with hyper on both sides, and returns an
-//! [`Exchange`]: the response, and the client side of the session if one has started. The stack is the one that
-//! you serve; it needs no changes for its tests.
+//! [`Exchange`]: the response, and the client side of the session if one has started. Pass the same stack that you
+//! serve in production.
 //!
-//! Tests can run with tokio's time paused (`start_paused = true`, which needs tokio's feature `test-util`),
-//! because nothing waits for a real clock. Idle timeouts and drains then take no time.
+//! Tests can run with tokio's time paused (`start_paused = true`, which needs tokio's feature `test-util`): all
+//! timers of the crate use tokio's clock. Idle timeouts and drains then take no time.
 //!
 //! | constructor | request | HTTP version | expected outcome |
 //! |---|---|---|---|
@@ -174,17 +174,14 @@ pub use self::exchange::Exchange;
 
 use self::{connection::Connection, exchange::Opened, observer::Reports};
 use crate::{
-    error::BoxError, io::box_io::BoxIo, message::rejection::RejectionReason,
-    negotiate::kind::UpgradeKind, session::upgraded::Upgraded,
+    error::BoxError, message::rejection::RejectionReason, negotiate::kind::UpgradeKind, service,
+    session::pending_upgrade::Handover,
 };
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, ext::Protocol};
-use std::{
-    future::poll_fn,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tower_service::Service;
 
 /// Creates a builder for an HTTP/1.1 request that offers `protocols`, a value of `Upgrade` such as
@@ -210,7 +207,7 @@ pub fn extended_connect(protocol: &str) -> http::request::Builder {
 
 /// Creates a builder for a CONNECT to `target`, a host and a port such as `example.com:443`.
 ///
-/// The request goes over HTTP/1.1, or over HTTP/2 with `.version(Version::HTTP_2)`.
+/// The request is sent over HTTP/1.1, or over HTTP/2 with `.version(Version::HTTP_2)`.
 #[must_use]
 pub fn connect(target: &str) -> http::request::Builder {
     Request::builder().method(Method::CONNECT).uri(target)
@@ -218,17 +215,17 @@ pub fn connect(target: &str) -> http::request::Builder {
 
 /// Sends a request through a stack, and returns the outcome.
 ///
-/// A request of version HTTP/2, or with a [`Protocol`] in its extensions, goes over HTTP/2 to a server that
-/// allows extended CONNECT. Every other request goes over HTTP/1.1. Each call opens a new connection, which
+/// A request of version HTTP/2, or with a [`Protocol`] in its extensions, is sent over HTTP/2 to a server that
+/// allows extended CONNECT. Every other request is sent over HTTP/1.1. Each call opens a new connection, which
 /// ends with the session.
 ///
-/// Over HTTP/2, a request without an authority in its URI gets that of its `Host` header, or else `localhost`.
-/// Over HTTP/1.1, a request without a `Host` header gets the authority of its URI, if it has one.
+/// Over HTTP/2, the `:authority` is that of the URI, else the `Host` header, else `localhost`. Over HTTP/1.1, a missing
+/// `Host` header is added if the URI has an authority.
 ///
 /// # Errors
 ///
-/// Returns hyper's client error if the stack sends no response, because its service fails or panics, and if the
-/// request cannot be sent. Requests of version HTTP/3 cannot be sent.
+/// Returns the error of hyper's client if the stack fails or panics before it has responded, or if the request cannot
+/// be sent. Requests of version HTTP/3 cannot be sent.
 ///
 /// # Panics
 ///
@@ -256,7 +253,7 @@ where
     // The request takes the observer with it. Kept here, the observer would live as long as the connection, and
     // `Exchange::closed` would wait that long for a session that never starts.
     let observer = Mutex::new(Some(observer));
-    // The client side cannot tell a rejection from a response of the inner service.
+    // On the client side, a rejection and a response of the inner service look the same.
     let reason = Arc::new(OnceLock::new());
     let service = hyper::service::service_fn({
         let reason = Arc::clone(&reason);
@@ -268,8 +265,7 @@ where
             let mut service = service.clone();
             let reason = Arc::clone(&reason);
             async move {
-                poll_fn(|cx| service.poll_ready(cx)).await?;
-                let response = service.call(request).await?;
+                let response = service::call(&mut service, request).await?;
                 let _ = reason.set(response.extensions().get::<RejectionReason>().cloned());
                 Ok::<_, S::Error>(response)
             }
@@ -281,11 +277,13 @@ where
     let mut connection = Connection::open(connection::version(&request)?, service).await?;
     let mut response = connection.send(request).await?;
     let upgraded = match asked.kind(response.status()) {
-        Some(kind) => Some(Opened {
-            kind,
-            protocol: asked.upgraded_to(&response),
-            io: Upgraded::from_box_io(BoxIo::from(hyper::upgrade::on(&mut response).await?)),
-        }),
+        Some(kind) => {
+            let protocol = asked.upgraded_to(&response);
+            let handover = Handover::take(response.extensions_mut())
+                .ok_or("hyper's client did not hand over the connection")?;
+            let io = handover.io().await?;
+            Some(Opened { kind, protocol, io })
+        }
         None => None,
     };
     let (parts, body) = response.into_parts();

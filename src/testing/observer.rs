@@ -25,7 +25,7 @@ impl Reports {
         let ended = self.ended.wait_for(Option::is_some).await;
         match ended.ok().and_then(|ended| Option::clone(&ended)) {
             Some(closed) => closed,
-            None => panic!("no session of an `UpgradeLayer` came of the request, but {status}"),
+            None => panic!("no `UpgradeLayer` started a session: the response has status {status}"),
         }
     }
 }

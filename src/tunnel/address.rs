@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_an_embedded_ipv4_address_is_that_address() {
+    fn s5_embedded_ipv4_address_is_checked_as_ipv4() {
         for (v4, is_allowed_itself) in [
             ("1.1.1.1", true),
             ("128.0.0.0", true),

@@ -1,23 +1,20 @@
 //! The forward proxy for CONNECT.
 
 use super::{
-    Policy,
-    dial::{self, Resolve},
+    Policy, dial,
     failure::Failure,
     host::Host,
     relay,
+    resolve::{AnyResolver, Resolve, System},
 };
 use crate::{
-    error::BoxError,
     handler::{Accept, ProtocolHandler, request::UpgradeRequest},
     message::rejection::Rejection,
     negotiate::{self, kind::UpgradeKind},
     time::{limit, within},
 };
 use http::StatusCode;
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
-use tower_service::Service;
+use std::{fmt, sync::Arc, time::Duration};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -122,7 +119,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ConnectProxy {
     policy: Arc<Policy>,
     connect_timeout: Duration,
-    resolver: Arc<dyn Resolve>,
+    resolver: Arc<dyn AnyResolver>,
 }
 
 impl ConnectProxy {
@@ -132,7 +129,7 @@ impl ConnectProxy {
         Self {
             policy: Arc::new(policy),
             connect_timeout: CONNECT_TIMEOUT,
-            resolver: Arc::new(GaiResolver::new()),
+            resolver: Arc::new(System::new()),
         }
     }
 
@@ -146,8 +143,7 @@ impl ConnectProxy {
         self
     }
 
-    /// Sets the resolver, as in hyper-util: a service that takes a [`Name`] and returns addresses in order of
-    /// preference. The ports of the addresses are ignored.
+    /// Sets the resolver: a closure that takes the host as a `String`, or any other [`Resolve`].
     ///
     /// The resolver is not called for IPv4 and IPv6 addresses. The policy checks every address that the resolver
     /// returns.
@@ -157,15 +153,14 @@ impl ConnectProxy {
     ///
     /// ```
     /// use std::{io, net::SocketAddr};
-    /// use hyper_util::client::legacy::connect::dns::Name;
     /// use tower_upgrade::tunnel::{ConnectProxy, Policy};
     ///
-    /// let hosts = tower::service_fn(|name: Name| async move {
-    ///     match name.as_str() {
-    ///         "database.internal" => Ok([SocketAddr::from(([10, 1, 0, 5], 0))].into_iter()),
+    /// let hosts = |host: String| async move {
+    ///     match host.as_str() {
+    ///         "database.internal" => Ok([SocketAddr::from(([10, 1, 0, 5], 0))]),
     ///         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     ///     }
-    /// });
+    /// };
     /// let policy = Policy::new()
     ///     .hosts(["database.internal:5432"])
     ///     .allow_network("10.1.0.0/16".parse()?);
@@ -173,12 +168,7 @@ impl ConnectProxy {
     /// # Ok::<(), tower_upgrade::BoxError>(())
     /// ```
     #[must_use]
-    pub fn resolver<R>(mut self, resolver: R) -> Self
-    where
-        R: Service<Name, Response: Iterator<Item = SocketAddr>> + Clone + Send + Sync + 'static,
-        R::Future: Send,
-        R::Error: Into<BoxError>,
-    {
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Arc::new(resolver);
         self
     }

@@ -1,38 +1,14 @@
 //! Resolves a target and connects to one of its allowed addresses.
 
-use super::{Policy, failure::Failure, happy_eyeballs::connect_any, host::Host, policy::Denied};
-use crate::{
-    client,
-    error::{BoxError, BoxFuture},
+use super::{
+    Policy, failure::Failure, happy_eyeballs::connect_any, host::Host, policy::Denied,
+    resolve::AnyResolver,
 };
-use hyper_util::client::legacy::connect::dns::Name;
-use std::{io, net::SocketAddr, str::FromStr as _};
+use std::{io, net::SocketAddr};
 use tokio::net::TcpStream;
-use tower_service::Service;
 
 /// The maximum number of addresses in a log message: a DNS server could return thousands.
 const MAX_TOLD: usize = 8;
-
-/// An object-safe resolver that returns all addresses of a name.
-pub(super) trait Resolve: Send + Sync {
-    fn resolve(&self, name: Name) -> BoxFuture<Result<Vec<SocketAddr>, BoxError>>;
-}
-
-impl<R> Resolve for R
-where
-    R: Service<Name, Response: Iterator<Item = SocketAddr>> + Clone + Send + Sync + 'static,
-    R::Future: Send,
-    R::Error: Into<BoxError>,
-{
-    fn resolve(&self, name: Name) -> BoxFuture<Result<Vec<SocketAddr>, BoxError>> {
-        let mut resolver = self.clone();
-        Box::pin(async move {
-            client::ready(&mut resolver).await.map_err(Into::into)?;
-            let found = resolver.call(name).await.map_err(Into::into)?;
-            Ok(found.collect())
-        })
-    }
-}
 
 /// Connects to a host.
 ///
@@ -42,7 +18,7 @@ pub(super) async fn dial(
     host: Host<'_>,
     port: u16,
     policy: &Policy,
-    resolver: &dyn Resolve,
+    resolver: &dyn AnyResolver,
 ) -> Result<TcpStream, Failure> {
     let (name, found) = match host {
         Host::Address(address) => (None, vec![SocketAddr::new(address, port)]),
@@ -64,11 +40,10 @@ pub(super) async fn dial(
 async fn resolve(
     name: &str,
     port: u16,
-    resolver: &dyn Resolve,
+    resolver: &dyn AnyResolver,
 ) -> Result<Vec<SocketAddr>, Failure> {
-    let unresolved = |error| Failure::unresolved(name, error);
-    let to_resolve = Name::from_str(name).map_err(|error| unresolved(error.into()))?;
-    let mut found = resolver.resolve(to_resolve).await.map_err(unresolved)?;
+    let found = resolver.resolve_boxed(name).await;
+    let mut found = found.map_err(|error| Failure::unresolved(name, error))?;
     if found.is_empty() {
         return Err(Failure::no_address(name));
     }

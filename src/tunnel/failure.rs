@@ -110,7 +110,7 @@ mod tests {
 
     /// Without a shorter limit, the operating system times out the connection attempt.
     #[test]
-    fn c6_a_timeout_of_the_system_is_one() {
+    fn c6_timeout_of_the_system_is_a_504() {
         for (kind, status) in [
             (io::ErrorKind::TimedOut, StatusCode::GATEWAY_TIMEOUT),
             (io::ErrorKind::ConnectionRefused, StatusCode::BAD_GATEWAY),

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns() {
+    fn address_families_alternate() {
         let addresses = [v6(1), v6(2), v6(3), v4(1), v4(2)];
         let turns: Vec<_> = by_turns(&addresses).collect();
         assert_eq!(turns, [v6(1), v4(1), v6(2), v4(2), v6(3)]);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_answers_in_time_is_alone() {
+    async fn fast_address_wins_without_a_second_attempt() {
         let network = Network::default().answers(v6(1), 249);
         let (after, outcome) = network.race(&[v6(1), v4(1)]).await;
         assert_eq!((after, outcome), (249, Some(Ok(v6(1)))));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_starts_beside_one_that_does_not_answer() {
+    async fn next_attempt_starts_while_the_first_is_pending() {
         let network = Network::default().answers(v6(2), 20);
         let (after, outcome) = network.race(&[v6(1), v6(2), v4(1)]).await;
         assert_eq!((after, outcome), (520, Some(Ok(v6(2)))));
@@ -141,14 +141,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_earlier_attempt_may_still_win() {
+    async fn earlier_attempt_can_still_win() {
         let network = Network::default().answers(v6(1), 300).answers(v4(1), 100);
         let (after, outcome) = network.race(&[v6(1), v4(1)]).await;
         assert_eq!((after, outcome), (300, Some(Ok(v6(1)))));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_starts_at_once_when_one_fails() {
+    async fn next_attempt_starts_at_once_after_a_failure() {
         let network = Network::default().fails(v6(1), 7).answers(v4(1), 1);
         let (after, outcome) = network.race(&[v6(1), v4(1)]).await;
         assert_eq!((after, outcome), (8, Some(Ok(v4(1)))));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_may_fail() {
+    async fn last_error_is_returned_if_all_attempts_fail() {
         let network = Network::default().fails(v6(1), 400).fails(v4(1), 10);
         let (after, outcome) = network.race(&[v6(1), v4(1)]).await;
         assert_eq!((after, outcome), (400, Some(Err(v6(1)))));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn there_are_no_more_than_sixteen_attempts() {
+    async fn at_most_sixteen_addresses_are_tried() {
         let addresses: Vec<_> = (0..100).map(v4).collect();
         let mut network = Network::default();
         for address in &addresses {

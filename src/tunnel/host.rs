@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_a_name_is_itself_without_case_and_without_the_root() {
+    fn s5_name_ignores_case_and_trailing_dot() {
         for host in ["example.com", "EXAMPLE.com.", "example.com"] {
             assert!(matches("example.com", host), "{host}");
             assert!(matches("Example.Com.", host), "{host}");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_a_wildcard_is_every_name_below_and_not_the_name_itself() {
+    fn s5_wildcard_matches_subdomains_only() {
         for host in ["www.example.com", "A.B.EXAMPLE.COM."] {
             assert!(matches("*.example.com", host), "{host}");
         }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_an_address_is_itself_however_it_is_spelled() {
+    fn s5_address_matches_in_every_spelling() {
         for (pattern, host) in [
             ("192.0.2.1", "192.0.2.1"),
             ("192.0.2.1", "192.0.2.1."),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_what_is_no_host_says_so() {
+    fn s5_invalid_host_is_an_error() {
         for text in [
             "",
             ".",

@@ -23,6 +23,7 @@ mod happy_eyeballs;
 pub(crate) mod host;
 mod policy;
 mod relay;
+mod resolve;
 mod reverse;
 mod sender_check;
 
@@ -33,5 +34,6 @@ pub use self::{
     host::InvalidHost,
     policy::Policy,
     relay::{Relay, RelayEnd, Relayed, relay},
+    resolve::Resolve,
     reverse::{Forwarding, ReverseProxy},
 };

@@ -80,7 +80,7 @@ impl Policy {
     /// | `192.0.2.1`, `2001:db8::1` | this address, if the client requests the address and not a name; a trailing dot is ignored |
     /// | any of these with a port: `example.com:22`, `[2001:db8::1]:22` | the same host at this port only, regardless of [`ports`](Self::ports) |
     ///
-    /// A host whose last label is a number is an IPv4 address in dotted-decimal notation, or invalid (WHATWG URL,
+    /// A host with a number as its last label is an IPv4 address in dotted-decimal notation, or invalid (WHATWG URL,
     /// "ends in a number"): `127.1`, `0x7f.1` and `2130706433` are rejected, here and as the target of a client,
     /// because resolvers treat them as `127.0.0.1`.
     ///
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_a_port_of_its_own_is_the_only_one_of_a_host() {
+    fn s5_host_with_a_port_allows_only_that_port() {
         let policy = Policy::new().hosts(["a.test:22", "b.test", "c.test:22", "c.test:23"]);
         for target in ["a.test:22", "b.test:443", "c.test:22", "c.test:23"] {
             assert_eq!(check(&policy, target), Ok(()), "{target}");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_a_network_adds_its_addresses_in_all_their_spellings() {
+    fn s5_allowed_network_matches_every_spelling() {
         let allows = |policy: &Policy, text: &str| policy.allows(text.parse().expect(text));
         let network = |text: &str| text.parse().expect(text);
         let policy = Policy::new()
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "\"a b\" is not a host")]
-    fn s5_a_list_with_something_else_in_it_panics() {
+    fn s5_invalid_host_in_a_list_panics() {
         let _ = Policy::new().hosts(["a", "a b"]);
     }
 }

@@ -1,17 +1,17 @@
 //! The client side of a WebSocket.
 
-use super::{WebSocket, codec::Codec, handshake, reader::Limits};
+use super::{WebSocket, WebSocketConfig, codec::Codec, handshake};
 use crate::{
     client::{Error, Request, Session},
     error::BoxError,
     negotiate::{join, kind::UpgradeKind, websocket_key},
+    service,
 };
 use http::{
     HeaderMap, HeaderValue, Uri,
     header::{self, IntoHeaderName},
     response,
 };
-use std::{future::poll_fn, time::Duration};
 use tower_service::Service;
 use tungstenite::protocol::Role;
 
@@ -23,7 +23,7 @@ use tungstenite::protocol::Role;
 /// use tower::Layer as _;
 /// use tower_upgrade::{
 ///     client::{Dial, UpgradeLayer},
-///     websocket::{Message, WebSocketRequest},
+///     websocket::{Message, WebSocketConfig, WebSocketRequest},
 /// };
 ///
 /// # async fn example() -> Result<(), tower_upgrade::BoxError> {
@@ -31,7 +31,8 @@ use tungstenite::protocol::Role;
 /// tcp.set_nodelay(true);
 /// let client = UpgradeLayer::new().layer(Dial::new(tcp));
 ///
-/// let request = WebSocketRequest::new("ws://127.0.0.1:3000/chat".parse()?).subprotocols(["chat"]);
+/// let request = WebSocketRequest::new("ws://127.0.0.1:3000/chat".parse()?)
+///     .config(WebSocketConfig::new().subprotocols(["chat"]));
 /// let (mut socket, _response) = request.connect(client).await?;
 /// socket.send("hello").await?;
 /// while let Some(message) = socket.recv().await {
@@ -46,9 +47,7 @@ use tungstenite::protocol::Role;
 pub struct WebSocketRequest {
     uri: Uri,
     headers: HeaderMap,
-    subprotocols: Vec<HeaderValue>,
-    limits: Limits,
-    keep_alive: Option<Duration>,
+    config: WebSocketConfig,
 }
 
 impl WebSocketRequest {
@@ -58,31 +57,14 @@ impl WebSocketRequest {
         Self {
             uri,
             headers: HeaderMap::new(),
-            subprotocols: Vec::new(),
-            limits: Limits::default(),
-            keep_alive: None,
+            config: WebSocketConfig::new(),
         }
     }
 
-    /// Sets the offered subprotocols, in order of preference.
-    ///
-    /// # Panics
-    ///
-    /// If a subprotocol is not a token (RFC 6455 §4.1).
+    /// Sets the settings of the handshake and of the WebSocket. The default is [`WebSocketConfig::new`].
     #[must_use]
-    #[track_caller]
-    pub fn subprotocols<I>(mut self, subprotocols: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        self.subprotocols = handshake::subprotocol_values(subprotocols)
-            .map(|mut subprotocol| {
-                // A subprotocol may be a secret, which must not appear in a log.
-                subprotocol.set_sensitive(true);
-                subprotocol
-            })
-            .collect();
+    pub fn config(mut self, config: WebSocketConfig) -> Self {
+        self.config = config;
         self
     }
 
@@ -94,35 +76,6 @@ impl WebSocketRequest {
     #[must_use]
     pub fn header<K: IntoHeaderName>(mut self, name: K, value: HeaderValue) -> Self {
         self.headers.append(name, value);
-        self
-    }
-
-    /// Sets the longest message that the server may send, in bytes, in one frame or several. The default is 1 MiB.
-    ///
-    /// A longer message closes the WebSocket with 1009.
-    #[must_use]
-    pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.limits.message = bytes;
-        self
-    }
-
-    /// Pings a server that has been silent for `interval`, and ends the WebSocket if the server stays silent for
-    /// another `interval`. By default the client sends no pings.
-    ///
-    /// Then [`recv`](WebSocket::recv) and [`send`](WebSocket::send) fail with kind [`Idle`](super::ErrorKind::Idle).
-    /// The server also counts as silent while a `send` is blocked and the server reads nothing.
-    ///
-    /// On the client the pings depend on polling: they run only while a task receives from the WebSocket or sends to
-    /// it.
-    ///
-    /// # Panics
-    ///
-    /// If `interval` is zero.
-    #[must_use]
-    #[track_caller]
-    pub fn keep_alive(mut self, interval: Duration) -> Self {
-        assert!(!interval.is_zero(), "the interval of pings is zero");
-        self.keep_alive = Some(interval);
         self
     }
 
@@ -153,22 +106,22 @@ impl WebSocketRequest {
             HeaderValue::from_static(handshake::VERSION),
         );
         headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
-        for subprotocol in &self.subprotocols {
+        let offered = self.config.subprotocol_list();
+        for subprotocol in offered {
             headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
         }
         // One header line, as browsers send it: many servers read only the first line.
         join::lines(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
-        let ready = poll_fn(|cx| client.poll_ready(cx)).await;
-        ready.map_err(Error::transport)?;
-        let session = client.call(request).await.map_err(Error::transport)?;
+        let session = service::call(&mut client, request).await;
+        let session = session.map_err(Error::transport)?;
         let response = session.response();
         let key = (session.kind() == UpgradeKind::Upgrade).then_some(&key);
-        let subprotocol = handshake::check_answer(&response.headers, key, &self.subprotocols)
+        let subprotocol = handshake::check_answer(&response.headers, key, offered)
             .map_err(|message| Error::protocol(message.into()))?
             .cloned();
         let response = response.clone();
-        let codec = Codec::new(session.into_io(), Role::Client, self.limits);
-        let socket = WebSocket::of_client(codec, self.keep_alive, subprotocol);
+        let codec = Codec::new(session.into_io(), Role::Client, self.config.limits);
+        let socket = WebSocket::for_client(codec, &self.config, subprotocol);
         Ok((socket, response))
     }
 }

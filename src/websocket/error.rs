@@ -36,9 +36,9 @@ pub enum ErrorKind {
     Closed,
     /// The peer did not answer a ping, or did not read.
     Idle,
-    /// The client exceeded its [`RateLimit`](super::RateLimit), and receives 1008.
+    /// The peer exceeded the [`RateLimit`](super::RateLimit), and receives 1008.
     RateLimited,
-    /// The handler tried to send a close frame whose code [may not be sent](super::CloseFrame::code).
+    /// The handler tried to send a close frame with a code that [may not be sent](super::CloseFrame::code).
     InvalidCode,
 }
 
@@ -88,7 +88,7 @@ impl Error {
     }
 
     /// Returns whether the peer or the connection caused the error, and not the session handler.
-    pub(super) fn is_peers(&self) -> bool {
+    pub(super) fn is_caused_by_peer(&self) -> bool {
         !matches!(self.repr, Repr::TooLong(_) | Repr::Code(_)) && self.kind() != ErrorKind::Closed
     }
 
@@ -133,7 +133,7 @@ impl fmt::Display for Error {
         match &self.repr {
             Repr::Codec(error) => error.fmt(f),
             Repr::Idle => f.write_str("the peer did not answer a ping, or did not read"),
-            Repr::RateLimited => f.write_str("the client sent more than the rate limit allows"),
+            Repr::RateLimited => f.write_str("the peer exceeded the rate limit"),
             Repr::Unanswered => f.write_str("the peer did not answer the close frame"),
             Repr::TooLong(size) => write!(f, "a control frame of {size} bytes is too long"),
             Repr::Code(code) => write!(f, "a close frame may not be sent with the code {code}"),

@@ -208,7 +208,7 @@ mod tests {
         b"\x81\x85\0\0\0\0hello\x01\x81\0\0\0\0a\x89\x80\0\0\0\0\x80\x81\0\0\0\0b";
 
     #[tokio::test]
-    async fn a_read_ends_where_its_frame_does() {
+    async fn read_ends_at_the_frame_boundary() {
         let mut frames = Frames::new(STREAM);
         let mut read = Vec::new();
         for (bytes, is_between) in [(11, true), (7, false), (6, false), (7, true)] {

@@ -1,6 +1,6 @@
 //! Pings, and detection of silent peers.
 
-use super::socket::Shared;
+use super::shared::Shared;
 use crate::time::{Timer, after};
 use std::{
     task::{Context, Poll, ready},
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn message_that_waits_to_be_received_is_no_silence() {
+    async fn unreceived_message_is_not_silence() {
         let mut keep_alive = KeepAlive::new(Duration::from_secs(1));
         let behind = Liveness {
             is_behind: true,

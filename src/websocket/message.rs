@@ -16,8 +16,8 @@ pub enum Message {
     /// A pong of up to 125 bytes. An unsolicited pong is a heartbeat that requests no answer.
     Pong(Bytes),
     /// A close frame, with its code and reason, if any. A received close frame is answered automatically, and no
-    /// message can be sent after a close frame. If the peer sent an invalid code, the frame is answered with 1002 and
-    /// received with 1002.
+    /// message can be sent after a close frame. A received frame with an invalid code is answered with 1002, and has
+    /// the code 1002 here.
     Close(Option<CloseFrame>),
 }
 
@@ -28,9 +28,10 @@ pub struct CloseFrame {
     /// 3000 to 4999.
     ///
     /// The valid codes are the registered ones, 1000 to 1003 and 1007 to 1014, and 3000 to 4999. Any other code is
-    /// undefined, or stands for a close frame without a code (1005) or a missing close frame (1006), and the peer
-    /// treats it as an error (RFC 6455 §7.4). Sending an invalid code fails with kind
-    /// [`InvalidCode`](super::ErrorKind::InvalidCode). `Message::Close(None)` is a close frame without a code.
+    /// undefined, or stands for a close frame without a code (1005) or a missing close frame (1006): a peer treats such
+    /// a frame as an error (RFC 6455 §7.4). Sending an invalid code fails with kind
+    /// [`InvalidCode`](super::ErrorKind::InvalidCode). To send a close frame without a code, use
+    /// `Message::Close(None)`.
     pub code: u16,
     /// A human-readable reason of up to 123 bytes.
     pub reason: Utf8Bytes,

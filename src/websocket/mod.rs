@@ -1,20 +1,26 @@
 //! WebSocket (RFC 6455), over HTTP/1.1 and HTTP/2 (RFC 8441).
 //!
 //! [`websocket`] turns a closure into a protocol handler. The handler checks the opening handshake before the server
-//! responds, and rejects an invalid one with an explanation: see [`WebSocketUpgrade`].
+//! responds, and rejects an invalid one with an explanation: see [`WebSocketUpgrade`]. [`WebSocketConfig`] has the
+//! settings of handlers, extractors and clients.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get, serve::ListenerExt as _};
 //! use std::time::Duration;
 //! use tower_upgrade::{
 //!     Session, UpgradeLayer,
-//!     websocket::{Message, WebSocket, websocket},
+//!     websocket::{Message, WebSocket, WebSocketConfig, websocket},
 //! };
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = WebSocketConfig::new()
+//!     .subprotocols(["chat.v2", "chat.v1"])
+//!     .origins(["https://example.com"])
+//!     .max_message_size(64 * 1024)
+//!     .keep_alive(Duration::from_secs(30));
 //! let chat = websocket(|mut socket: WebSocket, session: Session| async move {
-//!     let user = session.extensions().get::<String>().cloned(); // as a layer around left it
+//!     let user = session.extensions().get::<String>().cloned(); // set by a layer
 //!     drop(session);
 //!     while let Some(message) = socket.recv().await {
 //!         match message? {
@@ -25,10 +31,7 @@
 //!     }
 //!     Ok(())
 //! })
-//! .subprotocols(["chat.v2", "chat.v1"])
-//! .origins(["https://example.com"])
-//! .max_message_size(64 * 1024)
-//! .keep_alive(Duration::from_secs(30));
+//! .config(config);
 //!
 //! let app = Router::new()
 //!     .route("/", get(|| async { "index" }))
@@ -46,7 +49,7 @@
 //! Chromium uses HTTP/2 if it already has an HTTP/2 connection to the server, and otherwise opens an HTTP/1.1
 //! connection.
 //!
-//! # The end
+//! # Closing
 //!
 //! | cause | the peer receives | [close reason](crate::CloseReason) |
 //! |---|---|---|
@@ -60,40 +63,43 @@
 //! | the peer sent a frame or a message over the size limit | 1009 | failed, if the handler returns the error |
 //! | the peer violated the protocol in any other way | 1002 | failed, if the handler returns the error |
 //! | the peer closed with an invalid code | 1002 | finished |
-//! | the peer did not answer a ping | nothing | idle, if the handler returns the error |
+//! | the peer exceeded a rate limit that [closes](RateLimit::close) | 1008 | failed, if the handler returns the error |
+//! | the peer did not answer a ping | nothing | idle |
 //!
-//! A handler returns the error with `?`, for example. The session writes queued messages, and the rest of a partly
-//! written one, before the close frame. The peer has [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to
-//! answer the close frame; the session ends when the answer arrives or the timeout passes. After sending a close frame,
-//! the session no longer answers pings.
+//! Where the table says "failed, if the handler returns the error", `recv` or `send` fails and the handler may return
+//! that error with `?`. If the handler returns `Ok` instead, the close reason is finished.
 //!
-//! A handler that closes the WebSocket chooses the code: 1000 to 1003, 1007 to 1014, or 3000 to 4999. Any other code,
-//! and a reason or a ping that is too long for its frame, is an error and is not sent.
+//! Before the close frame, the session writes the queued messages and the rest of a partly written one. The peer has
+//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer the close frame; the session ends when the
+//! answer arrives or the timeout passes. After sending a close frame, the session answers no more pings.
 //!
-//! The same rules apply if other tasks hold the halves of the WebSocket: the WebSocket ends with the handler, not with
-//! those tasks. See [`WebSocket`].
+//! A handler that closes the WebSocket chooses the code: 1000 to 1003, 1007 to 1014, or 3000 to 4999. Sending any other
+//! code fails, and so does sending a reason or a ping that is too long for its frame.
+//!
+//! The WebSocket ends with its handler, also if other tasks hold the halves of the WebSocket: see [`WebSocket`].
 //!
 //! # Secrets
 //!
-//! Some clients send a token as a subprotocol, because a browser allows them to set no other header. This crate never
-//! logs the offered subprotocols, and marks them as sensitive in the request.
+//! Some browser clients send a token as a subprotocol, because a page cannot set any other header of the handshake.
+//! This crate never logs the offered subprotocols, and marks them as sensitive in the request.
 //!
 //! # Memory
 //!
-//! A session that waits between messages holds no read buffer and at most 2 KiB of write buffer. The session returns
-//! its buffers to a pool of the current thread, for the next message of any session on that thread: the pool keeps read
-//! buffers for messages of 1 MiB in total, and 1 MiB of write buffers. Messages of 64 KiB, in a stream or one at a
-//! time, therefore cost no allocation of that size each. A message of more than 1 MiB does.
+//! Between messages a session holds no read buffer and at most 2 KiB of write buffer. The session returns its buffers
+//! to a pool of the current thread, from which the next message of any session on that thread takes them. The pool
+//! keeps read buffers for messages of 1 MiB in total, and 1 MiB of write buffers. Messages of 64 KiB, in a stream or
+//! one at a time, therefore reuse buffers; each message of more than 1 MiB allocates one.
 //!
 //! The handler receives a payload without a copy: the payload is a slice of the read buffer, which stays allocated
-//! until the handler drops the slice. If the longest message in that buffer exceeds 2 KiB, a payload of at most half
-//! that length is copied, so keeping a few bytes does not keep a large buffer alive.
+//! until the handler drops the slice. A short payload is copied if the buffer has held a message of more than 2 KiB and
+//! of at least twice the length of the payload: a handler that keeps a few bytes does not keep a large buffer alive.
 //!
-//! # Why these frames
+//! # Why tungstenite
 //!
-//! tungstenite's codec reads the frames, without its IO: between messages the session releases the codec and its
-//! buffers, and another codec reads the next message. tungstenite rejects every invalid frame we tried, is widely used,
-//! is about as fast as the alternatives measured below, and has the smallest idle sessions in this arrangement:
+//! tungstenite's codec reads the frames, without its IO: between messages the session returns the codec and its buffers
+//! to the pool, and takes any codec from the pool for the next message. tungstenite rejects every invalid frame we
+//! tried, is widely used, and is about as fast as the alternatives measured below. Pooled, it has the smallest idle
+//! sessions:
 //!
 //! | | idle | after 64 KiB | rate | accepts | |
 //! |---|---|---|---|---|---|
@@ -108,15 +114,14 @@
 //!
 //! `idle` is the resident memory of a server session, in bytes, after an echo of 64 bytes; `after 64 KiB` is the same
 //! after another echo, of 64 KiB. `rate` is the number of 16-byte echoes in 64 sessions, relative to hyper alone, which
-//! copies bytes. All were measured on one machine. The first row is the handler of this module; the others run the same
-//! few lines around each library.
+//! copies bytes. All were measured on one machine. The first row is the handler of this module; the other rows are the
+//! same handler with the named library.
 //!
-//! # Other frames
+//! # Frames of another library
 //!
-//! The handshake is independent of the frames: [`Handshake::accept_raw`] gives the handler the byte stream, to use with
-//! another library. The handler is then responsible for the stop signal of the session and for close frames. This crate
-//! does not support permessage-deflate (RFC 7692) and accepts no extension; of the libraries above only yawc supports
-//! it.
+//! [`Handshake::accept_raw`] checks the same handshake, and gives the handler the byte stream for the frames of another
+//! library. The handler then sends the close frames itself, also at the stop signal of the session. This crate does not
+//! support permessage-deflate (RFC 7692) and accepts no extension; of the libraries above only yawc supports it.
 //!
 //! ```
 //! use fastwebsockets::{FragmentCollector, OpCode};
@@ -191,6 +196,7 @@
 #[cfg(feature = "client")]
 mod client;
 mod codec;
+mod config;
 mod error;
 mod frames;
 pub(crate) mod handshake;
@@ -199,16 +205,20 @@ mod message;
 mod origin;
 mod rate_limit;
 mod reader;
-mod server;
+mod running;
+mod shared;
 mod socket;
+mod stop;
+mod upgrade;
 mod write_queue;
 
 #[cfg(feature = "client")]
 pub use self::client::WebSocketRequest;
 pub use self::{
+    config::WebSocketConfig,
     error::{Error, ErrorKind},
     message::{CloseFrame, Message, Utf8Bytes},
     rate_limit::RateLimit,
-    server::{Handshake, WebSocketUpgrade, websocket},
     socket::WebSocket,
+    upgrade::{Handshake, WebSocketUpgrade, websocket},
 };

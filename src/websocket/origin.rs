@@ -1,4 +1,4 @@
-//! The origins whose pages may open a WebSocket (RFC 6455 §10.2).
+//! The origins allowed to open a WebSocket (RFC 6455 §10.2).
 //!
 //! A browser allows any page to connect to any server, and sends the user's cookies with the request. Only the `Origin`
 //! header that the browser adds distinguishes the server's pages from others.
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn same_origin_is_the_host_and_the_port() {
+    fn same_origin_compares_host_and_port() {
         for (origin, host) in [
             ("http://test", "test"),
             ("https://test", "test"),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_counts_where_it_is_known() {
+    fn known_request_scheme_must_match() {
         let policy = Policy::SameOrigin;
         assert_eq!(
             check(&policy, "https://test", "https://test/", "test"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
+    fn invalid_origin_is_refused() {
         for origin in [
             "null",
             "",
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_origin_it_is_no_page() {
+    fn request_without_origin_is_allowed() {
         let authority = Authority::from_static("test");
         for authority in [Some(&authority), None] {
             let checked =
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_all_there_is() {
+    fn only_listed_origins_are_allowed() {
         let origins = [
             "https://Example.com",
             "HTTPS://UPPER.example",

@@ -7,18 +7,18 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A limit on the rate at which a client may send messages.
+/// A limit on the rate at which the peer may send messages.
 ///
-/// The limit applies to the average rate, and a client may send the messages of a [`burst`](Self::burst) at once. When
-/// the client exceeds the limit, the WebSocket stops reading until the average is within the limit again: the messages
-/// wait in the buffers of the connection, and the flow control of TCP or HTTP/2 slows the client down. With
+/// The limit applies to the average rate, and the peer may send the messages of a [`burst`](Self::burst) at once. When
+/// the peer exceeds the limit, the WebSocket stops reading until the average is within the limit again: the messages
+/// wait in the buffers of the connection, and the flow control of TCP or HTTP/2 slows the peer down. With
 /// [`close`](Self::close) the WebSocket is closed instead.
 ///
-/// Pings and pongs count as messages. Waiting messages are not lost, and the client is not notified of the wait.
+/// Pings and pongs count as messages. Waiting messages are not lost, and the peer is not notified of the wait.
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_upgrade::websocket::{RateLimit, WebSocket, websocket};
+/// use tower_upgrade::websocket::{RateLimit, WebSocket, WebSocketConfig, websocket};
 ///
 /// // 10 messages and 64 KiB per second on average, and up to 50 messages at once.
 /// let limit = RateLimit::new(10).bytes_per_second(64 * 1024).burst(Duration::from_secs(5));
@@ -28,7 +28,7 @@ use tokio::time::Instant;
 ///     }
 ///     Ok(())
 /// });
-/// let handler = handler.rate_limit(limit);
+/// let handler = handler.config(WebSocketConfig::new().rate_limit(limit));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -46,8 +46,11 @@ impl RateLimit {
     /// If `messages_per_second` is zero.
     #[must_use]
     #[track_caller]
-    pub fn new(messages_per_second: u32) -> Self {
-        assert!(messages_per_second > 0, "a rate of no messages");
+    pub const fn new(messages_per_second: u32) -> Self {
+        assert!(
+            messages_per_second > 0,
+            "the rate limit is zero messages per second"
+        );
         Self {
             messages: messages_per_second,
             bytes: None,
@@ -65,24 +68,24 @@ impl RateLimit {
     /// If `bytes` is zero.
     #[must_use]
     #[track_caller]
-    pub fn bytes_per_second(mut self, bytes: u32) -> Self {
-        assert!(bytes > 0, "a rate of no bytes");
+    pub const fn bytes_per_second(mut self, bytes: u32) -> Self {
+        assert!(bytes > 0, "the rate limit is zero bytes per second");
         self.bytes = Some(bytes);
         self
     }
 
-    /// Sets the size of a burst, which a client may send at once, as the time that the same messages take at the
+    /// Sets the size of a burst, which the peer may send at once, as the time that the same messages take at the
     /// limited rate. The default is one second.
     #[must_use]
-    pub fn burst(mut self, burst: Duration) -> Self {
+    pub const fn burst(mut self, burst: Duration) -> Self {
         self.burst = burst;
         self
     }
 
-    /// Closes the WebSocket with 1008 when the client exceeds the limit, instead of slowing the client down. Then
+    /// Closes the WebSocket with 1008 when the peer exceeds the limit, instead of slowing the peer down. Then
     /// [`recv`](super::WebSocket::recv) fails with kind [`RateLimited`](super::ErrorKind::RateLimited).
     #[must_use]
-    pub fn close(mut self) -> Self {
+    pub const fn close(mut self) -> Self {
         self.closes = true;
         self
     }
@@ -91,13 +94,13 @@ impl RateLimit {
 /// Meters the messages of one WebSocket with GCRA, a leaky bucket that stores one point in time per limit.
 pub(super) struct Meter {
     limit: RateLimit,
-    /// The time at which a client that sends at the limited rate would have sent the messages received so far.
+    /// The time at which a peer that sends at the limited rate would have sent the messages received so far.
     messages: Instant,
     bytes: Instant,
     timer: Timer,
 }
 
-/// The client exceeded a limit that closes the WebSocket.
+/// The peer exceeded a limit that closes the WebSocket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Exceeded;
 

@@ -10,17 +10,17 @@ use std::{
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext, frame::CloseFrame};
 
 /// The size of one read of the codec, in bytes. The codec zeroes as many bytes before each read.
-const READ: usize = 512;
+const READ_SIZE: usize = 512;
 
 /// The maximum size of a small buffer, in bytes. A session may keep a small buffer, and a message may keep the small
 /// read buffer that it is a part of.
-pub(super) const OWN: usize = 2 * 1024;
+pub(super) const SMALL: usize = 2 * 1024;
 
 /// The maximum number of pooled bytes per thread and kind.
-pub(super) const POOLED: usize = 1024 * 1024;
+pub(super) const MAX_POOLED: usize = 1024 * 1024;
 
 /// The maximum payload length of a control frame (RFC 6455 §5.5).
-pub(super) const CONTROL: usize = 125;
+pub(super) const MAX_CONTROL_PAYLOAD: usize = 125;
 
 /// Limits on received messages.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +29,9 @@ pub(super) struct Limits {
     pub(super) message: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            message: 1024 * 1024,
-        }
-    }
-}
-
 thread_local! {
-    static SERVERS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(POOLED)) };
-    static CLIENTS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(POOLED)) };
+    static SERVERS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(MAX_POOLED)) };
+    static CLIENTS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(MAX_POOLED)) };
 }
 
 /// The codec. Between messages, before any close frame, a codec has no state: sessions with the same role can exchange
@@ -57,14 +49,14 @@ impl Reader {
         let set = |config: &mut WebSocketConfig| {
             config.max_message_size = Some(limits.message);
             // A frame longer than the message limit fails as soon as its header has arrived.
-            config.max_frame_size = Some(limits.message.max(CONTROL));
+            config.max_frame_size = Some(limits.message.max(MAX_CONTROL_PAYLOAD));
         };
         if let Some(mut reader) = pool::borrow(pool_of(role)) {
             reader.context.set_config(set);
             return reader;
         }
         let mut config = WebSocketConfig::default()
-            .read_buffer_size(READ)
+            .read_buffer_size(READ_SIZE)
             .write_buffer_size(0);
         set(&mut config);
         Box::new(Self {
@@ -76,7 +68,7 @@ impl Reader {
 
     /// Returns the codec, which has no state, to the pool of the thread.
     pub(super) fn give_back(self: Box<Self>) {
-        let bytes = size_of::<Self>() + self.largest.max(READ);
+        let bytes = size_of::<Self>() + self.largest.max(READ_SIZE);
         pool::give_back(pool_of(self.role), self, bytes);
     }
 
@@ -90,7 +82,7 @@ impl Reader {
         self.largest = self.largest.max(size);
         let message = Message::from_codec(message);
         // The message is a slice of the read buffer, and would keep the whole buffer alive.
-        let is_small_part = self.largest > OWN && size <= self.largest / 2;
+        let is_small_part = self.largest > SMALL && size <= self.largest / 2;
         Ok(if is_small_part {
             message.detached()
         } else {

@@ -1,14 +1,12 @@
 //! The `WebSocket` type, for session handlers and clients.
 
 use super::{
-    CloseFrame, Error, Message,
-    codec::Codec,
-    keep_alive::{KeepAlive, Liveness},
-    rate_limit::{Meter, RateLimit},
+    CloseFrame, Error, Message, WebSocketConfig, codec::Codec, keep_alive::KeepAlive,
+    rate_limit::Meter, shared::Shared, stop::Stop,
 };
 use crate::{
-    session::{Session, state::State},
-    time::{Timer, after, within},
+    session::Session,
+    time::{Timer, after},
 };
 use futures_util::{Sink, Stream};
 use http::HeaderValue;
@@ -16,8 +14,8 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -29,11 +27,11 @@ use std::{
 ///
 /// A `WebSocket` is also a [`Stream`] and a [`Sink`] of messages, and can be split into both.
 ///
-/// On the server, the session sends a close frame if the handler ends without one: 1000 if the handler returned `Ok`,
-/// 1011 if it returned an error or panicked. Dropping the `WebSocket` earlier does not send the close frame earlier;
-/// [`close`](Self::close) does. The WebSocket ends with its handler, even if another task holds the WebSocket or a half
-/// of it: in that task `recv` returns `None`, sending fails with kind [`Closed`](super::ErrorKind::Closed), and a
-/// waiting task is woken. A handler must therefore wait for the tasks that hold halves.
+/// On the server, the session sends a close frame if the handler ends without one: with 1000 if the handler returned
+/// `Ok`, with 1011 if it returned an error or panicked. Dropping the `WebSocket` earlier does not send the close frame
+/// earlier; [`close`](Self::close) does. The WebSocket ends with its handler, even if another task holds the WebSocket
+/// or a half of it: in that task `recv` returns `None`, sending fails with kind [`Closed`](super::ErrorKind::Closed),
+/// and a waiting task is woken. A handler must therefore wait for the tasks that hold halves.
 ///
 /// On the client, dropping the WebSocket ends it without a close frame.
 pub struct WebSocket {
@@ -49,68 +47,52 @@ pub struct WebSocket {
     closing: Timer,
 }
 
-struct Stop {
-    session: Arc<State>,
-    ordered: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    /// The waker that `ordered` was last polled with.
-    waiting: Option<Waker>,
-}
-
 /// The time limit for a server to answer a close frame and end the connection.
 #[cfg(feature = "client")]
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The state that a WebSocket shares with its session, which closes the WebSocket in whichever task it is.
-pub(super) struct Shared {
-    /// `None` once the session closes the WebSocket.
-    codec: Mutex<Option<Codec>>,
-    /// The time limit for the peer to answer a close frame.
-    limit: Duration,
-}
-
 impl WebSocket {
     /// Creates the WebSocket of a client.
     #[cfg(feature = "client")]
-    pub(super) fn of_client(
+    pub(super) fn for_client(
         codec: Codec,
-        keep_alive: Option<Duration>,
+        config: &WebSocketConfig,
         subprotocol: Option<HeaderValue>,
     ) -> Self {
         let shared = Arc::new(Shared::new(codec, CLOSE_TIMEOUT));
-        if keep_alive.is_some() {
+        let keep_alive = config.keep_alive.map(|interval| {
             shared.watch();
-        }
+            Box::new(KeepAlive::new(interval))
+        });
         Self {
-            keep_alive: keep_alive.map(|interval| Box::new(KeepAlive::new(interval))),
-            ..Self::new(shared, subprotocol)
+            keep_alive,
+            ..Self::new(shared, config, subprotocol)
         }
     }
 
     /// Creates the WebSocket of a session, which closes it.
-    pub(super) fn of_session(
+    pub(super) fn for_session(
         session: &Session,
         shared: Arc<Shared>,
-        rate_limit: Option<RateLimit>,
+        config: &WebSocketConfig,
         subprotocol: Option<HeaderValue>,
     ) -> Self {
-        let stop = Stop {
-            session: Arc::clone(session.state()),
-            ordered: Box::pin(session.stop()),
-            waiting: None,
-        };
         Self {
-            stop: Some(stop),
-            meter: rate_limit.map(|limit| Box::new(Meter::new(limit))),
-            ..Self::new(shared, subprotocol)
+            stop: Some(Stop::new(session)),
+            ..Self::new(shared, config, subprotocol)
         }
     }
 
-    fn new(shared: Arc<Shared>, subprotocol: Option<HeaderValue>) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        config: &WebSocketConfig,
+        subprotocol: Option<HeaderValue>,
+    ) -> Self {
         Self {
             shared,
             subprotocol,
             keep_alive: None,
-            meter: None,
+            meter: config.rate_limit.map(|limit| Box::new(Meter::new(limit))),
             stop: None,
             closing: Timer::default(),
         }
@@ -153,7 +135,7 @@ impl WebSocket {
     /// signal.
     pub fn take_stop(&mut self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
         match self.stop.take() {
-            Some(stop) => stop.ordered,
+            Some(stop) => stop.into_signal(),
             None => Box::pin(std::future::pending()),
         }
     }
@@ -194,7 +176,7 @@ impl WebSocket {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the message may or may not be sent with the next one. It is never sent in part.
+    /// If the future is dropped, the message is either not sent or sent in full, at the latest with the next message.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
         let mut message = Some(message.into());
         poll_fn(|cx| {
@@ -219,8 +201,8 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// Returns an error, and sends nothing, if the [code](CloseFrame::code) may not be sent or the reason is too long.
-    /// Returns any error that receiving the answer fails with.
+    /// Fails, and sends nothing, if the [code](CloseFrame::code) may not be sent or the reason is too long. Fails if
+    /// receiving the answer fails.
     ///
     /// # Cancel safety
     ///
@@ -287,7 +269,7 @@ impl WebSocket {
 
     /// Starts the time limit for the peer's answer to a close frame.
     fn await_answer(&mut self) {
-        let limit = self.shared.limit;
+        let limit = self.shared.close_timeout();
         if !self.closing.is_armed() && limit != Duration::MAX {
             self.closing.arm(after(limit));
         }
@@ -296,7 +278,7 @@ impl WebSocket {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         loop {
             // Check before receiving: a peer that never stops sending must not delay the close.
-            if self.stop.as_ref().is_some_and(Stop::is_ordered) {
+            if self.stop.as_ref().is_some_and(Stop::is_signaled) {
                 self.stop = None;
                 // The frame is valid, so an error only means that the WebSocket is closed.
                 let _ = self.begin_close(CloseFrame::new(1001, ""));
@@ -344,90 +326,6 @@ impl WebSocket {
             }
             return Poll::Pending;
         }
-    }
-}
-
-impl Stop {
-    fn is_ordered(&self) -> bool {
-        self.session.is_stopping()
-    }
-
-    /// Waits for the stop signal. Comparing the waker costs less than polling `ordered` again.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let waiting = self.waiting.as_ref();
-        if waiting.is_some_and(|waiting| waiting.will_wake(cx.waker())) {
-            return Poll::Pending;
-        }
-        self.waiting = Some(cx.waker().clone());
-        self.ordered.as_mut().poll(cx)
-    }
-}
-
-impl Shared {
-    pub(super) fn new(codec: Codec, limit: Duration) -> Self {
-        let codec = Mutex::new(Some(codec));
-        Self { codec, limit }
-    }
-
-    /// Prepares the codec for a [`KeepAlive`].
-    pub(super) fn watch(&self) {
-        if let Some(codec) = &mut *self.lock() {
-            codec.watch();
-        }
-    }
-
-    /// Returns a waker that wakes all tasks that wait for the IO.
-    fn waker(&self) -> Option<Waker> {
-        self.lock().as_ref().map(Codec::waker)
-    }
-
-    /// Returns the signs of life from the peer, or `None` if the session is closing the WebSocket.
-    pub(super) fn check_liveness(&self) -> Option<Liveness> {
-        Some(self.lock().as_mut()?.check_liveness())
-    }
-
-    pub(super) fn ping(&self) {
-        if let Some(codec) = &mut *self.lock() {
-            codec.ping();
-        }
-    }
-
-    /// Ends the WebSocket of a silent peer: sending and receiving fail in all tasks.
-    pub(super) fn end_idle(&self) {
-        if let Some(codec) = &mut *self.lock() {
-            codec.end_idle();
-        }
-    }
-
-    /// Returns whether this WebSocket failed. The handler may return the error of another WebSocket, for example of its
-    /// client connection to another server.
-    pub(super) fn has_failed(&self) -> bool {
-        self.lock().as_ref().is_some_and(Codec::has_failed)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Codec>> {
-        self.codec.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Closes the WebSocket of a session, and waits for the peer's answer. Other tasks that hold the WebSocket can no
-    /// longer use it.
-    pub(super) async fn close(&self, session: &State, code: u16) {
-        let Some(mut codec) = self.lock().take() else {
-            return;
-        };
-        session.wake_io();
-        if codec.is_idle() {
-            // A silent peer does not read the close frame or answer it.
-            return;
-        }
-        // Does not fail: the frame is valid.
-        let _ = codec.start_close(CloseFrame::new(code, ""));
-        let answer = poll_fn(|cx| {
-            while let Some(Ok(_)) = ready!(codec.poll_next(cx)) {}
-            // The close frame sent on an error may not be written yet.
-            codec.poll_flush(cx)
-        });
-        within(self.limit, answer).await;
     }
 }
 

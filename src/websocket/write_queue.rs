@@ -2,7 +2,7 @@
 
 use super::{
     frames::Frames,
-    reader::{OWN, POOLED},
+    reader::{MAX_POOLED, SMALL},
 };
 use crate::{
     io::pool::{self, Pool},
@@ -17,7 +17,7 @@ use std::{
 use tokio::io::AsyncWrite;
 
 thread_local! {
-    static POOL: RefCell<Pool<Vec<u8>>> = const { RefCell::new(Pool::new(POOLED)) };
+    static POOL: RefCell<Pool<Vec<u8>>> = const { RefCell::new(Pool::new(MAX_POOLED)) };
 }
 
 /// A queue of bytes to write. Accepts every write; reads return nothing.
@@ -47,7 +47,7 @@ impl WriteQueue {
     /// Reserves room for `more` bytes.
     pub(super) fn reserve(&mut self, more: usize) {
         let needed = self.bytes.len() + more;
-        if needed > OWN && needed > self.bytes.capacity() {
+        if needed > SMALL && needed > self.bytes.capacity() {
             if let Some(mut large) = pool::borrow(&POOL) {
                 large.extend_from_slice(&self.bytes);
                 self.bytes = large;
@@ -57,8 +57,8 @@ impl WriteQueue {
     }
 
     /// Returns a large buffer to the pool of the thread, unless bytes are pending.
-    pub(super) fn forget(&mut self) {
-        if !self.is_pending && self.bytes.capacity() > OWN {
+    pub(super) fn release(&mut self) {
+        if !self.is_pending && self.bytes.capacity() > SMALL {
             let Self { mut bytes, .. } = std::mem::take(self);
             // Discard bytes that could not be written.
             bytes.clear();

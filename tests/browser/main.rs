@@ -25,9 +25,9 @@ async fn pages_exchange_messages_and_rooms() {
     bob.until_texts("#people .name", &["Ann", "Bob (you)"])
         .await;
 
-    ann.say("Hello <b>Bob</b>").await;
+    ann.send("Hello <b>Bob</b>").await;
     bob.until_message("Hello <b>Bob</b>").await;
-    bob.say("Hello Ann").await;
+    bob.send("Hello Ann").await;
     ann.until_message("Hello Ann").await;
     ann.until_message("Hello <b>Bob</b>").await;
     assert_eq!(ann.texts(".from").await, ["You", "Bob"]);
@@ -35,7 +35,7 @@ async fn pages_exchange_messages_and_rooms() {
     // Ann creates a room. Bob enters it later and sees the earlier messages.
     ann.type_into("#create input", "Release Plans").await;
     ann.until_texts("#room", &["release-plans"]).await;
-    ann.say("Only here").await;
+    ann.send("Only here").await;
     ann.until_message("Only here").await;
     bob.until_texts("#people .name", &["Bob (you)"]).await;
     assert!(!bob.texts(".text").await.concat().contains("Only here"));
@@ -53,13 +53,13 @@ async fn pages_exchange_messages_and_rooms() {
 async fn taken_or_invalid_name_is_explained() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
     let _ann = Page::enter(&driver, &chat.url, "Ann").await;
-    let other = Page::knock(&driver, &chat.url, "ann").await;
+    let other = Page::submit_name(&driver, &chat.url, "ann").await;
     let why = "return why.textContent.startsWith('This name is taken')";
-    other.until("the words of 409", why).await;
-    other.name("<Ann>").await;
+    other.until("the reason of the 409", why).await;
+    other.type_name("<Ann>").await;
     let why = "return why.textContent.startsWith('A name has up to 24 letters')";
-    other.until("the words of 400", why).await;
-    other.name("Anna").await;
+    other.until("the reason of the 400", why).await;
+    other.type_name("Anna").await;
     other.until_state("open").await;
 }
 
@@ -68,18 +68,18 @@ async fn pages_reconnect_after_restart() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
     let bob = Page::enter(&driver, &chat.url, "Bob").await;
-    ann.say("before").await;
+    ann.send("before").await;
     bob.until_message("before").await;
 
     let address = chat.address().to_owned();
     assert_eq!(chat.stop().await, STOPPED);
     for page in [&ann, &bob] {
-        // The page has read the close code 1001, and not only lost its connection.
-        page.until_said("The server is restarting.").await;
-        page.until_said("The server cannot be reached.").await;
+        // The page has received the close code 1001 before the connection closed.
+        page.until_status("The server is restarting.").await;
+        page.until_status("The server cannot be reached.").await;
         assert_eq!(page.run("return again.hidden").await, false);
     }
-    ann.say("in between").await;
+    ann.send("in between").await;
     ann.until_texts(".waiting .text", &["in betweenwaiting"])
         .await;
 
@@ -88,14 +88,14 @@ async fn pages_reconnect_after_restart() {
     bob.until_state("open").await;
     ann.until_message("in between").await;
     bob.until_message("in between").await;
-    bob.say("after").await;
+    bob.send("after").await;
     ann.until_message("after").await;
     // The pages still show each message once, in the order sent.
-    let said = ["before", "in between", "after"];
+    let sent = ["before", "in between", "after"];
     for page in [&ann, &bob] {
         let texts =
             "return Array.from(document.querySelectorAll('.text'), text => text.firstChild.data)";
-        assert_eq!(page.run(texts).await, serde_json::json!(said));
+        assert_eq!(page.run(texts).await, serde_json::json!(sent));
     }
     drop(chat);
 }
@@ -109,13 +109,13 @@ async fn page_of_another_origin_is_refused() {
     let page = page.replacen("<head>", &base, 1);
     let site = Router::new().route("/", get(async || Html(page)));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let elsewhere = format!("http://{}", listener.local_addr().expect("bound"));
+    let other_origin = format!("http://{}", listener.local_addr().expect("bound"));
     tokio::spawn(async { axum::serve(listener, site).await });
 
-    let mallory = Page::knock(&driver, &elsewhere, "Mallory").await;
+    let mallory = Page::submit_name(&driver, &other_origin, "Mallory").await;
     mallory.until_state("refused").await;
-    let said = "The server refused the connection. This page is not part of the chat.";
-    assert_eq!(mallory.texts("#said").await, [said]);
+    let status = "The server refused the connection. This page is not part of the chat.";
+    assert_eq!(mallory.texts("#said").await, [status]);
 
     // The administrator's browser would send the password with requests of any page.
     let admin = driver.page(&chat.admin()).await;
@@ -128,7 +128,7 @@ async fn page_of_another_origin_is_refused() {
     let basic = "Authorization: Basic YWRtaW46b3BlbiBzZXNhbWU=";
     let answer = chat.get("/admin/sessions", &[basic]).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let origin = format!("Origin: {elsewhere}");
+    let origin = format!("Origin: {other_origin}");
     let answer = chat.get("/admin/sessions", &[basic, &origin]).await;
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
@@ -138,9 +138,9 @@ async fn chromium_uses_websocket_over_http2() {
     let (driver, chat) = (Driver::start().await, Chat::start(&["--tls"]).await);
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
     let bob = Page::enter(&driver, &chat.url, "Bob").await;
-    ann.say("over HTTP/2").await;
+    ann.send("over HTTP/2").await;
     bob.until_message("over HTTP/2").await;
-    bob.say("so am I").await;
+    bob.send("so am I").await;
     ann.until_message("so am I").await;
 
     let admin = driver.page(&chat.admin()).await;
@@ -150,8 +150,8 @@ async fn chromium_uses_websocket_over_http2() {
 
     let address = chat.address().to_owned();
     assert_eq!(chat.stop().await, STOPPED);
-    ann.until_said("The server is restarting.").await;
-    ann.say("in between").await;
+    ann.until_status("The server is restarting.").await;
+    ann.send("in between").await;
     let _chat = Chat::start_at(&address, &["--tls"]).await;
     bob.until_message("in between").await;
     // The administrator's page shows both new connections after a reload.
@@ -189,7 +189,7 @@ async fn administrator_closes_a_session_and_drains_all() {
     assert!(metrics.lines().any(|line| line == open), "{metrics}");
 
     admin.click("[aria-label$='of Ann']").await;
-    ann.until_said("An administrator has closed your connection.")
+    ann.until_status("An administrator has closed your connection.")
         .await;
     ann.until_state("refused").await;
     admin.until_texts(".who", &["Bob"]).await;
@@ -204,9 +204,9 @@ async fn administrator_closes_a_session_and_drains_all() {
     admin.until_texts("#state", &["Draining"]).await;
     admin.until_texts("#open", &["0"]).await;
     assert!(chat.get("/ready", &[]).await.starts_with("HTTP/1.1 503 "));
-    ann.until_said("The server is restarting.").await;
+    ann.until_status("The server is restarting.").await;
     // Ann's page tries to reconnect and shows the reason for the refusal.
-    ann.until_said("The server is stopping.").await;
+    ann.until_status("The server is stopping.").await;
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn pages_fit_a_phone_screen() {
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
     assert_eq!(ann.run("return innerWidth").await, 360);
     let long = "long".repeat(100);
-    ann.say(&long).await;
+    ann.send(&long).await;
     ann.until_message(&long).await;
     let fits = "return document.documentElement.scrollWidth <= 360
         && [log, side].every(part => part.scrollWidth <= part.clientWidth)";
@@ -242,8 +242,8 @@ async fn full_chat_is_explained_and_retried() {
     let driver = Driver::start().await;
     let chat = Chat::start(&["--max-sessions", "1"]).await;
     let ann = Page::enter(&driver, &chat.url, "Ann").await;
-    let bob = Page::knock(&driver, &chat.url, "Bob").await;
-    bob.until_said("The chat is full.").await;
+    let bob = Page::submit_name(&driver, &chat.url, "Bob").await;
+    bob.until_status("The chat is full.").await;
     ann.run("location.href = 'about:blank'").await;
     // Bob's page retries until a session is free.
     bob.until_state("open").await;

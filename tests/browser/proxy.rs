@@ -19,7 +19,7 @@ use tower::{ServiceExt as _, service_fn};
 use tower_upgrade::{
     Session, UpgradeLayer,
     tunnel::{ConnectProxy, Policy},
-    websocket::{Message, WebSocket, websocket},
+    websocket::{Message, WebSocket, WebSocketConfig, websocket},
 };
 
 /// A page that shows the echo of its message, and the close code and reason.
@@ -60,29 +60,32 @@ async fn origin(alpn: &[&str]) -> Server {
         }
         Ok(())
     });
-    let layer = UpgradeLayer::new().protocol("websocket", echo.subprotocols(["chat"]));
+    let layer = UpgradeLayer::new().protocol(
+        "websocket",
+        echo.config(WebSocketConfig::new().subprotocols(["chat"])),
+    );
     let pages = Router::new().route("/", get(async || Html(PAGE)));
     tls_server(alpn, pages.layer(layer)).await
 }
 
 /// The version, method and target of each request to a proxy.
-type Asked = Arc<Mutex<Vec<(Version, Method, String)>>>;
+type Requests = Arc<Mutex<Vec<(Version, Method, String)>>>;
 
 /// Starts a proxy that its clients reach over TLS, and records its requests.
-async fn proxy(policy: Policy) -> (Server, Asked) {
+async fn proxy(policy: Policy) -> (Server, Requests) {
     let connect = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1"]));
     let proxy = UpgradeLayer::new().connect(connect).into_service();
-    let asked = Asked::default();
+    let requests = Requests::default();
     let service = service_fn({
-        let asked = Arc::clone(&asked);
+        let requests = Arc::clone(&requests);
         move |request: Request<Incoming>| {
             let target = request.uri().to_string();
-            let question = (request.version(), request.method().clone(), target);
-            asked.lock().expect("no panic").push(question);
+            let line = (request.version(), request.method().clone(), target);
+            requests.lock().expect("no panic").push(line);
             proxy.clone().oneshot(request)
         }
     });
-    (tls_server(&["h2", "http/1.1"], service).await, asked)
+    (tls_server(&["h2", "http/1.1"], service).await, requests)
 }
 
 #[tokio::test]
@@ -91,7 +94,7 @@ async fn chromium_loads_page_and_websocket_through_http2_tunnels() {
     for (alpn, tunnels) in [(&["http/1.1"][..], 2), (&["h2", "http/1.1"], 1)] {
         let origin = origin(alpn).await;
         let port = origin.address.port();
-        let (proxy, asked) = proxy(loopback(port).hosts(["target.test"])).await;
+        let (proxy, requests) = proxy(loopback(port).hosts(["target.test"])).await;
         let driver = Driver::start_behind(&format!("https://{}", proxy.address)).await;
 
         let page = driver.page(&format!("https://target.test:{port}/")).await;
@@ -99,13 +102,18 @@ async fn chromium_loads_page_and_websocket_through_http2_tunnels() {
         page.until_texts("#ended", &["4001 enough"]).await;
 
         let target = format!("target.test:{port}");
-        let asked = asked.lock().expect("no panic").clone();
+        let requests = requests.lock().expect("no panic").clone();
         let tunneled = (Version::HTTP_2, Method::CONNECT, target.clone());
-        let found = asked.iter().filter(|asked| **asked == tunneled).count();
-        assert!(found >= tunnels, "{alpn:?}: {asked:?}");
+        let found = requests
+            .iter()
+            .filter(|request| **request == tunneled)
+            .count();
+        assert!(found >= tunnels, "{alpn:?}: {requests:?}");
         // No request for the target uses another version, or a method other than CONNECT.
-        let others = asked.iter().filter(|asked| asked.2.contains("target.test"));
-        assert_eq!(others.count(), found, "{alpn:?}: {asked:?}");
+        let others = requests
+            .iter()
+            .filter(|request| request.2.contains("target.test"));
+        assert_eq!(others.count(), found, "{alpn:?}: {requests:?}");
     }
 }
 
@@ -113,7 +121,7 @@ async fn chromium_loads_page_and_websocket_through_http2_tunnels() {
 async fn chromium_reports_refused_tunnel() {
     let origin = origin(&["http/1.1"]).await;
     let port = origin.address.port();
-    let (proxy, asked) = proxy(loopback(port).hosts(["target.test"])).await;
+    let (proxy, requests) = proxy(loopback(port).hosts(["target.test"])).await;
     let driver = Driver::start_behind(&format!("https://{}", proxy.address)).await;
     for host in ["denied.test", "192.0.2.1"] {
         let url = format!("https://{host}:{port}/");
@@ -121,11 +129,11 @@ async fn chromium_reports_refused_tunnel() {
         let error = error.to_string();
         assert!(error.contains("ERR_TUNNEL_CONNECTION_FAILED"), "{error}");
     }
-    let asked = asked.lock().expect("no panic").clone();
+    let requests = requests.lock().expect("no panic").clone();
     let denied = (
         Version::HTTP_2,
         Method::CONNECT,
         format!("denied.test:{port}"),
     );
-    assert!(asked.contains(&denied), "{asked:?}");
+    assert!(requests.contains(&denied), "{requests:?}");
 }

@@ -46,7 +46,7 @@ impl Chat {
         Self::start_at("127.0.0.1:0", args).await
     }
 
-    /// Starts the chat at this address, for example that of an earlier one.
+    /// Starts the chat at this address, for example to restart it.
     pub(crate) async fn start_at(address: &str, args: &[&str]) -> Self {
         let mut process = Command::new(build("chat", &["metrics", "websocket"]).await)
             .args(["--listen", address, "--admin-password", PASSWORD])
@@ -58,8 +58,8 @@ impl Chat {
             .expect("the example starts");
         let stdout = process.stdout.take().expect("a piped stdout");
         let mut stdout = BufReader::new(stdout).lines();
-        let line = soon(stdout.next_line()).await.expect("its output");
-        let line = line.expect("a line, not its end");
+        let line = soon(stdout.next_line()).await.expect("readable output");
+        let line = line.expect("a line, not EOF");
         let url = line
             .strip_prefix("listening on ")
             .expect("the line with the address");
@@ -86,7 +86,10 @@ impl Chat {
         let id = self.process.id().expect("a running process");
         kill(&format!("-s TERM {id}"));
         let mut last = String::new();
-        while let Some(line) = soon(self.stdout.next_line()).await.expect("its output") {
+        while let Some(line) = soon(self.stdout.next_line())
+            .await
+            .expect("readable output")
+        {
             last = line;
         }
         let status = soon(self.process.wait()).await.expect("an exit status");
@@ -134,7 +137,7 @@ pub(crate) struct Driver {
     is_phone: bool,
     args: Vec<String>,
     process: Child,
-    // Keep the pipe open: chromedriver goes on writing to it.
+    // Keep the pipe open, because chromedriver writes to it until it exits.
     _stdout: Lines<BufReader<ChildStdout>>,
 }
 
@@ -159,8 +162,8 @@ impl Driver {
         let stdout = process.stdout.take().expect("a piped stdout");
         let mut stdout = BufReader::new(stdout).lines();
         let port = loop {
-            let line = soon(stdout.next_line()).await.expect("its output");
-            let line = line.expect("a line, not its end");
+            let line = soon(stdout.next_line()).await.expect("readable output");
+            let line = line.expect("a line, not EOF");
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 break port.trim_end_matches('.').to_owned();
             }
@@ -253,13 +256,13 @@ pub(crate) struct Page {
 impl Page {
     /// Enters the chat with the keyboard alone, which relies on the initial focus.
     pub(crate) async fn enter(driver: &Driver, url: &str, name: &str) -> Self {
-        let page = Self::knock(driver, url, name).await;
+        let page = Self::submit_name(driver, url, name).await;
         page.until_state("open").await;
         page
     }
 
     /// Opens the chat, types a name, and presses Enter.
-    pub(crate) async fn knock(driver: &Driver, url: &str, name: &str) -> Self {
+    pub(crate) async fn submit_name(driver: &Driver, url: &str, name: &str) -> Self {
         let page = driver.page(url).await;
         // Record every status text of the connection, however briefly the page shows it.
         page.run(
@@ -268,17 +271,17 @@ impl Page {
                  .observe(said, { childList: true, characterData: true, subtree: true });",
         )
         .await;
-        page.name(name).await;
+        page.type_name(name).await;
         page
     }
 
-    /// Types a name into the dialog that asks for it.
-    pub(crate) async fn name(&self, name: &str) {
+    /// Types a name into the name dialog.
+    pub(crate) async fn type_name(&self, name: &str) {
         self.until("the dialog", "return door.open").await;
         self.type_into("#name", name).await;
     }
 
-    pub(crate) async fn say(&self, text: &str) {
+    pub(crate) async fn send(&self, text: &str) {
         self.type_into("#text", text).await;
     }
 
@@ -289,9 +292,9 @@ impl Page {
         soon(field.send_keys(&text)).await.expect("a text field");
     }
 
-    pub(crate) async fn click(&self, what: &str) {
-        let what = soon(self.client.find(Locator::Css(what))).await;
-        soon(what.expect("an element").click())
+    pub(crate) async fn click(&self, selector: &str) {
+        let element = soon(self.client.find(Locator::Css(selector))).await;
+        soon(element.expect("an element").click())
             .await
             .expect("a clickable element");
     }
@@ -303,7 +306,7 @@ impl Page {
 
     /// Waits until `script` returns true.
     #[track_caller]
-    pub(crate) fn until(&self, what: &str, script: &str) -> impl Future<Output = ()> {
+    pub(crate) fn until(&self, condition: &str, script: &str) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let polling = async {
@@ -313,7 +316,7 @@ impl Page {
             };
             if timeout(LIMIT, polling).await.is_err() {
                 let seen = self.run("return document.body.innerText").await;
-                panic!("{caller}: never saw {what}, but\n{seen}");
+                panic!("{caller}: never saw {condition}, but\n{seen}");
             }
         }
     }
@@ -323,8 +326,8 @@ impl Page {
         let caller = std::panic::Location::caller();
         async move {
             let script = format!("return document.body.dataset.state === {}", json!(state));
-            let what = format!("the state {state}, for {caller}");
-            self.until(&what, &script).await;
+            let condition = format!("the state {state}, for {caller}");
+            self.until(&condition, &script).await;
         }
     }
 
@@ -339,7 +342,7 @@ impl Page {
     }
 
     /// Waits until the page shows, or has shown, this status text.
-    pub(crate) async fn until_said(&self, words: &str) {
+    pub(crate) async fn until_status(&self, words: &str) {
         let script = format!("return words.some(said => said.includes({}))", json!(words));
         self.until(words, &script).await;
     }
@@ -367,8 +370,8 @@ impl Page {
         );
         let caller = std::panic::Location::caller();
         async move {
-            let what = format!("{selector} with {expected:?}, for {caller}");
-            self.until(&what, &script).await;
+            let condition = format!("{selector} with {expected:?}, for {caller}");
+            self.until(&condition, &script).await;
         }
     }
 }

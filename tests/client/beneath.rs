@@ -1,4 +1,4 @@
-//! Other things that may be beneath: hyper's own sender, and a client of no connection at all.
+//! Other inner clients: hyper's `SendRequest`, and a client without a connection.
 
 use crate::support::{Peer, clients::expect_session, handlers::echo, plain, soon};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_http::{auth::AddAuthorizationLayer, trace::TraceLayer};
 use tower_upgrade::{
-    BoxError, Parts, PendingUpgrade, Upgraded,
+    BoxError, PendingUpgrade, Protocol, Upgraded, UpgradedParts,
     client::{Http1, Request, UpgradeLayer},
 };
 
@@ -32,7 +32,7 @@ fn server() -> tokio::io::DuplexStream {
 }
 
 #[tokio::test]
-async fn a_connection_in_memory() {
+async fn in_memory_connection_upgrades() {
     let connection = Http1::handshake(server()).await.expect("a connection");
     let result = UpgradeLayer::new()
         .layer(connection)
@@ -42,7 +42,7 @@ async fn a_connection_in_memory() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_set_up_in_another_way() {
+async fn connection_with_a_custom_handshake_upgrades() {
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .title_case_headers(true)
         .handshake(TokioIo::new(server()))
@@ -78,6 +78,30 @@ async fn hypers_sender_as_it_is() {
 }
 
 #[tokio::test]
+async fn inner_client_is_accessible() {
+    let mut upgrade = UpgradeLayer::new().layer(vec!["inner"]);
+    upgrade.get_mut().push("client");
+    assert_eq!(upgrade.get_ref(), &["inner", "client"]);
+    assert_eq!(upgrade.into_inner(), ["inner", "client"]);
+}
+
+#[tokio::test]
+async fn request_offers_protocols_of_several_types() {
+    let echo: Protocol = "echo".parse().expect("a protocol");
+    let request = Request::get("http://test/".parse().expect("a URI"))
+        .protocol(String::from("chess"))
+        .protocol(&echo);
+    let connection = Http1::handshake(server()).await.expect("a connection");
+    let client = UpgradeLayer::new().layer(connection);
+    expect_session(client.oneshot(request.clone()).await)
+        .expect_echo(b"hello")
+        .await;
+    assert_eq!(request.protocols()[1], echo);
+    let error = request.try_protocol("a b").expect_err("a space");
+    assert!(error.to_string().contains("\"a b\""), "{error}");
+}
+
+#[tokio::test]
 async fn layers_in_between() {
     let connection = Http1::handshake(server()).await.expect("a connection");
     let client = ServiceBuilder::new()
@@ -91,16 +115,13 @@ async fn layers_in_between() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_not_hypers_hands_its_connection_over_in_public() {
+async fn pending_upgrade_of_another_client_is_used() {
     let (io, peer) = tokio::io::duplex(1024);
     let io = std::sync::Mutex::new(Some(io));
     let client = UpgradeLayer::new().layer(service_fn(move |_: http::Request<Full<Bytes>>| {
         let io = io.lock().expect("no panic").take().expect("one call");
         let upgrade = PendingUpgrade::new(async move {
-            Ok(Upgraded::from_parts(Parts {
-                io,
-                read_buf: "early".into(),
-            }))
+            Ok(Upgraded::from_parts(UpgradedParts::new(io, "early")))
         });
         let response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)

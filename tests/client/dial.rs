@@ -61,7 +61,7 @@ fn request(server: &Server) -> Request {
 }
 
 #[tokio::test]
-async fn it_asks_in_the_version_that_was_negotiated() {
+async fn dial_uses_the_negotiated_version() {
     for (alpn, kind) in [
         (&["h2", "http/1.1"][..], UpgradeKind::ExtendedConnect),
         (&["http/1.1"], UpgradeKind::Upgrade),
@@ -107,7 +107,7 @@ async fn mapped_connection_keeps_the_negotiated_version() {
 }
 
 #[tokio::test]
-async fn it_falls_back_where_http_2_does_not_do() {
+async fn dial_falls_back_to_http1_without_extended_connect() {
     // A server that has not enabled it.
     let (server, tls) = start(Via::AutoWithoutExtendedConnect, &["h2", "http/1.1"]).await;
     let dial = Dial::new(any_version(&tls));
@@ -127,7 +127,7 @@ async fn it_falls_back_where_http_2_does_not_do() {
 }
 
 #[tokio::test]
-async fn it_falls_back_for_what_http_2_cannot_say() {
+async fn dial_falls_back_to_http1_for_unsupported_requests() {
     let (server, tls) = start(Via::Auto, &["h2", "http/1.1"]).await;
     let dial = Dial::new(any_version(&tls)).fallback(http1(&tls));
     let post = http::Request::post(uri(&server)).body(Full::from("body"));
@@ -157,7 +157,7 @@ async fn http_2_only_needs_no_tls() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_a_pool_sends_over_http_2_is_none() {
+async fn pooled_http2_connection_cannot_upgrade() {
     let (server, tls) = start(Via::Auto, &["h2", "http/1.1"]).await;
     let pool = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(any_version(&tls));
     let client = UpgradeLayer::new().layer(pool);
@@ -170,7 +170,7 @@ async fn an_upgrade_that_a_pool_sends_over_http_2_is_none() {
 }
 
 #[tokio::test]
-async fn a_pool_that_keeps_to_http_1_asks_over_tls() {
+async fn pool_limited_to_http1_upgrades_over_tls() {
     let (server, tls) = start(Via::Auto, &["h2", "http/1.1"]).await;
     let pool = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(http1(&tls));
     let client = UpgradeLayer::new().layer(pool);
@@ -196,7 +196,7 @@ impl ProtocolHandler for ForWhom {
 }
 
 #[tokio::test]
-async fn a_path_alone_is_for_the_destination() {
+async fn path_without_host_uses_the_destination() {
     for (alpn, scheme) in [("h2", "https"), ("http/1.1", "no scheme")] {
         let tls = Tls::with_alpn(&[alpn]);
         let acceptor = tls.acceptor.clone();

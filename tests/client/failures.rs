@@ -42,10 +42,13 @@ fn untouched() -> AnyClient {
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_for_is_not_sent() {
+async fn invalid_request_is_not_sent() {
     for (request, message) in [
         (request("http://test/"), "offers no protocol"),
-        (connect("test:1").protocol("echo"), "names no protocol"),
+        (
+            connect("test:1").protocol("echo"),
+            "cannot offer a protocol",
+        ),
         (connect("test"), "no port"),
         (connect("test:0"), "no port"),
         (connect("ann@test:1"), "no valid host"),
@@ -57,7 +60,7 @@ async fn what_cannot_be_asked_for_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_request_for_no_host_is_not_sent() {
+async fn request_without_a_host_is_not_sent() {
     let (io, mut server) = tokio::io::duplex(1024);
     let mut client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
     let result = client.call(request("/").protocol("echo")).await;
@@ -68,13 +71,13 @@ async fn a_request_for_no_host_is_not_sent() {
 }
 
 #[test]
-#[should_panic = "is no protocol"]
-fn what_is_no_protocol_cannot_be_offered() {
+#[should_panic = "is not a protocol"]
+fn offering_an_invalid_protocol_panics() {
     drop(request("http://test/").protocol("a b"));
 }
 
 #[tokio::test]
-async fn k8_a_server_that_is_not_there_is_unreachable() {
+async fn k8_refused_connection_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     drop(listener);
@@ -95,7 +98,7 @@ async fn k8_a_server_that_is_not_there_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_server_that_breaks_off_or_is_none_is_a_failure_of_the_transport() {
+async fn broken_or_foreign_server_is_a_transport_error() {
     for answer in [
         "",
         "HTTP/1.1 101 Switching",
@@ -119,7 +122,7 @@ async fn a_server_that_breaks_off_or_is_none_is_a_failure_of_the_transport() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_has_30_seconds() {
+async fn silent_server_times_out_after_30_seconds() {
     for (limit, expected) in [
         (None, Duration::from_secs(30)),
         (Some(Duration::from_secs(2)), Duration::from_secs(2)),
@@ -159,7 +162,7 @@ async fn without_a_limit_it_waits() {
 }
 
 #[tokio::test]
-async fn a_limit_beneath_is_a_timeout_as_well() {
+async fn timeout_of_the_inner_client_is_a_timeout() {
     let client = UpgradeLayer::new().layer(service_fn(|_: http::Request<_>| async {
         Err::<http::Response<String>, _>(io::Error::from(io::ErrorKind::TimedOut))
     }));
@@ -171,7 +174,7 @@ async fn a_limit_beneath_is_a_timeout_as_well() {
 }
 
 #[tokio::test]
-async fn a_limit_of_a_connector_is_a_timeout_as_well() {
+async fn timeout_of_the_connector_is_a_timeout() {
     let connector = service_fn(|_: http::Uri| async {
         let error = io::Error::from(io::ErrorKind::TimedOut);
         Err::<TokioIo<TcpStream>, _>(io::Error::other(Outer(error)))
@@ -218,7 +221,7 @@ impl tower::Service<http::Uri> for Closed {
 }
 
 #[tokio::test]
-async fn a_connector_that_is_not_ready_is_not_called() {
+async fn connector_is_called_only_when_ready() {
     let mut client = UpgradeLayer::new().layer(Dial::new(Closed));
     let ready = client.ready().await.map(drop);
     assert_eq!(ready.expect_err("closed").kind(), ErrorKind::Unreachable);
@@ -228,7 +231,7 @@ async fn a_connector_that_is_not_ready_is_not_called() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_switched_takes_no_request() {
+async fn upgraded_connection_rejects_further_requests() {
     let server = Scripted::start().await;
     let io = TcpStream::connect(server.address).await.expect("loopback");
     let mut client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
@@ -246,7 +249,7 @@ async fn a_connection_that_has_switched_takes_no_request() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_it_is_and_how_long() {
+async fn rejection_reports_status_and_body() {
     for (answer, message, length) in [
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nindex",
@@ -273,7 +276,7 @@ async fn a_refusal_says_what_it_is_and_how_long() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_closes_its_connection() {
+async fn dropped_call_closes_its_connection() {
     for (name, mut client) in clients() {
         let server = Scripted::start().await;
         let call = client.ready().await.expect("ready");
@@ -287,7 +290,7 @@ async fn a_call_that_is_dropped_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_dropped_closes_its_connection() {
+async fn dropped_session_closes_its_connection() {
     for (name, client) in clients() {
         let server = Scripted::start().await;
         let request = Request::get(server.uri("/")).protocol("echo");
@@ -299,7 +302,7 @@ async fn a_session_that_is_dropped_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_is_dropped_closes_its_connection() {
+async fn dropped_rejection_closes_its_connection() {
     for (name, client) in clients() {
         let server = Scripted::start().await;
         let request = Request::get(server.uri("/")).protocol("echo");
@@ -313,7 +316,7 @@ async fn a_refusal_that_is_dropped_closes_its_connection() {
 
 /// A redirect's target may be confidential (RFC 9110 §4.2.4).
 #[tokio::test]
-async fn a_user_that_a_redirect_names_is_not_sent() {
+async fn user_of_a_redirect_is_not_sent() {
     let redirect =
         "HTTP/1.1 307 There\r\nlocation: http://ann:secret@test/\r\ncontent-length: 0\r\n\r\n";
     let server = Scripted::start().await;
@@ -334,7 +337,7 @@ async fn a_user_that_a_redirect_names_is_not_sent() {
 }
 
 #[tokio::test]
-async fn an_error_of_ours_comes_through_a_layer_that_boxes_it() {
+async fn boxed_client_error_keeps_its_kind() {
     let client = UpgradeLayer::new().layer(service_fn(|_: http::Request<_>| async {
         let inner = untouched().oneshot(request("http://test/")).await;
         Err::<http::Response<String>, BoxError>(inner.expect_err("it offers nothing").into())
@@ -346,7 +349,7 @@ async fn an_error_of_ours_comes_through_a_layer_that_boxes_it() {
 }
 
 #[tokio::test]
-async fn a_body_is_sent_before_the_switch() {
+async fn request_body_is_sent_before_the_upgrade() {
     let server = Scripted::start().await;
     let long = "x".repeat(1 << 20);
     let docker = http::Request::post(server.uri("/exec"))
@@ -375,7 +378,7 @@ async fn a_body_is_sent_before_the_switch() {
 }
 
 #[tokio::test]
-async fn the_tcp_connection_can_be_had() {
+async fn session_downcasts_to_the_tcp_stream() {
     let server = Scripted::start().await;
     let io = TcpStream::connect(server.address).await.expect("loopback");
     let client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
@@ -394,7 +397,7 @@ async fn the_tcp_connection_can_be_had() {
 }
 
 #[tokio::test]
-async fn a_clone_of_a_request_is_the_same_request() {
+async fn cloned_request_is_equal() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let client = UpgradeLayer::new().layer(service_fn({
         let seen = Arc::clone(&seen);

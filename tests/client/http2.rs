@@ -65,7 +65,7 @@ async fn sessions_share_a_connection_and_half_close() {
 }
 
 #[tokio::test]
-async fn the_connection_ends_with_its_last_session() {
+async fn connection_ends_with_its_last_session() {
     let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
     let (server, mut client) = start(layer).await;
     let mut session = expect_session(client.call(request("echo")).await);
@@ -87,7 +87,7 @@ impl ProtocolHandler for Noting {
 }
 
 #[tokio::test]
-async fn what_http_1_says_is_said_as_http_2_does() {
+async fn http1_request_is_translated_to_http2() {
     let note = Arc::default();
     let layer = tower_upgrade::UpgradeLayer::new().protocol("chat", Noting(Arc::clone(&note)));
     let (_server, mut client) = start(layer).await;
@@ -107,7 +107,7 @@ async fn what_http_1_says_is_said_as_http_2_does() {
 }
 
 #[tokio::test]
-async fn a_tunnel_is_for_its_target_and_no_other_host() {
+async fn connect_sends_only_its_target_as_host() {
     let note = Arc::default();
     let layer = tower_upgrade::UpgradeLayer::new().connect(Noting(Arc::clone(&note)));
     let (_server, client) = start(layer).await;
@@ -119,7 +119,7 @@ async fn a_tunnel_is_for_its_target_and_no_other_host() {
 }
 
 #[tokio::test]
-async fn a_request_for_a_host_alone_is_for_its_root() {
+async fn uri_without_a_path_requests_the_root() {
     let note = Arc::default();
     let layer = tower_upgrade::UpgradeLayer::new().protocol("chat", Noting(Arc::clone(&note)));
     let (_server, client) = start(layer).await;
@@ -130,11 +130,11 @@ async fn a_request_for_a_host_alone_is_for_its_root() {
 }
 
 #[tokio::test]
-async fn a_user_is_not_sent_whoever_names_it() {
+async fn user_of_a_uri_is_not_sent() {
     let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
     let connection = soon(Http2::handshake(server.connect().await.io)).await;
-    // As a layer beneath ours may, that follows redirects.
+    // As an inner layer that follows redirects does.
     let request = http::Request::get("http://ann:secret@test/").body(Default::default());
     let result = connection
         .expect("a connection")
@@ -145,7 +145,7 @@ async fn a_user_is_not_sent_whoever_names_it() {
 }
 
 #[tokio::test]
-async fn the_schemes_of_websocket_are_those_of_http() {
+async fn ws_and_wss_become_http_and_https() {
     for (scheme, said) in [("ws", "http"), ("wss", "https"), ("https", "https")] {
         let note = Arc::default();
         let layer = tower_upgrade::UpgradeLayer::new().protocol("chat", Noting(Arc::clone(&note)));
@@ -159,7 +159,7 @@ async fn the_schemes_of_websocket_are_those_of_http() {
 }
 
 #[tokio::test]
-async fn a_tunnel_is_no_extended_connect_whatever_it_was_made_of() {
+async fn connect_has_no_protocol_pseudo_header() {
     let layer = tower_upgrade::UpgradeLayer::new()
         .protocol("echo", echo())
         .connect(echo());
@@ -174,7 +174,7 @@ async fn a_tunnel_is_no_extended_connect_whatever_it_was_made_of() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_back_and_the_connection_goes_on() {
+async fn rejection_is_returned_and_the_connection_stays_open() {
     let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
     let (_server, mut client) = start(layer).await;
     let error = expect_error(client.call(request("chess")).await, ErrorKind::Refused);
@@ -185,7 +185,7 @@ async fn a_refusal_comes_back_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_resets_its_stream_only() {
+async fn dropped_call_resets_only_its_stream() {
     let (handler, mut asked) = Never::new();
     let layer = tower_upgrade::UpgradeLayer::new()
         .protocol("never", handler)
@@ -223,7 +223,7 @@ impl ProtocolHandler for Never {
 }
 
 #[tokio::test]
-async fn what_http_2_cannot_ask_for_is_not_sent() {
+async fn unsupported_request_over_http2_is_not_sent() {
     let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
     let (_server, client) = start(layer).await;
     let post = http::Request::post("http://test/").body(Default::default());
@@ -254,7 +254,7 @@ async fn expect_end(mut server: frames::Connection<DuplexStream>) {
 }
 
 #[tokio::test]
-async fn the_connection_ends_with_a_call_that_is_dropped() {
+async fn connection_ends_after_a_dropped_call() {
     let (client, mut server) = scripted(&[(frames::ENABLE_CONNECT_PROTOCOL, 1)]).await;
     let asking = tokio::spawn(client.oneshot(request("echo")));
     server.next(frames::HEADERS).await;
@@ -263,7 +263,7 @@ async fn the_connection_ends_with_a_call_that_is_dropped() {
 }
 
 #[tokio::test]
-async fn the_connection_ends_with_a_refusal_that_is_dropped() {
+async fn connection_ends_after_a_dropped_rejection() {
     let (client, mut server) = scripted(&[(frames::ENABLE_CONNECT_PROTOCOL, 1)]).await;
     let asking = client.oneshot(request("echo"));
     let answering = async {
@@ -279,7 +279,7 @@ async fn the_connection_ends_with_a_refusal_that_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_call_waits_for_room_and_a_dropped_one_takes_none() {
+async fn call_waits_for_a_free_stream_and_dropped_calls_take_none() {
     let allowed = [
         (frames::ENABLE_CONNECT_PROTOCOL, 1),
         (frames::MAX_CONCURRENT_STREAMS, 1),
@@ -297,7 +297,7 @@ async fn a_call_waits_for_room_and_a_dropped_one_takes_none() {
     dropped.abort();
     drop(first.expect("a session"));
     let answering = async {
-        // The dropped one may be asked for before it is seen that it was.
+        // The server may receive the request of the dropped call.
         loop {
             let head = server.next(frames::HEADERS).await;
             server.head(head.stream, &[(":status", "200")]).await;
@@ -315,7 +315,7 @@ async fn a_call_waits_for_room_and_a_dropped_one_takes_none() {
 }
 
 #[tokio::test]
-async fn a_server_that_goes_away_before_it_says_anything_is_a_failure_of_the_transport() {
+async fn goaway_before_settings_is_a_transport_error() {
     for settings in [None, Some(&[(frames::MAX_CONCURRENT_STREAMS, 0)][..])] {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let handshake = tokio::spawn(Http2::handshake(client));
@@ -331,7 +331,7 @@ async fn a_server_that_goes_away_before_it_says_anything_is_a_failure_of_the_tra
 }
 
 #[tokio::test]
-async fn a_server_without_room_is_waited_for() {
+async fn call_waits_for_a_server_at_its_stream_limit() {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let handshake = tokio::spawn(Http2::handshake(client));
     let mut server = frames::Connection::accept(Peer::new(server)).await;
@@ -352,7 +352,7 @@ async fn a_server_without_room_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_server_that_goes_away_does_not_let_a_call_wait() {
+async fn goaway_fails_waiting_calls() {
     let (client, mut server) = scripted(&[(frames::ENABLE_CONNECT_PROTOCOL, 1)]).await;
     let asking = client.oneshot(request("echo"));
     let answering = async {
@@ -389,7 +389,7 @@ async fn sessions_that_are_not_read_do_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn a_server_of_http_1_is_a_failure_of_the_transport() {
+async fn http1_server_is_a_transport_error_over_http2() {
     let app = tower_upgrade::UpgradeLayer::new().layer(service_fn(plain));
     let server = Server::start_via(Via::Http1, app).await;
     let io = server.connect().await.io;
@@ -398,7 +398,7 @@ async fn a_server_of_http_1_is_a_failure_of_the_transport() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_dropped_closes_the_connection() {
+async fn dropped_handshake_closes_the_connection() {
     let (io, server) = tokio::io::duplex(1024);
     let handshake = tokio::spawn(Http2::handshake(io));
     let mut server = frames::Connection::accept(crate::support::Peer::new(server)).await;
@@ -407,7 +407,7 @@ async fn a_handshake_that_is_dropped_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_that_broke_says_so() {
+async fn broken_connection_is_a_transport_error() {
     let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
     let (server, mut client) = start(layer).await;
     let mut io = client
@@ -432,7 +432,7 @@ async fn a_connection_that_broke_says_so() {
 }
 
 #[tokio::test]
-async fn a_2xx_that_hyper_does_not_hand_over_says_so() {
+async fn success_that_hyper_does_not_hand_over_is_an_error() {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let handshake = tokio::spawn(Http2::handshake(client));
     let mut server = frames::Connection::accept(crate::support::Peer::new(server)).await;
@@ -452,7 +452,7 @@ async fn a_2xx_that_hyper_does_not_hand_over_says_so() {
 }
 
 #[tokio::test]
-async fn a_204_to_a_connect_over_http_1_says_so_as_well() {
+async fn status_204_to_a_connect_over_http1_is_an_error() {
     let server = crate::support::clients::Scripted::start().await;
     let io = TcpStream::connect(server.address).await.expect("loopback");
     let connection = tower_upgrade::client::Http1::handshake(io).await;

@@ -6,5 +6,6 @@ mod support;
 mod beneath;
 mod dial;
 mod failures;
+mod futures;
 mod http2;
 mod tunnel;

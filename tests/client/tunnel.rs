@@ -64,7 +64,7 @@ fn dial(proxy: &Server) -> client::Upgrade<Dial<HttpConnector>> {
     UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(uri))
 }
 
-/// A server of TLS behind the proxy, and what to ask it.
+/// A TLS server behind the proxy, and a request for it.
 async fn origin() -> (Server, Tls, Uri) {
     let tls = Tls::with_alpn(&["http/1.1"]);
     let acceptor = tls.acceptor.clone();
@@ -94,7 +94,7 @@ async fn hyper_utils_client_goes_through_it() {
 }
 
 #[tokio::test]
-async fn an_upgrade_goes_through_it_over_any_version() {
+async fn upgrade_passes_through_the_proxy_over_any_version() {
     let (_origin, tls, uri) = origin().await;
     for via in [Via::Http1, Via::Http2] {
         let proxy = proxy(via).await;
@@ -123,7 +123,7 @@ async fn an_upgrade_goes_through_it_over_any_version() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_says_why() {
+async fn rejection_of_the_proxy_is_returned() {
     let (_origin, tls, uri) = origin().await;
     let proxy = proxy(Via::Http1).await;
     let result = Tunnel::new(dial(&proxy)).oneshot(uri.clone()).await;
@@ -152,7 +152,7 @@ async fn a_proxy_that_refuses_says_why() {
 
 /// The proxy is not trusted: it must not be able to respond in place of a TLS server.
 #[tokio::test]
-async fn what_a_proxy_refuses_is_not_what_the_server_says() {
+async fn rejections_of_proxy_and_server_differ_in_kind() {
     let request = Request::get("http://origin/".parse().expect("a URI")).protocol("echo");
     let server = Scripted::start().await;
     let proxy =
@@ -170,7 +170,7 @@ async fn what_a_proxy_refuses_is_not_what_the_server_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxy_that_says_nothing_is_a_timeout() {
+async fn silent_proxy_is_a_timeout() {
     let silent = service_fn(|_: http::Request<Full<Bytes>>| {
         std::future::pending::<Result<http::Response<String>, std::convert::Infallible>>()
     });
@@ -186,7 +186,7 @@ async fn a_proxy_that_says_nothing_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn it_takes_a_client_with_layers_around() {
+async fn tunnel_accepts_a_client_with_layers() {
     let proxy = proxy(Via::Http1).await;
     let client = ServiceBuilder::new()
         .timeout(Duration::from_secs(30))
@@ -212,7 +212,7 @@ fn credentials_are_not_shown() {
 }
 
 #[tokio::test]
-async fn it_asks_for_the_host_and_the_port_of_the_scheme() {
+async fn tunnel_target_has_the_port_of_the_scheme() {
     for (uri, target) in [
         ("http://example.com/a", "example.com:80"),
         ("https://example.com/a", "example.com:443"),
@@ -275,7 +275,7 @@ async fn k4_tls_does_not_begin_before_the_tunnel() {
 }
 
 #[tokio::test]
-async fn k5_what_came_behind_the_answer_is_read_first() {
+async fn k5_bytes_behind_the_response_are_read_first() {
     let server = Scripted::start().await;
     let client =
         UpgradeLayer::new().layer(Dial::new(HttpConnector::new()).destination(server.uri("")));
@@ -292,7 +292,7 @@ async fn k5_what_came_behind_the_answer_is_read_first() {
 }
 
 #[tokio::test]
-async fn a_client_with_other_bodies_may_ask() {
+async fn request_bodies_of_other_types_work() {
     let proxy = proxy(Via::Http1).await;
     let http = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let request = Request::get(format!("http://{}/", proxy.address).parse().expect("a URI"))

@@ -145,7 +145,7 @@ async fn s6_session_end_sends_all_written_bytes_and_close_notify() {
     let mut peer = tls.connect(server.connect().await).await;
     peer.send(offer("brief", &[]) + "unread bytes, which would cause a reset")
         .await;
-    peer.head().await.assert_switched("brief");
+    peer.head().await.assert_upgraded("brief");
     assert_eq!(peer.rest().await.expect("a close_notify").len(), 100_000);
 
     let layer = UpgradeLayer::new().protocol("brief", brief);
@@ -153,6 +153,6 @@ async fn s6_session_end_sends_all_written_bytes_and_close_notify() {
     let mut peer = server.connect().await;
     peer.send(offer("brief", &[])).await;
     peer.send(&[b'y'; 100_000]).await;
-    peer.head().await.assert_switched("brief");
+    peer.head().await.assert_upgraded("brief");
     assert_eq!(peer.rest().await.expect("no reset").len(), 100_000);
 }

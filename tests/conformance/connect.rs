@@ -30,7 +30,7 @@ fn assert_connected(head: &Head) {
     assert_eq!(head.names(), [] as [&str; 0], "{head:?}");
 }
 
-/// Expects a refusal, then EOF without a response to later requests on the connection.
+/// Expects a rejection, then EOF without a response to later requests on the connection.
 pub(crate) async fn expect_refusal(peer: &mut Peer<TcpStream>, status: u16) -> (Head, String) {
     let (head, body) = peer.response().await;
     head.assert_no_handshake();
@@ -69,7 +69,7 @@ async fn u13_connect_with_an_upgrade_header_is_a_connect() {
     expect_refusal(&mut peer, 418).await;
 }
 
-/// Refuses with a description of the target.
+/// Rejects with a description of the target.
 struct DescribeTarget;
 
 impl ProtocolHandler for DescribeTarget {
@@ -150,11 +150,11 @@ async fn c1_target_is_checked_before_wants() {
 }
 
 #[tokio::test]
-async fn c1_a_connect_has_no_content() {
+async fn c1_connect_with_content_is_rejected() {
     let tunnel = Counted::default();
     let server = echo_server(UpgradeLayer::new().connect(tunnel.clone())).await;
     for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
-        // The refusal does not wait for the content.
+        // The rejection does not wait for the content.
         let mut peer = server.connect().await;
         peer.send(connect_to("test:1", &[framing])).await;
         assert_eq!(peer.head().await.status, 400);
@@ -282,7 +282,7 @@ async fn c4_connect_leaf_answers_other_requests_with_405() {
 }
 
 #[tokio::test]
-async fn c4_s8_a_success_that_nobody_stands_behind_does_not_leave() {
+async fn c4_s8_success_without_a_session_is_replaced() {
     let pass = UpgradeLayer::new()
         .protocol("echo", echo())
         .unsupported(Unsupported::Pass);

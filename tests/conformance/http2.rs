@@ -38,7 +38,7 @@ async fn ask_connect(client: &mut Client, authority: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn c1_the_target_is_checked_on_http_2_as_well() {
+async fn c1_target_is_checked_on_http2() {
     let tunnel = Counted::default();
     let (_server, mut client) = start(UpgradeLayer::new().connect(tunnel.clone())).await;
     for target in [
@@ -72,7 +72,7 @@ async fn c2_e2_success_is_200_without_framing() {
 }
 
 #[tokio::test]
-async fn c2_e2_a_layer_around_cannot_break_the_switch() {
+async fn c2_e2_outer_layer_cannot_break_the_upgrade_response() {
     let service = tower::ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: Response<_>| {
@@ -105,7 +105,7 @@ async fn c2_e2_a_layer_around_cannot_break_the_switch() {
 }
 
 #[tokio::test]
-async fn c4_e3_what_is_not_supported_is_not_implemented() {
+async fn c4_e3_unsupported_request_is_a_501() {
     let default = UpgradeLayer::new().protocol("echo", echo());
     let refuse = default.clone().unsupported(Unsupported::Refuse);
     let leaf = UpgradeLayer::new().protocol("echo", echo()).into_service();
@@ -140,7 +140,7 @@ async fn assert_not_implemented(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn e3_a_layer_for_connect_alone_leaves_protocols_to_those_inside() {
+async fn e3_connect_layer_passes_extended_connect_to_inner_layers() {
     let service = tower::ServiceBuilder::new()
         .layer(UpgradeLayer::new().connect(echo()))
         .layer(UpgradeLayer::new().protocol("echo", echo()))
@@ -153,7 +153,7 @@ async fn e3_a_layer_for_connect_alone_leaves_protocols_to_those_inside() {
 }
 
 #[tokio::test]
-async fn c4_e3_what_is_not_supported_passes_if_it_may() {
+async fn c4_e3_unsupported_request_passes_if_configured() {
     let pass = UpgradeLayer::new()
         .protocol("echo", echo())
         .unsupported(Unsupported::Pass);
@@ -176,7 +176,7 @@ async fn c4_e3_what_is_not_supported_passes_if_it_may() {
 }
 
 #[tokio::test]
-async fn c7_a_tunnel_is_one_stream_and_the_others_go_on() {
+async fn c7_other_streams_continue_beside_a_tunnel() {
     let layer = UpgradeLayer::new().connect(echo().when(|parts| parts.uri.port_u16() == Some(1)));
     let (_server, mut client) = start(layer.connect(Refuse)).await;
     let mut first = ask_connect(&mut client, "test:1").await.expect_upgraded();
@@ -190,7 +190,7 @@ async fn c7_a_tunnel_is_one_stream_and_the_others_go_on() {
     second.expect_echo(b"second").await;
 }
 
-/// Says which protocol was chosen, and what the request has.
+/// Responds with the chosen protocol and the parts of the request.
 struct Tell;
 
 impl ProtocolHandler for Tell {
@@ -214,7 +214,7 @@ impl ProtocolHandler for Tell {
 }
 
 #[tokio::test]
-async fn e1_a_protocol_compares_without_case_and_its_version_exactly() {
+async fn e1_name_ignores_case_and_version_matches_exactly() {
     let layer = UpgradeLayer::new()
         .protocol("any", Tell)
         .protocol("one/1", Tell);
@@ -229,7 +229,7 @@ async fn e1_a_protocol_compares_without_case_and_its_version_exactly() {
 }
 
 #[tokio::test]
-async fn e4_a_literal_upgrade_or_connection_header_resets_the_stream() {
+async fn e4_upgrade_or_connection_header_resets_the_stream() {
     let handler = Counted::default();
     let layer = UpgradeLayer::new().protocol("echo", handler.clone());
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
@@ -251,7 +251,7 @@ async fn e4_a_literal_upgrade_or_connection_header_resets_the_stream() {
             u32::from(Reason::PROTOCOL_ERROR).to_be_bytes()
         );
     }
-    // What is well-formed is answered on the same connection.
+    // A well-formed request on the same connection gets a response.
     let stream = client
         .request(&[
             (":method", "CONNECT"),
@@ -266,7 +266,7 @@ async fn e4_a_literal_upgrade_or_connection_header_resets_the_stream() {
 }
 
 #[tokio::test]
-async fn e5_a_peers_end_of_stream_is_the_handlers_eof() {
+async fn e5_end_of_stream_of_the_peer_is_eof() {
     let listens = handler_fn(|mut session: Session| async move {
         let mut heard = Vec::new();
         session.io_mut().read_to_end(&mut heard).await?;
@@ -285,7 +285,7 @@ async fn e5_a_peers_end_of_stream_is_the_handlers_eof() {
 }
 
 #[tokio::test]
-async fn e5_a_handlers_shutdown_is_an_end_of_stream() {
+async fn e5_shutdown_of_the_handler_ends_the_stream() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let says_first = handler_fn({
         let heard = Arc::clone(&heard);
@@ -310,7 +310,7 @@ async fn e5_a_handlers_shutdown_is_an_end_of_stream() {
 }
 
 #[tokio::test]
-async fn e5_a_reset_is_an_error_but_for_the_two_that_hyper_takes_for_an_end() {
+async fn e5_reset_is_an_error_except_two_codes() {
     let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
     let listens = handler_fn(move |mut session: Session| {
         let ends = ends.clone();
@@ -344,7 +344,7 @@ async fn e5_a_reset_is_an_error_but_for_the_two_that_hyper_takes_for_an_end() {
 
 /// The same handler value on both versions, behind one `auto` connection.
 #[tokio::test]
-async fn e6_one_handler_serves_upgrade_connect_and_extended_connect() {
+async fn e6_handler_serves_upgrade_connect_and_extended_connect() {
     let handler = Counted::default();
     let layer = UpgradeLayer::new()
         .protocol("echo", handler.clone())
@@ -353,7 +353,7 @@ async fn e6_one_handler_serves_upgrade_connect_and_extended_connect() {
 
     let mut http1 = server.connect().await;
     http1.send(offer("echo", &[])).await;
-    http1.head().await.assert_switched("echo");
+    http1.head().await.assert_upgraded("echo");
     let mut http1_connect = server.connect().await;
     http1_connect
         .send(b"CONNECT test:1 HTTP/1.1\r\nHost: test:1\r\n\r\n")
@@ -380,7 +380,7 @@ where
 }
 
 #[tokio::test]
-async fn s1_a_panic_in_a_session_leaves_the_others_on_its_connection_alone() {
+async fn s1_panic_leaves_other_streams_open() {
     let panics = handler_fn(|mut session: Session| async move {
         session.io_mut().read_u8().await?;
         panic!("on purpose");
@@ -442,7 +442,7 @@ async fn e7_websocket_is_written_in_lower_case_to_http_2() {
 }
 
 #[tokio::test]
-async fn e7_the_client_of_a_reverse_proxy_gets_its_own_spelling() {
+async fn e7_reverse_proxy_keeps_the_clients_spelling() {
     let backend = axum_ws().await;
     let proxy = ReverseProxy::new(http2_client(&backend));
     let layer = UpgradeLayer::new().any_protocol(proxy);
@@ -453,7 +453,7 @@ async fn e7_the_client_of_a_reverse_proxy_gets_its_own_spelling() {
         let request = offer(name, &[key, "Sec-WebSocket-Version: 13"]);
         peer.send(request).await;
         let head = peer.head().await;
-        head.assert_switched(name);
+        head.assert_upgraded(name);
         let accept = head.get("sec-websocket-accept");
         assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         let frame = Frame::new(TEXT, "hello");
@@ -462,9 +462,9 @@ async fn e7_the_client_of_a_reverse_proxy_gets_its_own_spelling() {
     }
 }
 
-/// Between connections of HTTP/1.1 a name passes as it was written, and the answer names it as it was offered (U4).
+/// Between HTTP/1.1 connections a name keeps its spelling, and the response repeats the offered spelling (U4).
 #[tokio::test]
-async fn e7_a_name_passes_over_http_1_1_as_it_was_written() {
+async fn e7_name_keeps_its_spelling_over_http1() {
     let backend = Scripted::start().await;
     let dial = client::Dial::new(HttpConnector::new()).destination(backend.uri(""));
     let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(dial));
@@ -485,6 +485,6 @@ async fn e7_a_name_passes_over_http_1_1_as_it_was_written() {
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
         );
         at_backend.send(answer).await;
-        peer.head().await.assert_switched(name);
+        peer.head().await.assert_upgraded(name);
     }
 }

@@ -40,7 +40,7 @@ fn request(uri: &str) -> Request {
     Request::get(uri.parse().expect("a URI")).protocol("echo")
 }
 
-/// Beneath a connector for TLS.
+/// The connector inside the TLS connector.
 fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -107,7 +107,7 @@ fn in_full(error: &Error) -> String {
 // ---- K8 ------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn k8_a_certificate_that_is_not_trusted_is_a_failure_of_tls() {
+async fn k8_untrusted_certificate_is_a_tls_error() {
     let (_server, uri) = secure(Tls::new().acceptor).await;
     for (name, client) in over(https(&Tls::new(), tcp())) {
         let error = expect_error(client.oneshot(request(&uri)).await, ErrorKind::Tls);
@@ -119,7 +119,7 @@ async fn k8_a_certificate_that_is_not_trusted_is_a_failure_of_tls() {
 }
 
 #[tokio::test]
-async fn k8_a_certificate_of_another_name_is_a_failure_of_tls() {
+async fn k8_certificate_for_another_name_is_a_tls_error() {
     let tls = Tls::new();
     let (server, _) = secure(tls.acceptor.clone()).await;
     let uri = format!("https://127.0.0.1:{}/", server.address.port());
@@ -128,9 +128,9 @@ async fn k8_a_certificate_of_another_name_is_a_failure_of_tls() {
     }
 }
 
-/// The server of TLS 1.3 says so behind the client's handshake.
+/// In TLS 1.3 the server sends the alert after the client's handshake has completed.
 #[tokio::test]
-async fn k8_a_client_certificate_that_is_missing_is_a_failure_of_tls() {
+async fn k8_missing_client_certificate_is_a_tls_error() {
     let certified = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a name");
     let mut roots = RootCertStore::empty();
     roots
@@ -159,7 +159,7 @@ async fn k8_a_client_certificate_that_is_missing_is_a_failure_of_tls() {
 }
 
 #[tokio::test]
-async fn k8_a_server_that_breaks_off_tls_is_unreachable() {
+async fn k8_server_that_breaks_off_tls_is_unreachable() {
     let server = Scripted::start().await;
     let uri = format!("https://localhost:{}/", server.address.port());
     for (_, client) in over(https(&Tls::new(), tcp())) {
@@ -171,7 +171,7 @@ async fn k8_a_server_that_breaks_off_tls_is_unreachable() {
 }
 
 #[tokio::test]
-async fn k8_a_connector_that_does_not_take_the_uri_is_told_apart() {
+async fn k8_error_of_the_connector_has_its_kind() {
     for (_, client) in over(HttpConnector::new()) {
         expect_error(
             client.oneshot(request("https://localhost/")).await,
@@ -189,7 +189,7 @@ async fn k8_a_connector_that_does_not_take_the_uri_is_told_apart() {
     }
 }
 
-/// A proxy that refuses, and counts how often it is asked.
+/// A proxy that rejects and counts its requests.
 async fn refusing(refusal: &'static str) -> (Uri, Arc<AtomicUsize>) {
     let proxy = Scripted::start().await;
     let (uri, asked) = (proxy.uri(""), Arc::<AtomicUsize>::default());
@@ -216,7 +216,7 @@ fn through(proxy: Uri) -> Tunnel<Upgrade<Dial<HttpConnector>>> {
 }
 
 #[tokio::test]
-async fn k8_a_refusal_of_a_proxy_is_told_apart_with_its_response() {
+async fn k8_rejection_of_a_proxy_has_its_kind_and_response() {
     let (proxy, _) = refusing(DENIED).await;
     let tunnel = through(proxy);
     let tls = Tls::new();
@@ -245,7 +245,7 @@ async fn k8_a_refusal_of_a_proxy_is_told_apart_with_its_response() {
 }
 
 #[tokio::test]
-async fn k8_a_refusal_of_the_server_through_a_proxy_is_the_servers() {
+async fn k8_rejection_of_the_server_through_a_proxy_is_refused() {
     let proxy = Scripted::start().await;
     let [(_, dial), _] = over(through(proxy.uri("")));
     let answering = async {
@@ -308,7 +308,7 @@ impl Policy<Request, Session, Error> for Table {
 }
 
 #[tokio::test]
-async fn k8_a_policy_made_of_the_table_does_not_retry_a_refusal_or_tls() {
+async fn k8_documented_retry_policy_does_not_retry_rejections_or_tls() {
     let (proxy, asked) = refusing(DENIED).await;
     for (_, client) in over(through(proxy)) {
         let client = ServiceBuilder::new().retry(Table(10)).service(client);
@@ -334,7 +334,7 @@ async fn k8_a_policy_made_of_the_table_does_not_retry_a_refusal_or_tls() {
 }
 
 #[tokio::test]
-async fn k8_a_connection_that_breaks_is_retried() {
+async fn k8_documented_retry_policy_retries_a_broken_connection() {
     let server = Scripted::start().await;
     let uri = format!("http://{}/", server.address);
     let [(_, dial), _] = over(HttpConnector::new());
@@ -357,7 +357,7 @@ async fn k8_a_connection_that_breaks_is_retried() {
 // ---- K9 ------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn k9_the_case_of_a_scheme_does_not_count() {
+async fn k9_proxy_authorization_ignores_the_case_of_the_scheme() {
     let layer = tower_upgrade::UpgradeLayer::new().protocol("echo", echo());
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let tls = Tls::new();
@@ -382,7 +382,7 @@ async fn expect_echo(mut session: Peer<tower_upgrade::Upgraded>) {
     session.expect_echo(b"hello").await;
 }
 
-/// Asks a proxy at `user@`, and returns the head that it sees.
+/// Sends a request through a proxy at `user@`, and returns the head that the proxy receives.
 async fn connect_as(user: &str, headers: &[&'static str]) -> String {
     let proxy = Scripted::start().await;
     let uri = format!("http://{user}{}", proxy.address);
@@ -401,7 +401,7 @@ async fn connect_as(user: &str, headers: &[&'static str]) -> String {
 }
 
 #[tokio::test]
-async fn k9_the_user_of_a_proxy_is_sent_to_it() {
+async fn k9_user_of_a_proxy_uri_becomes_proxy_authorization() {
     for (user, credentials) in [
         // `u:p`, `u:p@/`, `u:`
         ("u:p@", "Basic dTpw"),
@@ -425,7 +425,7 @@ async fn k9_the_user_of_a_proxy_is_sent_to_it() {
 }
 
 #[tokio::test]
-async fn k9_the_user_of_a_server_is_refused_with_words() {
+async fn k9_user_of_a_server_uri_is_an_error() {
     let connector = service_fn(|uri: Uri| async move {
         Err::<hyper_util::rt::TokioIo<TcpStream>, _>(std::io::Error::other(format!("dialed {uri}")))
     });

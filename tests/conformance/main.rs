@@ -1,8 +1,7 @@
-//! What the wire shows, rule by rule.
+//! The behaviour on the wire, rule by rule.
 //!
-//! A test is named after the rule that it shows. It speaks raw bytes over a loopback socket to a
-//! real hyper server, so that it checks what a peer sees and not what a type says. The rules are in
-//! `README.md` beside this file.
+//! Each test is named after its rule in `README.md`. The tests exchange raw bytes with a real hyper server over a
+//! loopback socket, so that they check the bytes on the wire and not the API.
 
 #[path = "../support/mod.rs"]
 mod support;

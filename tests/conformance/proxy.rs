@@ -64,7 +64,7 @@ async fn expect_rejected(proxy: &ConnectProxy, target: &str, status: u16, messag
 const ADDRESS: &str = "the address of this host is not allowed";
 
 #[tokio::test]
-async fn c6_a_target_that_is_allowed_and_there_is_connected() {
+async fn c6_allowed_target_is_connected() {
     for via in VERSIONS {
         let target = Target::start().await;
         let resolver = Resolver::of(&["127.0.0.1"]);
@@ -78,14 +78,14 @@ async fn c6_a_target_that_is_allowed_and_there_is_connected() {
             peer.finish().await;
             peer.expect_end().await;
         }
-        // An address is not asked for.
+        // An address is not resolved.
         assert_eq!((target.accepted(), resolver.asked()), (2, 1));
     }
 }
 
-/// hyper serves such requests: RFC 9112 §3.2 wants 400.
+/// hyper serves such requests, although RFC 9112 §3.2 requires a 400.
 #[tokio::test]
-async fn c1_a_connect_without_one_valid_host_is_refused() {
+async fn c1_connect_without_a_valid_host_is_rejected() {
     let target = Target::start().await;
     let authority = target.address.to_string();
     let server = proxy_server(Via::Http1, &ConnectProxy::new(target.policy())).await;
@@ -123,7 +123,7 @@ async fn c1_a_connect_without_one_valid_host_is_refused() {
 }
 
 #[tokio::test]
-async fn c6_a_target_that_refuses_is_a_bad_gateway() {
+async fn c6_refusing_target_is_a_502() {
     let refuses = Refuses::new();
     let proxy = ConnectProxy::new(loopback(refuses.address.port()));
     let target = refuses.address.to_string();
@@ -131,7 +131,7 @@ async fn c6_a_target_that_refuses_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn c6_a_name_that_is_not_resolved_is_a_bad_gateway() {
+async fn c6_unresolved_name_is_a_502() {
     let resolvers = [
         Resolver::new(|_, _| Err(io::Error::other("10.0.0.53 does not answer"))),
         Resolver::of(&[]),
@@ -140,13 +140,13 @@ async fn c6_a_name_that_is_not_resolved_is_a_bad_gateway() {
         let proxy = ConnectProxy::new(Policy::new()).resolver(resolver);
         expect_rejected(&proxy, "any.test:443", 502, "the host cannot be resolved").await;
     }
-    // As the system says it.
+    // As the operating system reports it.
     let proxy = ConnectProxy::new(Policy::new());
     expect_rejected(&proxy, "a..b:443", 502, "the host cannot be resolved").await;
 }
 
 #[tokio::test]
-async fn c6_what_takes_too_long_is_a_gateway_timeout() {
+async fn c6_slow_target_is_a_504() {
     let proxy = ConnectProxy::new(Policy::new())
         .connect_timeout(Duration::from_millis(1))
         .resolver(Pending::default());
@@ -155,7 +155,7 @@ async fn c6_what_takes_too_long_is_a_gateway_timeout() {
 }
 
 #[tokio::test]
-async fn c6_s5_what_is_not_allowed_is_forbidden() {
+async fn c6_s5_denied_target_is_a_403() {
     let resolver = Resolver::of(&["10.0.0.1"]);
     let policy = Policy::new().hosts(["*.allowed.test", "127.0.0.1"]);
     let proxy = ConnectProxy::new(policy).resolver(resolver.clone());
@@ -274,10 +274,10 @@ async fn s5_each_address_of_a_name_is_checked() {
     assert_eq!(denied.accepted(), 0);
 }
 
-/// A server of names that says one thing to those who check and another to those who connect.
+/// A resolver that returns different addresses for the check and for the connection.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn s5_a_name_that_moves_is_no_way_around() {
+async fn s5_rebinding_name_cannot_bypass_the_policy() {
     let denied = Target::start().await;
     let allowed = Target::start_at(([127, 0, 0, 2], denied.port()).into()).await;
     let policy = Policy::new()
@@ -298,9 +298,9 @@ async fn s5_a_name_that_moves_is_no_way_around() {
     assert_eq!((allowed.accepted(), denied.accepted()), (2, 0));
 }
 
-/// What leaves nothing to wait for is said at once: nobody is dialed.
+/// The rejection does not wait, and nothing is dialed.
 #[tokio::test]
-async fn s5_nothing_is_dialed_for_what_is_denied() {
+async fn s5_denied_target_is_not_dialed() {
     let target = Target::start().await;
     let policy = Policy::new().ports([target.port()]);
     let proxy = ConnectProxy::new(policy).resolver(Resolver::of(&["127.0.0.1", "::1"]));

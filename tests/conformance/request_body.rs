@@ -41,7 +41,7 @@ async fn u7_body_is_read_before_the_101() {
         .expect_err("no response before the whole request");
     assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     peer.send(b"56789after").await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     assert_eq!(text(&peer.exactly(5).await), "after");
     peer.expect_echo(b"more").await;
 }
@@ -53,7 +53,7 @@ async fn u7_chunked_body_is_read_before_the_101() {
         .await;
     peer.send(b"4\r\nwiki\r\n0\r\nx-trailer: 1\r\n\r\nafter")
         .await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     assert_eq!(text(&peer.exactly(5).await), "after");
     peer.expect_echo(b"more").await;
 }
@@ -83,7 +83,7 @@ async fn u7_handler_can_read_the_body() {
     ]))
     .await;
     peer.send(json).await;
-    peer.head().await.assert_switched("tcp");
+    peer.head().await.assert_upgraded("tcp");
     assert_eq!(text(&peer.exactly(json.len()).await), json);
     peer.expect_echo(b"then the stream").await;
 
@@ -118,7 +118,7 @@ async fn u7_declared_body_over_the_limit_is_not_read() {
     let mut peer = server.connect().await;
     peer.send(offer("echo", &["Content-Length: 100"])).await;
     peer.send([b'x'; 100]).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn u7_default_body_limit_is_64_kib() {
     let (server, mut peer) = connect_to_echo().await;
     peer.send(offer_with_body(64 * 1024)).await;
     peer.send(vec![b'x'; 64 * 1024]).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
 
     let mut peer = server.connect().await;
     peer.send(offer_with_body(64 * 1024 + 1)).await;
@@ -158,7 +158,7 @@ async fn u7_default_body_limit_is_64_kib() {
 }
 
 #[tokio::test]
-async fn u7_a_body_that_does_not_come_is_refused() {
+async fn u7_missing_body_is_rejected() {
     let layer = UpgradeLayer::new()
         .protocol("echo", echo())
         .body_timeout(Duration::from_millis(1));
@@ -324,7 +324,7 @@ async fn u7_body_limit_excludes_the_part_that_the_handler_read() {
     peer.send([b'x'; 60]).await;
     soon(has_read.notified()).await;
     peer.send([b'x'; 100]).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
 }
 
 #[tokio::test]
@@ -359,7 +359,7 @@ async fn u8_100_comes_before_101() {
     .await;
     assert_eq!(peer.head().await.status, 100);
     peer.send(b"body").await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_echo(b"hello").await;
 }
 
@@ -444,7 +444,7 @@ async fn u9_early_bytes_come_first_split_at_every_offset() {
             .await
             .expect("a server");
         peer.send(second).await;
-        peer.head().await.assert_switched("echo");
+        peer.head().await.assert_upgraded("echo");
         assert_eq!(
             text(&peer.exactly(10).await),
             "0123456789",

@@ -37,7 +37,7 @@ async fn serve(via: Via, tls: Option<&Tls>, layer: UpgradeLayer) -> Server {
     .await
 }
 
-/// A client's connection whose request got this status: its TCP socket, also beneath TLS.
+/// Opens a client connection whose request gets this status. Returns its TCP socket, also for TLS.
 async fn ask(server: &Server, tls: Option<&Tls>, request: &str, status: u16) -> TcpStream {
     let mut tcp = server.connect().await;
     let Some(tls) = tls else {

@@ -25,7 +25,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn s1_a_panic_ends_its_session_and_no_other() {
+async fn s1_panic_ends_only_its_session() {
     let (log, _guard) = Log::start();
     let panics = handler_fn(|mut session: Session| async move {
         session.io_mut().write_all(b"last words").await?;
@@ -44,11 +44,11 @@ async fn s1_a_panic_ends_its_session_and_no_other() {
 
     let mut other = server.connect().await;
     other.send(offer("echo", &[])).await;
-    other.head().await.assert_switched("echo");
+    other.head().await.assert_upgraded("echo");
 
     let mut peer = server.connect().await;
     peer.send(offer("panic", &[])).await;
-    peer.head().await.assert_switched("panic");
+    peer.head().await.assert_upgraded("panic");
     // The session still shuts down in order, and the written bytes arrive.
     assert_eq!(
         text(&peer.rest().await.expect("an orderly end")),
@@ -64,7 +64,7 @@ async fn s1_a_panic_ends_its_session_and_no_other() {
     other.expect_echo(b"untouched").await;
     let mut next = server.connect().await;
     next.send(offer("echo", &[])).await;
-    next.head().await.assert_switched("echo");
+    next.head().await.assert_upgraded("echo");
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn s1_panic_before_the_future_exists_is_caught() {
     let reported = log.lines("handler panicked before accepting or rejecting");
     assert_eq!(reported.len(), 1, "{reported:?}");
     peer.send(offer("late", &[])).await;
-    peer.head().await.assert_switched("late");
+    peer.head().await.assert_upgraded("late");
     // EOF with a close_notify.
     peer.expect_end().await;
     let reported = log.lines("session panicked");
@@ -279,7 +279,7 @@ async fn s2_half_closed_client_is_answered_with_half_close() {
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[]) + "all there is").await;
     peer.finish().await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     assert_eq!(
         text(&peer.rest().await.expect("an orderly end")),
         "all there is"
@@ -302,7 +302,7 @@ async fn s2_session_of_a_disconnected_client_ends() {
 }
 
 #[tokio::test]
-async fn s3_no_header_of_the_request_is_copied() {
+async fn s3_request_headers_are_not_copied() {
     let marked: Vec<String> = [
         "Cookie",
         "Authorization",
@@ -411,7 +411,7 @@ async fn s8_clone_of_a_response_carries_no_session() {
 }
 
 #[tokio::test]
-async fn s8_a_refusal_that_is_a_101_does_not_leave() {
+async fn s8_rejection_with_101_becomes_500() {
     struct Confused;
     impl ProtocolHandler for Confused {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -429,7 +429,7 @@ async fn s8_a_refusal_that_is_a_101_does_not_leave() {
 }
 
 #[tokio::test]
-async fn s9_a_foreign_upgrader_inside_works_as_without_us() {
+async fn s9_foreign_upgrader_is_left_alone() {
     let foreign = service_fn(|mut request: http::Request<_>| async move {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -457,7 +457,7 @@ async fn s9_a_foreign_upgrader_inside_works_as_without_us() {
     for protocol in ["foreign", "echo"] {
         let mut peer = server.connect().await;
         peer.send(offer(protocol, &[])).await;
-        peer.head().await.assert_switched(protocol);
+        peer.head().await.assert_upgraded(protocol);
         peer.expect_echo(b"hello").await;
     }
 }

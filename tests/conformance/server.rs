@@ -1,4 +1,4 @@
-//! What the rules' tests share: a server with one protocol, and a peer.
+//! Shared by the tests of rules: a server with one protocol, and a peer.
 
 use crate::support::{Peer, Server, handlers::echo, plain};
 use http::StatusCode;
@@ -25,7 +25,7 @@ pub(crate) async fn assert_passes(peer: &mut Peer<TcpStream>, request: &str) {
     assert!(body.starts_with("plain "), "{request}: {body}");
 }
 
-/// Refuses, and leaves the body unread.
+/// Rejects, and leaves the body unread.
 #[derive(Clone)]
 pub(crate) struct Refuse;
 

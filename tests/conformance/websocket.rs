@@ -11,12 +11,14 @@ use tokio::net::TcpStream;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
-    websocket::{Message, WebSocket, WebSocketRequest, WebSocketUpgrade, websocket},
+    websocket::{
+        Message, WebSocket, WebSocketConfig, WebSocketRequest, WebSocketUpgrade, websocket,
+    },
 };
 
 type Speak = std::pin::Pin<Box<dyn Future<Output = Result<(), tower_upgrade::BoxError>> + Send>>;
 
-/// Says back what it hears, behind the subprotocol that it speaks.
+/// Echoes messages, with the subprotocol in front.
 fn echo() -> WebSocketUpgrade<impl Fn(WebSocket, Session) -> Speak + Send + Sync + 'static> {
     websocket(|mut socket: WebSocket, _session| -> Speak {
         Box::pin(async move {
@@ -87,7 +89,7 @@ async fn w1_nothing_else_is_taken_for_a_websocket() {
 }
 
 #[tokio::test]
-async fn w1_the_method_is_get() {
+async fn w1_other_method_than_get_is_rejected() {
     let server = Server::start(layer!(echo())).await;
     for method in ["POST", "PUT", "HEAD", "OPTIONS"] {
         let request = opening(&format!("{method} / HTTP/1.1"), &[KEY, VERSION]);
@@ -99,7 +101,7 @@ async fn w1_the_method_is_get() {
 }
 
 #[tokio::test]
-async fn w1_the_key_is_16_bytes_in_base64_once() {
+async fn w1_invalid_key_is_rejected() {
     let server = Server::start(layer!(echo())).await;
     for lines in [
         &[VERSION][..],
@@ -119,7 +121,7 @@ async fn w1_the_key_is_16_bytes_in_base64_once() {
 }
 
 #[tokio::test]
-async fn w2_another_version_is_told_the_right_one() {
+async fn w2_other_version_is_rejected_with_the_supported_one() {
     let server = Server::start(layer!(echo())).await;
     for lines in [
         &[KEY][..],
@@ -137,7 +139,7 @@ async fn w2_another_version_is_told_the_right_one() {
 }
 
 #[tokio::test]
-async fn w2_over_http_2_as_well() {
+async fn w2_other_version_over_http2_is_a_400() {
     let server = Server::start_via(Via::Http2, layer!(echo())).await;
     let mut client = h2::Client::connect(server.connect().await).await;
     let request = h2::extended_connect("websocket").header("sec-websocket-version", "8");
@@ -148,10 +150,10 @@ async fn w2_over_http_2_as_well() {
 }
 
 #[tokio::test]
-async fn w3_the_accept_is_that_of_the_rfc() {
+async fn w3_accept_equals_the_example_of_the_rfc() {
     let server = Server::start(layer!(echo())).await;
     let (head, mut peer) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION])).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     let accept = head.get("sec-websocket-accept");
     assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(head.get("sec-websocket-protocol"), None);
@@ -160,7 +162,7 @@ async fn w3_the_accept_is_that_of_the_rfc() {
 }
 
 #[tokio::test]
-async fn w3_there_is_none_over_http_2() {
+async fn w3_response_over_http2_has_no_accept() {
     let server = Server::start_via(Via::Http2, layer!(echo())).await;
     let mut client = h2::Client::connect(server.connect().await).await;
     let request = h2::extended_connect("websocket")
@@ -177,7 +179,7 @@ async fn w3_there_is_none_over_http_2() {
 }
 
 #[tokio::test]
-async fn w4_the_client_orders_the_subprotocols_or_the_server() {
+async fn w4_subprotocol_is_chosen_by_either_preference() {
     for (offer, by_client, by_server) in [
         ("chat.v1, chat.v2", Some("chat.v1"), Some("chat.v2")),
         ("other, chat.v1", Some("chat.v1"), Some("chat.v1")),
@@ -187,14 +189,14 @@ async fn w4_the_client_orders_the_subprotocols_or_the_server() {
     ] {
         let offer = format!("Sec-WebSocket-Protocol: {offer}");
         let request = opening("GET / HTTP/1.1", &[KEY, VERSION, &offer]);
-        let handler = echo().subprotocols(["chat.v2", "chat.v1"]);
-        for (handler, chosen) in [
-            (handler.clone(), by_client),
-            (handler.prefer_own_subprotocols(), by_server),
+        let config = WebSocketConfig::new().subprotocols(["chat.v2", "chat.v1"]);
+        for (config, chosen) in [
+            (config.clone(), by_client),
+            (config.prefer_own_subprotocols(), by_server),
         ] {
-            let server = Server::start(layer!(handler)).await;
+            let server = Server::start(layer!(echo().config(config))).await;
             let (head, _) = ask(&server, &request).await;
-            head.assert_switched("websocket");
+            head.assert_upgraded("websocket");
             let answer = head.get("sec-websocket-protocol");
             assert_eq!(answer.as_deref(), chosen, "{offer}");
         }
@@ -202,8 +204,11 @@ async fn w4_the_client_orders_the_subprotocols_or_the_server() {
 }
 
 #[tokio::test]
-async fn w4_a_list_may_have_many_lines_and_must_be_one() {
-    let server = Server::start(layer!(echo().subprotocols(["b"]))).await;
+async fn w4_subprotocols_may_span_lines_and_must_be_tokens() {
+    let server = Server::start(layer!(
+        echo().config(WebSocketConfig::new().subprotocols(["b"]))
+    ))
+    .await;
     let lines = ["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b"];
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION, lines[0], lines[1]]);
     let (head, _) = ask(&server, &request).await;
@@ -221,7 +226,7 @@ struct Logging;
 
 impl ProtocolHandler for Logging {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let upgrade = WebSocketUpgrade::new().subprotocols(["chat"]);
+        let upgrade = WebSocketUpgrade::new().config(WebSocketConfig::new().subprotocols(["chat"]));
         let handshake = upgrade.check(request)?;
         tracing::info!(?request, ?handshake, ?upgrade, "accepted");
         Ok(handshake.accept(|socket, session| async move {
@@ -232,7 +237,7 @@ impl ProtocolHandler for Logging {
 }
 
 #[tokio::test]
-async fn w4_a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
+async fn w4_offered_subprotocol_is_not_logged() {
     let (log, _guard) = Log::start();
     let server = Server::start(layer!(Logging)).await;
     let offer = "Sec-WebSocket-Protocol: chat, bearer.0123456789";
@@ -250,10 +255,11 @@ async fn w4_a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
 }
 
 #[tokio::test]
-async fn w5_a_page_of_another_origin_is_refused() {
+async fn w5_cross_origin_page_is_rejected() {
     let same = echo();
-    let listed = echo().origins(["https://app.example", "http://other:81"]);
-    let any = echo().any_origin();
+    let listed =
+        echo().config(WebSocketConfig::new().origins(["https://app.example", "http://other:81"]));
+    let any = echo().config(WebSocketConfig::new().any_origin());
     for (origin, by_same, by_list) in [
         (None, true, true),
         (Some("http://test:8080"), true, false),
@@ -302,7 +308,10 @@ async fn w5_origin_of_another_scheme_is_refused_unless_listed() {
         let server = Server::start(layer!(echo())).await;
         let (head, _) = ask(&server, &request).await;
         assert_eq!(head.status, 403, "{origin}");
-        let server = Server::start(layer!(echo().origins([origin]))).await;
+        let server = Server::start(layer!(
+            echo().config(WebSocketConfig::new().origins([origin]))
+        ))
+        .await;
         let (head, _) = ask(&server, &request).await;
         assert_eq!(head.status, 101, "{origin}");
     }
@@ -326,7 +335,7 @@ async fn w5_over_http_2_the_scheme_counts_too() {
 }
 
 #[tokio::test]
-async fn w5_the_refusal_says_why() {
+async fn w5_rejection_has_a_message() {
     let server = Server::start(layer!(echo())).await;
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION, "Origin: http://evil"]);
     let (head, body) = refused(&server, &request).await;
@@ -335,14 +344,14 @@ async fn w5_the_refusal_says_why() {
 }
 
 #[tokio::test]
-async fn w6_no_extension_is_accepted() {
+async fn w6_extensions_are_declined() {
     let server = Server::start(layer!(echo())).await;
     let extensions = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION, extensions]);
     let (head, mut peer) = ask(&server, &request).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     assert_eq!(head.get("sec-websocket-extensions"), None);
-    // And who uses one all the same is told that it broke the protocol.
+    // A client that uses an extension anyway is closed with 1002.
     peer.send(Frame::new(0x40 | TEXT, "hello").masked()).await;
     let frame = Frame::read(&mut peer).await;
     assert_eq!(
@@ -354,7 +363,7 @@ async fn w6_no_extension_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_peer_that_leaves_or_breaks_the_protocol_is_no_warning() {
+async fn failures_of_the_peer_are_not_warnings() {
     let (log, _guard) = Log::start();
     let server = Server::start(layer!(echo())).await;
     let request = opening("GET / HTTP/1.1", &[KEY, VERSION]);
@@ -369,7 +378,7 @@ async fn a_peer_that_leaves_or_breaks_the_protocol_is_no_warning() {
 }
 
 #[tokio::test]
-async fn a_handler_that_sends_what_it_may_not_is_one() {
+async fn invalid_send_of_the_handler_is_a_warning() {
     let (log, _guard) = Log::start();
     let handler = websocket(|mut socket: WebSocket, _session| async move {
         socket.send(Message::Ping(vec![0; 126].into())).await?;
@@ -386,11 +395,12 @@ async fn a_handler_that_sends_what_it_may_not_is_one() {
 }
 
 #[tokio::test]
-async fn w3_the_switch_is_the_same_with_frames_of_others() {
+async fn w3_accept_raw_sends_the_same_response() {
     struct Raw;
     impl ProtocolHandler for Raw {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-            let upgrade = WebSocketUpgrade::new().subprotocols(["chat"]);
+            let upgrade =
+                WebSocketUpgrade::new().config(WebSocketConfig::new().subprotocols(["chat"]));
             let handshake = upgrade.check(request)?;
             Ok(handshake.accept_raw(|_session| async { Ok(()) }))
         }
@@ -398,7 +408,7 @@ async fn w3_the_switch_is_the_same_with_frames_of_others() {
     let server = Server::start(layer!(Raw)).await;
     let offer = "Sec-WebSocket-Protocol: chat";
     let (head, _) = ask(&server, &opening("GET / HTTP/1.1", &[KEY, VERSION, offer])).await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     let accept = head.get("sec-websocket-accept");
     assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(head.get("sec-websocket-protocol").as_deref(), Some("chat"));
@@ -413,17 +423,18 @@ async fn w8_subprotocols_of_the_client_are_one_line() {
     for (request, line) in [
         (WebSocketRequest::new(uri.clone()), None),
         (
-            WebSocketRequest::new(uri.clone()).subprotocols(["a"]),
+            WebSocketRequest::new(uri.clone()).config(WebSocketConfig::new().subprotocols(["a"])),
             Some("a"),
         ),
         (
-            WebSocketRequest::new(uri.clone()).subprotocols(["a", "b", "c"]),
+            WebSocketRequest::new(uri.clone())
+                .config(WebSocketConfig::new().subprotocols(["a", "b", "c"])),
             Some("a, b, c"),
         ),
         (
             WebSocketRequest::new(uri)
                 .header("sec-websocket-protocol", other)
-                .subprotocols(["a"]),
+                .config(WebSocketConfig::new().subprotocols(["a"])),
             Some("own, a"),
         ),
     ] {

@@ -60,7 +60,7 @@ async fn axum_websocket_extractor_works_inside_the_layer() {
     let mut peer = server.connect().await;
     peer.send(websocket(&[])).await;
     let head = peer.head().await;
-    head.assert_switched("websocket");
+    head.assert_upgraded("websocket");
     assert_eq!(
         head.get("sec-websocket-accept").as_deref(),
         Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),

@@ -403,7 +403,7 @@ async fn layers_that_keep_the_101_do_not_break_the_session() {
         ]))
         .await;
         let head = peer.head().await;
-        head.assert_switched("echo");
+        head.assert_upgraded("echo");
         assert_eq!(head.get(header::CONTENT_ENCODING.as_str()), None);
         peer.expect_echo(b"hello").await;
         assert_eq!((handler.started(), handler.held()), (1, 1));

@@ -39,7 +39,7 @@ async fn each_layer_decides_for_its_own_protocols() {
     for protocol in ["outer", "middle", "leaf"] {
         let mut peer = server.connect().await;
         peer.send(offer(protocol, &[])).await;
-        peer.head().await.assert_switched(protocol);
+        peer.head().await.assert_upgraded(protocol);
         peer.expect_echo(b"hello").await;
     }
     for handler in [outer, middle, leaf] {
@@ -143,7 +143,7 @@ async fn session_is_in_innermost_registry_around_its_handler() {
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     assert_eq!((around.len(), middle.len()), (0, 1));
 }
 
@@ -188,7 +188,7 @@ async fn request_sent_twice_by_inner_layer_commits_once() {
     let server = Server::start(UpgradeLayer::new().layer(twice)).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_echo(b"hello").await;
     assert_eq!(
         (handler.accepted(), handler.started(), handler.held()),
@@ -214,13 +214,13 @@ async fn outermost_layer_around_axum_commits_sessions_of_routes() {
 
     let mut peer = server.connect().await;
     peer.send(offer("chat", &[])).await;
-    peer.head().await.assert_switched("chat");
+    peer.head().await.assert_upgraded("chat");
     peer.expect_echo(b"hello").await;
 
     let mut peer = server.connect().await;
     peer.send(offer("leaf", &[]).replacen("GET /", "GET /leaf", 1))
         .await;
-    peer.head().await.assert_switched("leaf");
+    peer.head().await.assert_upgraded("leaf");
     peer.expect_echo(b"hello").await;
 
     let mut peer = server.connect().await;

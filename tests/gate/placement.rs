@@ -78,7 +78,7 @@ async fn limit_layers_pass_the_101_and_do_not_count_sessions() {
             let mut peer = server.connect().await;
             peer.send(offer("echo", &["Origin: http://else.where"]))
                 .await;
-            peer.head().await.assert_switched("echo");
+            peer.head().await.assert_upgraded("echo");
             peers.push(peer);
         }
         for peer in &mut peers {
@@ -104,7 +104,7 @@ async fn path_is_normalized_before_handler_is_chosen() {
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[]).replacen('/', "/chat/", 1))
         .await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_echo(b"hello").await;
     // A CONNECT has no path, so `NormalizePathLayer` does not change it.
     let mut peer = server.connect().await;

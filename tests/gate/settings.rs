@@ -17,8 +17,8 @@ use tokio::{
 };
 use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, Parts, PendingUpgrade, ProtocolHandler, Rejection, Unsupported, UpgradeLayer,
-    UpgradeRequest, Upgraded, testing,
+    Accept, BoxError, PendingUpgrade, ProtocolHandler, Rejection, Unsupported, UpgradeLayer,
+    UpgradeRequest, Upgraded, UpgradedParts, testing,
 };
 
 /// Accepts every path except `/no`. Its sessions end at once.
@@ -104,10 +104,10 @@ async fn handshake_timeout(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
 
 async fn shutdown_timeout(outer: UpgradeLayer, inner: UpgradeLayer) -> u64 {
     let (dropped, is_dropped) = oneshot::channel();
-    let io = Upgraded::from_parts(Parts {
-        io: NeverEnds { _dropped: dropped },
-        read_buf: Bytes::new(),
-    });
+    let io = Upgraded::from_parts(UpgradedParts::new(
+        NeverEnds { _dropped: dropped },
+        Bytes::new(),
+    ));
     let before = Instant::now();
     expect_accepted(outer, inner, async move { Ok(io) }).await;
     let _ = is_dropped.await;

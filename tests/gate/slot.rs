@@ -20,8 +20,8 @@ use tokio::{
 };
 use tower::{Layer as _, Service as _, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    Accept, Parts, PendingUpgrade, ProtocolHandler, Rejection, ResponseBody, UpgradeLayer,
-    UpgradeRequest, Upgraded, testing,
+    Accept, PendingUpgrade, ProtocolHandler, Rejection, ResponseBody, UpgradeLayer, UpgradeRequest,
+    Upgraded, UpgradedParts, testing,
 };
 
 /// Returns a request and the sender for its connection. The sender is closed when the upgrade is dropped.
@@ -75,10 +75,7 @@ async fn handler_request_has_no_upgrade_in_its_extensions() {
 #[tokio::test]
 async fn pending_upgrade_takes_precedence_over_on_upgrade() {
     let (io, mut peer) = tokio::io::duplex(64);
-    let io = Upgraded::from_parts(Parts {
-        io,
-        read_buf: "".into(),
-    });
+    let io = Upgraded::from_parts(UpgradedParts::new(io, ""));
     let upgrade = PendingUpgrade::new(async move { Ok(io) });
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<hyper::body::Incoming>| {
@@ -177,7 +174,7 @@ async fn late_clone_of_request_does_not_take_the_connection() {
     tokio::spawn(connection);
     let mut peer = Peer::new(peer);
     peer.send(crate::support::offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_echo(b"hello").await;
 }
 

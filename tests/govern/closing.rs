@@ -12,7 +12,7 @@ use tower_upgrade::{DrainReport, Sessions, UpgradeLayer};
 async fn open(server: &Server) -> Peer<TcpStream> {
     let mut peer = server.connect().await;
     peer.send(handshake(&[])).await;
-    peer.head().await.assert_switched("websocket");
+    peer.head().await.assert_upgraded("websocket");
     peer
 }
 

@@ -22,7 +22,7 @@ async fn a1_governed_websockets_echo() {
         peer.send([handshake(&[]).into_bytes(), hello].concat())
             .await;
         let head = peer.head().await;
-        head.assert_switched("websocket");
+        head.assert_upgraded("websocket");
         let accept = head.get("sec-websocket-accept");
         assert_eq!(
             accept.as_deref(),
@@ -94,7 +94,7 @@ async fn a1_request_that_the_upgrader_rejects_leaves_the_connection_open() {
         assert_eq!(peer.response().await.0.status, 400);
     }
     peer.send(handshake(&[])).await;
-    peer.head().await.assert_switched("websocket");
+    peer.head().await.assert_upgraded("websocket");
 }
 
 #[tokio::test]
@@ -108,12 +108,12 @@ async fn a1_handlers_of_this_crate_inside_take_precedence() {
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
     peer.send(crate::support::offer("own", &[])).await;
-    peer.head().await.assert_switched("own");
+    peer.head().await.assert_upgraded("own");
     peer.expect_echo(b"by the handler").await;
     assert_eq!(count.get(), 0);
     let mut peer = server.connect().await;
     peer.send(crate::support::offer("other", &[])).await;
-    peer.head().await.assert_switched("other");
+    peer.head().await.assert_upgraded("other");
     peer.expect_echo(b"by the upgrader").await;
     until(|| count.get() == 1).await;
 }
@@ -124,6 +124,6 @@ async fn a8_ungoverned_upgrader_is_left_alone() {
     let server = Server::start(UpgradeLayer::new().layer(raw(count.clone()))).await;
     let mut peer = server.connect().await;
     peer.send(crate::support::offer("other", &[])).await;
-    peer.head().await.assert_switched("other");
+    peer.head().await.assert_upgraded("other");
     peer.expect_echo(b"as without the layer").await;
 }

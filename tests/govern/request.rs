@@ -90,7 +90,7 @@ async fn a4_forbidden_fields_do_not_leave() {
     let mut peer = server.connect().await;
     peer.send(crate::support::offer("echo", &[])).await;
     let head = peer.head().await;
-    head.assert_switched("echo");
+    head.assert_upgraded("echo");
     assert_eq!(head.get("x").as_deref(), Some("kept"));
     assert_eq!(
         (head.get("content-length"), head.get("transfer-encoding")),
@@ -129,7 +129,7 @@ async fn a4_unread_body_is_not_read_as_the_new_protocol() {
     // No 101 within the body.
     peer.send("-of10").await;
     peer.send("!then").await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     assert_eq!(peer.exactly(4).await, b"then");
 }
 

@@ -27,7 +27,7 @@ fn reporting() -> (UpgradeLayer, Reports) {
 async fn open(server: &Server) -> Peer<TcpStream> {
     let mut peer = server.connect().await;
     peer.send(crate::support::offer("raw", &[])).await;
-    peer.head().await.assert_switched("raw");
+    peer.head().await.assert_upgraded("raw");
     peer
 }
 
@@ -132,7 +132,7 @@ async fn a3_upgrader_that_does_not_end_is_aborted() {
     let server = Server::start(layer.layer(inner)).await;
     let mut peer = server.connect().await;
     peer.send(handshake(&[])).await;
-    peer.head().await.assert_switched("websocket");
+    peer.head().await.assert_upgraded("websocket");
     let report = sessions.drain(Duration::from_secs(5)).await;
     assert_eq!((report.aborted, report.left), (1, 0), "{report}");
     assert_eq!(only(&reports).await.reason().as_str(), "aborted");

@@ -1,7 +1,7 @@
-//! `examples/docker_exec`, for raw clients, curl and Docker's own.
+//! `examples/docker_exec` with raw clients, curl and Docker's CLI.
 
 use crate::{
-    example::{Example, program},
+    process::{Example, program},
     support::{Head, Peer, head, soon, text, until},
 };
 use serde_json::{Value, json};
@@ -27,13 +27,13 @@ fn post(path: &str, lines: &[&str], body: &str) -> String {
     head(&[&[&start, "Host: test", &length, json], lines].concat()) + body
 }
 
-async fn ask(server: &Example, request: String) -> (Head, String) {
+async fn send_request(server: &Example, request: String) -> (Head, String) {
     let mut peer = server.connect().await;
     peer.send(request).await;
     peer.response().await
 }
 
-/// A new exec with all streams attached.
+/// Creates an exec with all streams attached, and returns its id.
 async fn create(server: &Example, tty: bool, command: &[&str]) -> String {
     create_with(server, tty, true, command).await
 }
@@ -44,7 +44,7 @@ async fn create_with(server: &Example, tty: bool, stdin: bool, command: &[&str])
         "AttachStdin": stdin, "AttachStdout": true, "AttachStderr": true,
     });
     let request = post("/containers/demo/exec", &[], &config.to_string());
-    let (head, body) = ask(server, request).await;
+    let (head, body) = send_request(server, request).await;
     assert_eq!(head.status, 201, "{body}");
     let body: Value = serde_json::from_str(&body).expect("JSON");
     body["Id"].as_str().expect("an id").to_owned()
@@ -54,23 +54,23 @@ fn start(id: &str, lines: &[&str], body: &str) -> String {
     post(&format!("/exec/{id}/start"), lines, body)
 }
 
-/// Starts an exec, with `input` in the segment of the request.
+/// Starts an exec, with `input` as early data in the segment of the request.
 async fn attach(server: &Example, id: &str, input: &str) -> (Head, Peer<TcpStream>) {
     let mut peer = server.connect().await;
     peer.send(start(id, UPGRADE, ATTACHED) + input).await;
     let head = peer.head().await;
-    head.assert_switched("tcp");
+    head.assert_upgraded("tcp");
     (head, peer)
 }
 
 async fn inspect(server: &Example, id: &str) -> Value {
     let get = format!("GET /exec/{id}/json HTTP/1.1");
-    let (head, body) = ask(server, head(&[&get, "Host: test"])).await;
+    let (head, body) = send_request(server, head(&[&get, "Host: test"])).await;
     assert_eq!(head.status, 200, "{body}");
     serde_json::from_str(&body).expect("JSON")
 }
 
-/// Waits for the exit of a process.
+/// Waits for the exit code of an exec.
 async fn exit_code(server: &Example, id: &str) -> i64 {
     soon(async {
         loop {
@@ -82,7 +82,7 @@ async fn exit_code(server: &Example, id: &str) -> i64 {
     .await
 }
 
-/// The frame that comes next.
+/// Reads the next frame.
 async fn frame(peer: &mut Peer<TcpStream>) -> (u8, String) {
     let header = peer.exactly(8).await;
     assert_eq!(header[1..4], [0; 3]);
@@ -90,40 +90,40 @@ async fn frame(peer: &mut Peer<TcpStream>) -> (u8, String) {
     (header[0], text(&peer.exactly(length as usize).await))
 }
 
-/// All frames up to an orderly end, joined by stream.
+/// Reads all frames to EOF, and joins them by stream.
 async fn streams(peer: &mut Peer<TcpStream>) -> BTreeMap<u8, String> {
     let bytes = peer.rest().await.expect("an orderly end");
     let (mut streams, mut rest) = (BTreeMap::<u8, String>::new(), &*bytes);
-    while let Some((header, behind)) = rest.split_first_chunk::<8>() {
+    while let Some((header, after)) = rest.split_first_chunk::<8>() {
         let [stream, 0, 0, 0, length @ ..] = *header else {
             panic!("not a frame: {header:?}");
         };
-        let (content, behind) = behind.split_at(u32::from_be_bytes(length) as usize);
+        let (content, after) = after.split_at(u32::from_be_bytes(length) as usize);
         *streams.entry(stream).or_default() += &text(content);
-        rest = behind;
+        rest = after;
     }
     assert!(rest.is_empty(), "{rest:?}");
     streams
 }
 
 #[tokio::test]
-async fn half_close_before_the_answer_is_the_end_of_the_input() {
+async fn half_close_before_the_response_ends_the_input() {
     let server = engine().await;
     let script = "cat; echo done; exit 3";
-    // Several times: without hyper's `half_close` it depends on when the server sees the end. Behind input it does not
-    // see it before the answer.
+    // Repeat the empty input: without hyper's `half_close` the result depends on when the server reads EOF. After other
+    // input it reads EOF only after the response.
     for input in ["hello\n", "", "", "", "", "", "", "", "", "", ""] {
         let id = create(&server, false, &["sh", "-c", script]).await;
         let mut peer = server.connect().await;
         peer.send(start(&id, UPGRADE, ATTACHED) + input).await;
         peer.finish().await;
         let head = peer.head().await;
-        head.assert_switched("tcp");
+        head.assert_upgraded("tcp");
         let multiplexed = "application/vnd.docker.multiplexed-stream";
         assert_eq!(head.get("content-type").as_deref(), Some(multiplexed));
         let expected = BTreeMap::from([(STDOUT, format!("{input}done\n"))]);
         assert_eq!(streams(&mut peer).await, expected);
-        // The exit is known as soon as the client has the end.
+        // The exit code is available before the client reads EOF.
         let exec = inspect(&server, &id).await;
         assert_eq!(
             (&exec["Running"], &exec["ExitCode"]),
@@ -133,7 +133,7 @@ async fn half_close_before_the_answer_is_the_end_of_the_input() {
 }
 
 #[tokio::test]
-async fn output_goes_on_after_a_half_close() {
+async fn output_continues_after_a_half_close() {
     let server = engine().await;
     // More than pipes and socket buffers hold.
     let script = "echo ready; cat >/dev/null; head -c 8000000 /dev/zero; echo end >&2";
@@ -149,18 +149,19 @@ async fn output_goes_on_after_a_half_close() {
 }
 
 #[tokio::test]
-async fn outputs_are_framed_with_their_stream() {
+async fn output_frames_name_their_stream() {
     let server = engine().await;
     let id = create(&server, false, &["sh", "-c", "echo out; echo err >&2"]).await;
     let (_, mut peer) = attach(&server, &id, "").await;
-    let expected = [(STDOUT, "out\n"), (STDERR, "err\n")].map(|(id, said)| (id, said.to_owned()));
+    let expected =
+        [(STDOUT, "out\n"), (STDERR, "err\n")].map(|(id, output)| (id, output.to_owned()));
     assert_eq!(streams(&mut peer).await, BTreeMap::from(expected));
 }
 
 #[tokio::test]
-async fn exit_ends_the_session_whatever_the_client_and_the_background_do() {
+async fn exit_ends_the_session_despite_background_jobs() {
     let server = engine().await;
-    // The job holds the outputs, and the client goes on sending.
+    // The background job keeps the output pipes open, and the client does not close its side.
     let id = create(
         &server,
         false,
@@ -177,7 +178,7 @@ async fn exit_ends_the_session_whatever_the_client_and_the_background_do() {
 }
 
 #[tokio::test]
-async fn terminal_is_raw_has_a_size_and_ends_with_a_half_close() {
+async fn terminal_is_raw_resizable_and_ends_at_half_close() {
     let server = engine().await;
     let script = "test -t 0 && test -t 1 && test -t 2 && read line && stty size && cat";
     let id = create(&server, true, &["sh", "-c", script]).await;
@@ -185,9 +186,9 @@ async fn terminal_is_raw_has_a_size_and_ends_with_a_half_close() {
     let raw = "application/vnd.docker.raw-stream";
     assert_eq!(head.get("content-type").as_deref(), Some(raw));
     let resize = post(&format!("/exec/{id}/resize?h=50&w=132"), &[], "");
-    assert_eq!(ask(&server, resize).await.0.status, 200);
+    assert_eq!(send_request(&server, resize).await.0.status, 200);
     peer.send("\n").await;
-    // The terminal echoes.
+    // The terminal echoes its input.
     assert_eq!(text(&peer.exactly(10).await), "\r\n50 132\r\n");
     peer.send("hello\n").await;
     assert_eq!(text(&peer.exactly(14).await), "hello\r\nhello\r\n");
@@ -199,11 +200,11 @@ async fn terminal_is_raw_has_a_size_and_ends_with_a_half_close() {
 #[tokio::test]
 async fn detached_exec_runs_without_an_upgrade() {
     let server = engine().await;
-    // The second one is of a client that offers HTTP/2 with each first request.
+    // Some clients offer h2c with their first request.
     for lines in [&[][..], &["Connection: Upgrade", "Upgrade: h2c"], UPGRADE] {
         let id = create(&server, false, &["sh", "-c", "exit 7"]).await;
         assert_eq!(inspect(&server, &id).await["Running"], json!(false));
-        let (head, body) = ask(&server, start(&id, lines, DETACHED)).await;
+        let (head, body) = send_request(&server, start(&id, lines, DETACHED)).await;
         assert_eq!((head.status, &*body), (200, ""));
         head.assert_no_handshake();
         assert_eq!(exit_code(&server, &id).await, 7);
@@ -211,7 +212,7 @@ async fn detached_exec_runs_without_an_upgrade() {
 }
 
 #[tokio::test]
-async fn failures_are_answered_before_a_switch() {
+async fn failures_are_reported_before_the_101() {
     let server = engine().await;
     let id = create(&server, false, &["cat"]).await;
     let missing = create(&server, false, &["/does/not/exist"]).await;
@@ -249,23 +250,23 @@ async fn failures_are_answered_before_a_switch() {
         (post(exec, &[], "{}"), 400, "no command"),
         (post("/images/create", &[], ""), 404, "page not found"),
     ] {
-        let (head, body) = ask(&server, request.clone()).await;
+        let (head, body) = send_request(&server, request.clone()).await;
         assert_eq!(head.status, status, "{request}: {body}");
         assert!(body.contains(message), "{request}: {body}");
         if status != 426 {
             head.assert_no_handshake();
         }
     }
-    // None of them has started the exec. Once it has run it cannot be started again.
+    // The failures have not started the exec. An exec can be started only once.
     let (_, mut peer) = attach(&server, &id, "").await;
     let again = start(&id, UPGRADE, ATTACHED);
-    assert_eq!(ask(&server, again.clone()).await.0.status, 409);
+    assert_eq!(send_request(&server, again.clone()).await.0.status, 409);
     peer.finish().await;
     peer.expect_end().await;
-    assert_eq!(ask(&server, again).await.0.status, 409);
+    assert_eq!(send_request(&server, again).await.0.status, 409);
 }
 
-/// Two processes of one exec that do not end by themselves, with the first as the command.
+/// A command with a child process. Neither exits.
 const ENDLESS: &[&str] = &["sh", "-c", "sleep 1000 & echo $$ $!; wait"];
 
 async fn endless(server: &Example, stdin: bool) -> (String, String, Peer<TcpStream>) {
@@ -275,7 +276,7 @@ async fn endless(server: &Example, stdin: bool) -> (String, String, Peer<TcpStre
     (id, processes, peer)
 }
 
-/// Waits until processes are gone, zombies included.
+/// Waits until processes have exited and are reaped.
 async fn ended(ids: &str) {
     for id in ids.split_whitespace() {
         let process = Path::new("/proc").join(id);
@@ -285,7 +286,7 @@ async fn ended(ids: &str) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn processes_end_with_their_client() {
+async fn client_reset_kills_the_processes() {
     let server = engine().await;
     for stdin in [true, false] {
         let (id, processes, peer) = endless(&server, stdin).await;
@@ -299,7 +300,7 @@ async fn processes_end_with_their_client() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn processes_end_with_the_server() {
+async fn server_shutdown_kills_the_processes() {
     let server = engine().await;
     let (_, processes, mut peer) = endless(&server, true).await;
     server.stop("TERM").await;
@@ -308,7 +309,7 @@ async fn processes_end_with_the_server() {
 }
 
 #[tokio::test]
-async fn other_than_loopback_addresses_are_refused() {
+async fn non_loopback_listen_address_is_refused() {
     let program = crate::support::build::build("docker_exec", &["axum"]).await;
     let args = ["--allow", "cat", "--listen", "0.0.0.0:0"];
     let output = soon(Command::new(program).args(args).output()).await;
@@ -349,7 +350,7 @@ async fn curl_starts_execs_with_and_without_an_upgrade() {
     assert_eq!(exit_code(&server, &id).await, 5);
 }
 
-/// Runs `docker exec` with `input`. Returns its exit code, its output and its complaints.
+/// Runs `docker exec` with `input`. Returns its exit code, stdout and stderr.
 async fn docker_exec(server: &Example, args: &[&str], input: &[u8]) -> (i32, Vec<u8>, String) {
     let mut docker = program("docker", "docker-cli")
         .arg("exec")
@@ -361,9 +362,9 @@ async fn docker_exec(server: &Example, args: &[&str], input: &[u8]) -> (i32, Vec
         .stderr(Stdio::piped())
         .spawn()
         .expect("docker starts");
-    let mut stdin = docker.stdin.take().expect("it is piped");
+    let mut stdin = docker.stdin.take().expect("a pipe");
     let write = async {
-        // A command that does not read its input may be gone.
+        // A command that does not read its input may have exited.
         let _ = stdin.write_all(input).await;
         drop(stdin);
     };
@@ -385,30 +386,26 @@ async fn docker_runs_commands() {
     }
     let server = engine().await;
     let input = vec![b'x'; 4_000_000];
-    let (code, output, complaints) = docker_exec(&server, &["-i", "demo", "cat"], &input).await;
-    assert_eq!((code, &*complaints), (0, ""));
+    let (code, output, stderr) = docker_exec(&server, &["-i", "demo", "cat"], &input).await;
+    assert_eq!((code, &*stderr), (0, ""));
     assert!(output == input, "{} bytes", output.len());
 
     let script = "echo out; echo err >&2; exit 3";
-    let (code, output, complaints) = docker_exec(&server, &["demo", "sh", "-c", script], b"").await;
-    assert_eq!((code, &*text(&output), &*complaints), (3, "out\n", "err\n"));
+    let (code, output, stderr) = docker_exec(&server, &["demo", "sh", "-c", script], b"").await;
+    assert_eq!((code, &*text(&output), &*stderr), (3, "out\n", "err\n"));
 
-    let (code, output, complaints) = docker_exec(
+    let (code, output, stderr) = docker_exec(
         &server,
         &["-t", "demo", "sh", "-c", "test -t 1 && echo hello"],
         b"",
     )
     .await;
-    assert_eq!((code, &*text(&output), &*complaints), (0, "hello\r\n", ""));
+    assert_eq!((code, &*text(&output), &*stderr), (0, "hello\r\n", ""));
 
-    let (code, _, complaints) =
-        docker_exec(&server, &["-d", "demo", "sh", "-c", "exit 1"], b"").await;
-    assert_eq!((code, &*complaints), (0, ""));
+    let (code, _, stderr) = docker_exec(&server, &["-d", "demo", "sh", "-c", "exit 1"], b"").await;
+    assert_eq!((code, &*stderr), (0, ""));
 
-    let (code, _, complaints) = docker_exec(&server, &["other", "cat"], b"").await;
+    let (code, _, stderr) = docker_exec(&server, &["other", "cat"], b"").await;
     assert_eq!(code, 1);
-    assert!(
-        complaints.contains("No such container: other"),
-        "{complaints}"
-    );
+    assert!(stderr.contains("No such container: other"), "{stderr}");
 }

@@ -1,8 +1,8 @@
-// Sessions over HTTP/2 with Node's own client: extended CONNECT (RFC 8441) and CONNECT.
+// Sessions over HTTP/2 with Node's built-in client: extended CONNECT (RFC 8441) and CONNECT.
 //
 //     node extended_connect.js http://127.0.0.1:3000 [CASE]..
 //
-// The server is `examples/echo.rs`. Without a CASE it goes through all that end by themselves.
+// The server is `examples/echo.rs`. Without a CASE the script runs all cases that do not need a server shutdown.
 'use strict';
 
 const assert = require('node:assert');
@@ -11,12 +11,12 @@ const http2 = require('node:http2');
 
 const ECHO = { ':method': 'CONNECT', ':protocol': 'echo', ':path': '/' };
 const TUNNEL = { ':method': 'CONNECT', ':authority': 'example.com:443' };
-// Of HTTP/1.1: RFC 9113 section 8.2.2, and what a switch has no use for.
+// Fields of HTTP/1.1 (RFC 9113 §8.2.2), and `content-length`, which an upgrade response does not have.
 const FOREIGN = ['upgrade', 'connection', 'content-length', 'transfer-encoding'];
 
-/** A connection whose server has said that it knows extended CONNECT. */
+/** Opens a connection to a server that has enabled extended CONNECT. */
 async function connect(url) {
-  // The certificate is one that the server made for itself.
+  // The server has a self-signed certificate.
   const tls = { rejectUnauthorized: false, servername: 'localhost' };
   const connection = http2.connect(url, tls);
   const [settings] = await once(connection, 'remoteSettings');
@@ -25,13 +25,13 @@ async function connect(url) {
   return connection;
 }
 
-/** Ends a connection on which all streams have ended. */
+/** Closes a connection without open streams. */
 async function close(connection) {
   connection.close();
   await once(connection, 'close');
 }
 
-/** A stream of a connection, and what has been read from it. */
+/** A stream with a read buffer. */
 class Session {
   static async open(connection, head, status = 200) {
     const stream = connection.request(head, { endStream: false });
@@ -50,7 +50,7 @@ class Session {
     this.unread = '';
   }
 
-  /** Writes, and reads it back. */
+  /** Writes, and expects the echo. */
   async echo(text) {
     this.stream.write(text);
     assert.strictEqual(await this.exactly(text.length), text);
@@ -67,7 +67,7 @@ class Session {
     return text;
   }
 
-  /** All that still comes, to an end in order: the iterator throws at any other. */
+  /** Reads to EOF. The iterator throws on a reset. */
   async rest() {
     let text = this.unread;
     for await (const chunk of this.chunks) text += chunk;
@@ -75,25 +75,25 @@ class Session {
     return text;
   }
 
-  /** Says the last, and reads it back with the end behind it. */
+  /** Writes the last bytes, and expects their echo and EOF. */
   async finish(text) {
     this.stream.end(text);
     assert.strictEqual(await this.rest(), text);
   }
 }
 
-async function talk(url, head) {
+async function exchange(url, head) {
   const connection = await connect(url);
   const session = await Session.open(connection, head);
   for (const text of ['hello', 'a', 'x'.repeat(300_000), 'bye']) await session.echo(text);
-  await session.finish('the last that it hears');
+  await session.finish('the last bytes');
   await close(connection);
 }
 
 const CASES = {
-  extendedConnect: (url) => talk(url, ECHO),
+  extendedConnect: (url) => exchange(url, ECHO),
 
-  connect: (url) => talk(url, TUNNEL),
+  connect: (url) => exchange(url, TUNNEL),
 
   async refused(url) {
     const connection = await connect(url);
@@ -103,7 +103,7 @@ const CASES = {
     const portless = await Session.open(connection, { ...TUNNEL, ':authority': 'portless' }, 400);
     portless.stream.end();
     await portless.rest();
-    // The connection goes on.
+    // The connection stays open.
     await (await Session.open(connection, ECHO)).finish('hello');
     await close(connection);
   },
@@ -113,13 +113,13 @@ const CASES = {
     const heads = Array.from({ length: 50 }, (_, i) => (i % 2 ? ECHO : TUNNEL));
     const sessions = await Promise.all(heads.map((head) => Session.open(connection, head)));
     await Promise.all(sessions.map(async (session, i) => {
-      for (let turn = 0; turn < 10; turn++) await session.echo(`${i} says ${turn};`.repeat(100));
+      for (let turn = 0; turn < 10; turn++) await session.echo(`${i} in turn ${turn};`.repeat(100));
       await session.finish(`${i} is done`);
     }));
     await close(connection);
   },
 
-  // One session that reads no more holds up no other on the same connection.
+  // A session that stops reading does not block other sessions of the connection.
   async stalled(url) {
     const connection = await connect(url);
     const stalled = connection.request(ECHO, { endStream: false });
@@ -132,7 +132,7 @@ const CASES = {
     await close(connection);
   },
 
-  // The server ends what is open, sessions and then the connection, when it is told to stop.
+  // When the server shuts down, it ends the sessions and then the connection.
   async stopped(url) {
     const connection = await connect(url);
     const sessions = [await Session.open(connection, ECHO), await Session.open(connection, TUNNEL)];

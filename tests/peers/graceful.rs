@@ -1,7 +1,7 @@
-//! `examples/graceful.rs` as a process that is told to stop.
+//! The shutdown of `examples/graceful.rs`.
 
 use crate::{
-    example::Example,
+    process::Example,
     support::{
         AnyIo, Peer,
         h2::{Client, extended_connect},
@@ -17,11 +17,11 @@ use tokio::{
 async fn open(server: &Example, protocol: &str) -> Peer<TcpStream> {
     let mut peer = server.connect().await;
     peer.send(offer(protocol, &[])).await;
-    peer.head().await.assert_switched(protocol);
+    peer.head().await.assert_upgraded(protocol);
     peer
 }
 
-/// The status of a plain GET.
+/// Returns the status of a plain GET.
 async fn status(server: &Example, path: &str) -> u16 {
     let mut peer = server.connect().await;
     let line = format!("GET {path} HTTP/1.1");
@@ -30,41 +30,41 @@ async fn status(server: &Example, path: &str) -> u16 {
     peer.head().await.status
 }
 
-/// One that does as it is told and one that does not, when the server is told to stop.
-async fn end<Io: AnyIo>(server: Example, mut cooperative: Peer<Io>, mut stubborn: Peer<Io>) {
+/// Stops a server with one session that obeys the stop signal and one that ignores it.
+async fn stop<Io: AnyIo>(server: Example, mut cooperative: Peer<Io>, mut stubborn: Peer<Io>) {
     cooperative.expect_echo(b"hello").await;
     stubborn.expect_echo(b"hello").await;
     server.signal("TERM").await;
     cooperative.expect_end().await;
-    // Its handler was dropped, and its connection still ends in order.
+    // The handler was aborted. The connection still shuts down in an orderly way.
     stubborn.expect_end().await;
-    let (said, complaints) = server.ended().await;
-    assert_eq!(said, "1 sessions ended, 1 aborted, 0 left\n");
-    assert_eq!(complaints, "");
+    let (stdout, stderr) = server.ended().await;
+    assert_eq!(stdout, "1 sessions ended, 1 aborted, 0 left\n");
+    assert_eq!(stderr, "");
 }
 
 #[tokio::test]
-async fn sessions_end_when_told_or_at_the_deadline() {
+async fn sessions_end_at_the_stop_signal_or_the_deadline() {
     let server = Example::start("graceful", &["--notice", "0", "--deadline", "1"]).await;
     let cooperative = open(&server, "echo").await;
     let stubborn = open(&server, "stubborn").await;
-    end(server, cooperative, stubborn).await;
+    stop(server, cooperative, stubborn).await;
 }
 
 #[tokio::test]
-async fn streams_end_when_told_or_at_the_deadline() {
+async fn http2_streams_end_at_the_stop_signal_or_the_deadline() {
     let server = Example::start("graceful", &["--notice", "0", "--deadline", "1"]).await;
     let mut client = Client::connect(server.connect().await).await;
     let [cooperative, stubborn] = ["echo", "stubborn"]
         .map(|protocol| extended_connect(protocol).body(()).expect("a request"));
     let cooperative = client.ask(cooperative).await.expect_upgraded();
     let stubborn = client.ask(stubborn).await.expect_upgraded();
-    end(server, cooperative, stubborn).await;
+    stop(server, cooperative, stubborn).await;
     client.ended().await.expect("an orderly end");
 }
 
 #[tokio::test]
-async fn it_says_that_it_stops_before_it_closes_its_listener() {
+async fn server_answers_503_before_it_stops_listening() {
     let hour = ["--notice", "3600", "--deadline", "3600"];
     let server = Example::start("graceful", &hour).await;
     assert_eq!(status(&server, "/ready").await, 200);
@@ -80,17 +80,17 @@ async fn it_says_that_it_stops_before_it_closes_its_listener() {
         assert_eq!(refusal.status, 503);
         assert_eq!(refusal.get("retry-after").as_deref(), Some("5"));
     }
-    // What needs no session is served, and sessions go on.
+    // Plain requests are still served, and open sessions continue.
     late.send(head(&["GET / HTTP/1.1", "Host: test"])).await;
     assert_eq!(late.response().await.1, "1 sessions\n");
     before.expect_echo(b"hello").await;
 }
 
-/// Says a word over and over until the server ends the session, which is no error.
-async fn talk(mut peer: Peer<TcpStream>) {
+/// Exchanges echoes until the server closes the session.
+async fn exchange_echoes(mut peer: Peer<TcpStream>) {
     const WORD: &[u8; 4] = b"word";
     loop {
-        // It may have ended before: then the next read sees it.
+        // If the session has ended, the next read returns EOF.
         let _ = peer.io.write_all(WORD).await;
         let mut echo = [0; WORD.len()];
         match peer.io.read_exact(&mut echo).await {
@@ -104,9 +104,9 @@ async fn talk(mut peer: Peer<TcpStream>) {
 }
 
 #[tokio::test]
-async fn a_thousand_sessions_end() {
+async fn thousand_sessions_end_at_the_stop_signal() {
     rlimit::increase_nofile_limit(4096).expect("a limit");
-    // The deadline is longer than the test takes: they end because they are told to.
+    // The deadline is longer than the test takes: the stop signal ends the sessions.
     let server = Example::start("graceful", &["--notice", "0", "--deadline", "300"]).await;
     let mut open_peers = Vec::new();
     for _ in 0..1000 {
@@ -118,12 +118,12 @@ async fn a_thousand_sessions_end() {
         if number % 2 == 0 {
             peers.spawn(async move { peer.expect_end().await });
         } else {
-            peers.spawn(talk(peer));
+            peers.spawn(exchange_echoes(peer));
         }
     }
     server.signal("TERM").await;
     soon(peers.join_all()).await;
-    let (said, complaints) = server.ended().await;
-    assert_eq!(said, "1000 sessions ended, 0 aborted, 0 left\n");
-    assert_eq!(complaints, "");
+    let (stdout, stderr) = server.ended().await;
+    assert_eq!(stdout, "1000 sessions ended, 0 aborted, 0 left\n");
+    assert_eq!(stderr, "");
 }

@@ -1,18 +1,18 @@
-//! Peers that nobody here wrote. They have to be installed: a test says which one is missing.
+//! Tests against other programs. If a program is not installed, its tests fail with the name of its Debian package.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connect_proxy;
 mod curl;
 mod docker;
-mod example;
 mod graceful;
-mod haproxy;
 mod node;
-mod proxy;
-mod reverse;
-mod reverse_proxy;
+mod process;
+mod python_websockets;
+mod reverse_proxy_chains;
+mod reverse_proxy_example;
+mod rolling_restart;
 #[cfg(target_os = "linux")]
 mod splice;
 mod upcat;
-mod websocket;

@@ -1,7 +1,7 @@
-//! Node's built-in HTTP/2 client, which is nghttp2's: see `extended_connect.js`.
+//! Node's built-in HTTP/2 client, which uses nghttp2: see `extended_connect.js`.
 
 use crate::{
-    example::{Example, program},
+    process::{Example, program},
     support::soon,
 };
 use std::process::ExitStatus;
@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-/// A case of the script, as a process.
+/// A running case of the script.
 struct Case {
     process: Child,
     stdout: Lines<BufReader<ChildStdout>>,
@@ -27,31 +27,33 @@ impl Case {
             .args([script, &server.url, name])
             .spawn()
             .expect("node starts");
-        let stdout = process.stdout.take().expect("it is piped");
+        let stdout = process.stdout.take().expect("a pipe");
         Self {
             process,
             stdout: BufReader::new(stdout).lines(),
         }
     }
 
-    async fn says(&mut self) -> Option<String> {
-        soon(self.stdout.next_line()).await.expect("its output")
+    async fn next_line(&mut self) -> Option<String> {
+        soon(self.stdout.next_line())
+            .await
+            .expect("readable output")
     }
 
-    /// What it found is on stderr.
+    /// Expects the case to pass. If it fails, stderr shows the reason.
     async fn expect_ok(mut self, name: &str) {
-        let said = self.says().await;
-        let status: ExitStatus = soon(self.process.wait()).await.expect("it ends");
+        let line = self.next_line().await;
+        let status: ExitStatus = soon(self.process.wait()).await.expect("an exit status");
         assert!(status.success(), "{name}: {status}");
-        assert_eq!(said, Some(format!("{name} ok")));
+        assert_eq!(line, Some(format!("{name} ok")));
     }
 }
 
 /// HTTP/2 with prior knowledge, and chosen by ALPN.
-const WAYS: [&[&str]; 2] = [&[], &["--tls"]];
+const SERVER_ARGS: [&[&str]; 2] = [&[], &["--tls"]];
 
-async fn passes(name: &str) {
-    for args in WAYS {
+async fn expect_case(name: &str) {
+    for args in SERVER_ARGS {
         let server = Example::start("echo", args).await;
         Case::start(name, &server).expect_ok(name).await;
         server.stop("TERM").await;
@@ -59,36 +61,36 @@ async fn passes(name: &str) {
 }
 
 #[tokio::test]
-async fn node_has_a_session_by_extended_connect() {
-    passes("extendedConnect").await;
+async fn node_opens_a_session_with_extended_connect() {
+    expect_case("extendedConnect").await;
 }
 
 #[tokio::test]
-async fn node_has_a_tunnel_by_connect() {
-    passes("connect").await;
+async fn node_opens_a_tunnel_with_connect() {
+    expect_case("connect").await;
 }
 
 #[tokio::test]
-async fn node_goes_on_with_a_connection_after_a_refusal() {
-    passes("refused").await;
+async fn node_reuses_the_connection_after_a_refusal() {
+    expect_case("refused").await;
 }
 
 #[tokio::test]
-async fn node_has_many_sessions_on_one_connection() {
-    passes("parallel").await;
+async fn node_runs_parallel_sessions_on_one_connection() {
+    expect_case("parallel").await;
 }
 
 #[tokio::test]
-async fn node_is_served_beside_a_session_that_reads_no_more() {
-    passes("stalled").await;
+async fn stalled_session_does_not_block_others_of_node() {
+    expect_case("stalled").await;
 }
 
 #[tokio::test]
-async fn node_sees_its_sessions_end_in_order_with_the_server() {
-    for (args, signal) in WAYS.into_iter().zip(["TERM", "INT"]) {
+async fn server_shutdown_ends_node_sessions_cleanly() {
+    for (args, signal) in SERVER_ARGS.into_iter().zip(["TERM", "INT"]) {
         let server = Example::start("echo", args).await;
         let mut node = Case::start("stopped", &server);
-        assert_eq!(node.says().await.as_deref(), Some("open"));
+        assert_eq!(node.next_line().await.as_deref(), Some("open"));
         server.stop(signal).await;
         node.expect_ok("stopped").await;
     }

@@ -1,7 +1,7 @@
-//! The proxies among the examples move bytes with `splice(2)`: `strace` counts them.
+//! The proxy examples move bytes with `splice(2)`, which `strace` counts.
 
 use crate::{
-    example::Example,
+    process::Example,
     support::{Peer, clients::Scripted, head, offer, soon, until},
 };
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use tokio::{
     net::TcpStream,
 };
 
-const MUCH: usize = 8 * 1024 * 1024;
+const LENGTH: usize = 8 * 1024 * 1024;
 
 fn trace_of(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.strace", std::process::id()))
 }
 
-/// Sends from one to the other until much was spliced. The relay copies while little waits to be read, and that depends
-/// on how fast the sender runs on this machine.
+/// Sends until `LENGTH` bytes were spliced. The relay copies while few bytes are readable, so the share depends on the
+/// speed of the sender.
 async fn send(from: &mut Peer<TcpStream>, to: &mut Peer<TcpStream>, trace: &Path) {
-    let sent = vec![7; MUCH];
-    let mut received = vec![0; MUCH];
+    let sent = vec![7; LENGTH];
+    let mut received = vec![0; LENGTH];
     let (from, to) = (&mut from.io, &mut to.io);
     let all = async {
-        while spliced(trace) < MUCH {
+        while spliced(trace) < LENGTH {
             let (wrote, read) = tokio::join!(from.write_all(&sent), to.read_exact(&mut received));
             wrote.expect("the proxy reads");
             read.expect("the proxy writes");
@@ -33,7 +33,7 @@ async fn send(from: &mut Peer<TcpStream>, to: &mut Peer<TcpStream>, trace: &Path
     soon(all).await;
 }
 
-/// The bytes that were spliced into a pipe, and out of one.
+/// Returns the number of bytes spliced into and out of pipes.
 fn spliced(trace: &Path) -> usize {
     let trace = std::fs::read_to_string(trace).expect("a trace");
     trace
@@ -43,8 +43,8 @@ fn spliced(trace: &Path) -> usize {
         .sum()
 }
 
-/// Ends the example, and then the tracer ends.
-async fn end(example: Example, trace: &Path) {
+/// Stops the example, and waits for the tracer.
+async fn stop(example: Example, trace: &Path) {
     example.signal("TERM").await;
     example.ended().await;
     until(|| {
@@ -70,7 +70,7 @@ async fn connect_proxy_splices() {
     let mut at_target = target.accept().await;
     send(&mut at_target, &mut client, &trace).await;
     drop((client, at_target));
-    end(proxy, &trace).await;
+    stop(proxy, &trace).await;
 }
 
 #[tokio::test]
@@ -83,14 +83,14 @@ async fn reverse_proxy_splices() {
     client.send(offer("chat", &[])).await;
     let mut at_backend = backend.accept().await;
     at_backend.request_head().await;
-    let switch = [
+    let upgrade_response = [
         "HTTP/1.1 101 Switching Protocols",
         "Connection: upgrade",
         "Upgrade: chat",
     ];
-    at_backend.send(head(&switch)).await;
-    client.head().await.assert_switched("chat");
+    at_backend.send(head(&upgrade_response)).await;
+    client.head().await.assert_upgraded("chat");
     send(&mut client, &mut at_backend, &trace).await;
     drop((client, at_backend));
-    end(proxy, &trace).await;
+    stop(proxy, &trace).await;
 }

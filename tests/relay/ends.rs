@@ -1,4 +1,4 @@
-//! How a relay of plain connections ends.
+//! The end of a relay between plain connections.
 
 use crate::{
     suite::bytes,
@@ -18,11 +18,11 @@ use tower_upgrade::tunnel::{Relay, RelayEnd, Relayed};
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_when_it_was_idle_for_too_long() {
+async fn idle_timeout_ends_the_relay() {
     let (ours, mut first) = duplex(64);
     let (other, mut second) = duplex(64);
     let relay = tokio::spawn(Relay::new(ours, other).idle_timeout(MINUTE));
-    // Bytes of either direction count.
+    // Bytes in either direction restart the timeout.
     for _ in 0..3 {
         tokio::time::sleep(MINUTE - Duration::from_secs(1)).await;
         first.write_all(b"x").await.expect("memory");
@@ -46,7 +46,7 @@ async fn it_ends_when_it_was_idle_for_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_timeout_it_waits_for_ever() {
+async fn relay_without_idle_timeout_stays_open() {
     let (ours, mut first) = duplex(64);
     let (other, mut second) = duplex(64);
     let relay = tokio::spawn(Relay::new(ours, other));
@@ -57,18 +57,18 @@ async fn without_a_timeout_it_waits_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_a_second_after_it_was_told_to_stop() {
+async fn quiet_relay_ends_one_second_after_the_stop_signal() {
     for idle_timeout in [None, Some(10 * MINUTE)] {
         let (ours, mut first) = duplex(64);
         let (other, second) = duplex(64);
-        let told = Instant::now() + MINUTE;
-        let mut relay = Relay::new(ours, other).stop(tokio::time::sleep_until(told));
+        let stop = Instant::now() + MINUTE;
+        let mut relay = Relay::new(ours, other).stop(tokio::time::sleep_until(stop));
         if let Some(timeout) = idle_timeout {
             relay = relay.idle_timeout(timeout);
         }
         let relay = tokio::spawn(relay);
         assert_eq!(first.read(&mut [0]).await.expect("an end"), 0);
-        assert_eq!(Instant::now(), told + Duration::from_secs(1));
+        assert_eq!(Instant::now(), stop + Duration::from_secs(1));
         drop((first, second));
         let relayed = relay.await.expect("no panic");
         assert!(matches!(relayed.end(), RelayEnd::Stopped), "{relayed}");
@@ -86,7 +86,7 @@ async fn send(first: &mut TcpStream, second: &mut TcpStream, size: usize) {
     read.expect("the relay writes");
 }
 
-async fn reset_is_passed_on(hide: bool) -> Relayed {
+async fn relay_reset(hide: bool) -> Relayed {
     let ((ours, mut first), (other, mut second)) = (tcp::pair().await, tcp::pair().await);
     let relay = match hide {
         true => Relay::new(ours, Box::new(other)),
@@ -98,16 +98,16 @@ async fn reset_is_passed_on(hide: bool) -> Relayed {
     drop(first);
     let error = soon(second.read(&mut [0])).await;
     if !hide {
-        let error = error.expect_err("it has not ended, it broke off");
+        let error = error.expect_err("a reset instead of EOF");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
     soon(relay).await.expect("no panic")
 }
 
 #[tokio::test]
-async fn a_reset_is_passed_on() {
+async fn reset_is_forwarded_after_the_data() {
     for hide in [false, true] {
-        let relayed = reset_is_passed_on(hide).await;
+        let relayed = relay_reset(hide).await;
         assert_eq!(relayed.a_to_b(), 3_000_000);
         assert!(matches!(relayed.end(), RelayEnd::Failed(_)), "{relayed}");
         let error = relayed.into_result().expect_err("a reset");
@@ -115,14 +115,14 @@ async fn a_reset_is_passed_on() {
     }
 }
 
-/// Sends until nothing more goes, so that the relay waits for the second, which takes nothing.
+/// Writes until the relay stalls because its other peer does not read.
 async fn hold_up(try_write: impl Fn(&[u8]) -> io::Result<usize>) {
     let piece = bytes(1_000_000);
-    let mut refusals = 0;
-    while refusals < 200 {
+    let mut blocked = 0;
+    while blocked < 200 {
         match try_write(&piece) {
-            Ok(_) => refusals = 0,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => refusals += 1,
+            Ok(_) => blocked = 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => blocked += 1,
             Err(error) => panic!("the relay reads: {error}"),
         }
         tokio::task::yield_now().await;
@@ -130,7 +130,7 @@ async fn hold_up(try_write: impl Fn(&[u8]) -> io::Result<usize>) {
 }
 
 #[tokio::test]
-async fn a_reset_of_who_takes_nothing_is_no_end() {
+async fn reset_by_stalled_reader_resets_the_sender() {
     for hide in [false, true] {
         let ((ours, mut first), (other, mut second)) = (tcp::pair().await, tcp::pair().await);
         let relay = match hide {
@@ -138,25 +138,25 @@ async fn a_reset_of_who_takes_nothing_is_no_end() {
             false => Relay::new(ours, other),
         };
         let relay = tokio::spawn(relay);
-        second.write_all(b"the first half").await.expect("loopback");
-        let mut half = [0; 14];
-        soon(first.read_exact(&mut half))
+        second.write_all(b"readable bytes").await.expect("loopback");
+        let mut received = [0; 14];
+        soon(first.read_exact(&mut received))
             .await
             .expect("the relay writes");
         hold_up(|piece| first.try_write(piece)).await;
         second.set_zero_linger().expect("a socket");
         drop(second);
         let error = soon(first.read(&mut [0])).await;
-        let error = error.expect_err("it has not ended, it broke off");
+        let error = error.expect_err("a reset instead of EOF");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         let relayed = soon(relay).await.expect("no panic");
         assert!(matches!(relayed.end(), RelayEnd::Failed(_)), "{relayed}");
     }
 }
 
-/// A peer that is blocked in a write does not read, so it does not see the end.
+/// The relay does not read from a peer while its write to the other is blocked, so it does not see EOF.
 #[tokio::test(start_paused = true)]
-async fn a_reset_is_noticed_though_what_came_before_is_not_taken() {
+async fn reset_is_detected_while_writes_are_blocked() {
     for hide in [false, true] {
         let ((ours, first), (other, second)) = (tcp::pair().await, tcp::pair().await);
         let relay = match hide {
@@ -174,9 +174,9 @@ async fn a_reset_is_noticed_though_what_came_before_is_not_taken() {
     }
 }
 
-/// Bytes that were read before the relay began do not hide the socket.
+/// Early bytes do not hide the socket from the relay.
 #[tokio::test(start_paused = true)]
-async fn reset_behind_unsent_early_bytes_is_passed_on() {
+async fn reset_is_forwarded_while_early_bytes_are_unsent() {
     let early = bytes(24 * 1024 * 1024);
     let (relay, mut first, second) = join(Wire::Tcp, Wire::Tcp, &early).await;
     let relay = tokio::spawn(relay);
@@ -186,15 +186,15 @@ async fn reset_behind_unsent_early_bytes_is_passed_on() {
     // The kernel resets a socket that is closed with unread bytes.
     drop(second);
     let error = soon(first.read(&mut [0])).await;
-    let error = error.expect_err("it has not ended, it broke off");
+    let error = error.expect_err("a reset instead of EOF");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     soon(relay).await.expect("no panic");
 }
 
-/// A Unix socket is reset by closing it with unread data.
+/// Closing a Unix socket with unread data resets it.
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]
-async fn so_is_one_of_a_unix_socket() {
+async fn unix_reset_is_detected_while_writes_are_blocked() {
     let (ours, first) = UnixStream::pair().expect("sockets");
     let (other, mut second) = tcp::pair().await;
     let relay = tokio::spawn(Relay::new(ours, other));
@@ -207,9 +207,9 @@ async fn so_is_one_of_a_unix_socket() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
-/// Nor is a silence a reset.
+/// The relay does not mistake a stalled reader for a reset.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_taken_waits_for_ever() {
+async fn half_closed_relay_waits_for_a_stalled_reader() {
     let ((ours, mut first), (other, second)) = (tcp::pair().await, tcp::pair().await);
     let relay = tokio::spawn(Relay::new(ours, other));
     hold_up(|piece| first.try_write(piece)).await;
@@ -221,10 +221,10 @@ async fn what_is_not_taken_waits_for_ever() {
 }
 
 #[tokio::test]
-async fn who_stops_taking_is_heard_to_the_end() {
-    // The second is deaf, and speaks.
-    struct Deaf<T>(T);
-    impl<T: tokio::io::AsyncRead + Unpin> tokio::io::AsyncRead for Deaf<T> {
+async fn peer_that_rejects_writes_is_read_to_eof() {
+    /// A peer that sends but rejects all writes.
+    struct RejectsWrites<T>(T);
+    impl<T: tokio::io::AsyncRead + Unpin> tokio::io::AsyncRead for RejectsWrites<T> {
         fn poll_read(
             mut self: std::pin::Pin<&mut Self>,
             cx: &mut std::task::Context<'_>,
@@ -233,7 +233,7 @@ async fn who_stops_taking_is_heard_to_the_end() {
             std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
         }
     }
-    impl<T: Unpin> tokio::io::AsyncWrite for Deaf<T> {
+    impl<T: Unpin> tokio::io::AsyncWrite for RejectsWrites<T> {
         fn poll_write(
             self: std::pin::Pin<&mut Self>,
             _: &mut std::task::Context<'_>,
@@ -256,8 +256,8 @@ async fn who_stops_taking_is_heard_to_the_end() {
     }
     let (ours, mut first) = tcp::pair().await;
     let (other, mut second) = tcp::pair().await;
-    let relay = tokio::spawn(Relay::new(ours, Deaf(other)));
-    first.write_all(b"nobody listens").await.expect("loopback");
+    let relay = tokio::spawn(Relay::new(ours, RejectsWrites(other)));
+    first.write_all(b"rejected").await.expect("loopback");
     let answer = bytes(3_000_000);
     let mut received = Vec::new();
     let talk = async {
@@ -269,35 +269,35 @@ async fn who_stops_taking_is_heard_to_the_end() {
             first.read_to_end(&mut received),
         )
     };
-    soon(talk).await.1.expect("an end, and no reset");
+    soon(talk).await.1.expect("EOF, not a reset");
     assert!(received == answer);
     drop(first);
     let relayed = soon(relay).await.expect("no panic");
     assert_eq!((relayed.a_to_b(), relayed.b_to_a()), (0, 3_000_000));
-    let error = relayed.into_result().expect_err("nobody listened");
+    let error = relayed.into_result().expect_err("a rejected write");
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
 #[tokio::test]
-async fn an_idle_relay_that_still_has_something_to_send_breaks_off() {
+async fn idle_relay_with_unsent_bytes_resets() {
     for wire in [Wire::Tcp, Wire::Hidden] {
         let (relay, mut first, mut second) = join(wire, wire, b"").await;
         let relay = relay.idle_timeout(Duration::from_millis(1));
         let relay = tokio::spawn(relay);
         // More than the buffers of the kernel hold, and the peer does not read.
         let sending = async { first.write_all(&bytes(64 * 1024 * 1024)).await };
-        soon(sending).await.expect_err("the relay has gone");
+        soon(sending).await.expect_err("the relay has ended");
         let relayed = soon(relay).await.expect("no panic");
         assert!(matches!(relayed.end(), RelayEnd::Idle), "{relayed}");
         if matches!(wire, Wire::Tcp) {
             let rest = soon(second.read_to_end(&mut Vec::new())).await;
-            rest.expect_err("the rest is missing, so there is no end");
+            rest.expect_err("a reset: the rest is missing");
         }
     }
 }
 
 #[tokio::test]
-async fn an_echo_is_a_connection_joined_with_itself() {
+async fn echo_returns_all_bytes() {
     for hide in [false, true] {
         let (ours, peer) = tcp::pair().await;
         let relay = match hide {
@@ -329,7 +329,7 @@ async fn an_echo_is_a_connection_joined_with_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_it_says_of_itself() {
+async fn display_shows_byte_counts_and_end() {
     let (ours, mut first) = duplex(64);
     let (other, mut second) = duplex(64);
     let relay = tokio::spawn(Relay::new(ours, other));
@@ -337,10 +337,10 @@ async fn what_it_says_of_itself() {
     first.shutdown().await.expect("memory");
     second.write_all(b"d").await.expect("memory");
     second.shutdown().await.expect("memory");
-    let mut heard = Vec::new();
-    first.read_to_end(&mut heard).await.expect("memory");
-    second.read_to_end(&mut heard).await.expect("memory");
-    assert_eq!(heard, b"dabc");
+    let mut received = Vec::new();
+    first.read_to_end(&mut received).await.expect("memory");
+    second.read_to_end(&mut received).await.expect("memory");
+    assert_eq!(received, b"dabc");
     let relayed = relay.await.expect("no panic");
     assert_eq!(
         relayed.to_string(),
@@ -349,7 +349,7 @@ async fn what_it_says_of_itself() {
 }
 
 #[tokio::test]
-async fn what_is_no_session_is_ended_in_order_as_well() {
+async fn idle_relay_ends_tls_with_close_notify() {
     let (ours, mut first) = tcp::pair().await;
     let (under, over) = tcp::pair().await;
     let tls = Tls::new();
@@ -358,7 +358,7 @@ async fn what_is_no_session_is_ended_in_order_as_well() {
     let relay =
         Relay::new(ours, other.expect("a handshake")).idle_timeout(Duration::from_millis(1));
     let relay = tokio::spawn(relay);
-    // With a close_notify.
+    // rustls returns EOF only after a close_notify.
     let mut rest = Vec::new();
     let read = soon(second.io.read_to_end(&mut rest)).await;
     assert_eq!(read.expect("an end"), 0);
@@ -372,7 +372,7 @@ async fn what_is_no_session_is_ended_in_order_as_well() {
 /// The relay drops an urgent byte (RFC 9293 §3.8.5), and forwards the bytes after it.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_urgent_byte_holds_nothing_up() {
+async fn urgent_byte_is_dropped_without_a_stall() {
     use rustix::net::{SendFlags, send as send_with};
     for hide in [false, true] {
         let ((ours, mut first), (other, mut second)) = (tcp::pair().await, tcp::pair().await);
@@ -394,7 +394,7 @@ async fn an_urgent_byte_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn who_drops_a_relay_with_something_to_send_leaves_no_end() {
+async fn dropped_relay_with_unsent_bytes_resets_tcp() {
     for (wire, is_tcp) in [(Wire::Tcp, true), (Wire::Unix, false)] {
         let (relay, mut first, mut second) = join(wire, wire, b"").await;
         let relay = tokio::spawn(relay);
@@ -402,8 +402,8 @@ async fn who_drops_a_relay_with_something_to_send_leaves_no_end() {
         let mut some = vec![0; 100_000];
         soon(second.read_exact(&mut some))
             .await
-            .expect("some of it");
-        // As long as it takes until the kernel takes no more.
+            .expect("part of the bytes");
+        // Yield until the kernel buffers are full.
         for _ in 0..5000 {
             tokio::task::yield_now().await;
         }
@@ -412,7 +412,7 @@ async fn who_drops_a_relay_with_something_to_send_leaves_no_end() {
         soon(sending)
             .await
             .expect("no panic")
-            .expect_err("nobody reads");
+            .expect_err("the relay was dropped");
         let rest = soon(second.read_to_end(&mut some)).await;
         assert_eq!(rest.is_err(), is_tcp);
     }

@@ -1,4 +1,4 @@
-//! `Relay` and `relay`: two connections, joined. The suite runs over both gears.
+//! `Relay` and `relay` between two connections. The suite runs with copying and with splicing.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -27,16 +27,16 @@ async fn tcp_to_unix() {
 }
 
 #[tokio::test]
-async fn tcp_to_what_is_no_socket() {
+async fn tcp_to_hidden_socket() {
     suite(Wire::Tcp, Wire::Hidden).await;
 }
 
 #[tokio::test]
-async fn what_is_no_socket_to_unix() {
+async fn hidden_socket_to_unix() {
     suite(Wire::Hidden, Wire::Unix).await;
 }
 
 #[tokio::test]
-async fn no_socket_at_all() {
+async fn hidden_socket_to_hidden_socket() {
     suite(Wire::Hidden, Wire::Hidden).await;
 }

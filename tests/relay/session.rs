@@ -1,4 +1,4 @@
-//! `relay` in a handler.
+//! `relay` in a protocol handler.
 
 use crate::{
     suite::bytes,
@@ -22,16 +22,16 @@ use tower_upgrade::{
     tunnel::relay,
 };
 
-/// Joins each session with the other end of a connection that the test holds.
+/// Relays a session to a connection whose peer the test holds.
 #[derive(Clone, Default)]
-struct Dials {
+struct RelayToUpstream {
     upstream: Arc<std::sync::Mutex<Option<TcpStream>>>,
 }
 
-impl ProtocolHandler for Dials {
+impl ProtocolHandler for RelayToUpstream {
     async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let upstream = self.upstream.lock().expect("no panic").take();
-        let upstream = upstream.expect("one for each test");
+        let upstream = upstream.expect("one session for each test");
         Ok(Accept::new(|session| relay(session, upstream)))
     }
 }
@@ -46,7 +46,7 @@ struct Tunnel {
 
 async fn open(via: Via, early: &str) -> Tunnel {
     let (ours, upstream) = tcp::pair().await;
-    let handler = Dials::default();
+    let handler = RelayToUpstream::default();
     *handler.upstream.lock().expect("no panic") = Some(ours);
     let sessions = Sessions::new();
     let (sender, ends) = unbounded_channel();
@@ -56,7 +56,7 @@ async fn open(via: Via, early: &str) -> Tunnel {
         .idle_timeout(Duration::from_secs(3600))
         .on_close(move |closed: &Closed| {
             let (read, written) = (closed.bytes_read(), closed.bytes_written());
-            // A test that has seen enough has gone.
+            // The test may have finished.
             let _ = sender.send((closed.reason().as_str(), read, written));
         });
     let server = Server::start_via(via, layer.layer(service_fn(plain))).await;
@@ -64,7 +64,7 @@ async fn open(via: Via, early: &str) -> Tunnel {
     let mut request = offer("tunnel", &[]);
     request.push_str(early);
     peer.send(request).await;
-    peer.head().await.assert_switched("tunnel");
+    peer.head().await.assert_upgraded("tunnel");
     Tunnel {
         _server: server,
         client: peer.io,
@@ -75,7 +75,7 @@ async fn open(via: Via, early: &str) -> Tunnel {
 }
 
 #[tokio::test]
-async fn a_session_is_relayed_and_its_bytes_are_counted() {
+async fn session_bytes_are_relayed_and_counted() {
     for via in [Via::Http1, Via::Auto] {
         let mut tunnel = open(via, "early ").await;
         let there = bytes(10_000_000);
@@ -98,11 +98,11 @@ async fn a_session_is_relayed_and_its_bytes_are_counted() {
                 upstream_reads.read_to_end(&mut at_upstream),
             )
         };
-        let (sent, answered, read, heard) = soon(talk).await;
+        let (sent, answered, read, received) = soon(talk).await;
         sent.expect("loopback");
         answered.expect("loopback");
         read.expect("an end");
-        heard.expect("an end");
+        received.expect("an end");
         assert!(at_client == back, "{via:?}");
         assert!(
             at_upstream.strip_prefix(b"early ") == Some(&*there),
@@ -115,7 +115,7 @@ async fn a_session_is_relayed_and_its_bytes_are_counted() {
 }
 
 #[tokio::test]
-async fn a_drain_lets_it_become_quiet() {
+async fn drain_ends_a_quiet_relay() {
     let mut tunnel = open(Via::Http1, "").await;
     tokio::time::pause();
     let sessions = tunnel.sessions.clone();
@@ -132,15 +132,15 @@ async fn a_drain_lets_it_become_quiet() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_aborted_with_something_to_send_leaves_no_end() {
+async fn aborted_session_with_unsent_bytes_resets() {
     let mut tunnel = open(Via::Http1, "").await;
     let mut upstream = tunnel.upstream;
-    // More than all buffers of the kernel take.
+    // More than the kernel buffers.
     let sending = tokio::spawn(async move { upstream.write_all(&bytes(64 * 1024 * 1024)).await });
     let mut some = vec![0; 100_000];
     let read = soon(tunnel.client.read_exact(&mut some)).await;
-    read.expect("some of it");
-    // Until nothing moves any more.
+    read.expect("part of the bytes");
+    // Yield until the relay stalls.
     let mut before = 0;
     while before != tunnel.sessions.list()[0].bytes_written() {
         before = tunnel.sessions.list()[0].bytes_written();
@@ -150,25 +150,25 @@ async fn a_session_that_is_aborted_with_something_to_send_leaves_no_end() {
     }
     assert_eq!(soon(tunnel.sessions.drain(Duration::ZERO)).await.aborted, 1);
     let rest = soon(tunnel.client.read_to_end(&mut some)).await;
-    let error = rest.expect_err("the rest is missing, so there is no end");
+    let error = rest.expect_err("a reset: the rest is missing");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     let sent = soon(sending).await.expect("no panic");
-    sent.expect_err("nobody reads");
+    sent.expect_err("the session was aborted");
 }
 
 #[tokio::test]
-async fn an_upstream_that_breaks_off_is_a_reset_for_the_client() {
+async fn upstream_reset_resets_the_client() {
     let mut tunnel = open(Via::Http1, "").await;
     let sent = bytes(3_000_000);
     let mut received = vec![0; sent.len()];
     let (client, upstream) = (&mut tunnel.client, &mut tunnel.upstream);
     let talk = async { tokio::join!(upstream.write_all(&sent), client.read_exact(&mut received)) };
-    soon(talk).await.1.expect("all of it");
+    soon(talk).await.1.expect("all bytes");
     tunnel.upstream.set_zero_linger().expect("a socket");
     drop(tunnel.upstream);
     let error = soon(tunnel.client.read(&mut [0]))
         .await
-        .expect_err("no end");
+        .expect_err("a broken connection");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(
         soon(tunnel.ends.recv()).await,
@@ -177,9 +177,9 @@ async fn an_upstream_that_breaks_off_is_a_reset_for_the_client() {
 }
 
 #[tokio::test]
-async fn over_tls_a_break_has_no_close_notify() {
+async fn upstream_reset_over_tls_omits_close_notify() {
     let (ours, upstream) = tcp::pair().await;
-    let handler = Dials::default();
+    let handler = RelayToUpstream::default();
     *handler.upstream.lock().expect("no panic") = Some(ours);
     let layer = UpgradeLayer::new().protocol("tunnel", handler);
     let tls = Tls::new();
@@ -188,18 +188,20 @@ async fn over_tls_a_break_has_no_close_notify() {
     let server = Server::start_with(Via::Http1, service, move |io| acceptor.accept(io)).await;
     let mut peer = tls.connect(server.connect().await).await;
     peer.send(offer("tunnel", &[])).await;
-    peer.head().await.assert_switched("tunnel");
+    peer.head().await.assert_upgraded("tunnel");
     upstream.set_zero_linger().expect("a socket");
     drop(upstream);
-    let error = soon(peer.io.read(&mut [0])).await.expect_err("no end");
+    let error = soon(peer.io.read(&mut [0]))
+        .await
+        .expect_err("a broken connection");
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
-/// hyper does not reset a stream, which is what RFC 9113 §8.5 wants.
+/// RFC 9113 §8.5 asks for a reset of the stream, which hyper does not send.
 #[tokio::test]
-async fn over_http2_a_break_looks_like_an_end() {
+async fn upstream_reset_over_http2_looks_like_eof() {
     let (ours, upstream) = tcp::pair().await;
-    let handler = Dials::default();
+    let handler = RelayToUpstream::default();
     *handler.upstream.lock().expect("no panic") = Some(ours);
     let layer = UpgradeLayer::new().protocol("tunnel", handler);
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;

@@ -1,4 +1,4 @@
-//! Behaviour of the relay for all kinds of connections, copied and spliced.
+//! The behaviour that copying and splicing relays share, for every kind of connection.
 
 use crate::{
     support::{soon, text},
@@ -11,17 +11,17 @@ use tokio::{
 };
 use tower_upgrade::tunnel::RelayEnd;
 
-/// Enough for many turns in the second gear, and for buffers of the kernel to fill up.
+/// Enough for many calls of `splice(2)`, and more than the kernel buffers.
 const MUCH: usize = 24 * 1024 * 1024 + 7;
 
 pub(crate) async fn suite(a: Wire, b: Wire) {
-    much_goes_both_ways_at_once(a, b).await;
-    early_bytes_come_first(a, b).await;
-    an_end_leaves_the_other_direction_alone(a, b).await;
-    an_end_leaves_the_other_direction_alone(b, a).await;
-    who_takes_nothing_for_a_while_misses_nothing(a, b).await;
-    small_and_large_messages_take_turns(a, b).await;
-    it_stops_when_it_has_become_quiet(a, b).await;
+    concurrent_bulk_transfers_complete(a, b).await;
+    early_bytes_are_sent_first(a, b).await;
+    half_close_keeps_the_other_direction_open(a, b).await;
+    half_close_keeps_the_other_direction_open(b, a).await;
+    slow_reader_receives_every_byte(a, b).await;
+    small_and_large_messages_alternate(a, b).await;
+    stop_waits_for_unsent_bytes(a, b).await;
 }
 
 /// Bytes with a period that does not divide the length of any buffer.
@@ -44,7 +44,7 @@ async fn receive(mut from: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
     received
 }
 
-async fn much_goes_both_ways_at_once(a: Wire, b: Wire) {
+async fn concurrent_bulk_transfers_complete(a: Wire, b: Wire) {
     let (relay, first, second) = join(a, b, b"").await;
     let (there, back) = (bytes(MUCH), bytes(MUCH + 1000));
     let ((first_reads, first_writes), (second_reads, second_writes)) =
@@ -66,14 +66,14 @@ async fn much_goes_both_ways_at_once(a: Wire, b: Wire) {
     assert!(matches!(relayed.end(), RelayEnd::Finished), "{relayed}");
 }
 
-async fn early_bytes_come_first(a: Wire, b: Wire) {
-    // So many that there would be a second gear before they are all gone.
+async fn early_bytes_are_sent_first(a: Wire, b: Wire) {
+    // More early bytes than the relay copies before it would splice.
     let all = bytes(MUCH);
     let (early, late) = all.split_at(1_000_001);
     let (relay, first, second) = join(a, b, early).await;
     let (first_reads, first_writes) = split(first);
     let (second_reads, second_writes) = split(second);
-    let all_of_it = async {
+    let transfer = async {
         tokio::join!(
             relay,
             send(first_writes, late),
@@ -82,27 +82,27 @@ async fn early_bytes_come_first(a: Wire, b: Wire) {
             receive(first_reads),
         )
     };
-    let (relayed, (), (), at_second, _) = soon(all_of_it).await;
+    let (relayed, (), (), at_second, _) = soon(transfer).await;
     assert!(at_second == all, "{a:?} to {b:?}");
     assert_eq!(relayed.a_to_b(), all.len() as u64);
 }
 
-async fn an_end_leaves_the_other_direction_alone(a: Wire, b: Wire) {
+async fn half_close_keeps_the_other_direction_open(a: Wire, b: Wire) {
     let (relay, mut first, mut second) = join(a, b, b"").await;
     let relay = tokio::spawn(relay);
-    send(&mut first, b"the last of it").await;
-    assert_eq!(text(&soon(receive(&mut second)).await), "the last of it");
-    // The second has seen the end of the first, and has all the time it wants.
+    send(&mut first, b"last bytes").await;
+    assert_eq!(text(&soon(receive(&mut second)).await), "last bytes");
+    // The second peer sends only after it has read EOF.
     let back = bytes(MUCH);
     let sent = async { tokio::join!(send(&mut second, &back), receive(&mut first)) };
     let ((), at_first) = soon(sent).await;
     assert!(at_first == back, "{b:?} to {a:?}");
     let relayed = soon(relay).await.expect("no panic");
-    assert_eq!((relayed.a_to_b(), relayed.b_to_a()), (14, MUCH as u64));
+    assert_eq!((relayed.a_to_b(), relayed.b_to_a()), (10, MUCH as u64));
     assert!(matches!(relayed.end(), RelayEnd::Finished), "{relayed}");
 }
 
-async fn who_takes_nothing_for_a_while_misses_nothing(a: Wire, b: Wire) {
+async fn slow_reader_receives_every_byte(a: Wire, b: Wire) {
     let (relay, first, mut second) = join(a, b, b"").await;
     let there = bytes(MUCH);
     let mut relay = tokio::spawn(relay);
@@ -112,7 +112,7 @@ async fn who_takes_nothing_for_a_while_misses_nothing(a: Wire, b: Wire) {
         async move { send(first_writes, &there).await }
     });
     let mut received = Vec::new();
-    // Each time the relay has filled what there is to be filled, and waits.
+    // In each pause the relay fills all buffers and stalls.
     for pause in 0..3 {
         for _ in 0..200 {
             tokio::task::yield_now().await;
@@ -130,35 +130,35 @@ async fn who_takes_nothing_for_a_while_misses_nothing(a: Wire, b: Wire) {
     assert_eq!(relayed.a_to_b(), MUCH as u64);
 }
 
-async fn small_and_large_messages_take_turns(a: Wire, b: Wire) {
+async fn small_and_large_messages_alternate(a: Wire, b: Wire) {
     let (relay, mut first, mut second) = join(a, b, b"").await;
     let relay = tokio::spawn(relay);
     for size in [1, 700_000, 16, 5_000_000, 1, 1, 300_000, 2_000_000, 3] {
-        say(&mut first, &mut second, size).await;
-        say(&mut second, &mut first, 16).await;
+        send_message(&mut first, &mut second, size).await;
+        send_message(&mut second, &mut first, 16).await;
     }
     drop((first, second));
     let relayed = soon(relay).await.expect("no panic");
     assert_eq!(relayed.b_to_a(), 9 * 16);
 }
 
-async fn say(from: &mut Peer, to: &mut Peer, size: usize) {
+async fn send_message(from: &mut Peer, to: &mut Peer, size: usize) {
     let message = bytes(size);
     let mut received = vec![0; size];
-    let said = async { tokio::join!(from.write_all(&message), to.read_exact(&mut received)) };
-    let (sent, read) = soon(said).await;
+    let exchange = async { tokio::join!(from.write_all(&message), to.read_exact(&mut received)) };
+    let (sent, read) = soon(exchange).await;
     sent.expect("the relay reads");
-    read.expect("all of it");
+    read.expect("all bytes");
     assert!(received == message, "{size} bytes");
 }
 
-async fn it_stops_when_it_has_become_quiet(a: Wire, b: Wire) {
+async fn stop_waits_for_unsent_bytes(a: Wire, b: Wire) {
     let (relay, mut first, mut second) = join(a, b, b"").await;
     let (stop, stopped) = oneshot::channel::<()>();
     let there = bytes(MUCH);
     let relay = relay.stop(async { drop(stopped.await) });
     let mut relay = tokio::spawn(relay);
-    say(&mut second, &mut first, 16).await;
+    send_message(&mut second, &mut first, 16).await;
     let sending = tokio::spawn({
         let there = there.clone();
         async move {
@@ -173,7 +173,7 @@ async fn it_stops_when_it_has_become_quiet(a: Wire, b: Wire) {
     tokio::time::pause();
     drop(stop);
     for _ in 0..3 {
-        // First it hears of it, and then it has waited for longer than it would if it had nothing to send.
+        // The relay sees the signal first. Without unsent bytes it would end within the time that passes here.
         tokio::task::yield_now().await;
         tokio::time::advance(Duration::from_secs(60)).await;
     }
@@ -182,10 +182,10 @@ async fn it_stops_when_it_has_become_quiet(a: Wire, b: Wire) {
     let mut received = vec![0; MUCH];
     soon(second.read_exact(&mut received))
         .await
-        .expect("all of it");
+        .expect("all bytes");
     assert!(received == there, "{a:?} to {b:?}");
     let mut first = soon(sending).await.expect("no panic");
-    // Both see an end, and not a reset.
+    // Both peers read EOF, not a reset.
     tokio::time::pause();
     assert_eq!(soon(receive(&mut first)).await, b"");
     assert_eq!(soon(receive(&mut second)).await, b"");

@@ -1,11 +1,11 @@
-//! Connections for the relay, and the peers at their other ends.
+//! Connections for the relay, and their peers.
 
 use crate::support::{AnyIo, tcp};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
 };
-use tower_upgrade::{Parts, Upgraded, tunnel::Relay};
+use tower_upgrade::{Upgraded, UpgradedParts, tunnel::Relay};
 
 /// The kinds of connections that a relay receives.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub(crate) enum Wire {
 
 pub(crate) type Peer = Box<dyn AnyIo>;
 
-/// A relay, and the peers at its two ends. `early` is the part of the first peer's data that was read before.
+/// Returns a relay and its two peers. The relay sends `early` to the second peer first.
 pub(crate) async fn join(a: Wire, b: Wire, early: &[u8]) -> (Relay, Peer, Peer) {
     match a {
         Wire::Tcp => {
@@ -41,8 +41,7 @@ fn with_early<T>(io: T, early: &[u8]) -> Upgraded
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let read_buf = early.to_vec().into();
-    Upgraded::from_parts(Parts { io, read_buf })
+    Upgraded::from_parts(UpgradedParts::new(io, early.to_vec()))
 }
 
 async fn join_to(a: Upgraded, first: impl AnyIo + 'static, b: Wire) -> (Relay, Peer, Peer) {

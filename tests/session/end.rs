@@ -13,8 +13,8 @@ use tokio::{
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, Parts, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
-    Upgraded, handler_fn, testing,
+    Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest, Upgraded,
+    UpgradedParts, handler_fn, testing,
 };
 
 #[tokio::test]
@@ -127,10 +127,7 @@ async fn failure_of_the_sessions_own_io_is_logged_at_debug() {
         });
         let service = UpgradeLayer::new().protocol("echo", read).into_service();
         let (hand_over, io) = tokio::sync::oneshot::channel();
-        let parts = Parts {
-            io: Broken(kind),
-            read_buf: bytes::Bytes::new(),
-        };
+        let parts = UpgradedParts::new(Broken(kind), bytes::Bytes::new());
         drop(hand_over.send(Upgraded::from_parts(parts)));
         let response = service.oneshot(request_with(io)).await;
         assert_eq!(response.expect("infallible").status(), 101);
@@ -173,11 +170,8 @@ async fn shutdown_timeout_drops_io_that_does_not_shut_down() {
     let (dropped, is_dropped) = oneshot::channel();
     let io = NeverShutsDown { _dropped: dropped };
     assert!(
-        send.send(Upgraded::from_parts(Parts {
-            io,
-            read_buf: "".into()
-        }))
-        .is_ok()
+        send.send(Upgraded::from_parts(UpgradedParts::new(io, "")))
+            .is_ok()
     );
     let before = tokio::time::Instant::now();
     let dropped = tokio::time::timeout(Duration::from_secs(1000), is_dropped).await;
@@ -305,11 +299,8 @@ async fn session_reads_for_a_second_after_its_end() {
     assert_eq!(response.await.expect("infallible").status(), 101);
     let (io, mut peer) = tokio::io::duplex(64);
     assert!(
-        send.send(Upgraded::from_parts(Parts {
-            io,
-            read_buf: "".into()
-        }))
-        .is_ok()
+        send.send(Upgraded::from_parts(UpgradedParts::new(io, "")))
+            .is_ok()
     );
 
     let mut rest = Vec::new();
@@ -378,10 +369,7 @@ async fn ended(handler: impl ProtocolHandler) -> tokio::io::DuplexStream {
     let response = tower::ServiceExt::oneshot(layer.layer(service_fn(plain)), request_with(io));
     assert_eq!(response.await.expect("infallible").status(), 101);
     let (io, mut peer) = tokio::io::duplex(64);
-    let parts = Parts {
-        io,
-        read_buf: "".into(),
-    };
+    let parts = UpgradedParts::new(io, "");
     assert!(send.send(Upgraded::from_parts(parts)).is_ok());
     let mut rest = Vec::new();
     peer.read_to_end(&mut rest).await.expect("an end");
@@ -438,7 +426,7 @@ async fn session_leaves_no_panicking_task() {
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_echo(b"hello").await;
     peer.finish().await;
     peer.expect_end().await;

@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc,
 };
 use tower::{Layer as _, service_fn};
-use tower_upgrade::{BoxIo, Parts, Session, UpgradeLayer, Upgraded, copy, handler_fn};
+use tower_upgrade::{BoxIo, Session, UpgradeLayer, Upgraded, UpgradedParts, copy, handler_fn};
 
 /// Starts a server that sends the IO of each session to the receiver.
 async fn raw_server(via: Via) -> (Server, mpsc::UnboundedReceiver<Upgraded>) {
@@ -50,14 +50,16 @@ async fn downcast_returns_the_socket_with_early_bytes() {
         for early in ["", "early bytes"] {
             let mut peer = server.connect().await;
             peer.send(offer("raw", &[]) + early).await;
-            peer.head().await.assert_switched("raw");
+            peer.head().await.assert_upgraded("raw");
             let io = soon(sessions.recv()).await.expect("a session");
 
             // A failed downcast returns the `Upgraded`.
             let io = io
                 .downcast::<tokio::net::UnixStream>()
                 .expect_err("a TcpStream");
-            let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
+            let UpgradedParts {
+                mut io, read_buf, ..
+            } = io.downcast::<TcpStream>().expect("a TcpStream");
             assert_eq!(io.local_addr().expect("a socket"), server.address);
             assert_eq!(text(&read_buf), early, "{via:?}");
 
@@ -77,7 +79,7 @@ async fn downcast_returns_the_unread_part_of_early_bytes() {
     let mut io = soon(sessions.recv()).await.expect("a session");
     let mut first = [0; 6];
     io.read_exact(&mut first).await.expect("early bytes");
-    let Parts { read_buf, .. } = io.downcast::<TcpStream>().expect("a TcpStream");
+    let UpgradedParts { read_buf, .. } = io.downcast::<TcpStream>().expect("a TcpStream");
     assert_eq!((&first[..], &read_buf[..]), (&b"early "[..], &b"bytes"[..]));
 }
 
@@ -87,14 +89,16 @@ async fn downcast_finds_the_socket_in_a_served_box_io() {
         let (server, mut sessions) = raw_server_of(via, BoxIo::new).await;
         let mut peer = server.connect().await;
         peer.send(offer("raw", &[]) + "early").await;
-        peer.head().await.assert_switched("raw");
+        peer.head().await.assert_upgraded("raw");
         let io = soon(sessions.recv()).await.expect("a session");
         let io = io
             .downcast::<tokio::net::UnixStream>()
             .expect_err("a TcpStream");
-        let Parts { io, read_buf } = io.downcast::<BoxIo>().expect("a BoxIo");
-        let io = Upgraded::from_parts(Parts { io, read_buf });
-        let Parts { mut io, read_buf } = io.downcast::<TcpStream>().expect("a TcpStream");
+        let UpgradedParts { io, read_buf, .. } = io.downcast::<BoxIo>().expect("a BoxIo");
+        let io = Upgraded::from_parts(UpgradedParts::new(io, read_buf));
+        let UpgradedParts {
+            mut io, read_buf, ..
+        } = io.downcast::<TcpStream>().expect("a TcpStream");
         assert_eq!(read_buf, "early");
         io.write_all(b"hello").await.expect("a socket");
         assert_eq!(peer.exactly(5).await, b"hello");
@@ -106,8 +110,8 @@ async fn into_parts_takes_the_io_from_its_session() {
     let (server, mut sessions) = raw_server(Via::Http1).await;
     let mut peer = server.connect().await;
     peer.send(offer("raw", &[]) + "early").await;
-    peer.head().await.assert_switched("raw");
-    let parts: Parts<BoxIo> = soon(sessions.recv()).await.expect("a session").into_parts();
+    peer.head().await.assert_upgraded("raw");
+    let parts: UpgradedParts<BoxIo> = soon(sessions.recv()).await.expect("a session").into_parts();
     // The session does not shut down an IO that `into_parts` took out of it.
     let mut io = Upgraded::from_parts(parts);
     io.write_all(b"still here").await.expect("an IO");
@@ -128,7 +132,7 @@ async fn from_parts_reads_buffered_bytes_before_the_io() {
             peer.write_all(&message[split..]).await.expect("memory");
             drop(peer);
             let read_buf = Bytes::copy_from_slice(&message[..split]);
-            let mut io = Upgraded::from_parts(Parts { io, read_buf });
+            let mut io = Upgraded::from_parts(UpgradedParts::new(io, read_buf));
             let mut received = Vec::new();
             let mut buffer = vec![0; step];
             loop {
@@ -149,10 +153,7 @@ async fn from_parts_reads_buffered_bytes_before_the_io() {
 #[tokio::test]
 async fn from_parts_downcasts_to_its_io_type() {
     let (io, _peer) = tokio::io::duplex(64);
-    let io = Upgraded::from_parts(Parts {
-        io,
-        read_buf: Bytes::from_static(b"early"),
-    });
+    let io = Upgraded::from_parts(UpgradedParts::new(io, Bytes::from_static(b"early")));
     let io = io.downcast::<TcpStream>().expect_err("a DuplexStream");
     let parts = io
         .downcast::<tokio::io::DuplexStream>()
@@ -163,20 +164,14 @@ async fn from_parts_downcasts_to_its_io_type() {
 #[tokio::test]
 async fn into_parts_and_from_parts_round_trip() {
     let (io, mut peer) = tokio::io::duplex(64);
-    let mut io = Upgraded::from_parts(Parts {
-        io,
-        read_buf: Bytes::from_static(b"early bytes"),
-    });
+    let mut io = Upgraded::from_parts(UpgradedParts::new(io, Bytes::from_static(b"early bytes")));
     let mut first = [0; 6];
     io.read_exact(&mut first).await.expect("early bytes");
     let parts = io.into_parts();
     assert_eq!((&first, &parts.read_buf[..]), (b"early ", &b"bytes"[..]));
 
     peer.write_all(b" and late ones").await.expect("memory");
-    let io = Upgraded::from_parts(Parts {
-        io: parts.io,
-        read_buf: parts.read_buf,
-    });
+    let io = Upgraded::from_parts(UpgradedParts::new(parts.io, parts.read_buf));
     let parts = io
         .downcast::<tokio::io::DuplexStream>()
         .expect("a DuplexStream");
@@ -242,10 +237,7 @@ async fn vectored_writes_stay_vectored() {
     ];
 
     let (sender, mut writes) = mpsc::unbounded_channel();
-    let mut io = Upgraded::from_parts(Parts {
-        io: Vectored(sender),
-        read_buf: Bytes::new(),
-    });
+    let mut io = Upgraded::from_parts(UpgradedParts::new(Vectored(sender), Bytes::new()));
     assert!(AsyncWrite::is_write_vectored(&io));
     assert!(hyper::rt::Write::is_write_vectored(&io));
     assert_eq!(io.write_vectored(&slices).await.expect("memory"), 6);
@@ -261,7 +253,7 @@ async fn vectored_writes_stay_vectored() {
         let (server, mut sessions) = raw_server(via).await;
         let mut peer = server.connect().await;
         peer.send(offer("raw", &[])).await;
-        peer.head().await.assert_switched("raw");
+        peer.head().await.assert_upgraded("raw");
         let mut io = soon(sessions.recv()).await.expect("a session");
         assert!(AsyncWrite::is_write_vectored(&io), "{via:?}");
         assert_eq!(io.write_vectored(&slices).await.expect("a socket"), 6);
@@ -274,7 +266,7 @@ async fn upgraded_implements_hyper_io_traits() {
     let (server, mut sessions) = raw_server(Via::Http1).await;
     let mut peer = server.connect().await;
     peer.send(offer("raw", &[]) + "early").await;
-    peer.head().await.assert_switched("raw");
+    peer.head().await.assert_upgraded("raw");
     let io = soon(sessions.recv()).await.expect("a session");
     // `TokioIo` implements tokio's traits for a type with hyper's.
     let mut io = hyper_util::rt::TokioIo::new(io);
@@ -309,7 +301,7 @@ async fn half_close_works_both_ways() {
     };
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.send(b"the end").await;
     peer.finish().await;
     assert_eq!(text(&peer.rest().await.expect("an orderly end")), "the end");
@@ -317,7 +309,7 @@ async fn half_close_works_both_ways() {
     let (log, _guard) = crate::support::log::Log::start();
     let mut peer = server.connect().await;
     peer.send(offer("count", &[])).await;
-    peer.head().await.assert_switched("count");
+    peer.head().await.assert_upgraded("count");
     assert_eq!(text(&peer.rest().await.expect("an orderly end")), "go on");
     peer.send(vec![b'x'; 100_000]).await;
     peer.finish().await;
@@ -331,7 +323,7 @@ async fn flush_reaches_the_io() {
         let (io, peer) = tokio::io::duplex(64);
         let io = tokio::io::BufWriter::with_capacity(1024, io);
         let read_buf = Bytes::new();
-        (Upgraded::from_parts(Parts { io, read_buf }), peer)
+        (Upgraded::from_parts(UpgradedParts::new(io, read_buf)), peer)
     };
     let mut received = [0; 5];
 
@@ -366,6 +358,6 @@ async fn flush_reaches_the_io() {
     tokio::spawn(connection);
     let mut peer = crate::support::Peer::new(peer);
     peer.send(offer("hello", &[])).await;
-    peer.head().await.assert_switched("hello");
+    peer.head().await.assert_upgraded("hello");
     assert_eq!(peer.exactly(5).await, b"hello");
 }

@@ -14,15 +14,15 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::oneshot,
 };
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_upgrade::{
-    Accept, BoxError, Parts, PendingUpgrade, ProtocolHandler, Rejection, RejectionReason, Session,
-    UpgradeKind, UpgradeLayer, UpgradeRequest, Upgraded, testing,
+    Accept, BoxError, PendingUpgrade, ProtocolHandler, Rejection, RejectionReason, Session,
+    UpgradeKind, UpgradeLayer, UpgradeRequest, Upgraded, UpgradedParts, testing,
 };
 
 /// Returns an upgrade request with a pending upgrade that resolves to the IO from the channel.
@@ -73,11 +73,8 @@ async fn disabled_handshake_timeout_waits_without_limit() {
     assert_eq!(response.await.expect("infallible").status(), 101);
     tokio::time::sleep(Duration::from_secs(1_000_000)).await;
     let (io, mut peer) = tokio::io::duplex(64);
-    send.send(Upgraded::from_parts(Parts {
-        io,
-        read_buf: "early".into(),
-    }))
-    .expect("the session waits");
+    send.send(Upgraded::from_parts(UpgradedParts::new(io, "early")))
+        .expect("the session waits");
     let mut early = [0; 5];
     peer.read_exact(&mut early).await.expect("an echo");
     assert_eq!((&early, handler.started()), (b"early", 1));
@@ -113,7 +110,7 @@ async fn outer_layers_see_the_rejection_reason() {
                 .expect("a reason");
             assert_eq!(reason.message(), "not you");
             assert_eq!(reason.source().expect("a source").to_string(), "a bad day");
-            assert_eq!(reason.to_string(), "not you: a bad day");
+            assert_eq!(reason.to_string(), "not you");
             response
         })
         .layer(UpgradeLayer::new().protocol("echo", RefuseAll))
@@ -244,7 +241,7 @@ async fn missing_with_upgrades_is_reported() {
     let server = Server::start_via(Via::NoUpgrades, layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.expect_end().await;
     until(|| handler.held() == 0).await;
     assert_eq!(handler.started(), 0);
@@ -326,7 +323,7 @@ async fn hyper_graceful_shutdown_does_not_wait_for_sessions() {
 
     let mut peer = Peer::new(peer);
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     soon(connections.shutdown()).await;
     peer.expect_echo(b"still here").await;
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod authority;
 mod end;
+mod handlers;
 mod io;
 mod life;
 mod other_servers;

@@ -11,8 +11,8 @@ use tokio::{
 };
 use tower::{Layer as _, Service as _, service_fn};
 use tower_upgrade::{
-    Accept, Parts, PendingUpgrade, ProtocolHandler, Rejection, UpgradeKind, UpgradeLayer,
-    UpgradeRequest, Upgraded,
+    Accept, PendingUpgrade, ProtocolHandler, Rejection, UpgradeKind, UpgradeLayer, UpgradeRequest,
+    Upgraded, UpgradedParts,
 };
 
 /// Serves one request of a minimal protocol.
@@ -41,10 +41,7 @@ async fn serve(mut io: tokio::io::DuplexStream, layer: UpgradeLayer) {
         .await
         .expect("memory");
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let io = Upgraded::from_parts(Parts {
-            io,
-            read_buf: "".into(),
-        });
+        let io = Upgraded::from_parts(UpgradedParts::new(io, ""));
         hand_over.send(io).expect("a session waits");
     } else {
         assert!(hand_over.is_closed(), "the pending upgrade is still held");
@@ -140,10 +137,7 @@ async fn ask(
     (method, target, protocol): (Method, &str, Option<&'static str>),
 ) -> (Response<()>, tokio::io::DuplexStream) {
     let (peer, io) = tokio::io::duplex(1024);
-    let io = Upgraded::from_parts(Parts {
-        io,
-        read_buf: "".into(),
-    });
+    let io = Upgraded::from_parts(UpgradedParts::new(io, ""));
     // `Upgrade` is ignored on HTTP/2 and later, and on a CONNECT.
     let mut request = Request::builder()
         .method(method)

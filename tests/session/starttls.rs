@@ -30,7 +30,7 @@ async fn http_and_upgrades_work_over_tls_started_in_a_session() {
             assert_eq!((answer.status, &*body), (200, "plain GET /within"));
 
             peer.send(offer("echo", &[])).await;
-            peer.head().await.assert_switched("echo");
+            peer.head().await.assert_upgraded("echo");
             peer.expect_echo(b"twice upgraded").await;
             // The outer session ends when HTTP inside it ends, and the inner session stays open.
             until(|| outer.is_empty()).await;
@@ -77,7 +77,7 @@ async fn start_tls(mut clear: Peer<Box<dyn AnyIo>>, mut tls: DuplexStream, early
     clear
         .send([offer("TLS/1.0", &[]).as_bytes(), early].concat())
         .await;
-    clear.head().await.assert_switched("TLS/1.0");
+    clear.head().await.assert_upgraded("TLS/1.0");
     clear.send(late).await;
     tls.write_all(clear.unread()).await.expect("room");
     copy_bidirectional(&mut tls, &mut clear.io)

@@ -44,7 +44,7 @@ enum End {
     /// Disconnects without reading the response.
     Early,
     /// Shuts down its write side after some echoes, and reads to EOF.
-    Order,
+    Orderly,
     /// Shuts down its write side at once.
     HalfClose,
     /// Drops the connection.
@@ -81,7 +81,7 @@ impl Plan {
         };
         let end = match rng.below(20) {
             0..2 => End::Early,
-            2..10 => End::Order,
+            2..10 => End::Orderly,
             10..12 => End::HalfClose,
             12..15 => End::Drop,
             15..18 => End::Reset,
@@ -188,7 +188,7 @@ async fn on_http1(server: SocketAddr, plan: Plan, mut rng: Rng) -> io::Result<()
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         let byte = io.read_u8();
-        answer.push(timeout(LIMIT, byte).await.expect("an answer or the end")?);
+        answer.push(timeout(LIMIT, byte).await.expect("a response or EOF")?);
     }
     let upgrade_response = match plan.protocol {
         Some(_) => b"HTTP/1.1 101",
@@ -197,7 +197,7 @@ async fn on_http1(server: SocketAddr, plan: Plan, mut rng: Rng) -> io::Result<()
     if !answer.starts_with(upgrade_response) {
         return Ok(());
     }
-    talk(&mut io, plan.end, &mut rng).await
+    exchange(&mut io, plan.end, &mut rng).await
 }
 
 /// Sends `count` requests on one connection, about 16 at a time.
@@ -210,7 +210,7 @@ pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun:
         .handshake(io);
     let (requests, connection) = handshake.await.expect("a handshake");
     let connection = tokio::spawn(connection);
-    let breaks_off = rng.one_in(3);
+    let aborts_connection = rng.one_in(3);
 
     let mut streams = JoinSet::new();
     for _ in 0..count {
@@ -220,13 +220,13 @@ pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun:
         while streams.len() > 16 {
             let ended = tokio::select! {
                 ended = streams.join_next() => ended,
-                // All of them may wait for the server.
+                // Every open stream may wait for the server.
                 () = tokio::time::sleep(PATIENCE) => break,
             };
             let _: Result<(), BoxError> = ended.expect("an open stream").expect("no panic");
         }
     }
-    if breaks_off {
+    if aborts_connection {
         connection.abort();
     }
     drop(requests);
@@ -241,7 +241,9 @@ pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun:
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Result<(), BoxError> {
-    let mut requests = timeout(LIMIT, requests.ready()).await.expect("its turn")?;
+    let mut requests = timeout(LIMIT, requests.ready())
+        .await
+        .expect("a free stream")?;
     if plan.protocol.is_some() {
         // The settings arrive with the server's first frame.
         while !requests.is_extended_connect_protocol_enabled() {
@@ -262,13 +264,13 @@ async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Res
     }
     let (head, recv) = timeout(LIMIT, response)
         .await
-        .expect("an answer")?
+        .expect("a response")?
         .into_parts();
     if head.status != http::StatusCode::OK {
         return Ok(());
     }
     let mut io = Stream::new(send, recv);
-    talk(&mut io, plan.end, &mut rng).await?;
+    exchange(&mut io, plan.end, &mut rng).await?;
     if plan.end == End::Reset {
         io.send
             .send_reset(rng.pick(&[Reason::CANCEL, Reason::NO_ERROR, Reason::INTERNAL_ERROR]));
@@ -277,7 +279,7 @@ async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Res
 }
 
 /// Runs the client side of a session. The handler need not be an echo.
-async fn talk<Io>(io: &mut Io, end: End, rng: &mut Rng) -> io::Result<()>
+async fn exchange<Io>(io: &mut Io, end: End, rng: &mut Rng) -> io::Result<()>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -296,10 +298,10 @@ where
     }
     match end {
         End::Early | End::Drop | End::Reset => return Ok(()),
-        End::Order | End::HalfClose => {
+        End::Orderly | End::HalfClose => {
             io.shutdown().await?;
             if rng.one_in(2) {
-                // The other half waits for an end that may come only with the drain.
+                // The server may close its side only during the drain.
                 let _ = timeout(PATIENCE, read_to_end(io)).await;
                 return Ok(());
             }

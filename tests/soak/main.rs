@@ -66,7 +66,7 @@ impl Outcome {
         }
     }
 
-    /// Checks that enough requests became sessions, and that the close reasons that do not depend on timing
+    /// Checks that enough requests became sessions, and that every close reason that does not depend on timing
     /// occurred.
     fn assert_representative(&self, rounds: usize) {
         println!(
@@ -165,12 +165,12 @@ fn tasks() -> usize {
 }
 
 /// Waits until `count` returns `left`.
-async fn wait_for(what: &str, count: impl Fn() -> usize, left: usize) {
+async fn wait_for(counted: &str, count: impl Fn() -> usize, left: usize) {
     let start = Instant::now();
     while count() != left {
         assert!(
             start.elapsed() < LIMIT,
-            "{} {what} remain instead of {left}",
+            "{} {counted} remain instead of {left}",
             count()
         );
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -204,7 +204,7 @@ fn hide_panics() {
             let is_of_h2 = message == Some(&"assertion failed: !self.has_streams()");
             if is_of_h2 {
                 H2_HAS_PANICKED.fetch_add(1, Ordering::Relaxed);
-                println!("h2 has dropped a connection with streams");
+                println!("h2 has dropped a connection with open streams");
             } else if !is_intended {
                 show(info);
             }
@@ -217,8 +217,8 @@ fn hide_panics() {
 /// Returns the number of rounds.
 fn rounds(mut round: impl FnMut(usize, Rng)) -> usize {
     // Run one test at a time: resident memory is that of the whole process.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     hide_panics();
     let seed = env("SOAK_SEED").unwrap_or_else(Rng::seed);
     println!("SOAK_SEED={seed}");

@@ -1,5 +1,5 @@
-//! The server of a round: handlers that behave or misbehave as the request tells them, and layers that replace
-//! their responses.
+//! The server of a round: handlers that behave or misbehave as request headers say, and layers that replace their
+//! responses.
 
 use crate::support::{Server, Via, plain};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -29,11 +29,11 @@ pub(crate) const ACTS: &[&str] = &[
     "panic",
     "flood",
     "ignore",
-    "heed",
-    "escape",
-    "hoard",
-    "take",
-    "give-away",
+    "obey-stop",
+    "move-reader",
+    "keep-io",
+    "take-parts",
+    "move-parts",
     "downcast",
 ];
 
@@ -73,9 +73,9 @@ impl Ledger {
 
 /// Acts as the headers `decide` and `act` say.
 #[derive(Clone)]
-struct ActsAsTold(Arc<Ledger>);
+struct ConfiguredByHeaders(Arc<Ledger>);
 
-impl ProtocolHandler for ActsAsTold {
+impl ProtocolHandler for ConfiguredByHeaders {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         let token = Arc::clone(&self.0.token);
         match header_word(request.headers(), "decide", DECISIONS) {
@@ -131,7 +131,7 @@ async fn run_session(mut session: Session, act: &str) -> Result<(), BoxError> {
             let _io = session.into_io();
             std::future::pending().await
         }
-        "heed" => {
+        "obey-stop" => {
             let stop = session.stop();
             let mut io = session.into_io();
             tokio::select! {
@@ -141,7 +141,7 @@ async fn run_session(mut session: Session, act: &str) -> Result<(), BoxError> {
             Ok(())
         }
         // Another task uses and drops the read half.
-        "escape" => {
+        "move-reader" => {
             let (mut reader, mut writer) = tokio::io::split(session.into_io());
             tokio::spawn(
                 async move { while reader.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {} },
@@ -150,7 +150,7 @@ async fn run_session(mut session: Session, act: &str) -> Result<(), BoxError> {
             Ok(())
         }
         // Another task holds the IO, and uses it after the session has ended.
-        "hoard" => {
+        "keep-io" => {
             let mut io = session.into_io();
             tokio::spawn(async move {
                 tokio::time::sleep(SHORT).await;
@@ -158,8 +158,8 @@ async fn run_session(mut session: Session, act: &str) -> Result<(), BoxError> {
             });
             Ok(())
         }
-        "take" => echo_by_hand(session.into_io().into_parts().io).await,
-        "give-away" => {
+        "take-parts" => echo_by_hand(session.into_io().into_parts().io).await,
+        "move-parts" => {
             let io = session.into_io().into_parts().io;
             tokio::spawn(tokio::time::timeout(SHORT, echo_by_hand(io)));
             Ok(())
@@ -212,7 +212,7 @@ pub(crate) async fn start(sessions: &Sessions, ledger: &Arc<Ledger>) -> Server {
             let ledger = Arc::clone(ledger);
             move |closed| ledger.record(closed)
         });
-    let handler = ActsAsTold(Arc::clone(ledger));
+    let handler = ConfiguredByHeaders(Arc::clone(ledger));
     let passes = UpgradeLayer::new().unsupported(Unsupported::Pass);
     let idles = passes.clone().idle_timeout(SHORT);
     let ages = passes.clone().lifetime(SHORT);

@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    /// Starts a graceful shutdown and waits until hyper has been told.
+    /// Starts a graceful shutdown and waits until hyper has received the signal.
     pub(crate) async fn shut_down(self) -> JoinHandle<Result<(), BoxError>> {
         let (confirm, confirmed) = oneshot::channel();
         self.shut_down_requests

@@ -44,7 +44,7 @@ async fn http1(layer: UpgradeLayer) -> (Connection, Peer<TcpStream>) {
 async fn http1_connection_future_ends_when_session_begins() {
     let (connection, mut peer) = http1(layer()).await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     let ended = soon(connection.served).await.expect("no panic");
     ended.expect("a graceful end");
     peer.expect_echo(b"still here").await;
@@ -72,7 +72,7 @@ async fn pending_upgrade_at_graceful_shutdown_completes_with_connection_close() 
     let served = connection.shut_down().await;
     slow.1.notify_one();
     let head = peer.head().await;
-    head.assert_switched("echo");
+    head.assert_upgraded("echo");
     assert_eq!(head.get("connection").as_deref(), Some("upgrade, close"));
     soon(served).await.expect("no panic").expect("an end");
     peer.expect_echo(b"a session all the same").await;
@@ -177,7 +177,7 @@ async fn axum_serve_waits_for_http2_sessions_and_not_for_http1() {
 
     let mut http1 = connect().await;
     http1.send(offer("echo", &[])).await;
-    http1.head().await.assert_switched("echo");
+    http1.head().await.assert_upgraded("echo");
     let mut client = Client::connect(connect().await).await;
     let mut http2 = ask(&mut client, "echo").await.expect_upgraded();
     stop.send(()).expect("a running server");

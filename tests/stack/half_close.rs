@@ -142,7 +142,7 @@ async fn half_close_after_101_is_eof_for_the_session() {
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     peer.send(b"last words").await;
     soon(peer.finish()).await;
     assert_eq!(peer.rest().await.expect("an orderly end"), b"last words");

@@ -67,7 +67,7 @@ async fn hyper_offers_upgrade_without_connection_option() {
     let mut peer = server.connect().await;
     peer.send(head(&["GET / HTTP/1.1", "Host: test", "Upgrade: echo"]))
         .await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     offered
         .io()
         .await
@@ -152,7 +152,7 @@ async fn unread_body_becomes_bytes_of_the_new_protocol_after_101() {
     let server = Server::start(service).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &["Content-Length: 18"])).await;
-    peer.head().await.assert_switched("echo");
+    peer.head().await.assert_upgraded("echo");
     let mut io = offered.io().await;
     peer.send(b"DELETE / HTTP/1.1\n").await;
     let mut heard = [0; 18];
@@ -242,7 +242,7 @@ async fn hyper_sends_no_close_notify_after_refused_upgrade() {
     }
 }
 
-/// Manual: "A client's body that was not sent yet is lost at a switch". If hyper sends the whole body first,
+/// Manual: "A client's unsent body is lost at the upgrade". If hyper sends the whole body first,
 /// remove the advice in `client::Request::body`.
 #[tokio::test]
 async fn hyper_client_loses_the_unsent_part_of_a_body() {

@@ -171,7 +171,7 @@ async fn closed_socket_is_a_read_error_in_an_http2_session() {
     let server = Server::start_via(Via::Auto, layer.layer(service_fn(plain))).await;
     let mut http1 = server.connect().await;
     http1.send(offer("listen", &[])).await;
-    http1.head().await.assert_switched("listen");
+    http1.head().await.assert_upgraded("listen");
     drop(http1);
     assert_eq!(soon(ended.recv()).await, Some(Ok(0)));
 
@@ -256,7 +256,7 @@ async fn http2_session_does_not_downcast_to_tcp_stream() {
     let server = Server::start_via(Via::Auto, layer.layer(service_fn(plain))).await;
     let mut http1 = server.connect().await;
     http1.send(offer("cast", &[])).await;
-    http1.head().await.assert_switched("cast");
+    http1.head().await.assert_upgraded("cast");
     assert_eq!(http1.rest().await.expect("an end"), b"a socket");
     let mut client = Client::connect(server.connect().await).await;
     let mut http2 = ask(&mut client, "cast").await.expect_upgraded();

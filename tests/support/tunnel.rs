@@ -1,22 +1,21 @@
 //! Targets and resolvers for tests of proxies.
 
-use hyper_util::client::legacy::connect::dns::Name;
 use std::{
-    future::{Ready, ready},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinHandle,
 };
-use tower::Service;
-use tower_upgrade::{copy, tunnel::Policy};
+use tower_upgrade::{
+    BoxError, copy,
+    tunnel::{Policy, Resolve},
+};
 
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -174,27 +173,13 @@ impl Resolver {
     }
 }
 
-impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<Self::Response>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
+impl Resolve for Resolver {
+    async fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, BoxError> {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst);
-        let answer = (self.answer)(name.as_str(), asked);
         // `ConnectProxy` takes the port from the request.
         let with_port = |address| SocketAddr::new(address, 9);
-        ready(answer.map(|found| {
-            found
-                .into_iter()
-                .map(with_port)
-                .collect::<Vec<_>>()
-                .into_iter()
-        }))
+        let found = (self.answer)(host, asked)?;
+        Ok(found.into_iter().map(with_port).collect())
     }
 }
 
@@ -209,15 +194,7 @@ impl Pending {
 }
 
 /// A pending call of [`Pending`].
-pub struct Waiting(Arc<AtomicUsize>);
-
-impl Future for Waiting {
-    type Output = io::Result<std::vec::IntoIter<SocketAddr>>;
-
-    fn poll(self: std::pin::Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Pending
-    }
-}
+struct Waiting(Arc<AtomicUsize>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -225,17 +202,10 @@ impl Drop for Waiting {
     }
 }
 
-impl Service<Name> for Pending {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Waiting;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _name: Name) -> Waiting {
+impl Resolve for Pending {
+    async fn resolve(&self, _host: &str) -> Result<Vec<SocketAddr>, BoxError> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        Waiting(Arc::clone(&self.0))
+        let _waiting = Waiting(Arc::clone(&self.0));
+        std::future::pending().await
     }
 }

@@ -47,7 +47,7 @@ impl Answer {
         self.peer
     }
 
-    /// Expects a refusal and returns its status and body.
+    /// Expects a rejection and returns its status and body.
     #[track_caller]
     pub(crate) fn refused(self) -> (u16, String) {
         assert!(!matches!(self.status, 101 | 200), "{}", self.status);

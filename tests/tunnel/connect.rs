@@ -1,4 +1,4 @@
-//! A forward proxy: timeouts, limits, and clients that leave.
+//! `ConnectProxy`: timeouts, limits, disconnects and the end of tunnels.
 
 use crate::support::{
     Server, Via,
@@ -22,34 +22,34 @@ pub(crate) fn proxy(handler: ConnectProxy) -> Upgrade<UpgradeRequired> {
     UpgradeLayer::new().connect(handler).into_service()
 }
 
-/// The result of a CONNECT, without a socket in front of the proxy.
-pub(crate) async fn ask(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchange {
+/// Sends a CONNECT to the proxy in memory.
+pub(crate) async fn send_connect(proxy: Upgrade<UpgradeRequired>, target: &str) -> Exchange {
     let request = testing::connect(target).body(String::new());
     let exchange = testing::upgrade(proxy, request.expect("a request"));
     exchange.await.expect("a response")
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_for_ten_seconds() {
+async fn connect_times_out_after_ten_seconds() {
     let (start, waiting) = (Instant::now(), Pending::default());
     let handler = ConnectProxy::new(Policy::new()).resolver(waiting.clone());
-    let exchange = ask(proxy(handler), "any.test:443").await;
+    let exchange = send_connect(proxy(handler), "any.test:443").await;
     exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     assert_eq!(waiting.waiting(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tries_as_long_as_it_is_told_to() {
+async fn connect_timeout_is_configurable() {
     let handler = ConnectProxy::new(Policy::new()).resolver(Pending::default());
     for (limit, seconds) in [
         (Some(Duration::from_secs(3)), 3),
-        // The layer has a separate limit.
+        // The `accept_timeout` of the layer still applies.
         (None, 30),
     ] {
         let start = Instant::now();
         let handler = handler.clone().connect_timeout(limit);
-        let exchange = ask(proxy(handler), "any.test:443").await;
+        let exchange = send_connect(proxy(handler), "any.test:443").await;
         exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(start.elapsed(), Duration::from_secs(seconds));
     }
@@ -57,25 +57,25 @@ async fn it_tries_as_long_as_it_is_told_to() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
-async fn a_target_that_does_not_answer_takes_all_of_the_time() {
+async fn silent_target_uses_the_whole_connect_timeout() {
     let silent = crate::support::tunnel::Silent::start().await;
     let start = Instant::now();
     let handler = ConnectProxy::new(loopback(silent.address.port()));
-    let exchange = ask(proxy(handler), &silent.address.to_string()).await;
+    let exchange = send_connect(proxy(handler), &silent.address.to_string()).await;
     exchange.expect_rejected(StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
-async fn an_address_that_does_not_answer_is_not_waited_for() {
+async fn silent_address_is_followed_by_the_next_after_250_ms() {
     let silent = crate::support::tunnel::Silent::start().await;
     let port = silent.address.port();
     let target = Target::start_at(([127, 0, 0, 2], port).into()).await;
     let resolver = Resolver::of(&["127.0.0.1", "127.0.0.2"]);
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
     let start = Instant::now();
-    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
     assert_eq!(start.elapsed(), Duration::from_millis(250));
     let mut tunnel = crate::support::Peer::new(exchange.expect_connected());
     tunnel.expect_echo(b"hello").await;
@@ -84,14 +84,14 @@ async fn an_address_that_does_not_answer_is_not_waited_for() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
-async fn an_address_that_refuses_is_not_waited_for() {
+async fn refusing_address_is_followed_by_the_next_at_once() {
     let refuses = Refuses::new();
     let port = refuses.address.port();
     let target = Target::start_at(([127, 0, 0, 2], port).into()).await;
     let resolver = Resolver::of(&["127.0.0.1", "127.0.0.3", "127.0.0.2"]);
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
     let start = Instant::now();
-    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
     let mut tunnel = crate::support::Peer::new(exchange.expect_connected());
     tunnel.expect_echo(b"hello").await;
@@ -100,19 +100,19 @@ async fn an_address_that_refuses_is_not_waited_for() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(start_paused = true)]
-async fn all_addresses_may_refuse() {
+async fn refusal_by_all_addresses_becomes_502() {
     let refuses = Refuses::new();
     let port = refuses.address.port();
     let resolver = Resolver::of(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
     let handler = ConnectProxy::new(loopback(port)).resolver(resolver);
     let start = Instant::now();
-    let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+    let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
     exchange.expect_rejected(StatusCode::BAD_GATEWAY);
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_it_dials_is_dialed_for_no_more() {
+async fn client_disconnect_cancels_the_dial() {
     let waiting = Pending::default();
     let handler = ConnectProxy::new(Policy::new())
         .connect_timeout(None)
@@ -138,7 +138,7 @@ async fn a_client_that_leaves_while_it_dials_is_dialed_for_no_more() {
 }
 
 #[tokio::test]
-async fn one_client_too_many_is_refused_before_anybody_is_dialed() {
+async fn client_over_the_limit_is_refused_without_a_dial() {
     let target = Target::start().await;
     let sessions = Sessions::builder().max(1).build();
     let resolver = Resolver::of(&["127.0.0.1"]);
@@ -148,25 +148,27 @@ async fn one_client_too_many_is_refused_before_anybody_is_dialed() {
         .connect(handler);
     let service = layer.into_service();
     let authority = format!("any.test:{}", target.port());
-    let first = ask(service.clone(), &authority).await.expect_connected();
-    let refusal = ask(service.clone(), &authority).await;
+    let first = send_connect(service.clone(), &authority)
+        .await
+        .expect_connected();
+    let refusal = send_connect(service.clone(), &authority).await;
     refusal.expect_rejected(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((target.accepted(), resolver.asked()), (1, 1));
 
     drop(first);
     until(|| sessions.is_empty()).await;
-    let _ = ask(service, &authority).await.expect_connected();
+    let _ = send_connect(service, &authority).await.expect_connected();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_ends_both_sides_of_a_tunnel() {
+async fn drain_closes_both_sides_of_a_tunnel() {
     let target = Target::start().await;
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
         .sessions(sessions.clone())
         .connect(ConnectProxy::new(target.policy()));
     let service = layer.into_service();
-    let mut tunnel = ask(service.clone(), &target.address.to_string())
+    let mut tunnel = send_connect(service.clone(), &target.address.to_string())
         .await
         .expect_connected();
     until(|| target.open() == 1).await;
@@ -177,21 +179,21 @@ async fn a_drain_ends_both_sides_of_a_tunnel() {
     let read = soon(tunnel.read_to_end(&mut rest)).await;
     assert_eq!((read.expect("an orderly end"), rest), (0, vec![]));
     until(|| target.open() == 0).await;
-    let late = ask(service, &target.address.to_string()).await;
+    let late = send_connect(service, &target.address.to_string()).await;
     late.expect_rejected(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(target.accepted(), 1);
 }
 
 #[tokio::test]
-async fn a_target_that_ends_ends_the_tunnel() {
+async fn half_close_by_client_and_target_ends_the_tunnel() {
     let target = Target::start().await;
     let handler = ConnectProxy::new(target.policy());
-    let mut tunnel = ask(proxy(handler), &target.address.to_string())
+    let mut tunnel = send_connect(proxy(handler), &target.address.to_string())
         .await
         .expect_connected();
     tokio::io::AsyncWriteExt::shutdown(&mut tunnel)
         .await
-        .expect("it can");
+        .expect("an open tunnel");
     let mut rest = Vec::new();
     let read = soon(tunnel.read_to_end(&mut rest)).await;
     assert_eq!(read.expect("an orderly end"), 0);
@@ -199,7 +201,7 @@ async fn a_target_that_ends_ends_the_tunnel() {
 }
 
 #[tokio::test]
-async fn for_a_protocol_it_says_that_it_is_for_connect() {
+async fn upgrade_handled_by_connect_proxy_gets_501() {
     let handler = ConnectProxy::new(Policy::new().ports(0..=65535));
     let layer = UpgradeLayer::new().protocol("echo", handler);
     let server = Server::start(layer.layer(service_fn(plain))).await;
@@ -216,7 +218,7 @@ async fn for_a_protocol_it_says_that_it_is_for_connect() {
 }
 
 #[tokio::test]
-async fn c5_a_layer_around_it_asks_who_it_is() {
+async fn c5_outer_layer_can_require_proxy_authentication() {
     fn check<B, R: Default>(request: &mut Request<B>) -> Result<(), Response<R>> {
         if request.headers().contains_key(header::PROXY_AUTHORIZATION) {
             return Ok(());

@@ -1,7 +1,8 @@
-//! Bytes between two connections. `tests/conformance` tests the messages of a forward proxy.
+//! `ConnectProxy`. `tests/conformance` tests its HTTP messages.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod connect;
 mod policy;
+mod resolver;

@@ -1,7 +1,7 @@
-//! The policy, from the point of view of a proxy's operator.
+//! `Policy`: allowed targets, and the log of rejections.
 
 use crate::{
-    connect::{ask, proxy},
+    connect::{proxy, send_connect},
     support::{
         log::Log,
         text,
@@ -12,12 +12,12 @@ use http::StatusCode;
 use std::io;
 use tower_upgrade::tunnel::{ConnectProxy, Policy};
 
-/// The response contains only addresses from the request, and the log contains all of them.
+/// The response reveals no resolved address. The log contains them.
 #[tokio::test]
-async fn what_a_name_is_at_is_for_the_log_only() {
+async fn resolved_addresses_appear_only_in_the_log() {
     let refuses = Refuses::new();
     let port = refuses.address.port();
-    let nothing = || Resolver::new(|_, _| Err(io::Error::other("10.0.0.53 is away")));
+    let failing = || Resolver::new(|_, _| Err(io::Error::other("10.0.0.53 is unreachable")));
     let proxies = [
         (
             ConnectProxy::new(Policy::new().ports([port]))
@@ -29,8 +29,8 @@ async fn what_a_name_is_at_is_for_the_log_only() {
             ["127.0.0.1", "refused", ""],
         ),
         (
-            ConnectProxy::new(Policy::new().ports([port])).resolver(nothing()),
-            ["any.test", "10.0.0.53 is away", ""],
+            ConnectProxy::new(Policy::new().ports([port])).resolver(failing()),
+            ["any.test", "10.0.0.53 is unreachable", ""],
         ),
         (
             ConnectProxy::new(Policy::new()),
@@ -43,30 +43,30 @@ async fn what_a_name_is_at_is_for_the_log_only() {
             ["any.test", "not within 1ms", ""],
         ),
     ];
-    for (handler, said) in proxies {
+    for (handler, logged) in proxies {
         let (log, _guard) = Log::start();
-        let exchange = ask(proxy(handler), &format!("any.test:{port}")).await;
+        let exchange = send_connect(proxy(handler), &format!("any.test:{port}")).await;
         let response = exchange.response();
-        let told = format!("{:?} {}", response.headers(), text(response.body()));
-        for number in ["10.", "127.", "::1", "any.test"] {
-            assert!(!told.contains(number), "{told}");
+        let revealed = format!("{:?} {}", response.headers(), text(response.body()));
+        for address in ["10.", "127.", "::1", "any.test"] {
+            assert!(!revealed.contains(address), "{revealed}");
         }
         let lines = log.lines("upgrade rejected");
         assert_eq!(lines.len(), 1, "{lines:?}");
-        for what in said {
-            assert!(lines[0].contains(what), "{what}: {lines:?}");
+        for part in logged {
+            assert!(lines[0].contains(part), "{part}: {lines:?}");
         }
     }
 }
 
-/// Nor does it fill the log.
+/// A name with many addresses does not fill the log.
 #[tokio::test]
-async fn of_many_addresses_some_are_named() {
+async fn log_lists_only_some_of_many_addresses() {
     let many: Vec<String> = (0..1000).map(|n| format!("fd00::{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let handler = ConnectProxy::new(Policy::new()).resolver(Resolver::of(&many));
     let (log, _guard) = Log::start();
-    let exchange = ask(proxy(handler), "any.test:443").await;
+    let exchange = send_connect(proxy(handler), "any.test:443").await;
     exchange.expect_rejected(StatusCode::FORBIDDEN);
     let lines = log.lines("upgrade rejected");
     assert!(
@@ -76,7 +76,7 @@ async fn of_many_addresses_some_are_named() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_listed_is_reached_at_its_own_port_and_no_other() {
+async fn listed_host_is_allowed_only_at_its_port() {
     let (database, other) = (Target::start().await, Target::start().await);
     let policy = Policy::new()
         .ports([])
@@ -95,7 +95,7 @@ async fn a_host_that_is_listed_is_reached_at_its_own_port_and_no_other() {
         ("127.0.0.1", database.port(), false),
     ] {
         let target = format!("{host}:{port}");
-        let exchange = ask(proxy(handler.clone()), &target).await;
+        let exchange = send_connect(proxy(handler.clone()), &target).await;
         match is_allowed {
             true => drop(exchange.expect_connected()),
             false => drop(exchange.expect_rejected(StatusCode::FORBIDDEN)),
@@ -104,7 +104,7 @@ async fn a_host_that_is_listed_is_reached_at_its_own_port_and_no_other() {
 }
 
 #[test]
-fn a_host_that_is_none_is_an_error() {
+fn invalid_host_pattern_is_an_error() {
     let error = Policy::new().try_hosts(["fine.test", "not fine"]);
     assert!(error.unwrap_err().to_string().contains("\"not fine\""));
     assert!(Policy::new().try_hosts(["fine.test"]).is_ok());

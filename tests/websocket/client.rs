@@ -22,12 +22,14 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     client::{Dial, Error, ErrorKind, Http1, Http2, UpgradeLayer},
-    websocket::{self, CloseFrame, Message, WebSocket, WebSocketRequest},
+    websocket::{
+        self, CloseFrame, Message, RateLimit, WebSocket, WebSocketConfig, WebSocketRequest,
+    },
 };
 
 #[tokio::test]
-async fn it_speaks_over_each_version() {
-    let handler = handler(echo).subprotocols(["chat.v2", "chat.v1"]);
+async fn websocket_client_works_over_each_version() {
+    let handler = handler(echo).config(WebSocketConfig::new().subprotocols(["chat.v2", "chat.v1"]));
     let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
     for via in [Via::Http1, Via::Http2] {
         let app = layer.clone().layer(service_fn(plain));
@@ -35,7 +37,8 @@ async fn it_speaks_over_each_version() {
         let uri = format!("ws://{}/chat", server.address)
             .parse()
             .expect("a URI");
-        let request = WebSocketRequest::new(uri).subprotocols(["other", "chat.v1"]);
+        let request = WebSocketRequest::new(uri)
+            .config(WebSocketConfig::new().subprotocols(["other", "chat.v1"]));
         let connected = if via == Via::Http1 {
             let client = UpgradeLayer::new().layer(Dial::new(HttpConnector::new()));
             request.connect(client).await
@@ -61,7 +64,7 @@ async fn it_speaks_over_each_version() {
     }
 }
 
-/// Asks a server that answers with these lines. Returns its connection and the request's key too.
+/// Connects to a server that responds with these lines. Also returns the server's connection and the request's key.
 async fn answered(lines: &str) -> (Result<WebSocket, Error>, Peer<TcpStream>, String) {
     let server = Scripted::start().await;
     let request = WebSocketRequest::new(server.uri("/"));
@@ -82,7 +85,7 @@ async fn answered(lines: &str) -> (Result<WebSocket, Error>, Peer<TcpStream>, St
 }
 
 #[tokio::test]
-async fn k6_the_key_is_random() {
+async fn k6_key_is_random_for_each_request() {
     let mut keys = HashSet::new();
     for _ in 0..10 {
         let (_, _, key) = answered("").await;
@@ -92,7 +95,7 @@ async fn k6_the_key_is_random() {
 }
 
 #[tokio::test]
-async fn k6_the_accept_is_checked() {
+async fn k6_wrong_accept_is_an_error() {
     for lines in [
         "",
         "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
@@ -126,7 +129,8 @@ async fn agreed(lines: &'static [(&str, &str)]) -> Result<Option<String>, ErrorK
     });
     let server = Server::start(app).await;
     let uri = format!("http://{}/", server.address);
-    let request = WebSocketRequest::new(uri.parse().expect("a URI")).subprotocols(["a", "b"]);
+    let request = WebSocketRequest::new(uri.parse().expect("a URI"))
+        .config(WebSocketConfig::new().subprotocols(["a", "b"]));
     match request.connect(clients()[1].1.clone()).await {
         Ok((socket, _)) => Ok(socket.subprotocol().map(str::to_owned)),
         Err(error) => Err(error.kind()),
@@ -134,7 +138,7 @@ async fn agreed(lines: &'static [(&str, &str)]) -> Result<Option<String>, ErrorK
 }
 
 #[tokio::test]
-async fn k6_a_subprotocol_that_was_not_offered_is_an_error() {
+async fn k6_subprotocol_that_was_not_offered_is_an_error() {
     const NAME: &str = "sec-websocket-protocol";
     assert_eq!(agreed(&[]).await, Ok(None));
     assert_eq!(agreed(&[(NAME, "b")]).await, Ok(Some("b".to_owned())));
@@ -152,7 +156,7 @@ async fn k6_a_subprotocol_that_was_not_offered_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_back_whole() {
+async fn rejection_is_returned_with_its_body() {
     let handler = handler(echo);
     let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
     let server = Server::start(layer.layer(service_fn(plain))).await;
@@ -165,9 +169,10 @@ async fn a_refusal_comes_back_whole() {
 }
 
 #[test]
-fn a_token_that_is_offered_as_a_subprotocol_is_not_logged() {
+fn offered_subprotocol_is_not_logged() {
     let uri = "ws://test/".parse().expect("a URI");
-    let request = WebSocketRequest::new(uri).subprotocols(["chat", "bearer.0123456789"]);
+    let request = WebSocketRequest::new(uri)
+        .config(WebSocketConfig::new().subprotocols(["chat", "bearer.0123456789"]));
     let debug = format!("{request:?}");
     assert!(!debug.contains("0123456789"), "{debug}");
 }
@@ -192,7 +197,7 @@ async fn in_memory(request: WebSocketRequest) -> (WebSocket, Peer<DuplexStream>)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_a_close_frame_has_10_seconds() {
+async fn close_waits_ten_seconds_for_the_servers_answer() {
     for answers in [false, true] {
         let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
         let (socket, mut peer) = in_memory(request).await;
@@ -210,9 +215,10 @@ async fn a_server_that_does_not_answer_a_close_frame_has_10_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_a_ping_is_given_up() {
+async fn unanswered_ping_ends_the_client() {
     let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
-    let (mut socket, mut peer) = in_memory(request.keep_alive(Duration::from_secs(10))).await;
+    let (mut socket, mut peer) =
+        in_memory(request.config(WebSocketConfig::new().keep_alive(Duration::from_secs(10)))).await;
     let start = Instant::now();
     let receiving = tokio::spawn(async move { socket.recv().await });
     assert_eq!(Frame::read(&mut peer).await, Frame::new(PING, ""));
@@ -223,7 +229,7 @@ async fn a_server_that_does_not_answer_a_ping_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_breaks_the_protocol_is_told_so() {
+async fn violation_of_the_server_closes_with_1002() {
     for (bytes, code) in [
         (Frame::new(TEXT, "a").masked(), 1002),
         (Frame::part(0xc1, "a").unmasked(), 1002),
@@ -233,7 +239,8 @@ async fn a_server_that_breaks_the_protocol_is_told_so() {
         (Frame::new(TEXT, "too long").unmasked(), 1009),
     ] {
         let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
-        let (mut socket, mut peer) = in_memory(request.max_message_size(7)).await;
+        let (mut socket, mut peer) =
+            in_memory(request.config(WebSocketConfig::new().max_message_size(7))).await;
         peer.send(bytes).await;
         assert!(soon(socket.recv()).await.expect("an error").is_err());
         let frame = peer.exactly(8).await;
@@ -248,19 +255,19 @@ async fn a_server_that_breaks_the_protocol_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_code_that_may_not_be_sent_is_not() {
+async fn client_does_not_send_a_reserved_close_code() {
     let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
     let (mut socket, mut peer) = in_memory(request).await;
     let close = Message::Close(Some(CloseFrame::new(1006, "")));
     let error = socket.send(close).await.expect_err("no code");
     assert_eq!(error.kind(), websocket::ErrorKind::InvalidCode);
-    // One that is dropped says nothing.
+    // A dropped WebSocket sends nothing.
     drop(socket);
     peer.expect_end().await;
 }
 
 #[tokio::test]
-async fn what_a_server_may_send_is_bounded() {
+async fn message_over_the_limit_closes_with_1009() {
     let handler = handler(|mut socket: WebSocket| async move {
         socket.send(Message::binary(vec![0; 11])).await?;
         echo(socket).await
@@ -270,13 +277,66 @@ async fn what_a_server_may_send_is_bounded() {
     let uri: http::Uri = format!("ws://{}", server.address).parse().expect("a URI");
     let request = WebSocketRequest::new(uri);
     for (request, is_allowed) in [
-        (request.clone().max_message_size(10), false),
-        (request.max_message_size(11), true),
+        (
+            request
+                .clone()
+                .config(WebSocketConfig::new().max_message_size(10)),
+            false,
+        ),
+        (
+            request.config(WebSocketConfig::new().max_message_size(11)),
+            true,
+        ),
     ] {
         let connected = request.connect(clients()[0].1.clone()).await;
         let (mut socket, _) = connected.expect("a socket");
         let received = soon(socket.recv()).await.expect("a message");
         assert_eq!(received.is_ok(), is_allowed, "{received:?}");
+    }
+}
+
+#[tokio::test]
+async fn rate_limit_applies_to_the_server() {
+    let config = WebSocketConfig::new().rate_limit(RateLimit::new(1).burst(Duration::ZERO).close());
+    let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
+    let (mut socket, mut peer) = in_memory(request.config(config)).await;
+    peer.send(Frame::new(TEXT, "hello").unmasked()).await;
+    let error = soon(socket.recv())
+        .await
+        .expect("an error")
+        .expect_err("too many messages");
+    assert_eq!(error.kind(), websocket::ErrorKind::RateLimited);
+    let frame = peer.exactly(8).await;
+    assert_eq!(frame[..2], [FIN | CLOSE, 0x80 | 2]);
+    let code = [frame[6] ^ frame[2], frame[7] ^ frame[3]];
+    assert_eq!(u16::from_be_bytes(code), 1008);
+}
+
+#[tokio::test]
+async fn one_config_applies_to_both_sides() {
+    let config = WebSocketConfig::new()
+        .subprotocols(["chat"])
+        .max_message_size(10);
+    let handler = handler(|mut socket: WebSocket| async move {
+        let received = socket.recv().await.expect("an error");
+        let error = received.expect_err("a message over the limit");
+        assert_eq!(error.kind(), websocket::ErrorKind::TooLarge);
+        Ok(())
+    });
+    let handler = handler.config(config.clone());
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let uri: http::Uri = format!("ws://{}", server.address).parse().expect("a URI");
+    let request = WebSocketRequest::new(uri).config(config);
+    let connected = request.connect(clients()[0].1.clone()).await;
+    let (mut socket, response) = connected.expect("a socket");
+    assert_eq!(socket.subprotocol(), Some("chat"));
+    let chosen = response.headers.get("sec-websocket-protocol");
+    assert_eq!(chosen.expect("a subprotocol"), "chat");
+    socket.send("0123456789a").await.expect("sent");
+    match soon(socket.recv()).await {
+        Some(Ok(Message::Close(Some(frame)))) => assert_eq!(frame.code, 1009),
+        received => panic!("{received:?}"),
     }
 }
 
@@ -298,11 +358,11 @@ async fn layers_may_be_around_the_client() {
 #[tokio::test]
 async fn max_message_size_alone_admits_a_message_in_one_frame() {
     const SIZE: usize = 3 * 1024 * 1024;
-    let handler = handler(echo).max_message_size(SIZE);
+    let handler = handler(echo).config(WebSocketConfig::new().max_message_size(SIZE));
     let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler);
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let uri: http::Uri = format!("ws://{}", server.address).parse().expect("a URI");
-    let request = WebSocketRequest::new(uri).max_message_size(SIZE);
+    let request = WebSocketRequest::new(uri).config(WebSocketConfig::new().max_message_size(SIZE));
     let connected = request.connect(clients()[0].1.clone()).await;
     let (mut socket, _) = connected.expect("a socket");
     let message = Message::binary(vec![7; SIZE]);
@@ -317,7 +377,11 @@ async fn w8_subprotocols_are_sent_in_one_line() {
     let (io, server) = tokio::io::duplex(4096);
     let client = UpgradeLayer::new().layer(Http1::handshake(io).await.expect("a connection"));
     let request = WebSocketRequest::new("ws://test/".parse().expect("a URI"));
-    let connecting = tokio::spawn(request.subprotocols(["a", "b.v2"]).connect(client));
+    let connecting = tokio::spawn(
+        request
+            .config(WebSocketConfig::new().subprotocols(["a", "b.v2"]))
+            .connect(client),
+    );
     let mut lines = tokio::io::BufReader::new(server).lines();
     let mut found = Vec::new();
     while let Some(line) = soon(lines.next_line()).await.expect("a head") {

@@ -7,7 +7,7 @@ use crate::{
 use tower_upgrade::websocket::{CloseFrame, ErrorKind, Message, WebSocket};
 
 #[tokio::test]
-async fn what_may_not_be_sent_is_an_error_and_is_not_sent() {
+async fn reserved_close_code_is_an_error() {
     for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
         let (note, mut noted) = notes();
         let mut opened = open(handler(move |mut socket: WebSocket| {
@@ -38,7 +38,7 @@ async fn what_may_not_be_sent_is_an_error_and_is_not_sent() {
 }
 
 #[tokio::test]
-async fn what_may_be_sent_is() {
+async fn allowed_close_code_is_sent() {
     for code in [
         1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999,
     ] {

@@ -15,7 +15,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn the_peer_closes() {
+async fn close_of_the_peer_is_received_and_answered() {
     let (note, mut noted) = notes();
     let mut opened = open(handler(move |socket| listen(socket, note.clone()))).await;
     opened.send(Frame::close(3001, "enough")).await;
@@ -26,7 +26,7 @@ async fn the_peer_closes() {
 }
 
 #[tokio::test]
-async fn the_peer_closes_and_nobody_receives_any_more() {
+async fn close_of_the_peer_is_answered_after_the_handler() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         socket.recv().await;
         Ok(())
@@ -38,7 +38,7 @@ async fn the_peer_closes_and_nobody_receives_any_more() {
 }
 
 #[tokio::test]
-async fn a_handler_that_ends_closes_with_1000() {
+async fn handler_that_returns_ok_closes_with_1000() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         socket.send("hello").await?;
         Ok(())
@@ -52,7 +52,7 @@ async fn a_handler_that_ends_closes_with_1000() {
 }
 
 #[tokio::test]
-async fn a_handler_that_fails_closes_with_1011() {
+async fn handler_that_returns_an_error_closes_with_1011() {
     let mut opened = open(handler(|_socket| async { Err("no luck".into()) })).await;
     opened.expect(Frame::close(1011, "")).await;
     opened.send(Frame::close(1011, "")).await;
@@ -60,7 +60,7 @@ async fn a_handler_that_fails_closes_with_1011() {
 }
 
 #[tokio::test]
-async fn a_handler_closes_as_it_likes() {
+async fn handler_chooses_code_and_reason() {
     let mut opened = open(handler(|socket: WebSocket| async move {
         socket.close(CloseFrame::new(3000, "go away")).await?;
         Ok(())
@@ -72,9 +72,9 @@ async fn a_handler_closes_as_it_likes() {
     assert_eq!(opened.ended().await, "finished");
 }
 
-/// It may be answered as well (RFC 6455 §5.5.1 forbids data only), but nobody needs that any more.
+/// A pong would be allowed (RFC 6455 §5.5.1 forbids only data), but is not needed.
 #[tokio::test]
-async fn a_ping_behind_our_close_frame_disturbs_nothing() {
+async fn ping_after_our_close_frame_is_ignored() {
     let mut opened = open(handler(|socket: WebSocket| async move {
         Ok(socket.close(CloseFrame::new(3000, "")).await?)
     }))
@@ -106,7 +106,7 @@ async fn nothing_is_sent_behind_a_close_frame() {
 }
 
 #[tokio::test]
-async fn an_order_to_stop_is_heeded_without_code() {
+async fn stop_signal_closes_with_1001() {
     let (note, mut noted) = notes();
     let mut opened = open(handler(move |socket| listen(socket, note.clone()))).await;
     opened.send(Frame::new(TEXT, "hello")).await;
@@ -114,7 +114,7 @@ async fn an_order_to_stop_is_heeded_without_code() {
     let drain = opened.sessions.clone();
     let drain = tokio::spawn(async move { drain.drain(Duration::from_secs(60)).await });
     opened.expect(Frame::close(1001, "")).await;
-    // What was on its way still arrives.
+    // Messages sent before the close frame still arrive.
     opened.send(Frame::new(TEXT, "one more")).await;
     opened.send(Frame::close(1001, "")).await;
     assert_eq!(opened.ended().await, "drained");
@@ -126,7 +126,7 @@ async fn an_order_to_stop_is_heeded_without_code() {
 }
 
 #[tokio::test]
-async fn an_order_to_stop_is_heeded_though_there_is_more_to_receive() {
+async fn stop_signal_closes_while_messages_are_queued() {
     let (note, mut noted) = notes();
     let mut opened = open(websocket(move |mut socket, session| {
         let note = note.clone();
@@ -149,7 +149,7 @@ async fn an_order_to_stop_is_heeded_though_there_is_more_to_receive() {
 }
 
 #[tokio::test]
-async fn a_handler_that_takes_the_order_to_stop_closes_as_it_likes() {
+async fn handler_that_takes_the_stop_signal_chooses_the_code() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         let mut stop = socket.take_stop();
         loop {
@@ -180,7 +180,7 @@ async fn a_handler_that_takes_the_order_to_stop_closes_as_it_likes() {
 }
 
 #[tokio::test]
-async fn the_order_to_stop_is_taken_once() {
+async fn stop_signal_is_taken_once() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         let stop = socket.take_stop();
         let never = socket.take_stop();
@@ -188,7 +188,7 @@ async fn the_order_to_stop_is_taken_once() {
             () = stop => {}
             () = never => return Err("it was taken twice".into()),
         }
-        // Who takes it and then only ends says the same as without.
+        // A handler that takes the signal and then ends closes with the same code.
         Ok(())
     }))
     .await;
@@ -201,11 +201,11 @@ async fn the_order_to_stop_is_taken_once() {
 }
 
 #[tokio::test]
-async fn one_who_only_sends_is_stopped_as_well() {
+async fn stop_signal_fails_the_next_send() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         loop {
             socket.send("tick").await?;
-            // What it would do without a `select!` is to miss the end.
+            // Without a `select!` the handler would miss the signal.
             while let Ok(Some(message)) =
                 tokio::time::timeout(Duration::from_millis(1), socket.recv()).await
             {
@@ -225,13 +225,13 @@ async fn one_who_only_sends_is_stopped_as_well() {
         assert_eq!(frame, Frame::new(TEXT, "tick"));
     }
     opened.send(Frame::close(1001, "")).await;
-    // To send behind the close frame is an error, which is none of the session's.
+    // Sending after the close frame is an error, but not a failure of the session.
     assert_eq!(opened.ended().await, "drained");
     soon(drain).await.expect("no panic");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_answer_the_close_frame_is_not_waited_for() {
+async fn unanswered_close_ends_after_shutdown_timeout() {
     let layer = UpgradeLayer::new().shutdown_timeout(Duration::from_secs(3));
     let mut opened = open_with(layer, handler(|_socket| async { Ok(()) })).await;
     let start = Instant::now();
@@ -241,7 +241,7 @@ async fn a_peer_that_does_not_answer_the_close_frame_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_without_a_close_frame_is_an_error() {
+async fn end_without_a_close_frame_is_an_error() {
     let (note, mut noted) = notes();
     let mut opened = open(handler(move |socket| listen(socket, note.clone()))).await;
     opened.send(Frame::new(TEXT, "hello")).await;
@@ -274,7 +274,7 @@ async fn after_an_error_there_is_nothing_more() {
 }
 
 #[tokio::test]
-async fn the_session_beside_the_socket_has_all_but_the_io() {
+async fn session_argument_has_everything_but_the_io() {
     use tokio::io::AsyncReadExt as _;
     let opened = open(websocket(|socket, mut session| async move {
         assert_eq!(session.protocol().expect("a protocol"), &"websocket");
@@ -293,7 +293,7 @@ async fn the_session_beside_the_socket_has_all_but_the_io() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_answer_an_order_to_stop_is_not_waited_for() {
+async fn unanswered_close_at_the_stop_signal_ends_in_time() {
     let layer = UpgradeLayer::new().shutdown_timeout(Duration::from_secs(3));
     let mut opened = open_with(layer, handler(echo)).await;
     let start = Instant::now();
@@ -307,7 +307,7 @@ async fn a_peer_that_does_not_answer_an_order_to_stop_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_closes_waits_for_the_answer_no_longer_than_that() {
+async fn close_waits_at_most_the_shutdown_timeout() {
     let (note, mut noted) = notes();
     let layer = UpgradeLayer::new().shutdown_timeout(Duration::from_secs(3));
     let handler = handler(move |socket: WebSocket| {
@@ -327,7 +327,7 @@ async fn a_handler_that_closes_waits_for_the_answer_no_longer_than_that() {
 }
 
 #[tokio::test]
-async fn an_order_to_stop_is_heeded_while_the_peer_never_stops_sending() {
+async fn stop_signal_ends_a_peer_that_keeps_sending() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         while let Some(message) = socket.recv().await {
             message?;
@@ -366,7 +366,7 @@ async fn an_order_to_stop_is_heeded_while_the_peer_never_stops_sending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_error_of_a_handler_is_not_lost_while_the_peer_is_waited_for() {
+async fn handler_error_survives_the_wait_for_the_peer() {
     let layer = UpgradeLayer::new()
         .idle_timeout(Duration::from_secs(1))
         .shutdown_timeout(Duration::from_secs(3));
@@ -376,7 +376,7 @@ async fn the_error_of_a_handler_is_not_lost_while_the_peer_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_control_frame_that_is_too_long_is_not_sent() {
+async fn long_control_frame_is_an_error() {
     let (note, mut noted) = notes();
     let mut opened = open(handler(move |mut socket: WebSocket| {
         let note = note.clone();
@@ -393,10 +393,10 @@ async fn a_control_frame_that_is_too_long_is_not_sent() {
 }
 
 #[tokio::test]
-async fn one_who_sends_when_the_peer_has_closed_has_not_failed() {
+async fn send_after_the_peers_close_is_not_a_failure() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         loop {
-            // It does not look at what it receives.
+            // The handler ignores received messages.
             socket.recv().await;
             socket.send("news").await?;
         }
@@ -410,7 +410,7 @@ async fn one_who_sends_when_the_peer_has_closed_has_not_failed() {
 }
 
 #[tokio::test]
-async fn a_reason_that_is_too_long_is_not_sent() {
+async fn long_close_reason_is_an_error() {
     let (note, mut noted) = notes();
     let mut opened = open(handler(move |mut socket: WebSocket| {
         let note = note.clone();
@@ -430,7 +430,7 @@ async fn a_reason_that_is_too_long_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_frame_that_was_sent_is_waited_for_no_longer_than_that() {
+async fn sent_close_frame_waits_at_most_the_shutdown_timeout() {
     let (note, mut noted) = notes();
     let layer = UpgradeLayer::new().shutdown_timeout(Duration::from_secs(3));
     let handler = handler(move |mut socket: WebSocket| {
@@ -464,7 +464,7 @@ async fn without_a_limit_it_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_handler_that_ends_at_the_order_to_stop_closes_with_1001() {
+async fn handler_that_ends_at_the_stop_signal_closes_with_1001() {
     let mut opened = open(tower_upgrade::websocket::websocket(
         |_socket, session| async move {
             session.stop().await;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tower_upgrade::websocket::{ErrorKind, Message, WebSocket};
 
 #[tokio::test]
-async fn a_socket_that_escapes_is_closed_by_its_session() {
+async fn session_closes_an_escaped_websocket() {
     let (escaped, mut has_escaped) = mpsc::unbounded_channel();
     let mut opened = open(handler(move |socket: WebSocket| {
         let _ = escaped.send(socket);
@@ -28,14 +28,14 @@ async fn a_socket_that_escapes_is_closed_by_its_session() {
     assert_eq!(opened.ended().await, "finished");
 }
 
-/// What a task does with its half, and how that ends, in a word.
+/// The use of an escaped half by a task, and its result.
 type Halves = fn(
     futures_util::stream::SplitSink<WebSocket, Message>,
     futures_util::stream::SplitStream<WebSocket>,
     std::sync::Arc<dyn Fn(String) + Send + Sync>,
 );
 
-/// Opens a session whose handler ends with what it is told, while halves of its socket are elsewhere.
+/// Opens a session whose handler ends on demand while other tasks hold halves of its WebSocket.
 async fn with_halves_elsewhere(
     halves: Halves,
 ) -> (
@@ -62,7 +62,7 @@ async fn with_halves_elsewhere(
 }
 
 #[tokio::test]
-async fn halves_that_wait_elsewhere_are_woken_and_the_peer_is_told() {
+async fn escaped_halves_wake_and_the_peer_receives_a_close_frame() {
     for (is_well, code, reason) in [(true, 1000, "finished"), (false, 1011, "failed: no luck")] {
         let (mut opened, mut noted, end) = with_halves_elsewhere(|mut sink, mut stream, note| {
             tokio::spawn(async move {
@@ -92,7 +92,7 @@ async fn halves_that_wait_elsewhere_are_woken_and_the_peer_is_told() {
 }
 
 #[tokio::test]
-async fn a_half_that_waits_to_write_is_woken_and_its_message_is_whole() {
+async fn escaped_sender_wakes_and_its_message_is_complete() {
     let (mut opened, mut noted, end) = with_halves_elsewhere(|mut sink, stream, note| {
         tokio::spawn(async move {
             let sent = sink.send(Message::binary(vec![7; 1_000_000])).await;
@@ -112,7 +112,7 @@ async fn a_half_that_waits_to_write_is_woken_and_its_message_is_whole() {
 }
 
 #[tokio::test]
-async fn halves_that_nobody_asks_any_more_hold_nothing_up() {
+async fn unused_halves_do_not_delay_the_end() {
     let (mut opened, _noted, end) = with_halves_elsewhere(|sink, stream, _note| {
         tokio::spawn(async move {
             std::future::pending::<()>().await;
@@ -127,7 +127,7 @@ async fn halves_that_nobody_asks_any_more_hold_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_handler_that_drops_its_socket_closes_when_it_ends() {
+async fn dropped_websocket_closes_when_the_handler_ends() {
     let (end, may_end) = tokio::sync::oneshot::channel::<()>();
     let may_end = std::sync::Mutex::new(Some(may_end));
     let mut opened = open(handler(move |socket: WebSocket| {

@@ -7,13 +7,15 @@ use crate::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use std::{future::pending, time::Duration};
 use tokio::time::{Instant, interval, sleep};
-use tower_upgrade::websocket::{Error, Message, WebSocket};
+use tower_upgrade::websocket::{Error, Message, WebSocket, WebSocketConfig};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
+const KEEP_ALIVE: WebSocketConfig = WebSocketConfig::new().keep_alive(INTERVAL);
+
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_answers_stays() {
-    let mut opened = open(handler(echo).keep_alive(INTERVAL)).await;
+async fn peer_that_answers_pings_stays_open() {
+    let mut opened = open(handler(echo).config(KEEP_ALIVE)).await;
     for _ in 0..10 {
         opened.expect(Frame::new(PING, "")).await;
         opened.send(Frame::new(PONG, "")).await;
@@ -23,9 +25,9 @@ async fn a_peer_that_answers_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_is_closed_as_idle() {
+async fn unanswered_ping_closes_as_idle() {
     let start = Instant::now();
-    let mut opened = open(handler(echo).keep_alive(INTERVAL)).await;
+    let mut opened = open(handler(echo).config(KEEP_ALIVE)).await;
     opened.expect(Frame::new(PING, "")).await;
     assert_eq!(start.elapsed(), INTERVAL);
     assert_eq!(opened.closed.recv().await.as_deref(), Some("idle"));
@@ -33,8 +35,8 @@ async fn a_peer_that_does_not_is_closed_as_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_speaks_is_not_pinged() {
-    let mut opened = open(handler(echo).keep_alive(INTERVAL)).await;
+async fn peer_that_sends_is_not_pinged() {
+    let mut opened = open(handler(echo).config(KEEP_ALIVE)).await;
     for _ in 0..100 {
         sleep(INTERVAL / 2).await;
         opened.send(Frame::new(TEXT, "hello")).await;
@@ -43,8 +45,8 @@ async fn a_peer_that_speaks_is_not_pinged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_message_that_comes_slowly_is_no_silence() {
-    let mut opened = open(handler(echo).keep_alive(INTERVAL)).await;
+async fn slow_long_message_counts_as_activity() {
+    let mut opened = open(handler(echo).config(KEEP_ALIVE)).await;
     let message = Frame::new(TEXT, [b'a'; 100]);
     for byte in message.masked() {
         sleep(INTERVAL / 2).await;
@@ -59,12 +61,6 @@ async fn by_default_it_may_be_silent() {
     sleep(Duration::from_secs(1_000_000)).await;
     opened.send(Frame::new(TEXT, "hello")).await;
     opened.expect(Frame::new(TEXT, "hello")).await;
-}
-
-#[test]
-#[should_panic = "the interval of pings is zero"]
-fn pings_without_a_pause_are_refused() {
-    drop(handler(echo).keep_alive(Duration::ZERO));
 }
 
 /// Several times as long as the buffers of a connection in memory.
@@ -102,7 +98,7 @@ async fn s11_peer_that_stops_reading_ends_the_session_as_idle() {
         }
     });
     let start = Instant::now();
-    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    let mut opened = open(handler.config(KEEP_ALIVE)).await;
     assert_eq!(opened.closed.recv().await.as_deref(), Some("idle"));
     assert!(start.elapsed() <= 3 * INTERVAL, "{:?}", start.elapsed());
     assert_eq!(noted.recv().await.as_deref(), Some("Idle"));
@@ -115,7 +111,7 @@ async fn s11_peer_that_sends_and_does_not_read_ends_the_session_as_idle() {
         socket.send(long()).await?;
         echo(socket).await
     });
-    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    let mut opened = open(handler.config(KEEP_ALIVE)).await;
     let start = Instant::now();
     let closed = loop {
         tokio::select! {
@@ -139,7 +135,7 @@ async fn slow_reader_that_reads_on_stays() {
         }
         echo(socket).await
     });
-    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    let mut opened = open(handler.config(KEEP_ALIVE)).await;
     let mut read = 0;
     // A little within each interval: it answers no ping, which is behind all that.
     while read < 1024 * 1024 {
@@ -157,7 +153,7 @@ async fn handler_that_does_not_receive_keeps_a_peer_that_answers() {
         socket.send("late").await?;
         echo(socket).await
     });
-    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    let mut opened = open(handler.config(KEEP_ALIVE)).await;
     loop {
         let frame = Frame::read(&mut opened.peer).await;
         match frame.opcode() {
@@ -174,7 +170,7 @@ async fn handler_that_does_not_receive_keeps_a_peer_that_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn handler_that_does_not_receive_loses_a_peer_that_does_not_answer() {
-    // It is not told, and aborted 10 seconds later.
+    // The handler does not notice, and is aborted 10 seconds later.
     for (is_waiting, grace) in [(true, Duration::from_secs(10)), (false, INTERVAL / 3)] {
         let handler = handler(move |mut socket: WebSocket| async move {
             if is_waiting {
@@ -186,7 +182,7 @@ async fn handler_that_does_not_receive_loses_a_peer_that_does_not_answer() {
             }
         });
         let start = Instant::now();
-        let mut opened = open(handler.keep_alive(INTERVAL)).await;
+        let mut opened = open(handler.config(KEEP_ALIVE)).await;
         assert_eq!(opened.closed.recv().await.as_deref(), Some("idle"));
         assert!(
             start.elapsed() <= 2 * INTERVAL + grace,
@@ -206,7 +202,7 @@ async fn message_that_comes_while_nothing_receives_is_received_later() {
         socket.send("done").await?;
         Ok(())
     });
-    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    let mut opened = open(handler.config(KEEP_ALIVE)).await;
     for text in ["one", "two", "three"] {
         opened.send(Frame::new(TEXT, text)).await;
     }
@@ -224,7 +220,7 @@ async fn message_that_comes_while_nothing_receives_is_received_later() {
 async fn s11_handler_that_does_not_receive_ends_when_its_peer_has_closed() {
     for sends_close_frame in [true, false] {
         let handler = handler(|_socket: WebSocket| pending());
-        let mut opened = open(handler.keep_alive(INTERVAL)).await;
+        let mut opened = open(handler.config(KEEP_ALIVE)).await;
         if sends_close_frame {
             opened.send(Frame::close(1000, "")).await;
         } else {
@@ -244,14 +240,14 @@ async fn handler_that_cleans_up_after_the_end_is_not_aborted() {
         sleep(100 * INTERVAL).await;
         Ok(())
     });
-    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    let mut opened = open(handler.config(KEEP_ALIVE)).await;
     opened.send(Frame::close(1000, "")).await;
     opened.expect(Frame::close(1000, "")).await;
     let closed = tokio::time::timeout(101 * INTERVAL, opened.closed.recv()).await;
     assert_eq!(closed.expect("it ends").as_deref(), Some("finished"));
 }
 
-/// Nothing else writes the rest: the handler waits elsewhere, and a message waits to be received.
+/// Only the keep-alive writes the rest: the handler waits for something else, and a message waits to be received.
 #[tokio::test(start_paused = true)]
 async fn rest_of_a_message_whose_send_was_dropped_is_written() {
     let handler = handler(|mut socket: WebSocket| async move {
@@ -259,7 +255,7 @@ async fn rest_of_a_message_whose_send_was_dropped_is_written() {
         assert!(sent.is_err(), "it does not fit");
         pending().await
     });
-    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    let mut opened = open(handler.config(KEEP_ALIVE)).await;
     opened.send(Frame::new(TEXT, "hello")).await;
     sleep(INTERVAL * 3 / 4).await;
     assert_eq!(Frame::read(&mut opened.peer).await.opcode(), BINARY);
@@ -292,7 +288,7 @@ async fn halves_in_other_tasks_are_served_and_end_as_idle() {
             Ok(())
         }
     });
-    let mut opened = open(handler.keep_alive(INTERVAL)).await;
+    let mut opened = open(handler.config(KEEP_ALIVE)).await;
     for _ in 0..3 {
         opened.expect(Frame::new(PING, "")).await;
         opened.send(Frame::new(PONG, "")).await;

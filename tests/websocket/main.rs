@@ -38,7 +38,7 @@ where
     })
 }
 
-/// Says back what it hears.
+/// Echoes messages.
 async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
     while let Some(message) = socket.recv().await {
         if let message @ (Message::Text(_) | Message::Binary(_)) = message? {
@@ -48,7 +48,7 @@ async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A session with its peer, and what becomes of it.
+/// A session with its peer and its report.
 struct Opened {
     peer: Peer<Upgraded>,
     sessions: Sessions,
@@ -119,7 +119,7 @@ impl Opened {
     }
 }
 
-/// Where a handler says what it has seen.
+/// The messages that a handler has received.
 fn notes() -> (
     Arc<dyn Fn(String) + Send + Sync>,
     tokio::sync::mpsc::UnboundedReceiver<String>,
@@ -128,7 +128,7 @@ fn notes() -> (
     (Arc::new(move |text| drop(note.send(text))), noted)
 }
 
-/// What came of a call to `recv`, in short.
+/// Describes the result of a call to `recv`.
 fn brief(received: &Option<Result<Message, Error>>) -> String {
     match received {
         None => "closed".into(),

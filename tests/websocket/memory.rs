@@ -32,7 +32,7 @@ use tower_upgrade::{
 
 const LARGE: usize = 64 * 1024;
 
-/// What an idle session may have on the heap, in bytes: without optimization, with which it is less.
+/// The heap limit of an idle session, in bytes, without optimization.
 const IDLE: i64 = 2300;
 
 struct Client(TcpStream);
@@ -44,13 +44,13 @@ impl Client {
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ];
-        // Not `/`, which a URI has no memory for.
+        // Not `/`, for which a URI allocates nothing.
         let request = support::offer("websocket", &lines).replacen("GET / ", "GET /chat ", 1);
         client.write_all(request.as_bytes()).expect("a socket");
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            client.read_exact(&mut byte).expect("a switch");
+            client.read_exact(&mut byte).expect("an upgrade response");
             answer.extend(byte);
         }
         Self(client)
@@ -145,7 +145,7 @@ where
     info
 }
 
-/// Fewer than this for each message are none of the message's own.
+/// Fewer bytes per message than this are not allocated for the message.
 const LITTLE: u64 = 1024;
 
 #[test]
@@ -212,7 +212,7 @@ fn large_messages_that_are_only_sent_allocate_nothing_large() {
     assert!(info.bytes_total < 100 * LITTLE, "{info:?}");
 }
 
-/// What is held is the thread's: 1 MiB that was read into, and less that was written from.
+/// The thread's pools hold the rest: 1 MiB of read buffers, and fewer write buffers.
 #[test]
 fn sessions_that_wait_hold_nothing_large() {
     let mut size = 100;
@@ -240,13 +240,13 @@ fn idle(per_measure: usize) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
 }
 
 #[test]
-fn an_idle_session_holds_little() {
+fn idle_session_stays_below_its_memory_limit() {
     let info = measure(handler(echo), 1, idle(100));
     assert!(info.bytes_current > 0, "the counter counts");
     assert!(info.bytes_current <= 100 * IDLE, "{info:?}");
 }
 
-/// What an idle session may have on the heap if its handler has the [`Session`] as well.
+/// The heap limit of an idle session whose handler also holds the [`Session`].
 const IDLE_WITH_SESSION: i64 = 3200;
 
 async fn echo_with_session(socket: WebSocket, _session: Session) -> Result<(), BoxError> {
@@ -278,7 +278,7 @@ fn session_of_the_extractor_does_not_hold_the_head_of_the_request() {
 }
 
 #[test]
-fn a_short_message_that_is_kept_does_not_hold_what_a_long_one_took() {
+fn kept_short_message_releases_the_buffer_of_a_long_one() {
     let handler = handler(|mut socket: WebSocket| async move {
         let mut kept = Vec::new();
         while let Some(message) = socket.recv().await {

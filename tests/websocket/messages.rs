@@ -90,7 +90,7 @@ async fn messages_may_come_in_any_pieces() {
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_while_nothing_else_comes() {
+async fn ping_is_answered_while_no_message_arrives() {
     let mut opened = open(handler(echo)).await;
     opened.send(Frame::new(PING, "are you there?")).await;
     opened.expect(Frame::new(PONG, "are you there?")).await;
@@ -98,7 +98,7 @@ async fn a_ping_is_answered_while_nothing_else_comes() {
 
 #[tokio::test]
 async fn to_give_up_waiting_loses_nothing() {
-    // It gives up before each piece of a frame.
+    // Drops the future before each part of a frame.
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         loop {
             let message = tokio::select! {
@@ -165,7 +165,7 @@ async fn two_tasks_that_wait_to_write_are_both_woken() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_stops_the_sender() {
+async fn send_waits_for_a_peer_that_does_not_read() {
     let (sent, mut is_sent) = mpsc::unbounded_channel();
     let mut opened = open(handler(move |mut socket: WebSocket| {
         let sent = sent.clone();
@@ -191,7 +191,7 @@ async fn a_peer_that_does_not_read_stops_the_sender() {
         }
         before = now;
     }
-    // The buffer between both ends, and what may be queued.
+    // The buffer between the peers, and the limit of the queue.
     assert!(before < 20, "{before}");
     for _ in 0..100 {
         let frame = Frame::read(&mut opened.peer).await;
@@ -200,7 +200,7 @@ async fn a_peer_that_does_not_read_stops_the_sender() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_answers_is_read_no_more() {
+async fn unread_pongs_stop_reading() {
     let mut opened = open(handler(echo)).await;
     let ping = Frame::new(PING, [b'a'; 125]).masked();
     let flood = ping.repeat(20_000);
@@ -211,7 +211,7 @@ async fn a_peer_that_does_not_read_answers_is_read_no_more() {
         sent += written.expect("it is open");
         assert!(sent < flood.len(), "all of it is taken");
     }
-    // The buffers between both ends, and what may be queued.
+    // The buffers between the peers, and the limit of the queue.
     assert!(sent < 300_000, "{sent}");
     // Once it reads, nothing is missing.
     for _ in 0..sent / ping.len() {
@@ -219,9 +219,9 @@ async fn a_peer_that_does_not_read_answers_is_read_no_more() {
     }
 }
 
-/// Nobody answers them, and they are received like messages.
+/// They are not answered, and are received like messages.
 #[tokio::test(start_paused = true)]
-async fn pongs_that_nobody_receives_are_not_read() {
+async fn unreceived_pongs_are_not_read() {
     let mut opened = open(handler(|socket: WebSocket| async move {
         std::future::pending::<()>().await;
         drop(socket);

@@ -8,7 +8,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     Accept, BoxError, ProtocolHandler, Rejection, Session, UpgradeLayer, UpgradeRequest,
-    websocket::{CloseFrame, Message, WebSocketRequest, WebSocketUpgrade},
+    websocket::{CloseFrame, Message, WebSocketConfig, WebSocketRequest, WebSocketUpgrade},
 };
 
 type Speaking = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
@@ -17,7 +17,7 @@ struct OtherFrames(fn(Session) -> Speaking);
 
 impl ProtocolHandler for OtherFrames {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let upgrade = WebSocketUpgrade::new().subprotocols(["echo"]);
+        let upgrade = WebSocketUpgrade::new().config(WebSocketConfig::new().subprotocols(["echo"]));
         Ok(upgrade.check(request)?.accept_raw(self.0))
     }
 }
@@ -26,7 +26,7 @@ async fn echoes(speak: fn(Session) -> Speaking) {
     let layer = UpgradeLayer::new().protocol("websocket", OtherFrames(speak));
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let uri = format!("ws://{}", server.address).parse().expect("a URI");
-    let request = WebSocketRequest::new(uri).subprotocols(["echo"]);
+    let request = WebSocketRequest::new(uri).config(WebSocketConfig::new().subprotocols(["echo"]));
     let connected = request.connect(clients()[1].1.clone()).await;
     let (mut socket, _) = connected.expect("a socket");
     assert_eq!(socket.subprotocol(), Some("echo"));

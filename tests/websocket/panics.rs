@@ -1,4 +1,4 @@
-//! Handlers that panic: the peer is told that something went wrong, and the session that it was a panic.
+//! Panicking handlers: the peer receives 1011, and the close reason is the panic.
 
 use crate::{
     handler, notes, open, open_with,
@@ -16,7 +16,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn a_handler_that_panics_closes_with_1011() {
+async fn panicking_handler_closes_with_1011() {
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         socket.feed("on its way".into()).await?;
         panic!("oh no")
@@ -31,7 +31,7 @@ async fn a_handler_that_panics_closes_with_1011() {
 }
 
 #[tokio::test]
-async fn one_that_panics_on_the_spot_as_well() {
+async fn panic_before_the_future_closes_with_1011() {
     let mut opened = open(handler(|_socket| -> Ready<Result<(), BoxError>> {
         panic!("at once")
     }))
@@ -86,7 +86,7 @@ async fn so_does_one_that_panics_again_when_it_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_half_written_is_whole_before_the_close_frame() {
+async fn partly_written_message_is_completed_before_the_close_frame() {
     let (panic, may_panic) = oneshot::channel::<()>();
     let may_panic = std::sync::Mutex::new(Some(may_panic));
     let mut opened = open(handler(move |mut socket: WebSocket| {
@@ -100,7 +100,7 @@ async fn a_message_that_is_half_written_is_whole_before_the_close_frame() {
         }
     }))
     .await;
-    // It is on its way, and too long for what is between both ends.
+    // The message is partly written, and longer than the buffers between the peers.
     let head = opened.peer.exactly(2).await;
     assert_eq!(head, [0x80 | BINARY, 127]);
     panic.send(()).expect("it waits");
@@ -124,7 +124,7 @@ async fn a_peer_that_does_not_answer_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_when_it_has_closed_says_nothing_more() {
+async fn panic_after_a_close_frame_sends_no_second_one() {
     let (note, mut noted) = notes();
     let mut opened = open(handler(move |socket: WebSocket| {
         let note = note.clone();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tower_upgrade::{
     BoxError,
-    websocket::{RateLimit, WebSocket},
+    websocket::{RateLimit, WebSocket, WebSocketConfig},
 };
 
 const RATE: u32 = 10;
@@ -32,9 +32,8 @@ async fn messages_above_the_rate_wait_and_none_is_lost() {
     let handler = handler(move |socket| times(socket, note.clone()));
     let limit = RateLimit::new(RATE);
     // A client that waits is not silent.
-    let handler = handler
-        .rate_limit(limit)
-        .keep_alive(Duration::from_millis(100));
+    let config = WebSocketConfig::new().rate_limit(limit);
+    let handler = handler.config(config.keep_alive(Duration::from_millis(100)));
     let mut opened = open(handler).await;
     for _ in 0..50 {
         opened.send(Frame::new(TEXT, "hello")).await;
@@ -59,11 +58,11 @@ async fn messages_above_the_rate_wait_and_none_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_reader_is_told_to_stop() {
+async fn stop_signal_reaches_a_rate_limited_reader() {
     let (note, _noted) = notes();
     let handler = handler(move |socket| times(socket, note.clone()));
     let limit = RateLimit::new(1).burst(Duration::ZERO);
-    let mut opened = open(handler.rate_limit(limit)).await;
+    let mut opened = open(handler.config(WebSocketConfig::new().rate_limit(limit))).await;
     for _ in 0..5 {
         opened.send(Frame::new(TEXT, "hello")).await;
     }
@@ -88,7 +87,8 @@ async fn closing_limit_ends_the_session_with_1008() {
             true => RateLimit::new(RATE),
             false => RateLimit::new(1000).bytes_per_second(1000),
         };
-        let mut opened = open(handler.rate_limit(limit.close())).await;
+        let mut opened =
+            open(handler.config(WebSocketConfig::new().rate_limit(limit.close()))).await;
         for frame in frames {
             opened.send(frame).await;
         }
@@ -100,15 +100,12 @@ async fn closing_limit_ends_the_session_with_1008() {
         };
         assert_eq!(frame, Frame::close(1008, ""));
         let reason = opened.ended().await;
-        assert_eq!(
-            reason,
-            "failed: the client sent more than the rate limit allows"
-        );
+        assert_eq!(reason, "failed: the peer exceeded the rate limit");
     }
 }
 
 #[test]
-#[should_panic = "a rate of no messages"]
+#[should_panic = "the rate limit is zero messages per second"]
 fn rate_of_zero_is_refused() {
     let _ = RateLimit::new(0);
 }

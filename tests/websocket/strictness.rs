@@ -4,10 +4,12 @@ use crate::{
     echo, handler, open,
     support::websocket::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT},
 };
+use tower_upgrade::websocket::WebSocketConfig;
 
 /// The code of the close frame that a server answers with, and how the session ends.
 async fn told(bytes: &[u8]) -> (u16, String) {
-    let mut opened = open(handler(echo).max_message_size(1000)).await;
+    let mut opened =
+        open(handler(echo).config(WebSocketConfig::new().max_message_size(1000))).await;
     opened.peer.send(bytes).await;
     let frame = Frame::read(&mut opened.peer).await;
     assert_eq!(frame.opcode(), CLOSE, "{frame:?}");
@@ -16,7 +18,7 @@ async fn told(bytes: &[u8]) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn what_breaks_the_protocol_is_told_so() {
+async fn protocol_violation_closes_with_its_code() {
     let large = [b'a'; 600];
     for (what, code, frames) in [
         (
@@ -130,22 +132,23 @@ async fn what_breaks_the_protocol_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_frame_that_is_too_large_is_not_waited_for() {
+async fn frame_over_the_limit_closes_at_its_header() {
     let header = b"\x82\xff\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00";
     assert_eq!(told(header).await.0, 1009);
 }
 
 #[tokio::test]
-async fn a_frame_that_is_too_large_for_a_message_is_not_waited_for() {
-    let mut opened = open(handler(echo).max_message_size(1000)).await;
+async fn fragment_over_the_message_limit_closes_at_its_header() {
+    let mut opened =
+        open(handler(echo).config(WebSocketConfig::new().max_message_size(1000))).await;
     let frame = Frame::new(BINARY, [0; 1001]).masked();
     opened.peer.send(&frame[..8]).await;
     opened.expect(Frame::close(1009, "")).await;
 }
 
 #[tokio::test]
-async fn a_ping_may_be_larger_than_a_message() {
-    let mut opened = open(handler(echo).max_message_size(1)).await;
+async fn ping_may_exceed_the_message_limit() {
+    let mut opened = open(handler(echo).config(WebSocketConfig::new().max_message_size(1))).await;
     opened.send(Frame::new(PING, [b'a'; 125])).await;
     opened.expect(Frame::new(PONG, [b'a'; 125])).await;
     opened.send(Frame::new(TEXT, "ab")).await;
@@ -153,7 +156,7 @@ async fn a_ping_may_be_larger_than_a_message() {
 }
 
 #[tokio::test]
-async fn a_close_code_that_may_not_be_sent_is_answered_with_1002() {
+async fn invalid_close_code_is_answered_with_1002() {
     for code in [0, 999, 1005, 1006, 1015, 2999, 5000] {
         let (told, reason) = told(&Frame::close(code, "").masked()).await;
         assert_eq!(told, 1002, "{code}");
@@ -162,8 +165,8 @@ async fn a_close_code_that_may_not_be_sent_is_answered_with_1002() {
 }
 
 #[tokio::test]
-async fn a_message_of_many_empty_fragments_is_as_long_as_it_is() {
-    let mut opened = open(handler(echo).max_message_size(1)).await;
+async fn empty_fragments_do_not_count_as_bytes() {
+    let mut opened = open(handler(echo).config(WebSocketConfig::new().max_message_size(1))).await;
     opened.send(Frame::part(TEXT, "")).await;
     for _ in 0..10 {
         let fragments = Frame::part(CONTINUATION, "").masked().repeat(1000);
@@ -177,7 +180,7 @@ async fn a_message_of_many_empty_fragments_is_as_long_as_it_is() {
 }
 
 #[tokio::test]
-async fn one_who_breaks_the_protocol_behind_our_close_frame_is_not_told_again() {
+async fn violation_after_our_close_frame_sends_no_second_one() {
     let mut opened = open(handler(|_socket| async { Ok(()) })).await;
     opened.expect(Frame::close(1000, "")).await;
     opened.send(Frame::part(0xc1, "a")).await;

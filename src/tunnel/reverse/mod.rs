@@ -18,6 +18,7 @@ use crate::{
         protocol::{Member, Protocol},
         websocket_key,
     },
+    service,
 };
 use bytes::Bytes;
 use http::{
@@ -27,7 +28,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::Full;
-use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 use tower_service::Service;
 
 /// The longest request body that the proxy passes on, in bytes.
@@ -386,7 +387,7 @@ fn is_websocket(protocol: &Protocol) -> bool {
     protocol.name().eq_ignore_ascii_case("websocket")
 }
 
-/// Returns the key for the backend: the client's key, or a random one if the client's HTTP version has none.
+/// Returns the key for the backend: the client's key, or a random one if the client's HTTP version does not use keys.
 fn key(kind: UpgradeKind, headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
     match kind {
         UpgradeKind::Upgrade => websocket_key::key(headers)
@@ -417,9 +418,8 @@ where
     fn request(&self, request: Request) -> BoxFuture<Result<Session, BoxError>> {
         let mut client = self.clone();
         Box::pin(async move {
-            let ready = poll_fn(|cx| client.poll_ready(cx).map_err(Into::into));
-            ready.await?;
-            client.call(request).await.map_err(Into::into)
+            let session = service::call(&mut client, request).await;
+            session.map_err(Into::into)
         })
     }
 }

@@ -1,18 +1,21 @@
 use super::*;
 use crate::{
-    io::parts::Parts,
-    websocket::{ErrorKind as Kind, reader::OWN},
+    io::parts::UpgradedParts,
+    websocket::{ErrorKind as Kind, reader::SMALL},
 };
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::{
     collections::VecDeque,
+    io::{Read, Write},
+    pin::Pin,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Wake,
 };
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::{
     WebSocket, WebSocketConfig,
     frame::{
@@ -21,17 +24,17 @@ use tungstenite::protocol::{
     },
 };
 
-/// An IO that does as it is told.
+/// A scripted IO.
 #[derive(Clone, Default)]
 struct Io(Arc<Mutex<Told>>);
 
 #[derive(Default)]
 struct Told {
-    /// What is to be read, in pieces. Before each of them there is nothing for a moment.
+    /// The bytes to read, in pieces. A read returns `Pending` once before each piece.
     reads: VecDeque<Vec<u8>>,
     has_waited: bool,
     is_ended: bool,
-    /// How reading ends, if not in order.
+    /// The error at the end of reading. `None` is an orderly end.
     error: Option<ErrorKind>,
     is_broken: bool,
     /// How often a write is to wait.
@@ -49,7 +52,11 @@ impl Io {
         let read_buf = Bytes::new();
         let io = self.clone();
         let limits = Limits { message: 10_000 };
-        Codec::new(Upgraded::from_parts(Parts { io, read_buf }), role, limits)
+        Codec::new(
+            Upgraded::from_parts(UpgradedParts::new(io, read_buf)),
+            role,
+            limits,
+        )
     }
 
     fn will_read(&self, bytes: impl Into<Vec<u8>>) {
@@ -237,7 +244,7 @@ fn message(role: Role) -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         8 => prop::collection::vec(b'a'..=b'z', 0..200),
         // Behind such a one the codec is dropped.
-        2 => prop::collection::vec(b'a'..=b'z', OWN..5_000),
+        2 => prop::collection::vec(b'a'..=b'z', SMALL..5_000),
         1 => prop::collection::vec(any::<u8>(), 0..20),
     ];
     let fragments = prop::collection::vec((payload, any::<bool>()), 1..4);
@@ -282,12 +289,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
-    fn it_hears_what_tungstenite_hears((role, stream) in stream(), lengths in lengths()) {
+    fn codec_receives_the_same_messages_as_tungstenite((role, stream) in stream(), lengths in lengths()) {
         prop_assert_eq!(hear(role, cut(&stream, &lengths)), hear_plainly(role, &stream));
     }
 
     #[test]
-    fn it_hears_what_tungstenite_hears_of_what_is_wrong(
+    fn codec_receives_the_same_errors_as_tungstenite(
         (role, mut stream) in stream(),
         at in any::<prop::sample::Index>(),
         wrong in any::<u8>(),
@@ -312,7 +319,7 @@ proptest! {
 
 /// It would remember a pong for each.
 #[test]
-fn pings_of_one_who_reads_no_pongs_are_not_all_read() {
+fn peer_that_reads_no_pongs_is_not_read_further() {
     let io = Io::default();
     io.told().waits = usize::MAX;
     let mut codec = io.codec(Role::Server);
@@ -335,7 +342,7 @@ fn pings_of_one_who_reads_no_pongs_are_not_all_read() {
 
 /// Between the two looks of one task at the IO it gets ready: then only this one knows.
 #[test]
-fn one_who_writes_all_wakes_the_other_who_waits_for_it() {
+fn finished_write_wakes_the_other_task() {
     let io = Io::default();
     let mut codec = io.codec(Role::Server);
     let (sender, wakes) = task();
@@ -350,7 +357,7 @@ fn one_who_writes_all_wakes_the_other_who_waits_for_it() {
 }
 
 #[test]
-fn a_pong_unasked_does_not_replace_an_answer() {
+fn unsolicited_pong_does_not_replace_an_answer() {
     let io = Io::default();
     io.will_read(ping(b"a"));
     let mut codec = io.codec(Role::Server);
@@ -363,7 +370,7 @@ fn a_pong_unasked_does_not_replace_an_answer() {
 }
 
 #[test]
-fn the_answer_to_a_close_frame_is_flushed() {
+fn answer_to_a_close_frame_is_flushed() {
     for has_to_wait in [false, true] {
         let io = Io::default();
         let close = OpCode::Control(Control::Close);
@@ -404,7 +411,7 @@ fn once_both_have_closed_it_does_not_matter_how_the_connection_ends() {
 }
 
 #[test]
-fn there_is_one_error_and_not_another() {
+fn second_error_is_not_reported() {
     let io = Io::default();
     io.will_read(*b"\x83\x80mask");
     io.told().waits = 2;
@@ -423,23 +430,23 @@ fn many_small_messages_leave_no_large_buffer() {
         codec.start_send("hello".into()).expect("it is open");
     }
     assert!(next(&mut codec).is_pending());
-    assert!(codec.out.capacity() <= OWN);
+    assert!(codec.out.capacity() <= SMALL);
 }
 
 /// Who only sends does not wait for a message.
 #[test]
-fn a_large_message_leaves_no_large_buffer_with_the_sender() {
+fn sender_releases_the_buffer_of_a_large_message() {
     let io = Io::default();
     let mut codec = io.codec(Role::Server);
     let message = Message::binary(vec![0; 100_000]);
     codec.start_send(message).expect("it is open");
     let flushed = codec.poll_flush(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(flushed, Poll::Ready(Ok(()))));
-    assert!(codec.out.capacity() <= OWN);
+    assert!(codec.out.capacity() <= SMALL);
 }
 
 #[test]
-fn a_frame_is_no_longer_than_a_message_may_be() {
+fn frame_over_the_message_limit_is_an_error() {
     let io = Io::default();
     // It is told so by the header.
     io.will_read(*b"\x82\xfe\x13\x88mask");
@@ -453,7 +460,7 @@ fn a_frame_is_no_longer_than_a_message_may_be() {
 }
 
 #[test]
-fn what_is_too_long_for_a_control_frame_is_not_sent() {
+fn long_control_frame_is_not_sent() {
     let io = Io::default();
     let mut codec = io.codec(Role::Server);
     let reason = "a".repeat(124);

@@ -1,4 +1,4 @@
-//! CONNECT: curl goes through a proxy of ours, plain or in TLS.
+//! CONNECT through a custom handler, over TCP and over TLS.
 
 use super::curl;
 use crate::support::{Server, Via, plain, soon, text, tls::Tls};
@@ -13,7 +13,7 @@ use tower::{Layer as _, Service, ServiceBuilder, service_fn};
 use tower_http::validate_request::ValidateRequestHeaderLayer;
 use tower_upgrade::{Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest};
 
-/// Dials what it is asked for, but for one host.
+/// Connects to every target but `forbidden.test`.
 struct Dial;
 
 impl ProtocolHandler for Dial {
@@ -33,7 +33,7 @@ impl ProtocolHandler for Dial {
     }
 }
 
-/// The same proxy plain and in TLS, and what curl calls them.
+/// The same proxy over TCP and over TLS, with their URLs.
 struct Proxies {
     _servers: [Server; 2],
     urls: [String; 2],
@@ -84,16 +84,17 @@ where
     .await
 }
 
-/// What curl made of it.
-struct Seen {
+/// The output of curl.
+struct Fetched {
     text: String,
-    /// The status of the last CONNECT, that of the last response, and curl's own verdict.
+    /// The status of the last CONNECT.
     connect: String,
+    /// The status of the last response.
     status: String,
     exit: Option<i32>,
 }
 
-async fn through(proxy: &str, args: &[&str]) -> Seen {
+async fn fetch(proxy: &str, args: &[&str]) -> Fetched {
     let options = [
         "--noproxy",
         "",
@@ -108,9 +109,9 @@ async fn through(proxy: &str, args: &[&str]) -> Seen {
     let mut curl = curl(&[&options, args].concat());
     let output = soon(curl.output()).await.expect("curl runs");
     let seen = text(&output.stdout);
-    let (text, statuses) = seen.rsplit_once('\n').expect("what is written out");
+    let (text, statuses) = seen.rsplit_once('\n').expect("the written-out values");
     let (connect, status) = statuses.split_once(' ').expect("two statuses");
-    Seen {
+    Fetched {
         text: text.to_owned(),
         connect: connect.to_owned(),
         status: status.to_owned(),
@@ -118,38 +119,38 @@ async fn through(proxy: &str, args: &[&str]) -> Seen {
     }
 }
 
-impl Seen {
+impl Fetched {
     #[track_caller]
     fn assert_refused(&self, status: &str) {
         assert_eq!(self.connect, status, "{}", self.text);
-        assert_eq!(self.status, "000", "nothing went through: {}", self.text);
+        assert_eq!(self.status, "000", "no response: {}", self.text);
         assert_eq!(self.exit, Some(56), "{}", self.text);
     }
 
     #[track_caller]
-    fn assert_went_through(&self) {
+    fn assert_fetched(&self) {
         assert_eq!(self.connect, "200", "{}", self.text);
         assert_eq!(self.status, "200", "{}", self.text);
         assert_eq!(self.exit, Some(0), "{}", self.text);
     }
 }
 
-/// More than any buffer on the way holds.
-fn much() -> String {
+/// Returns more bytes than the buffers on the path hold.
+fn large_body() -> String {
     "0123456789abcdef".repeat(100_000)
 }
 
-async fn serve_much(_request: Request<Incoming>) -> Result<Response<String>, Infallible> {
-    Ok(Response::new(much()))
+async fn serve_large_body(_request: Request<Incoming>) -> Result<Response<String>, Infallible> {
+    Ok(Response::new(large_body()))
 }
 
 #[tokio::test]
-async fn curl_goes_through_a_tunnel() {
-    let target = Server::start(service_fn(serve_much)).await;
+async fn curl_fetches_through_a_tunnel() {
+    let target = Server::start(service_fn(serve_large_body)).await;
     let url = format!("http://{}/", target.address);
     for proxy in &Proxies::of_dial().await.urls {
-        let seen = through(proxy, &[&url]).await;
-        seen.assert_went_through();
+        let seen = fetch(proxy, &[&url]).await;
+        seen.assert_fetched();
         let (head, rest) = seen.text.split_once("\r\n\r\n").expect("a head");
         let head = head.to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 200 "), "{head}");
@@ -161,36 +162,36 @@ async fn curl_goes_through_a_tunnel() {
         ] {
             assert!(!head.contains(&format!("\r\n{field}:")), "{head}");
         }
-        assert!(rest.ends_with(&format!("\r\n\r\n{}", much())));
+        assert!(rest.ends_with(&format!("\r\n\r\n{}", large_body())));
     }
 }
 
 #[tokio::test]
-async fn curl_speaks_tls_in_a_tunnel() {
-    let target = over_tls(service_fn(serve_much)).await;
+async fn curl_uses_tls_in_a_tunnel() {
+    let target = over_tls(service_fn(serve_large_body)).await;
     let url = format!("https://{}/", target.address);
     for proxy in &Proxies::of_dial().await.urls {
-        let seen = through(proxy, &[&url]).await;
-        seen.assert_went_through();
-        assert!(seen.text.ends_with(&format!("\r\n\r\n{}", much())));
+        let seen = fetch(proxy, &[&url]).await;
+        seen.assert_fetched();
+        assert!(seen.text.ends_with(&format!("\r\n\r\n{}", large_body())));
     }
 }
 
 #[tokio::test]
-async fn curl_sees_why_there_is_no_tunnel() {
-    // It has a port, and does not listen there.
+async fn curl_receives_the_status_of_a_refused_connect() {
+    // A bound port without a listener.
     let refuses = TcpSocket::new_v4().expect("a socket");
     refuses
         .bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .expect("loopback");
-    let away = format!("http://{}/", refuses.local_addr().expect("bound"));
+    let unused = format!("http://{}/", refuses.local_addr().expect("bound"));
     for proxy in &Proxies::of_dial().await.urls {
         for (url, status) in [
             ("http://forbidden.test/", "403"),
             ("http://127.0.0.1:0/", "400"),
-            (&away, "502"),
+            (&unused, "502"),
         ] {
-            let seen = through(proxy, &[url]).await;
+            let seen = fetch(proxy, &[url]).await;
             seen.assert_refused(status);
             assert!(
                 seen.text.contains("\r\nconnection: close\r\n"),
@@ -202,7 +203,7 @@ async fn curl_sees_why_there_is_no_tunnel() {
 }
 
 #[tokio::test]
-async fn curl_says_who_it_is() {
+async fn curl_authenticates_with_proxy_credentials() {
     /// `ann`, with the password `secret`.
     const ANN: &str = "Basic YW5uOnNlY3JldA==";
 
@@ -231,20 +232,20 @@ async fn curl_says_who_it_is() {
     let url = format!("http://{}/", target.address);
     for proxy in &proxies.await.urls {
         for args in [&[&*url][..], &["--proxy-user", "ann:wrong", &url]] {
-            let seen = through(proxy, args).await;
+            let seen = fetch(proxy, args).await;
             seen.assert_refused("407");
             let challenge = "\r\nproxy-authenticate: Basic realm=\"tunnels\"\r\n";
             assert!(seen.text.contains(challenge), "{}", seen.text);
         }
 
-        let seen = through(proxy, &["--proxy-user", "ann:secret", &url]).await;
-        seen.assert_went_through();
+        let seen = fetch(proxy, &["--proxy-user", "ann:secret", &url]).await;
+        seen.assert_fetched();
         assert!(seen.text.ends_with("plain GET /"), "{}", seen.text);
 
-        // It waits to be asked, and has to come back on a new connection.
-        let asked = ["--proxy-anyauth", "--proxy-user", "ann:secret", &url];
-        let seen = through(proxy, &asked).await;
-        seen.assert_went_through();
+        // curl sends credentials only after the challenge, on a new connection.
+        let any_auth = ["--proxy-anyauth", "--proxy-user", "ann:secret", &url];
+        let seen = fetch(proxy, &any_auth).await;
+        seen.assert_fetched();
         assert!(seen.text.starts_with("HTTP/1.1 407 "), "{}", seen.text);
         assert!(seen.text.ends_with("plain GET /"), "{}", seen.text);
     }

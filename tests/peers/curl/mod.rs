@@ -1,10 +1,10 @@
-//! curl.
+//! curl with upgrades, plain requests and CONNECT.
 
 mod connect;
 mod upgrade;
 
 use crate::{
-    example::program,
+    process::program,
     support::{soon, text},
 };
 use tokio::process::Command;

@@ -2,7 +2,7 @@
 
 use super::{curl, output};
 use crate::{
-    example::Example,
+    process::Example,
     support::{Server, handlers::echo, plain, soon, text},
 };
 use http::StatusCode;
@@ -23,10 +23,10 @@ const UPGRADE: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn curl_upgrades_and_hears_its_echo() {
+async fn curl_upgrade_echoes_early_bytes() {
     for (signal, args) in [("TERM", &[][..]), ("INT", &[]), ("TERM", &["--tls"])] {
         let server = Example::start("echo", args).await;
-        // No length, and still bytes behind the head: these are the protocol's.
+        // With `Content-Length: 0`, bytes after the head are early data.
         let early = [
             "--header",
             "Content-Length: 0",
@@ -38,11 +38,13 @@ async fn curl_upgrades_and_hears_its_echo() {
         let http = ["--http1.1", "--insecure", &server.url];
         let mut curl = curl(&[UPGRADE, &early, &http].concat());
         let mut curl = curl.spawn().expect("curl starts");
-        let mut stdout = curl.stdout.take().expect("it is piped");
+        let mut stdout = curl.stdout.take().expect("a pipe");
         let mut seen = String::new();
         while !seen.ends_with("hello") {
             let mut bytes = [0; 1024];
-            let read = soon(stdout.read(&mut bytes)).await.expect("its output");
+            let read = soon(stdout.read(&mut bytes))
+                .await
+                .expect("readable output");
             assert_ne!(read, 0, "{seen}");
             seen.push_str(&text(&bytes[..read]));
         }
@@ -54,17 +56,16 @@ async fn curl_upgrades_and_hears_its_echo() {
         assert!(seen.contains("\r\nupgrade: echo\r\n"), "{seen}");
         assert!(seen.contains("\r\nconnection: upgrade\r\n"), "{seen}");
 
-        // The server ends its sessions in order, and curl is content with that.
+        // The server shuts sessions down in an orderly way, and curl reports success.
         server.stop(signal).await;
-        assert!(soon(curl.wait()).await.expect("it ends").success());
+        assert!(soon(curl.wait()).await.expect("an exit status").success());
     }
 }
 
 #[tokio::test]
-async fn curl_switches_after_its_request_body() {
-    // A session says who it is, and ends.
+async fn curl_upgrades_after_its_request_body() {
     let brief = handler_fn(|mut session: Session| async move {
-        session.io_mut().write_all(b"switched").await?;
+        session.io_mut().write_all(b"upgraded").await?;
         Ok(())
     });
     let layer = UpgradeLayer::new().protocol("echo", brief);
@@ -85,12 +86,12 @@ async fn curl_switches_after_its_request_body() {
             "{seen}"
         );
         assert!(seen.contains("HTTP/1.1 101 Switching Protocols"), "{seen}");
-        assert!(seen.ends_with("\r\n\r\nswitched"), "{seen}");
+        assert!(seen.ends_with("\r\n\r\nupgraded"), "{seen}");
     }
 }
 
 #[tokio::test]
-async fn curl_gets_the_plain_pages_beside() {
+async fn curl_gets_plain_responses() {
     let server = Example::start("echo", &[]).await;
     let index = output(&mut curl(&[&server.url])).await;
     assert!(index.starts_with("HTTP/1.1 200 OK\r\n"), "{index}");
@@ -101,16 +102,16 @@ async fn curl_gets_the_plain_pages_beside() {
 }
 
 #[tokio::test]
-async fn curl_is_served_over_tls_whatever_others_do() {
+async fn failed_tls_handshakes_do_not_affect_curl() {
     let mut server = Example::start("echo", &["--tls"]).await;
-    // One that says nothing, one that does not trust the certificate, and one that speaks no TLS.
+    // Three clients: one silent, one that does not trust the certificate, and one without TLS.
     let silent = soon(TcpStream::connect(server.address())).await;
     let plain = format!("http://{}", server.address());
     for url in [server.url.clone(), plain] {
         let refused = soon(curl(&[&url]).output()).await.expect("curl runs");
         assert!(!refused.status.success(), "{url}");
-        let complaint = server.complaint().await;
-        assert!(complaint.contains(" failed: "), "{complaint}");
+        let line = server.error_line().await;
+        assert!(line.contains(" failed: "), "{line}");
     }
 
     for (http, status) in [("--http2", "HTTP/2 200"), ("--http1.1", "HTTP/1.1 200 OK")] {
@@ -123,14 +124,19 @@ async fn curl_is_served_over_tls_whatever_others_do() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn curl_is_served_when_there_are_files_again() {
+async fn accept_resumes_when_file_descriptors_are_available() {
     let mut server = Example::start("echo", &[]).await;
     server.allow_files(0);
     let mut waiting = curl(&[&server.url]).spawn().expect("curl starts");
-    let complaint = server.complaint().await;
-    assert!(complaint.contains("cannot accept"), "{complaint}");
+    let line = server.error_line().await;
+    assert!(line.contains("cannot accept"), "{line}");
     server.allow_files(64);
-    assert!(soon(waiting.wait()).await.expect("it ends").success());
+    assert!(
+        soon(waiting.wait())
+            .await
+            .expect("an exit status")
+            .success()
+    );
     server.stop("TERM").await;
 }
 
@@ -143,7 +149,7 @@ impl ProtocolHandler for Refuse {
 }
 
 #[tokio::test]
-async fn curl_goes_on_with_a_connection_after_a_refusal() {
+async fn curl_reuses_the_connection_after_a_refusal() {
     let layer = UpgradeLayer::new()
         .protocol("echo", Refuse)
         .protocol("other", echo());
@@ -163,7 +169,7 @@ async fn curl_goes_on_with_a_connection_after_a_refusal() {
 }
 
 #[tokio::test]
-async fn curl_sees_a_refusal_of_what_it_still_sends() {
+async fn curl_receives_413_while_sending_its_body() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let url = format!("http://{}/", server.address);

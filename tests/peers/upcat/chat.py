@@ -1,4 +1,4 @@
-# A server of the websockets library for upcat: it says where it listens, and echoes messages.
+# A server with the websockets library: prints its URL, sends `hello`, and echoes messages.
 #
 #     /usr/bin/python3 chat.py
 

@@ -1,12 +1,12 @@
-//! Our own echo, and what upcat says of all that can go wrong.
+//! upcat with `examples/echo.rs`, and its error messages.
 
 use super::{Upcat, noise, upcat};
-use crate::example::Example;
+use crate::process::Example;
 use tokio::net::TcpSocket;
 
-/// How echo is started, how upcat is told to speak with it, and how each version of HTTP refuses what it
-/// does not know: that tells which one was spoken.
-const WAYS: [(&[&str], &[&str], &str); 5] = [
+/// The arguments of echo, those of upcat, and the message for an unknown protocol, which reveals the HTTP version in
+/// use.
+const CONNECTIONS: [(&[&str], &[&str], &str); 5] = [
     (&[], &[], HTTP1),
     (&[], &["--http2"], HTTP2),
     (&["--tls"], &["--insecure"], HTTP2),
@@ -16,15 +16,15 @@ const WAYS: [(&[&str], &[&str], &str); 5] = [
 const HTTP1: &str = "upcat: the offer was ignored: 200 OK\n";
 const HTTP2: &str = "upcat: refused with 501 Not Implemented\n";
 
-const ASKS: [&[&str]; 2] = [&["--protocol", "echo"], &["--connect", "example.com:443"]];
+const REQUESTS: [&[&str]; 2] = [&["--protocol", "echo"], &["--connect", "example.com:443"]];
 
 #[tokio::test]
-async fn upcat_gets_back_all_that_it_sends() {
+async fn upcat_receives_the_whole_echo() {
     let sent = noise(4_000_001);
-    for (server, client, _) in WAYS {
+    for (server, client, _) in CONNECTIONS {
         let server = Example::start("echo", server).await;
-        for ask in ASKS {
-            let ended = upcat(&[ask, client, &[&server.url]].concat(), &sent).await;
+        for request in REQUESTS {
+            let ended = upcat(&[request, client, &[&server.url]].concat(), &sent).await;
             ended.assert_printed(&sent);
         }
         server.stop("TERM").await;
@@ -32,11 +32,11 @@ async fn upcat_gets_back_all_that_it_sends() {
 }
 
 #[tokio::test]
-async fn upcat_ends_with_an_empty_input() {
-    for (server, client, _) in WAYS {
+async fn upcat_exits_after_empty_input() {
+    for (server, client, _) in CONNECTIONS {
         let server = Example::start("echo", server).await;
-        for ask in ASKS {
-            let ended = upcat(&[ask, client, &[&server.url]].concat(), "").await;
+        for request in REQUESTS {
+            let ended = upcat(&[request, client, &[&server.url]].concat(), "").await;
             ended.assert_printed("");
         }
         server.stop("TERM").await;
@@ -44,18 +44,18 @@ async fn upcat_ends_with_an_empty_input() {
 }
 
 #[tokio::test]
-async fn upcat_prints_what_comes_while_its_input_is_open() {
-    for (server, client, _) in WAYS {
+async fn upcat_prints_output_while_its_input_is_open() {
+    for (server, client, _) in CONNECTIONS {
         let server = Example::start("echo", server).await;
         let mut sessions = Vec::new();
-        for ask in ASKS {
-            let mut upcat = Upcat::start(&[ask, client, &[&server.url]].concat()).await;
+        for request in REQUESTS {
+            let mut upcat = Upcat::start(&[request, client, &[&server.url]].concat()).await;
             for word in ["how", "do", "you", "do"] {
                 upcat.expect_echo(word).await;
             }
             sessions.push(upcat);
         }
-        // The server ends the sessions, and upcat with them.
+        // The server ends the sessions, and upcat exits.
         server.stop("TERM").await;
         for upcat in sessions {
             upcat.ended().await.assert_printed("");
@@ -64,23 +64,23 @@ async fn upcat_prints_what_comes_while_its_input_is_open() {
 }
 
 #[tokio::test]
-async fn upcat_speaks_the_version_that_it_is_told_to() {
-    for (server, client, refused) in WAYS {
+async fn upcat_uses_the_requested_http_version() {
+    for (server, client, refused) in CONNECTIONS {
         let server = Example::start("echo", server).await;
-        let ask = ["--protocol", "unknown", &server.url];
-        let ended = upcat(&[client, &ask].concat(), "unheard").await;
+        let options = ["--protocol", "unknown", &server.url];
+        let ended = upcat(&[client, &options].concat(), "unread").await;
         ended.assert_failed(4, refused);
         server.stop("TERM").await;
     }
 }
 
 #[tokio::test]
-async fn upcat_says_that_the_answer_is_no_http() {
-    // The tunnels of the echo lead nowhere: what is asked for in one comes back as its answer.
+async fn upcat_reports_invalid_http() {
+    // The tunnels of the example echo: upcat receives its own request as the response.
     let server = Example::start("echo", &[]).await;
     for version in ["--http1.1", "--http2"] {
         let through = ["--proxy", &server.url, version, "http://example.com/"];
-        let ended = upcat(&[ASKS[0], &through].concat(), "unheard").await;
+        let ended = upcat(&[REQUESTS[0], &through].concat(), "unread").await;
         let why = match version {
             "--http1.1" => "upcat: the response is not valid HTTP: ",
             _ => "upcat: the connection broke: ",
@@ -91,9 +91,9 @@ async fn upcat_says_that_the_answer_is_no_http() {
 }
 
 #[tokio::test]
-async fn upcat_says_how_to_use_it() {
+async fn upcat_explains_its_arguments() {
     let help = upcat(&["--help"], "").await;
-    assert_eq!((help.code, &*help.complaints), (Some(0), ""));
+    assert_eq!((help.code, &*help.stderr), (Some(0), ""));
     assert!(help.output.starts_with(b"Usage: upcat "));
 
     const URL: &str = "http://127.0.0.1:1/";
@@ -116,14 +116,14 @@ async fn upcat_says_how_to_use_it() {
         ),
         (&["--protocol", "echo", "--loud", URL], "--loud"),
         (&["--protocol", "echo", URL, URL], URL),
-        // What asks finds these, and before anything is sent: nobody listens there.
+        // The client reports these errors before it connects to the port, on which no server listens.
         (
             &["--connect", "example.com:x", URL],
             "no valid host and port",
         ),
         (
             &["--protocol", "echo", "http://ann:secret@127.0.0.1:1/"],
-            "upcat: a URI with a user",
+            "upcat: the URI has a user",
         ),
     ];
     for (args, why) in wrong {
@@ -132,8 +132,8 @@ async fn upcat_says_how_to_use_it() {
 }
 
 #[tokio::test]
-async fn upcat_says_that_it_does_not_reach_the_server() {
-    // It has a port, and does not listen there.
+async fn upcat_reports_a_refused_connection() {
+    // A bound port without a listener.
     let refuses = TcpSocket::new_v4().expect("a socket");
     let any = "127.0.0.1:0".parse().expect("an address");
     refuses.bind(any).expect("loopback");
@@ -144,17 +144,17 @@ async fn upcat_says_that_it_does_not_reach_the_server() {
         &["--connect", "example.com:443", &url],
         &["--protocol", "echo", "--proxy", &url, "http://example.com/"],
     ] {
-        let ended = upcat(args, "unheard").await;
+        let ended = upcat(args, "unread").await;
         ended.assert_failed(3, "onnection refused");
     }
 }
 
 #[tokio::test]
-async fn upcat_trusts_no_certificate_that_it_does_not_know() {
+async fn upcat_refuses_an_untrusted_certificate() {
     let server = Example::start("echo", &["--tls"]).await;
-    for ask in ASKS {
-        let ended = upcat(&[ask, &[&server.url]].concat(), "unheard").await;
-        // Or there are no roots here at all.
+    for request in REQUESTS {
+        let ended = upcat(&[request, &[&server.url]].concat(), "unread").await;
+        // The error is the same on a machine without root certificates.
         ended.assert_failed(3, "certificate");
     }
     server.stop("TERM").await;

@@ -1,9 +1,8 @@
-// A server of Node's for upcat: HTTP/1.1, HTTP/2 with extended CONNECT, or HTTP/2 without it.
+// Node's built-in server: HTTP/1.1, HTTP/2 with extended CONNECT, or HTTP/2 without it.
 //
 //     node server.js http1|http2|http2-plain
 //
-// It says where it listens. Each path shows what a server may do with an upgrade, and CONNECT leads
-// where it is asked to, for Ann.
+// Prints its URL. Each path is a way to handle an upgrade. CONNECT opens a tunnel to any target for the user `ann`.
 'use strict';
 
 const http = require('node:http');
@@ -13,36 +12,36 @@ const net = require('node:net');
 /** `ann`, with the password `secret`. */
 const ANN = 'Basic YW5uOnNlY3JldA==';
 
-/** How much the peer says, up to an end in order. */
+/** Counts the bytes of the peer until EOF. */
 function count(io, ended) {
-  let heard = 0;
-  io.on('data', (chunk) => { heard += chunk.length; });
-  io.on('end', () => ended(heard));
+  let read = 0;
+  io.on('data', (chunk) => { read += chunk.length; });
+  io.on('end', () => ended(read));
 }
 
-/** What becomes of a session, whatever version of HTTP it comes from. */
+/** The session handler of each path, for both versions of HTTP. */
 const SESSIONS = {
   '/echo': (io) => io.pipe(io),
 
-  // The server goes on when its peer has said all.
+  // Writes after the peer has closed its side.
   '/after'(io) {
-    count(io, (heard) => {
-      io.write(`heard ${heard} bytes, `);
-      // Not in one piece with the end.
+    count(io, (read) => {
+      io.write(`read ${read} bytes, `);
+      // The last bytes follow in a separate write.
       setImmediate(() => io.end('and the end'));
     });
   },
 
-  // It has said all before its peer has, and still listens.
+  // Closes its side first, and reads on.
   '/before'(io) {
     io.end('no more from here');
-    count(io, (heard) => console.log(`heard ${heard} bytes`));
+    count(io, (read) => console.log(`read ${read} bytes`));
   },
 
-  // It wants to hear nothing. On HTTP/2 Node says so, with a reset that means no harm.
-  '/enough': (io) => io.end('that is all'),
+  // Reads nothing. On HTTP/2 Node resets the stream with NO_ERROR.
+  '/enough': (io) => io.end('enough'),
 
-  // It breaks when it hears something: by then the switch has arrived.
+  // Resets the session after the first byte, when the client has received the upgrade response.
   '/break'(io) {
     io.on('error', () => {});
     io.once('data', () => {
@@ -52,49 +51,49 @@ const SESSIONS = {
   },
 };
 
-/** Switches that are none. */
-const WRONG = {
+/** Invalid upgrade responses. */
+const INVALID = {
   '/other': 'Connection: Upgrade\r\nUpgrade: other\r\n',
   '/none': 'Connection: Upgrade\r\n',
   '/unlisted': 'Upgrade: echo\r\n',
 };
 
-/** Connects to where a CONNECT leads, and joins the two. */
+/** Connects to the target of a CONNECT, and relays. */
 function dial(authority, io, connected) {
   const { hostname, port } = new URL(`http://${authority}`);
   const target = net.connect({ host: hostname, port, allowHalfOpen: true }, () => {
     connected();
     io.pipe(target).pipe(io);
   });
-  for (const [end, other] of [[io, target], [target, io]]) {
-    end.on('error', () => other.destroy());
+  for (const [side, other] of [[io, target], [target, io]]) {
+    side.on('error', () => other.destroy());
   }
 }
 
 function http1() {
-  // A GET that asks for nothing.
+  // A plain request.
   const server = http.createServer((request, response) => response.end('plain'));
 
   server.on('upgrade', (request, socket, head) => {
-    if (head.length > 0) throw new Error(`before the switch: ${head}`);
-    const switching = 'HTTP/1.1 101 Switching Protocols\r\n';
+    if (head.length > 0) throw new Error(`before the upgrade response: ${head}`);
+    const statusLine = 'HTTP/1.1 101 Switching Protocols\r\n';
     const right = 'Connection: keep-alive, UPGRADE\r\nUpgrade: echo\r\n\r\n';
     const path = request.url;
     if (path === '/refuse') {
-      let heard = 0;
-      socket.on('data', (chunk) => { heard += chunk.length; });
+      let read = 0;
+      socket.on('data', (chunk) => { read += chunk.length; });
       socket.on('error', () => {});
-      socket.on('close', () => console.log(`heard ${heard} bytes`));
+      socket.on('close', () => console.log(`read ${read} bytes`));
       socket.end('HTTP/1.1 403 Forbidden\r\nx-why: no\r\nContent-Length: 9\r\n\r\nnot today');
-    } else if (path in WRONG) {
-      // Behind it is what a careless client would print.
-      socket.end(`${switching}${WRONG[path]}\r\ncareless`);
+    } else if (path in INVALID) {
+      // A client that accepts the response would print these bytes.
+      socket.end(`${statusLine}${INVALID[path]}\r\ncareless`);
     } else if (path === '/head') {
-      const { host, ...told } = request.headers;
-      socket.end(`${switching}${right}${JSON.stringify(told)}`);
+      const { host, ...fields } = request.headers;
+      socket.end(`${statusLine}${right}${JSON.stringify(fields)}`);
     } else {
-      // In one segment with the head.
-      socket.write(`${switching}${right}early, `);
+      // Early bytes in one segment with the head.
+      socket.write(`${statusLine}${right}early, `);
       SESSIONS[path](socket);
     }
   });
@@ -102,7 +101,7 @@ function http1() {
   server.on('connect', (request, socket, head) => {
     if (head.length > 0) throw new Error(`before the tunnel: ${head}`);
     if (request.headers['proxy-authorization'] !== ANN) {
-      const why = 'Proxy-Authenticate: Basic realm="tunnels"\r\nContent-Length: 11\r\n\r\nwho is this';
+      const why = 'Proxy-Authenticate: Basic realm="tunnels"\r\nContent-Length: 11\r\n\r\nnot allowed';
       socket.end(`HTTP/1.1 407 Proxy Authentication Required\r\n${why}`);
       return;
     }
@@ -120,21 +119,21 @@ function overHttp2(enableConnectProtocol) {
         dial(head[':authority'], stream, () => stream.respond());
       } else {
         stream.respond({ ':status': 407, 'proxy-authenticate': 'Basic realm="tunnels"' });
-        stream.end('who is this');
+        stream.end('not allowed');
       }
     } else if (method !== 'CONNECT' || protocol !== 'echo') {
       stream.respond({ ':status': 404 });
       stream.end('plain');
     } else if (path === '/refuse') {
-      let heard = 0;
-      stream.on('data', (chunk) => { heard += chunk.length; });
-      stream.on('close', () => console.log(`heard ${heard} bytes`));
+      let read = 0;
+      stream.on('data', (chunk) => { read += chunk.length; });
+      stream.on('close', () => console.log(`read ${read} bytes`));
       stream.respond({ ':status': 403, 'x-why': 'no' });
       stream.end('not today');
     } else if (path === '/head') {
-      const told = Object.entries(head).filter(([name]) => !['host', ':authority'].includes(name));
+      const fields = Object.entries(head).filter(([name]) => !['host', ':authority'].includes(name));
       stream.respond();
-      stream.end(JSON.stringify(Object.fromEntries(told)));
+      stream.end(JSON.stringify(Object.fromEntries(fields)));
     } else {
       stream.respond();
       stream.write('early, ');

@@ -1,11 +1,11 @@
-//! Squid as a proxy.
+//! upcat through Squid.
 //!
-//! When a client shuts its side down Squid ends the whole tunnel, with what is on its way back. So here
-//! upcat's input stays open until it has seen all.
+//! When a client shuts down its write side, Squid closes the whole tunnel and discards bytes in flight. These tests
+//! therefore keep the input of upcat open until it has printed all output.
 
 use super::{Upcat, noise, raw_echo, upcat};
 use crate::{
-    example::{Example, program},
+    process::{Example, program},
     support::soon,
 };
 use std::{
@@ -21,7 +21,7 @@ use tokio::{
     process::{Child, ChildStderr},
 };
 
-/// Squid as a process.
+/// A running Squid.
 struct Squid {
     port: u16,
     url: String,
@@ -32,22 +32,22 @@ struct Squid {
 }
 
 impl Squid {
-    /// `rules` say what it does, beside the settings that keep it apart from the system and from other
-    /// Squids.
+    /// Starts Squid with `rules`, and with settings that isolate it from the system and from other instances.
     async fn start(rules: &str) -> Self {
-        // It takes no port 0, and no open socket. Somebody may be faster with a free one.
-        let mut said = String::new();
+        // Retry with another port: Squid supports neither port 0 nor an inherited socket, and another process may take
+        // a free port.
+        let mut log = String::new();
         for _ in 0..10 {
             let mut squid = Self::spawn(rules);
             match soon(squid.listens()).await {
                 Ok(()) => return squid,
-                Err(complaints) => said = complaints,
+                Err(stderr) => log = stderr,
             }
-            if !said.contains("Unable to open HTTP Socket") {
+            if !log.contains("Unable to open HTTP Socket") {
                 break;
             }
         }
-        panic!("squid does not start: {said}");
+        panic!("squid does not start: {log}");
     }
 
     fn spawn(rules: &str) -> Self {
@@ -58,11 +58,11 @@ impl Squid {
         let name = format!("upcat{port}");
         let directory = std::env::temp_dir().join(format!("tower-upgrade-{name}"));
         fs::create_dir_all(&directory).expect("a directory for temporary files");
-        // Started by root it runs as somebody else.
+        // Squid drops the privileges of root, and still has to read the directory.
         let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&directory, mode).expect("a directory of ours");
+        fs::set_permissions(&directory, mode).expect("a directory of this test");
         let passwords = directory.join("passwords");
-        fs::write(&passwords, ANN_KNOWN).expect("a file");
+        fs::write(&passwords, PASSWORD_FILE).expect("a file");
 
         let config = format!(
             "http_port 127.0.0.1:{port}
@@ -73,7 +73,7 @@ access_log none
 netdb_filename none
 coredump_dir {directory}
 pinger_enable off
-# No test asks for a name.
+# The tests resolve no names.
 dns_nameservers 127.0.0.1
 {rules}
 ",
@@ -83,7 +83,7 @@ dns_nameservers 127.0.0.1
         let file = directory.join("squid.conf");
         fs::write(&file, config).expect("a file");
 
-        // In the foreground, with its log on stderr. Its shared memory is named after the instance.
+        // Run in the foreground, with the log on stderr. The shared memory is named after the instance.
         let mut process = program("squid", "squid")
             .args(["-N", "-d", "1", "-n", &name, "-f"])
             .arg(&file)
@@ -96,30 +96,36 @@ dns_nameservers 127.0.0.1
             url: format!("http://127.0.0.1:{port}"),
             name,
             directory,
-            stderr: BufReader::new(process.stderr.take().expect("it is piped")),
+            stderr: BufReader::new(process.stderr.take().expect("a pipe")),
             process,
         }
     }
 
-    /// Waits until it does. Before it says so, what listens on its port may be another program.
+    /// Waits until Squid listens. Before its log confirms it, another program may listen on the port.
     async fn listens(&mut self) -> Result<(), String> {
-        let mut said = String::new();
-        while self.stderr.read_line(&mut said).await.expect("its log") > 0 {
-            if said.contains("Accepting HTTP Socket connections") {
-                // By now the port is its own, and it listens a moment later.
+        let mut log = String::new();
+        while self
+            .stderr
+            .read_line(&mut log)
+            .await
+            .expect("a readable log")
+            > 0
+        {
+            if log.contains("Accepting HTTP Socket connections") {
+                // Squid has bound the port, and listens a moment later.
                 while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
                     tokio::task::yield_now().await;
                 }
                 return Ok(());
             }
         }
-        Err(said)
+        Err(log)
     }
 }
 
 impl Drop for Squid {
     fn drop(&mut self) {
-        // What it would do itself, were it not killed.
+        // A killed Squid does not remove its shared memory.
         let _ = self.process.start_kill();
         for segment in ["metadata", "queues", "readers"] {
             let name = format!("/dev/shm/{}-cf__{segment}.shm", self.name);
@@ -131,29 +137,29 @@ impl Drop for Squid {
 
 const ALL: &str = "http_access allow all";
 
-/// Who she is, for `basic_ncsa_auth`: what `openssl passwd -apr1 -salt tunnels1 secret` says.
-const ANN_KNOWN: &str = "ann:$apr1$tunnels1$PdTFXIX0CindW6JRX.3ua/\n";
+/// The passwords for `basic_ncsa_auth`, as `openssl passwd -apr1 -salt tunnels1 secret` prints them.
+const PASSWORD_FILE: &str = "ann:$apr1$tunnels1$PdTFXIX0CindW6JRX.3ua/\n";
 
 /// `ann`, with the password `secret`.
 const ANN: &str = "Basic YW5uOnNlY3JldA==";
 
 /// `ann`, with the password `guess`.
-const NOT_ANN: &str = "Basic YW5uOmd1ZXNz";
+const WRONG_PASSWORD: &str = "Basic YW5uOmd1ZXNz";
 
 #[tokio::test]
-async fn upcat_has_a_tunnel_through_squid() {
+async fn upcat_connects_through_squid() {
     let (mut tasks, target) = raw_echo().await;
     let squid = Squid::start(ALL).await;
     let mut upcat = Upcat::start(&["--connect", &target, &squid.url]).await;
     upcat.expect_echo("hello").await;
     upcat.expect_echo(noise(3_000_001)).await;
-    // The target ends it.
+    // The target closes the tunnel.
     tasks.shutdown().await;
     upcat.ended().await.assert_printed("");
 }
 
 #[tokio::test]
-async fn upcat_asks_for_an_upgrade_through_squid() {
+async fn upcat_upgrades_through_squid() {
     let sent = noise(1_000_001);
     let squid = Squid::start(ALL).await;
     for (args, versions) in [
@@ -176,41 +182,44 @@ async fn upcat_asks_for_an_upgrade_through_squid() {
 }
 
 #[tokio::test]
-async fn upcat_shows_why_squid_refuses() {
+async fn upcat_prints_the_refusal_of_squid() {
     let (_tasks, target) = raw_echo().await;
-    // It has a port, and does not listen there.
+    // A bound port without a listener.
     let refuses = TcpSocket::new_v4().expect("a socket");
     let any = "127.0.0.1:0".parse().expect("an address");
     refuses.bind(any).expect("loopback");
-    let away = refuses.local_addr().expect("bound");
+    let unused = refuses.local_addr().expect("bound");
 
-    let rules = format!("acl away port {}\nhttp_access allow away", away.port());
+    let rules = format!(
+        "acl unused port {}\nhttp_access allow unused",
+        unused.port()
+    );
     let squid = Squid::start(&rules).await;
     for (target, status, why) in [
         (target, "403 Forbidden", "ERR_ACCESS_DENIED"),
         (
-            away.to_string(),
+            unused.to_string(),
             "503 Service Unavailable",
             "ERR_CONNECT_FAIL",
         ),
     ] {
         let server = format!("http://{target}/");
-        for (who, args) in [
+        for (refuser, args) in [
             ("", &["--connect", &target, &squid.url][..]),
             (
                 "the proxy ",
                 &["--proxy", &squid.url, "--protocol", "echo", &server],
             ),
         ] {
-            let ended = upcat(args, "unheard").await;
-            ended.assert_failed(4, &format!("upcat: {who}refused with {status}\n"));
-            assert!(ended.complaints.contains(why), "{}", ended.complaints);
+            let ended = upcat(args, "unread").await;
+            ended.assert_failed(4, &format!("upcat: {refuser}refused with {status}\n"));
+            assert!(ended.stderr.contains(why), "{}", ended.stderr);
         }
     }
 }
 
 #[tokio::test]
-async fn upcat_says_to_squid_who_it_is() {
+async fn upcat_authenticates_to_squid() {
     let rules = "auth_param basic program /usr/lib/squid/basic_ncsa_auth PASSWORDS
 auth_param basic realm tunnels
 acl known proxy_auth REQUIRED
@@ -218,17 +227,17 @@ http_access allow known";
     let squid = Squid::start(rules).await;
     let server = Example::start("echo", &[]).await;
     let through = ["--proxy", &squid.url, "--protocol", "echo", &server.url];
-    for credentials in [&[][..], &["--proxy-auth", NOT_ANN]] {
-        let ended = upcat(&[&through, credentials].concat(), "unheard").await;
+    for credentials in [&[][..], &["--proxy-auth", WRONG_PASSWORD]] {
+        let ended = upcat(&[&through, credentials].concat(), "unread").await;
         ended.assert_failed(
             4,
             "upcat: the proxy refused with 407 Proxy Authentication Required\n",
         );
         let challenge = "\nproxy-authenticate: Basic realm=\"tunnels\"\n";
-        assert!(ended.complaints.contains(challenge), "{}", ended.complaints);
+        assert!(ended.stderr.contains(challenge), "{}", ended.stderr);
     }
 
-    // The password in two spellings (RFC 3986 §2.1).
+    // The password in the URL is percent-encoded (RFC 3986 §2.1).
     let squid_of = |user: &str| squid.url.replace("http://", &format!("http://{user}@"));
     let ann = squid_of("ann:secr%65t");
     let in_url = ["--proxy", &ann, "--protocol", "echo", &server.url];
@@ -238,7 +247,7 @@ http_access allow known";
     let guess = squid_of("ann:guess");
     let ended = crate::upcat::upcat(
         &["--proxy", &guess, "--protocol", "echo", &server.url],
-        "unheard",
+        "unread",
     )
     .await;
     ended.assert_failed(4, "upcat: the proxy refused with 407");

@@ -159,7 +159,7 @@ async fn closed_can_be_called_more_than_once() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 501")]
+#[should_panic(expected = "no `UpgradeLayer` started a session: the response has status 501")]
 async fn closed_panics_for_a_refused_request() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let exchange = ask(&layer, testing::extended_connect("other")).await;
@@ -167,7 +167,7 @@ async fn closed_panics_for_a_refused_request() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 200")]
+#[should_panic(expected = "no `UpgradeLayer` started a session: the response has status 200")]
 async fn closed_panics_for_a_passed_request() {
     let layer = UpgradeLayer::new().protocol("echo", echo());
     let exchange = ask(&layer, testing::request("other")).await;
@@ -185,7 +185,7 @@ async fn foreign(mut request: Request<Incoming>) -> Result<Response<String>, Inf
 }
 
 #[tokio::test]
-#[should_panic(expected = "no session of an `UpgradeLayer` came of the request, but 200")]
+#[should_panic(expected = "no `UpgradeLayer` started a session: the response has status 200")]
 async fn closed_panics_for_a_foreign_upgrader() {
     let request = testing::extended_connect("echo").body(String::new());
     let exchange = testing::upgrade(service_fn(foreign), request.expect("a request")).await;

@@ -153,5 +153,8 @@ async fn http3_request_is_an_error() {
     let request = request.body(String::new()).expect("a request");
     let error = testing::upgrade(service_fn(plain), request).await;
     let error = error.expect_err("no such connection");
-    assert_eq!(error.to_string(), "there is no HTTP/3 in memory");
+    assert_eq!(
+        error.to_string(),
+        "requests of version HTTP/3 cannot be sent"
+    );
 }

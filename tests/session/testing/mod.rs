@@ -75,7 +75,7 @@ async fn expect_passed_panics_on_upgrade_response() {
     exchange("echo").await.expect_passed();
 }
 
-/// Panics if it is called before it is ready, as tower's services do.
+/// Panics if called before it is ready, as tower's services may.
 #[derive(Clone, Default)]
 struct ChecksReady {
     is_ready: bool,

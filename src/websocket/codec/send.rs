@@ -1,0 +1,137 @@
+//! Sending: queues messages and close frames, and writes the queue.
+
+use super::{Codec, Phase, reader, wakers::Wakers};
+use crate::websocket::{CloseFrame, Error, Message, reader::MAX_CONTROL_PAYLOAD};
+use futures_util::task::AtomicWaker;
+use std::{
+    io,
+    task::{Context, Poll, ready},
+};
+use tungstenite::protocol::{
+    Role,
+    frame::{
+        Frame, FrameHeader,
+        coding::{Control, Data, OpCode},
+    },
+};
+
+/// Queued bytes from which on `poll_ready` flushes the queue.
+const FLUSH_THRESHOLD: usize = 64 * 1024;
+
+impl Codec {
+    /// Queues a message.
+    pub(in crate::websocket) fn start_send(&mut self, message: Message) -> Result<(), Error> {
+        self.check_idle()?;
+        if self.phase != Phase::Open {
+            return Err(Error::closed());
+        }
+        let (opcode, payload) = match message {
+            Message::Text(text) => (OpCode::Data(Data::Text), text.into()),
+            Message::Binary(bytes) => (OpCode::Data(Data::Binary), bytes),
+            Message::Ping(bytes) => (OpCode::Control(Control::Ping), bytes),
+            Message::Pong(bytes) => (OpCode::Control(Control::Pong), bytes),
+            Message::Close(frame) => return self.send_close(frame),
+        };
+        if let OpCode::Control(_) = opcode {
+            check_control(payload.len())?;
+        }
+        let header = FrameHeader {
+            opcode,
+            mask: (self.role == Role::Client).then(rand::random),
+            ..FrameHeader::default()
+        };
+        let frame = Frame::from_payload(header, payload);
+        self.out.reserve(frame.len());
+        frame.format(&mut self.out).map_err(Error::codec)
+    }
+
+    pub(super) fn send_close(&mut self, frame: Option<CloseFrame>) -> Result<(), Error> {
+        if let Some(frame) = &frame {
+            if !frame.has_valid_code() {
+                return Err(Error::invalid_code(frame.code));
+            }
+            check_control(2 + frame.reason.len())?;
+        }
+        self.phase = Phase::Closing;
+        let frame = frame.map(CloseFrame::into_codec);
+        let reader = reader(&mut self.reader, self.role, self.limits);
+        reader.close(&mut self.out, frame).map_err(Error::codec)
+    }
+
+    /// Starts the closing handshake unless it has already started. Fails only if the frame is invalid.
+    pub(in crate::websocket) fn start_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
+        match self.phase {
+            Phase::Open => self.send_close(Some(frame)),
+            Phase::Closing | Phase::Closed | Phase::Ended => Ok(()),
+        }
+    }
+
+    /// Waits until the queue has room for another message.
+    pub(in crate::websocket) fn poll_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if self.out.len() >= FLUSH_THRESHOLD || self.io.is_blocked() {
+            return self.poll_flush(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes and flushes all queued bytes.
+    pub(in crate::websocket) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.check_idle()?;
+        let flushed = ready!(self.poll_write_all(cx, |wakers| &wakers.sender));
+        self.release();
+        self.has_failed |= flushed.is_err();
+        Poll::Ready(flushed.map_err(|error| Error::codec(error.into())))
+    }
+
+    /// Writes as many queued bytes as the IO accepts, and wakes all waiting tasks when the queue is written. `cx` must
+    /// hold a waker for all of them.
+    pub(super) fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.out.is_pending() {
+            return Poll::Ready(Ok(()));
+        }
+        let written = ready!(self.out.poll_write(cx, &mut self.io));
+        self.answers = 0;
+        // Another task may be waiting for this write.
+        self.wakers.wake_all();
+        Poll::Ready(written)
+    }
+
+    pub(super) fn poll_write_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: fn(&Wakers) -> &AtomicWaker,
+    ) -> Poll<io::Result<()>> {
+        if !self.out.is_pending() {
+            return Poll::Ready(Ok(()));
+        }
+        let was_blocked = self.io.is_blocked();
+        let mut written = self.out.poll_write(cx, &mut self.io);
+        if written.is_pending() {
+            task(&self.wakers).register(cx.waker());
+            let waker = self.waker();
+            written = self
+                .out
+                .poll_write(&mut Context::from_waker(&waker), &mut self.io);
+        }
+        let written = ready!(written);
+        self.answers = 0;
+        if was_blocked {
+            // The IO may have woken only this task.
+            self.wakers.wake_all();
+        }
+        Poll::Ready(written)
+    }
+}
+
+fn check_control(size: usize) -> Result<(), Error> {
+    match size {
+        ..=MAX_CONTROL_PAYLOAD => Ok(()),
+        size => Err(Error::too_long(size)),
+    }
+}
