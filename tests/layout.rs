@@ -44,7 +44,7 @@ fn modules_import_only_from_modules_below() {
     );
 }
 
-/// Counted from the top.
+/// Returns the index of the level, counted from the top.
 fn level(module: &str) -> usize {
     let level = LEVELS.iter().position(|modules| modules.contains(&module));
     level.unwrap_or_else(|| {

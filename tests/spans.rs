@@ -27,7 +27,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// A span as it was seen.
+/// A recorded span.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     name: &'static str,
@@ -43,7 +43,7 @@ impl Visit for Seen {
     }
 }
 
-/// All spans, and the messages with the span that they came in.
+/// All spans, and the messages with their spans.
 #[derive(Clone, Default)]
 struct Spans {
     spans: Arc<Mutex<HashMap<u64, Seen>>>,

@@ -171,7 +171,7 @@ async fn ask(is_connect: bool, io: DuplexStream) -> Due {
             Due::Session(protocol, read)
         }
         Err(error) if error.kind() == ErrorKind::Refused => {
-            let response = error.into_response().expect("what refused");
+            let response = error.into_response().expect("the rejecting response");
             let status = response.status().as_u16();
             // The body may be truncated.
             let _ = http_body_util::BodyExt::collect(response.into_body()).await;

@@ -80,7 +80,7 @@ impl Case {
             let mut io = session.into_io();
             if is_taken_apart {
                 let parts = io.downcast::<DuplexStream>();
-                io = Upgraded::from_parts(parts.expect("what the server was given"));
+                io = Upgraded::from_parts(parts.expect("the IO of the server"));
             }
             match echo {
                 Echo::ByHand(size) => {

@@ -283,11 +283,11 @@ impl Setup {
             assert_eq!(seen, None);
             return;
         }
-        let [seen] = &**seen.expect("it is said") else {
+        let [seen] = &**seen.expect("the field is present") else {
             panic!("more than one line: {seen:?}");
         };
         let came = joined(came.map_or(&[], |lines| lines), b", ");
-        let mut added = seen.strip_prefix(&*came).expect("what came");
+        let mut added = seen.strip_prefix(&*came).expect("the received list");
         if !came.is_empty() {
             added = added.strip_prefix(b", ").expect("a comma");
         }
@@ -354,7 +354,7 @@ fn element(text: &str) -> Vec<(&str, String)> {
                             rest = &quoted[at + 1..];
                             break;
                         }
-                        (_, '\\') => value.push(characters.next().expect("what is quoted").1),
+                        (_, '\\') => value.push(characters.next().expect("a quoted character").1),
                         (_, character) => value.push(character),
                     }
                 }

@@ -123,7 +123,10 @@ fn check(sent: &[u8], is_valid: bool) {
             status => {
                 if is_valid && is_first && request.has_no_body() {
                     let sent = String::from_utf8_lossy(sent);
-                    assert!(due.is_none(), "{status}, and a switch is due: {sent:?}");
+                    assert!(
+                        due.is_none(),
+                        "{status}, but an upgrade was expected: {sent:?}"
+                    );
                 }
                 let body = match &*request.method {
                     "HEAD" => 0,
@@ -143,7 +146,7 @@ fn check(sent: &[u8], is_valid: bool) {
             }
         }
         if request.has_no_body() {
-            assert_eq!(read, rest, "of what was early");
+            assert_eq!(read, rest, "the early bytes");
         }
         return;
     }

@@ -53,7 +53,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A protocol, if the text is one, and what it should be.
+/// The parsed protocol, if the text is valid, and the expected one.
 fn protocol(text: &[u8]) -> Option<(Protocol, Offer)> {
     let expected = Offer::parse(text);
     let parsed = std::str::from_utf8(text)

@@ -77,7 +77,8 @@ fn check(request: &[u8], head: &Head, is_any_origin: bool) {
             let offered = reference::list(&head.get("sec-websocket-protocol"));
             let is_spoken = |name: &&Vec<u8>| SPOKEN.iter().any(|own| own.as_bytes() == **name);
             let subprotocol = offered.iter().find(is_spoken);
-            let subprotocol = subprotocol.map(|name| std::str::from_utf8(name).expect("spoken"));
+            let subprotocol =
+                subprotocol.map(|name| std::str::from_utf8(name).expect("a supported subprotocol"));
             assert_eq!(response.get("sec-websocket-protocol"), subprotocol);
         }
         (status, _) => {

@@ -12,7 +12,7 @@ fn replay(target: &str, run: fn(&[u8])) {
     let mut replayed = 0;
     for input in fs::read_dir(&corpus).expect("a corpus") {
         let path = input.expect("a file").path();
-        println!("{}", path.display()); // of a test that fails it is shown
+        println!("{}", path.display()); // printed if the test fails
         run(&fs::read(path).expect("a file"));
         replayed += 1;
     }

@@ -36,7 +36,7 @@ impl<U, S> Default for Slot<U, S> {
 }
 
 impl Exchange {
-    /// As `Gate::hold`, and the handler that accepts.
+    /// Does what `Gate::hold` and an accepting handler do.
     fn accept(&self, upgrade: Upgrade) {
         match self.slot.hold(Some(upgrade), TIMEOUT) {
             Ok(true) => {
@@ -68,7 +68,7 @@ fn end(upgrade: &Upgrade) {
     upgrade.ended.fetch_add(1, Ordering::Relaxed);
 }
 
-/// So many tasks have a clone of one request while the response leaves.
+/// The number of tasks with a clone of one request while the response leaves.
 fn late_requests(number: usize) {
     loom::model(move || {
         let connection = Arc::new(Connection::default());
@@ -85,12 +85,12 @@ fn late_requests(number: usize) {
         }
         let fulfilled = connection.fulfilled.load(Ordering::Relaxed);
         let ended = connection.ended.load(Ordering::Relaxed);
-        assert_eq!(fulfilled + ended, 1, "one has the connection, and one only");
+        assert_eq!(fulfilled + ended, 1, "one task gets the connection");
         assert_eq!(Arc::strong_count(&connection), 1, "the slot holds none");
     });
 }
 
-/// Red where `hold` forgets to look at `is_closed`.
+/// Fails if `hold` does not check `is_closed`.
 #[test]
 fn late_request_is_held_or_closes_its_connection() {
     late_requests(1);

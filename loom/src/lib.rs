@@ -55,7 +55,7 @@ mod time {
 }
 
 mod gate;
-mod home;
+mod io_slot;
 mod permits;
 
 /// For threads with too many orders: those in which a thread is interrupted three times at most, or as often as

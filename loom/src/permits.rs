@@ -66,19 +66,19 @@ fn one_at_a_time(sessions: Sessions, others: usize) {
     assert!(admit(&sessions).is_some(), "there is room again");
 }
 
-/// Red if `admit` releases the lock between the check and the count.
+/// Fails if `admit` releases the lock between the check and the count.
 #[test]
 fn limit_is_never_exceeded() {
     model(|| one_at_a_time(Sessions::builder().max(1).build(), 2));
 }
 
-/// Red likewise in `guard.rs`.
+/// The same for the count of a key in `guard.rs`.
 #[test]
 fn limit_of_a_key_is_never_exceeded() {
     model(|| one_at_a_time(Sessions::builder().max_per_key(1, |_| Some(())).build(), 1));
 }
 
-/// Red where a permit leaves before it gives back its key.
+/// Fails if a permit leaves before it releases its key.
 #[test]
 fn key_is_released_before_the_session_leaves() {
     model(|| {
@@ -92,7 +92,7 @@ fn key_is_released_before_the_session_leaves() {
     });
 }
 
-/// Red where `enter` asks for the drain before it takes the lock, where `drain` lists the sessions before
+/// Fails if `enter` reads the drain before it takes the lock, if `drain` lists the sessions before
 /// it begins, and where `wait_for_all` or `stopping` look before they wait.
 #[test]
 fn drain_signals_every_new_session() {
@@ -113,13 +113,16 @@ fn drain_signals_every_new_session() {
         };
         let report = block_on(sessions.drain(HOUR));
         assert!(sessions.is_empty() && sessions.list().is_empty());
-        assert!(admit(&sessions).is_none(), "nobody is let in again");
+        assert!(
+            admit(&sessions).is_none(),
+            "a draining registry admits no session"
+        );
         let came = comes.join().expect("no panic");
         assert_eq!((report.ended, report.aborted, report.left), (came, 0, 0));
     });
 }
 
-/// Red where `leave` does not ask for a drain under the lock that it counts under, and where an end is counted twice.
+/// Fails if `leave` reads the drain and the count under different locks, or counts an end twice.
 #[test]
 fn drain_ends_with_the_last_session() {
     model(|| {
@@ -138,7 +141,7 @@ fn drain_ends_with_the_last_session() {
     });
 }
 
-/// Red where only one of those that wait is woken.
+/// Fails if only one waiter is woken.
 #[test]
 fn all_drains_end() {
     let threads = || {
@@ -176,7 +179,7 @@ fn earliest_deadline_of_all_drains_applies() {
     });
 }
 
-/// Red where `drained` looks for the deadline before it waits for a change.
+/// Fails if `drained` reads the deadline before it registers for changes.
 #[test]
 fn pending_decision_sees_the_drain_deadline() {
     for has_begun in [false, true] {

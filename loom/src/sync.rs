@@ -49,8 +49,8 @@ impl AtomicWaker {
     }
 }
 
-/// A stand-in for tokio's: `notify_waiters` wakes whoever called `notified` before it, and nobody else. Who calls it
-/// later, even in between, waits for the next.
+/// Replaces tokio's `Notify`: `notify_waiters` wakes the futures that `notified` returned before the call. Later futures
+/// wait for the next call.
 pub(crate) struct Notify {
     calls: AtomicUsize,
     waiting: Mutex<Waiting>,
@@ -91,9 +91,9 @@ impl Notify {
 
 pub(crate) struct Notified<'a> {
     notify: &'a Notify,
-    /// How many there had been when this was made.
+    /// The number of calls of `notify_waiters` before this future was created.
     calls: usize,
-    /// Of its waker.
+    /// The key of the waker.
     id: Option<usize>,
 }
 

@@ -128,7 +128,7 @@ struct Watch {
     keep_alive: KeepAlive,
     /// The time limit for the handler to end after the peer is found silent.
     grace: Duration,
-    aborts: Timer,
+    abort_timer: Timer,
 }
 
 impl Watch {
@@ -136,20 +136,20 @@ impl Watch {
         Self {
             keep_alive: KeepAlive::new(interval),
             grace,
-            aborts: Timer::default(),
+            abort_timer: Timer::default(),
         }
     }
 
     /// Completes when the peer is silent and the handler has not ended within the grace period.
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Shared, state: &State) -> Poll<BoxError> {
-        if !self.aborts.is_armed() {
+        if !self.abort_timer.is_armed() {
             let Silent = ready!(self.keep_alive.poll(cx, shared));
             state.set_idle();
             shared.end_idle();
             // `end_idle` wakes the handler if it is sending or receiving.
-            self.aborts.arm(after(self.grace));
+            self.abort_timer.arm(after(self.grace));
         }
-        self.aborts.poll(cx).map(|()| Error::idle().into())
+        self.abort_timer.poll(cx).map(|()| Error::idle().into())
     }
 }
 

@@ -83,7 +83,7 @@ async fn dial_uses_the_negotiated_version() {
     }
 }
 
-/// A `BoxIo` does not tell the version, so `Dial` asks the connector's connection before it maps it.
+/// A `BoxIo` has no HTTP version, so `Dial` reads the version of the connector's connection before mapping it.
 #[tokio::test]
 async fn mapped_connection_keeps_the_negotiated_version() {
     let boxed = |io| BoxIo::new(TokioIo::new(io));

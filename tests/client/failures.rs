@@ -33,7 +33,7 @@ fn connect(target: &str) -> Request {
     Request::connect(target.parse().expect("a target"))
 }
 
-/// A client that is not to send anything.
+/// A client that must not send anything.
 fn untouched() -> AnyClient {
     let http = service_fn(|request: http::Request<Full<Bytes>>| async move {
         Err::<http::Response<String>, BoxError>(format!("{request:?} was sent").into())
@@ -147,7 +147,7 @@ async fn silent_server_times_out_after_30_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_limit_it_waits() {
+async fn disabled_handshake_timeout_waits() {
     let (io, server) = tokio::io::duplex(1024);
     let layer = UpgradeLayer::new().handshake_timeout(None);
     let client = layer.layer(Http1::handshake(io).await.expect("a connection"));
@@ -392,7 +392,7 @@ async fn session_downcasts_to_the_tcp_stream() {
     let asking = client.oneshot(Request::get(server.uri("/")).protocol("echo"));
     let (session, _peer) = soon(async { tokio::join!(asking, answering) }).await;
     let io = session.expect("a session").into_io();
-    let parts = io.downcast::<TcpStream>().expect("TCP beneath");
+    let parts = io.downcast::<TcpStream>().expect("a TCP stream");
     assert_eq!(parts.read_buf, "early");
 }
 

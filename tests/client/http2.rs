@@ -75,7 +75,7 @@ async fn connection_ends_with_its_last_session() {
     server.connections_ended().await;
 }
 
-/// Notes the request that it gets.
+/// Records the request that it receives.
 struct Noting(Arc<Mutex<Option<http::request::Parts>>>);
 
 impl ProtocolHandler for Noting {

@@ -3,9 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod beneath;
 mod dial;
 mod failures;
 mod futures;
 mod http2;
+mod inner_clients;
 mod tunnel;

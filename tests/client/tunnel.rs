@@ -1,4 +1,4 @@
-//! Through a proxy.
+//! `Tunnel`: connections through a proxy.
 
 use crate::support::{
     Peer, Server, Via,
@@ -79,7 +79,7 @@ async fn origin() -> (Server, Tls, Uri) {
 }
 
 #[tokio::test]
-async fn hyper_utils_client_goes_through_it() {
+async fn hyper_util_client_connects_through_the_tunnel() {
     let (_origin, tls, uri) = origin().await;
     let proxy = proxy(Via::Auto).await;
     let https = HttpsConnectorBuilder::new()
@@ -132,7 +132,7 @@ async fn rejection_of_the_proxy_is_returned() {
     let response = error.response().expect("a response");
     assert_eq!(response.headers()["proxy-authenticate"], "Basic");
 
-    // It can be found where another client has failed with it.
+    // The error is also found as the source of another client's error.
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls.client_config())
         .https_only()
@@ -303,7 +303,7 @@ async fn request_bodies_of_other_types_work() {
 }
 
 #[tokio::test]
-async fn hyper_utils_client_asks_for_a_tunnel_if_it_connects_to_the_proxy() {
+async fn hyper_util_client_connected_to_proxy_opens_tunnel() {
     let layer = tower_upgrade::UpgradeLayer::new().connect(echo());
     let proxy = Server::start(layer.layer(service_fn(plain))).await;
     let uri: Uri = format!("http://{}", proxy.address).parse().expect("a URI");

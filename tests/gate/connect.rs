@@ -243,9 +243,9 @@ async fn stream_ends_at_once_after_handshake_timeout() {
     let delays_response = service_fn(move |request: Request<Incoming>| {
         let decides = decides.clone();
         async move {
-            let switch = tower::ServiceExt::oneshot(decides, request).await;
+            let upgraded = tower::ServiceExt::oneshot(decides, request).await;
             tokio::time::sleep(Duration::from_secs(2)).await;
-            switch
+            upgraded
         }
     });
     let (peer, io) = tokio::io::duplex(64 * 1024);

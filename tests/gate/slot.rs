@@ -189,8 +189,8 @@ async fn upgrade_response_to_another_request_becomes_500() {
     let late = service_fn(move |request: Request<String>| {
         let (mut decides, earlier) = (decides.clone(), Arc::clone(&earlier));
         async move {
-            let switch = decides.call(request).await?;
-            let earlier = earlier.lock().expect("no panic").replace(switch);
+            let upgraded = decides.call(request).await?;
+            let earlier = earlier.lock().expect("no panic").replace(upgraded);
             Ok::<_, Infallible>(earlier.unwrap_or_else(|| Response::new(ResponseBody::default())))
         }
     });

@@ -54,7 +54,7 @@ async fn echo_ends_when_peer_ends<T: Transport>() {
         assert_eq!(answer.header("added"), Some("by the handler"));
         assert_eq!(answer.header("content-length"), None);
         assert_eq!(answer.header("transfer-encoding"), None);
-        let mut peer = answer.switched();
+        let mut peer = answer.upgraded();
         for length in [1, 100, 20_000, 1] {
             peer.expect_echo(&vec![b'x'; length]).await;
         }
@@ -69,7 +69,7 @@ async fn handler_reads_early_bytes<T: Transport>() {
     let mut transport = start::<T>(echo()).await;
     for ask in ASKS {
         let answer = transport.ask_with(ask, "nobody", "early, ").await;
-        let mut peer = answer.switched();
+        let mut peer = answer.upgraded();
         peer.send(b"late").await;
         assert_eq!(text(&peer.exactly(11).await), "early, late");
     }
@@ -103,7 +103,7 @@ async fn handler_decides_by_request_head<T: Transport>() {
     for ask in ASKS {
         let answer = transport.ask_with(ask, "ann", "").await;
         assert_eq!(answer.header("greets"), Some("ann"));
-        let said = text(&answer.switched().rest().await.expect("an orderly end"));
+        let said = text(&answer.upgraded().rest().await.expect("an orderly end"));
         assert!(said.ends_with("\"ann\""), "{said}");
         assert_eq!(said.starts_with("connect"), matches!(ask, Ask::Tunnel(_)));
     }
@@ -183,7 +183,7 @@ async fn handler_reads_after_its_shutdown<T: Transport>() {
     });
     let mut transport = start::<T>(first).await;
     for ask in ASKS {
-        let mut peer = transport.ask(ask).await.switched();
+        let mut peer = transport.ask(ask).await.upgraded();
         assert_eq!(text(&peer.rest().await.expect("an end")), "over to you");
         peer.send(b"thanks.").await;
         peer.finish().await;
@@ -203,7 +203,7 @@ async fn session_ends_in_order_after_return_error_and_panic<T: Transport>() {
     let mut transport = start::<T>(ends).await;
     for ask in ASKS {
         for how in ["p", "e", "r"] {
-            let mut peer = transport.ask(ask).await.switched();
+            let mut peer = transport.ask(ask).await.upgraded();
             // The handler leaves bytes unread: if the socket were just closed, the kernel would send a reset.
             peer.send(how.to_owned() + "unread").await;
             let said = peer.rest().await.expect("an orderly end");
@@ -235,7 +235,7 @@ async fn handler_that_does_not_read_blocks_its_peer<T: Transport>() {
     });
     let mut transport = start::<T>(reads_late).await;
     for ask in ASKS {
-        let mut peer = transport.ask(ask).await.switched();
+        let mut peer = transport.ask(ask).await.upgraded();
         let much = vec![b'x'; MUCH];
         let mut sent = 0;
         // Write until the peer is blocked, with turns for the server in between.
@@ -266,7 +266,7 @@ async fn slow_peer_receives_all_bytes<T: Transport>() {
     });
     let mut transport = start::<T>(writes_much).await;
     for ask in ASKS {
-        let mut peer = transport.ask(ask).await.switched();
+        let mut peer = transport.ask(ask).await.upgraded();
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -282,7 +282,7 @@ async fn concurrent_sessions_do_not_mix<T: Transport>() {
     let mut peers = Vec::new();
     for _ in 0..20 {
         for ask in ASKS {
-            peers.push(transport.ask(ask).await.switched());
+            peers.push(transport.ask(ask).await.upgraded());
         }
     }
     until(|| handler.started() == 40).await;

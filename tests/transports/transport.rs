@@ -37,7 +37,7 @@ impl Answer {
 
     /// Expects an upgrade response and returns the client side of the session.
     #[track_caller]
-    pub(crate) fn switched(self) -> Peer<Box<dyn AnyIo>> {
+    pub(crate) fn upgraded(self) -> Peer<Box<dyn AnyIo>> {
         assert!(
             matches!(self.status, 101 | 200),
             "{} {}",

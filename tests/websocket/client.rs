@@ -1,4 +1,4 @@
-//! The client's side, with our server's and with ones that misbehave.
+//! The WebSocket client, with this crate's server and with misbehaving servers.
 
 use crate::{
     echo, handler,
@@ -73,8 +73,8 @@ async fn answered(lines: &str) -> (Result<WebSocket, Error>, Peer<TcpStream>, St
         let head = peer.request_head().await;
         let head = head.replace("Sec-WebSocket", "sec-websocket");
         assert!(head.contains("\r\nsec-websocket-version: 13\r\n"), "{head}");
-        let switch = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
-        peer.send(format!("{switch}{lines}\r\n")).await;
+        let response = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+        peer.send(format!("{response}{lines}\r\n")).await;
         let mut head = head.lines();
         let key = head.find_map(|line| line.strip_prefix("sec-websocket-key: "));
         (peer, key.expect("a key").to_owned())
@@ -112,8 +112,7 @@ async fn k6_wrong_accept_is_an_error() {
     }
 }
 
-/// What subprotocol comes of an offer of `a` and `b` to a server that answers the key as it has to, and
-/// says more.
+/// Offers `a` and `b` to a server that responds with a valid key and these header lines. Returns the subprotocol.
 async fn agreed(lines: &'static [(&str, &str)]) -> Result<Option<String>, ErrorKind> {
     let app = service_fn(move |request: Request<Incoming>| async move {
         let key = request.headers()["sec-websocket-key"].as_bytes();
@@ -187,8 +186,8 @@ async fn in_memory(request: WebSocketRequest) -> (WebSocket, Peer<DuplexStream>)
         let key = head.split("sec-websocket-key: ").nth(1).expect("a key");
         let key = key.split("\r\n").next().expect("a line");
         let accept = derive_accept_key(key.as_bytes());
-        let switch = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
-        let head = format!("{switch}sec-websocket-accept: {accept}\r\n\r\n");
+        let response = "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+        let head = format!("{response}sec-websocket-accept: {accept}\r\n\r\n");
         peer.send(head).await;
     };
     let client = UpgradeLayer::new().layer(connection);

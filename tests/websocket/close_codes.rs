@@ -28,7 +28,7 @@ async fn reserved_close_code_is_an_error() {
         }))
         .await;
         opened.expect(Frame::new(TEXT, "still here")).await;
-        // It is the handler that has failed.
+        // The failure is the handler's.
         opened.expect(Frame::close(1011, "")).await;
         opened.send(Frame::close(1011, "")).await;
         let error = format!("a close frame may not be sent with the code {code}");

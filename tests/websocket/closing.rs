@@ -1,4 +1,4 @@
-//! How it ends.
+//! Closing a WebSocket.
 
 use crate::{
     brief, echo, handler, listen, notes, open, open_with,
@@ -253,7 +253,7 @@ async fn end_without_a_close_frame_is_an_error() {
 }
 
 #[tokio::test]
-async fn after_an_error_there_is_nothing_more() {
+async fn recv_after_an_error_returns_none_and_send_fails() {
     let (note, mut noted) = notes();
     let mut opened = open(handler(move |mut socket: WebSocket| {
         let note = note.clone();
@@ -450,7 +450,7 @@ async fn sent_close_frame_waits_at_most_the_shutdown_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_limit_it_is_waited_for() {
+async fn close_without_shutdown_timeout_waits_for_the_answer() {
     let layer = UpgradeLayer::new().shutdown_timeout(None);
     let handler = handler(|socket: WebSocket| async move {
         socket.close(CloseFrame::new(3000, "")).await?;

@@ -138,7 +138,7 @@ async fn dropped_websocket_closes_when_the_handler_ends() {
         }
     }))
     .await;
-    opened.send(Frame::new(TEXT, "nobody hears it")).await;
+    opened.send(Frame::new(TEXT, "unreceived")).await;
     end.send(()).expect("it waits");
     opened.expect(Frame::close(1000, "")).await;
     opened.send(Frame::close(1000, "")).await;

@@ -56,7 +56,7 @@ async fn slow_long_message_counts_as_activity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_it_may_be_silent() {
+async fn silent_peer_stays_open_by_default() {
     let mut opened = open(handler(echo)).await;
     sleep(Duration::from_secs(1_000_000)).await;
     opened.send(Frame::new(TEXT, "hello")).await;
@@ -137,7 +137,7 @@ async fn slow_reader_that_reads_on_stays() {
     });
     let mut opened = open(handler.config(KEEP_ALIVE)).await;
     let mut read = 0;
-    // A little within each interval: it answers no ping, which is behind all that.
+    // Bytes arrive in each interval, but no pong: the ping is queued behind a long message.
     while read < 1024 * 1024 {
         sleep(INTERVAL * 2 / 3).await;
         read += opened.peer.exactly(64 * 1024).await.len();
@@ -262,7 +262,7 @@ async fn rest_of_a_message_whose_send_was_dropped_is_written() {
     assert!(opened.closed.try_recv().is_err());
 }
 
-/// The reader waits in a task that the session's does not wake.
+/// The reader waits in another task, which the session's task does not wake.
 #[tokio::test(start_paused = true)]
 async fn halves_in_other_tasks_are_served_and_end_as_idle() {
     let (note, mut noted) = notes();

@@ -1,4 +1,4 @@
-//! A WebSocket's life behind its opening handshake.
+//! WebSocket sessions after the opening handshake.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,19 +22,19 @@ use tower_upgrade::{
     websocket::{Error, ErrorKind, Message, WebSocket, WebSocketUpgrade, websocket},
 };
 
-type Speak = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+type Run = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-/// A handler of any closure.
+/// A handler from a closure.
 fn handler<F, Fut>(
-    speak: F,
-) -> WebSocketUpgrade<impl Fn(WebSocket, Session) -> Speak + Send + Sync + 'static>
+    run: F,
+) -> WebSocketUpgrade<impl Fn(WebSocket, Session) -> Run + Send + Sync + 'static>
 where
     F: Fn(WebSocket) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
-    websocket(move |socket, session| -> Speak {
+    websocket(move |socket, session| -> Run {
         drop(session);
-        Box::pin(speak(socket))
+        Box::pin(run(socket))
     })
 }
 
@@ -111,7 +111,7 @@ impl Opened {
         }
     }
 
-    /// The connection ends in order, and with it the session.
+    /// The connection and the session end in an orderly way.
     async fn ended(mut self) -> String {
         self.peer.expect_end().await;
         drop(self.peer);

@@ -1,5 +1,5 @@
-//! What messages cost in memory: a session that is busy allocates nothing as large as they are, and one that waits
-//! holds nothing as large.
+//! Memory of messages: a busy session allocates no buffer of a message's size per message, and an idle session holds
+//! none.
 
 use crate::{
     echo, handler,
@@ -74,7 +74,7 @@ impl Client {
     }
 }
 
-/// What a server with one thread allocates while its clients work, when they have done the same before.
+/// Measures the allocations of a server with one thread while its clients work, after a first run to fill the pools.
 fn measure<F>(
     handler: WebSocketUpgrade<F>,
     sessions: usize,
@@ -145,7 +145,7 @@ where
     info
 }
 
-/// Fewer bytes per message than this are not allocated for the message.
+/// The number of allocated bytes per message from which a buffer of the message's size was allocated.
 const LITTLE: u64 = 1024;
 
 #[test]
@@ -159,7 +159,7 @@ fn large_messages_by_turns_allocate_nothing_large() {
 }
 
 #[test]
-fn they_do_not_in_many_sessions_either() {
+fn large_messages_in_many_sessions_allocate_nothing_large() {
     let info = measure(handler(echo), 50, |clients| {
         for client in clients {
             client.echo(LARGE);
@@ -254,7 +254,7 @@ async fn echo_with_session(socket: WebSocket, _session: Session) -> Result<(), B
 }
 
 #[test]
-fn session_that_is_kept_under_an_axum_router_does_not_hold_the_head_of_the_request() {
+fn session_kept_under_axum_router_does_not_hold_request_head() {
     let handler = websocket(echo_with_session);
     let router = axum::Router::new()
         .route("/chat", axum::routing::get(|| async {}))
@@ -266,7 +266,7 @@ fn session_that_is_kept_under_an_axum_router_does_not_hold_the_head_of_the_reque
 
 #[cfg(feature = "axum")]
 #[test]
-fn session_of_the_extractor_does_not_hold_the_head_of_the_request() {
+fn extractor_session_does_not_hold_request_head() {
     use tower_upgrade::extract::WebSocketUpgrade;
     let route = |upgrade: WebSocketUpgrade| async { upgrade.on_session(echo_with_session) };
     let router = axum::Router::new()

@@ -97,7 +97,7 @@ async fn ping_is_answered_while_no_message_arrives() {
 }
 
 #[tokio::test]
-async fn to_give_up_waiting_loses_nothing() {
+async fn cancelled_recv_loses_no_bytes() {
     // Drops the future before each part of a frame.
     let mut opened = open(handler(|mut socket: WebSocket| async move {
         loop {

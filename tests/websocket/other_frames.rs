@@ -1,4 +1,4 @@
-//! Frames of other libraries on the bytes of a session: as in the documentation of the module.
+//! Frames of other libraries over a session, as in the documentation of the module.
 
 use crate::support::{Server, clients::clients, plain, soon};
 use fastwebsockets::{FragmentCollector, OpCode};
@@ -11,9 +11,9 @@ use tower_upgrade::{
     websocket::{CloseFrame, Message, WebSocketConfig, WebSocketRequest, WebSocketUpgrade},
 };
 
-type Speaking = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+type Running = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-struct OtherFrames(fn(Session) -> Speaking);
+struct OtherFrames(fn(Session) -> Running);
 
 impl ProtocolHandler for OtherFrames {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
@@ -22,8 +22,8 @@ impl ProtocolHandler for OtherFrames {
     }
 }
 
-async fn echoes(speak: fn(Session) -> Speaking) {
-    let layer = UpgradeLayer::new().protocol("websocket", OtherFrames(speak));
+async fn echoes(run: fn(Session) -> Running) {
+    let layer = UpgradeLayer::new().protocol("websocket", OtherFrames(run));
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let uri = format!("ws://{}", server.address).parse().expect("a URI");
     let request = WebSocketRequest::new(uri).config(WebSocketConfig::new().subprotocols(["echo"]));
@@ -42,7 +42,7 @@ async fn echoes(speak: fn(Session) -> Speaking) {
 }
 
 #[tokio::test]
-async fn tokio_tungstenite_speaks() {
+async fn tokio_tungstenite_echoes_over_a_session() {
     echoes(|session| {
         Box::pin(async {
             let role = tungstenite::protocol::Role::Server;
@@ -60,7 +60,7 @@ async fn tokio_tungstenite_speaks() {
 }
 
 #[tokio::test]
-async fn tokio_websockets_speaks() {
+async fn tokio_websockets_echoes_over_a_session() {
     echoes(|session| {
         Box::pin(async {
             let mut socket = tokio_websockets::ServerBuilder::new().serve(session.into_io());
@@ -77,7 +77,7 @@ async fn tokio_websockets_speaks() {
 }
 
 #[tokio::test]
-async fn fastwebsockets_speaks() {
+async fn fastwebsockets_echoes_over_a_session() {
     echoes(|session| {
         Box::pin(async {
             let role = fastwebsockets::Role::Server;
@@ -97,7 +97,7 @@ async fn fastwebsockets_speaks() {
 }
 
 #[tokio::test]
-async fn yawc_speaks() {
+async fn yawc_echoes_over_a_session() {
     echoes(|session| {
         Box::pin(async {
             let options = yawc::Options::default().with_utf8().without_compression();

@@ -52,7 +52,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test]
-async fn so_does_one_that_panics_when_it_has_ended() {
+async fn panic_in_drop_after_completion_closes_with_1011() {
     let mut opened = open(handler(|_socket| {
         let bomb = Bomb;
         // It is not the function's, but the future's.
@@ -70,7 +70,7 @@ async fn so_does_one_that_panics_when_it_has_ended() {
 }
 
 #[tokio::test]
-async fn so_does_one_that_panics_again_when_it_is_dropped() {
+async fn second_panic_in_drop_closes_with_1011() {
     let mut opened = open(handler(|_socket| {
         let mut owned = Some(Bomb);
         std::future::poll_fn(move |_| -> std::task::Poll<Result<(), BoxError>> {
@@ -112,7 +112,7 @@ async fn partly_written_message_is_completed_before_the_close_frame() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_answer_is_not_waited_for() {
+async fn unanswered_close_after_panic_ends_after_shutdown_timeout() {
     let layer = UpgradeLayer::new()
         .idle_timeout(Duration::from_secs(1))
         .shutdown_timeout(Duration::from_secs(3));

@@ -188,7 +188,7 @@ async fn violation_after_our_close_frame_sends_no_second_one() {
 }
 
 #[tokio::test]
-async fn behind_a_close_frame_that_is_answered_nothing_counts() {
+async fn frames_after_the_peers_close_are_ignored() {
     let mut opened = open(handler(echo)).await;
     let frames = [
         Frame::close(1000, "bye"),

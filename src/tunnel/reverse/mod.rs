@@ -390,9 +390,9 @@ fn is_websocket(protocol: &Protocol) -> bool {
 /// Returns the key for the backend: the client's key, or a random one if the client's HTTP version does not use keys.
 fn key(kind: UpgradeKind, headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
     match kind {
-        UpgradeKind::Upgrade => websocket_key::key(headers)
-            .cloned()
-            .ok_or_else(|| bad_request("Sec-WebSocket-Key is not one key of 16 bytes in base64")),
+        UpgradeKind::Upgrade => websocket_key::key(headers).cloned().ok_or_else(|| {
+            bad_request("Sec-WebSocket-Key must appear once, with 16 bytes in base64")
+        }),
         UpgradeKind::Connect | UpgradeKind::ExtendedConnect => Ok(websocket_key::random_key()),
     }
 }

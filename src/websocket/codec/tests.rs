@@ -26,10 +26,10 @@ use tungstenite::protocol::{
 
 /// A scripted IO.
 #[derive(Clone, Default)]
-struct Io(Arc<Mutex<Told>>);
+struct Io(Arc<Mutex<Scripted>>);
 
 #[derive(Default)]
-struct Told {
+struct Scripted {
     /// The bytes to read, in pieces. A read returns `Pending` once before each piece.
     reads: VecDeque<Vec<u8>>,
     has_waited: bool,
@@ -44,7 +44,7 @@ struct Told {
 }
 
 impl Io {
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn scripted(&self) -> MutexGuard<'_, Scripted> {
         self.0.lock().expect("no panic")
     }
 
@@ -60,7 +60,7 @@ impl Io {
     }
 
     fn will_read(&self, bytes: impl Into<Vec<u8>>) {
-        self.told().reads.push_back(bytes.into());
+        self.scripted().reads.push_back(bytes.into());
     }
 }
 
@@ -70,22 +70,22 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut told = self.told();
-        if told.reads.is_empty() && !told.is_ended {
+        let mut scripted = self.scripted();
+        if scripted.reads.is_empty() && !scripted.is_ended {
             return Poll::Pending;
         }
-        if !std::mem::replace(&mut told.has_waited, true) {
+        if !std::mem::replace(&mut scripted.has_waited, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Some(piece) = told.reads.front_mut() {
+        if let Some(piece) = scripted.reads.front_mut() {
             let rest = piece.split_off(piece.len().min(buf.remaining()));
             buf.put_slice(&std::mem::replace(piece, rest));
             if piece.is_empty() {
-                told.reads.pop_front();
-                told.has_waited = false;
+                scripted.reads.pop_front();
+                scripted.has_waited = false;
             }
-        } else if let Some(error) = told.error {
+        } else if let Some(error) = scripted.error {
             return Poll::Ready(Err(error.into()));
         }
         Poll::Ready(Ok(()))
@@ -98,22 +98,22 @@ impl AsyncWrite for Io {
         _: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut told = self.told();
-        if told.waits > 0 {
-            told.waits -= 1;
+        let mut scripted = self.scripted();
+        if scripted.waits > 0 {
+            scripted.waits -= 1;
             return Poll::Pending;
         }
-        if told.is_broken {
+        if scripted.is_broken {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
-        told.written.extend(buf);
+        scripted.written.extend(buf);
         Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut told = self.told();
-        let written = std::mem::take(&mut told.written);
-        told.flushed.extend(written);
+        let mut scripted = self.scripted();
+        let written = std::mem::take(&mut scripted.written);
+        scripted.flushed.extend(written);
         Poll::Ready(Ok(()))
     }
 
@@ -162,8 +162,8 @@ fn ping(payload: &[u8]) -> Vec<u8> {
 /// All that comes of a stream, in words: messages and the end.
 fn hear(role: Role, pieces: Vec<Vec<u8>>) -> Vec<String> {
     let io = Io::default();
-    io.told().reads.extend(pieces);
-    io.told().is_ended = true;
+    io.scripted().reads.extend(pieces);
+    io.scripted().is_ended = true;
     let mut codec = io.codec(role);
     let mut heard = Vec::new();
     let mut waits = 0;
@@ -321,7 +321,7 @@ proptest! {
 #[test]
 fn peer_that_reads_no_pongs_is_not_read_further() {
     let io = Io::default();
-    io.told().waits = usize::MAX;
+    io.scripted().waits = usize::MAX;
     let mut codec = io.codec(Role::Server);
     let mut answered = 0;
     for _ in 0..100_000 {
@@ -332,12 +332,12 @@ fn peer_that_reads_no_pongs_is_not_read_further() {
     }
     assert!((100..1_000).contains(&answered), "{answered}");
     // Then it goes on.
-    io.told().waits = 0;
+    io.scripted().waits = 0;
     for _ in 0..200_000 {
         answered += usize::from(next(&mut codec).is_ready());
     }
     assert_eq!(answered, 100_000);
-    assert_eq!(io.told().flushed.len(), 100_000 * 127);
+    assert_eq!(io.scripted().flushed.len(), 100_000 * 127);
 }
 
 /// Between the two looks of one task at the IO it gets ready: then only this one knows.
@@ -346,13 +346,13 @@ fn finished_write_wakes_the_other_task() {
     let io = Io::default();
     let mut codec = io.codec(Role::Server);
     let (sender, wakes) = task();
-    io.told().waits = usize::MAX;
+    io.scripted().waits = usize::MAX;
     codec.start_send("hello".into()).expect("it is open");
     let flushed = codec.poll_flush(&mut Context::from_waker(&sender));
     assert!(flushed.is_pending());
-    io.told().waits = 1;
+    io.scripted().waits = 1;
     assert!(next(&mut codec).is_pending());
-    assert_eq!(io.told().flushed, b"\x81\x05hello");
+    assert_eq!(io.scripted().flushed, b"\x81\x05hello");
     assert_eq!(wakes.0.load(Relaxed), 1);
 }
 
@@ -366,7 +366,7 @@ fn unsolicited_pong_does_not_replace_an_answer() {
     let beat = Message::Pong("b".into());
     codec.start_send(beat).expect("it is open");
     assert!(next(&mut codec).is_pending());
-    assert_eq!(io.told().flushed, b"\x8a\x01a\x8a\x01b");
+    assert_eq!(io.scripted().flushed, b"\x8a\x01a\x8a\x01b");
 }
 
 #[test]
@@ -378,11 +378,11 @@ fn answer_to_a_close_frame_is_flushed() {
         let mut codec = io.codec(Role::Server);
         assert!(next(&mut codec).is_pending());
         assert!(matches!(next(&mut codec), Poll::Ready(Some(Ok(_)))));
-        io.told().waits = 2 * usize::from(has_to_wait);
+        io.scripted().waits = 2 * usize::from(has_to_wait);
         while !matches!(next(&mut codec), Poll::Ready(None)) {}
         let flushed = codec.poll_flush(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(flushed, Poll::Ready(Ok(()))));
-        assert_eq!(io.told().flushed, b"\x88\x00", "{has_to_wait}");
+        assert_eq!(io.scripted().flushed, b"\x88\x00", "{has_to_wait}");
     }
 }
 
@@ -393,8 +393,8 @@ fn once_both_have_closed_it_does_not_matter_how_the_connection_ends() {
         let io = Io::default();
         let close = OpCode::Control(Control::Close);
         io.will_read(frame(Role::Client, close, true, payload));
-        io.told().is_ended = true;
-        io.told().error = Some(ErrorKind::UnexpectedEof);
+        io.scripted().is_ended = true;
+        io.scripted().error = Some(ErrorKind::UnexpectedEof);
         let mut codec = io.codec(Role::Client);
         codec
             .start_close(CloseFrame::new(1000, ""))
@@ -414,8 +414,8 @@ fn once_both_have_closed_it_does_not_matter_how_the_connection_ends() {
 fn second_error_is_not_reported() {
     let io = Io::default();
     io.will_read(*b"\x83\x80mask");
-    io.told().waits = 2;
-    io.told().is_broken = true;
+    io.scripted().waits = 2;
+    io.scripted().is_broken = true;
     let mut codec = io.codec(Role::Server);
     assert!(next(&mut codec).is_pending());
     assert!(matches!(next(&mut codec), Poll::Ready(Some(Err(_)))));
@@ -448,7 +448,7 @@ fn sender_releases_the_buffer_of_a_large_message() {
 #[test]
 fn frame_over_the_message_limit_is_an_error() {
     let io = Io::default();
-    // It is told so by the header.
+    // It is scripted so by the header.
     io.will_read(*b"\x82\xfe\x13\x88mask");
     let mut codec = io.codec(Role::Server);
     codec.limits.message = 1_000;
@@ -476,5 +476,5 @@ fn long_control_frame_is_not_sent() {
     let close = Message::Close(Some(CloseFrame::new(1000, reason)));
     codec.start_send(close).expect("it is open");
     assert!(next(&mut codec).is_pending());
-    assert_eq!(io.told().flushed.len(), 127);
+    assert_eq!(io.scripted().flushed.len(), 127);
 }

@@ -101,7 +101,7 @@ fn write(io: &mut Upgraded, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
     written.map(|written| written.expect_err("no room to write").kind())
 }
 
-/// Red where `poll_returned_io` looks before it registers.
+/// Fails if `poll_returned_io` checks before it registers.
 #[test]
 fn task_sees_the_returned_io() {
     loom::model(|| {
@@ -113,7 +113,7 @@ fn task_sees_the_returned_io() {
     });
 }
 
-/// Red where `close_io_slot` does not wake.
+/// Fails if `close_io_slot` does not wake.
 #[test]
 fn task_sees_the_closed_io_slot() {
     loom::model(|| {
@@ -124,7 +124,7 @@ fn task_sees_the_closed_io_slot() {
     });
 }
 
-/// Red if `return_io` does not check for a waiter.
+/// Fails if `return_io` does not check for a waiter.
 #[test]
 fn io_returned_to_a_closed_slot_is_dropped() {
     loom::model(|| {
@@ -154,7 +154,7 @@ fn escaped_reader_wakes_when_the_session_ends() {
     });
 }
 
-/// Red where `revoke` forgets one of them.
+/// Fails if `revoke` wakes only one of them.
 #[test]
 fn escaped_reader_and_writer_wake_when_the_session_ends() {
     bounded(|| {
@@ -178,7 +178,7 @@ fn escaped_reader_and_writer_wake_when_the_session_ends() {
     });
 }
 
-/// Red where `into_box_io` does not leave the session.
+/// Fails if `into_box_io` does not leave the session.
 #[test]
 fn io_detached_during_the_end_has_one_owner() {
     loom::model(|| {
@@ -210,7 +210,7 @@ fn handler_and_task_see_the_stop_signal() {
     });
 }
 
-/// Red where a later order replaces an earlier one.
+/// Fails if a later deadline replaces an earlier one.
 #[test]
 fn earliest_stop_deadline_applies() {
     loom::model(|| {
@@ -227,7 +227,7 @@ fn earliest_stop_deadline_applies() {
     });
 }
 
-/// Red where either of them does not wake.
+/// Fails if one of them does not wake the task.
 #[test]
 fn task_sees_both_stop_signal_and_returned_io() {
     loom::model(|| {

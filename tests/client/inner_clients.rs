@@ -57,7 +57,7 @@ async fn connection_with_a_custom_handshake_upgrades() {
 }
 
 #[tokio::test]
-async fn hypers_sender_as_it_is() {
+async fn hyper_send_request_upgrades() {
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(server()))
         .await
         .expect("a connection");
@@ -102,7 +102,7 @@ async fn request_offers_protocols_of_several_types() {
 }
 
 #[tokio::test]
-async fn layers_in_between() {
+async fn layers_inside_the_upgrade_layer_work() {
     let connection = Http1::handshake(server()).await.expect("a connection");
     let client = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
