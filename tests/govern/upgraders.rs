@@ -103,9 +103,6 @@ fn fastwebsockets(count: Count) -> Boxed {
                     match frame.opcode {
                         fastwebsockets::OpCode::Close => break,
                         fastwebsockets::OpCode::Text => {
-                            if socket.write_frame(frame).await.is_err() {
-                                break;
-                            }
                         }
                         _ => {}
                     }
