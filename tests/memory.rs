@@ -9,7 +9,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
-use support::handlers::speak_echo;
+use support::handlers::run_echo;
 use tokio::runtime::Builder;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{Sessions, UpgradeLayer, handler_fn};
@@ -78,7 +78,7 @@ fn held(layer: &UpgradeLayer, sessions: usize) -> i64 {
 
 /// Returns the heap bytes of one idle session.
 fn held_by_one(layer: UpgradeLayer) -> i64 {
-    let layer = layer.protocol("echo", handler_fn(speak_echo));
+    let layer = layer.protocol("echo", handler_fn(run_echo));
     let (few, many) = (held(&layer, 10), held(&layer, 110));
     (many - few) / 100
 }

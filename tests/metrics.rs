@@ -11,7 +11,7 @@ use axum::{
 use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use support::{Peer, Server, Via, handlers::speak_echo, head, offer, plain, soon, text, until};
+use support::{Peer, Server, Via, handlers::run_echo, head, offer, plain, soon, text, until};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
@@ -24,7 +24,7 @@ async fn obey(mut session: Session) -> Result<(), BoxError> {
     match session.io_mut().read_u8().await? {
         b'f' => Ok(()),
         b'p' => panic!("on purpose"),
-        _ => speak_echo(session).await,
+        _ => run_echo(session).await,
     }
 }
 
@@ -151,7 +151,7 @@ async fn sessions_of_extractors_are_counted() {
     let _guard = metrics::set_default_local_recorder(&recorder);
 
     async fn echo(upgrade: extract::UpgradeRequest) -> Response {
-        upgrade.accept("Echo", Accept::new(speak_echo)).await
+        upgrade.accept("Echo", Accept::new(run_echo)).await
     }
     async fn greet(upgrade: extract::WebSocketUpgrade) -> Response {
         upgrade.on_upgrade(|_socket| async { Ok(()) })
@@ -233,7 +233,7 @@ async fn panic_in_the_recorder_is_caught() {
     let (sender, mut closed) = tokio::sync::mpsc::unbounded_channel();
     let layer = UpgradeLayer::new()
         .on_close(move |closed| sender.send(closed.reason().as_str()).expect("a test"))
-        .protocol("echo", handler_fn(speak_echo));
+        .protocol("echo", handler_fn(run_echo));
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = open(&server, "echo", "hello").await;
     assert_eq!(peer.exactly(5).await, b"hello");

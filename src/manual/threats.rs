@@ -213,7 +213,7 @@
 //!
 //! - *Here:* S1. A panic while a handler decides becomes a 500. A panic in a session ends the session with an orderly
 //!   shutdown. A panic in `on_close`, or in the `Drop` of a session's value, is reported. The permit is released.
-//! - *Shown by:* `s1_panic_ends_only_its_session`, `when_a_users_function_panics`,
+//! - *Shown by:* `s1_panic_ends_only_its_session`, `permit_is_released_when_a_callback_panics`,
 //!   `panic_in_on_close_is_caught`, `panic_in_a_captured_destructor_is_reported`.
 //! - *Yours:* with `panic = "abort"` a panic ends the process. Panics of services that upgrade nothing are for a
 //!   `CatchPanicLayer`.
@@ -266,7 +266,7 @@
 //!   [`max_per_key`](crate::SessionsBuilder::max_per_key) bound the number of concurrent dials. When the client
 //!   resets a request, its decision is dropped and its permit released. hyper allows 200 streams for each HTTP/2
 //!   connection.
-//! - *Shown by:* `when_a_stream_is_reset`, `stream_reset_before_decision_cancels_handler`, `s4_` in
+//! - *Shown by:* `permit_is_released_when_a_stream_is_reset`, `stream_reset_before_decision_cancels_handler`, `s4_` in
 //!   `registry/limits.rs`.
 //! - *Yours:* set both limits, which are unset by default; limit the rate of requests with a layer. Work that a handler has
 //!   started may outlive the decision: a lookup with `getaddrinfo` occupies a thread until it returns.

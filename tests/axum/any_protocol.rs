@@ -4,7 +4,7 @@ use super::{ask, echo, opening, speak};
 use crate::support::{
     Server, Via,
     h2::{self, Client},
-    handlers::speak_echo,
+    handlers::run_echo,
     head, offer, text,
     websocket::{Frame, TEXT},
 };
@@ -71,7 +71,7 @@ async fn route_for_both_reads_the_body_with_and_without_an_upgrade() {
             MaybeUpgrade::Upgrade(mut upgrade) => {
                 let body = upgrade.read_body(100).await.expect("a short body");
                 assert_eq!(body, "{\"Detach\":false}");
-                upgrade.accept("echo", Accept::new(speak_echo)).await
+                upgrade.accept("echo", Accept::new(run_echo)).await
             }
             MaybeUpgrade::Plain(request) => {
                 assert!(request.extensions().get::<OfALayer>().is_some());
@@ -158,7 +158,7 @@ async fn request_body_is_read_or_discarded_before_the_101() {
 #[tokio::test]
 async fn extractor_accepts_connect() {
     async fn proxy(upgrade: UpgradeRequest) -> Response {
-        upgrade.connect(Accept::new(speak_echo)).await
+        upgrade.connect(Accept::new(run_echo)).await
     }
     let router = Router::new().fallback(proxy);
     let app = tower::ServiceBuilder::new()
@@ -191,7 +191,7 @@ async fn rejection_of_a_route_reaches_the_client() {
 }
 
 #[tokio::test]
-async fn other_extractors_and_layers_go_with_them() {
+async fn upgrade_extractors_combine_with_others_and_layers() {
     async fn room(
         Path(room): Path<String>,
         State(greeting): State<&'static str>,
@@ -249,7 +249,7 @@ async fn route_for_both_ignores_an_upgrade_to_another_protocol() {
 }
 
 #[tokio::test]
-async fn plain_request_of_a_route_for_both_can_still_be_upgraded_by_others() {
+async fn maybe_upgrade_leaves_other_protocols_to_hyper() {
     async fn both(upgrade: MaybeUpgrade<WebSocketUpgrade>) -> Response {
         let MaybeUpgrade::Plain(mut request) = upgrade else {
             return StatusCode::NOT_FOUND.into_response();

@@ -8,7 +8,7 @@ mod permits;
 mod websocket;
 
 use axum::response::Response;
-use support::{Head, Peer, Server, handlers::speak_echo, offer};
+use support::{Head, Peer, Server, handlers::run_echo, offer};
 use tokio::net::TcpStream;
 use tower_upgrade::{
     Accept,
@@ -17,7 +17,7 @@ use tower_upgrade::{
 };
 
 async fn echo(upgrade: UpgradeRequest) -> Response {
-    upgrade.accept("echo", Accept::new(speak_echo)).await
+    upgrade.accept("echo", Accept::new(run_echo)).await
 }
 
 async fn speak(mut socket: WebSocket) -> Result<(), tower_upgrade::BoxError> {

@@ -3,7 +3,7 @@
 use super::{ask, echo, opening, speak};
 use crate::support::{
     Server,
-    handlers::speak_echo,
+    handlers::run_echo,
     offer, soon, until,
     websocket::{Frame, TEXT},
 };
@@ -28,7 +28,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn without_a_layer_the_answer_is_500_and_names_the_fix() {
+async fn missing_layer_is_answered_500_with_the_fix() {
     let (log, _guard) = crate::support::log::Log::start();
     let server = Server::start(Router::new().route("/", any(echo))).await;
     let (head, _) = ask(&server, offer("echo", &[])).await;
@@ -49,7 +49,7 @@ async fn extraction_admits_the_request() {
             let decide = Arc::clone(&decide);
             async move {
                 decide.notified().await;
-                upgrade.accept("echo", Accept::new(speak_echo)).await
+                upgrade.accept("echo", Accept::new(run_echo)).await
             }
         }
     };
@@ -152,7 +152,7 @@ async fn drain_ends_sessions_of_extractors() {
 
 /// With a limit of one, a leaked permit would reject all later requests.
 #[tokio::test]
-async fn each_way_out_gives_the_permit_back() {
+async fn every_outcome_releases_the_permit() {
     use tower_http::catch_panic::CatchPanicLayer;
 
     async fn panics(_upgrade: WebSocketUpgrade) -> Response {
@@ -166,7 +166,7 @@ async fn each_way_out_gives_the_permit_back() {
         "no"
     }
     async fn drops_the_accepted(upgrade: UpgradeRequest) -> &'static str {
-        drop(upgrade.accept("websocket", Accept::new(speak_echo)).await);
+        drop(upgrade.accept("websocket", Accept::new(run_echo)).await);
         "no"
     }
     async fn rejects(upgrade: UpgradeRequest) -> Response {
@@ -175,10 +175,10 @@ async fn each_way_out_gives_the_permit_back() {
             .await
     }
     async fn connects(upgrade: UpgradeRequest) -> Response {
-        upgrade.connect(Accept::new(speak_echo)).await
+        upgrade.connect(Accept::new(run_echo)).await
     }
     async fn other(upgrade: UpgradeRequest) -> Response {
-        upgrade.accept("chess", Accept::new(speak_echo)).await
+        upgrade.accept("chess", Accept::new(run_echo)).await
     }
     async fn chat(upgrade: WebSocketUpgrade) -> Response {
         upgrade.on_upgrade(speak)

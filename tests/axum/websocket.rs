@@ -21,7 +21,7 @@ use tower_upgrade::{
 };
 
 #[tokio::test]
-async fn websocket_extractor_has_the_features_of_axums() {
+async fn websocket_extractor_selects_the_subprotocol() {
     async fn chat(upgrade: WebSocketUpgrade) -> Response {
         let upgrade = upgrade.config(
             WebSocketConfig::new()

@@ -4,7 +4,7 @@ use crate::server::assert_passes;
 use crate::support::{
     Server, Via,
     h2::{Client, extended_connect},
-    handlers::{echo, speak_echo},
+    handlers::{echo, run_echo},
     head,
     log::Log,
     offer, plain, soon,
@@ -45,7 +45,7 @@ impl ProtocolHandler for Chooses {
         let accept = Accept::new(|session: Session| async move {
             let protocol = session.protocol().expect("not a CONNECT");
             tracing::info!(%protocol, "spoken");
-            speak_echo(session).await
+            run_echo(session).await
         });
         Ok(match self.choice {
             Some(choice) => accept.protocol(choice),
@@ -147,7 +147,7 @@ async fn u4_protocol_chosen_for_connect_is_a_500() {
     struct Wrong;
     impl ProtocolHandler for Wrong {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-            Ok(Accept::new(speak_echo).protocol("chat"))
+            Ok(Accept::new(run_echo).protocol("chat"))
         }
     }
     let server = server(UpgradeLayer::new().connect(Wrong).any_protocol(echo())).await;

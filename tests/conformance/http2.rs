@@ -6,7 +6,7 @@ use crate::support::{
     clients::Scripted,
     frames,
     h2::{Answer, Client, connect, extended_connect},
-    handlers::{Counted, echo, speak_echo},
+    handlers::{Counted, echo, run_echo},
     offer, plain, soon, text, until,
     websocket::{Frame, TEXT},
 };
@@ -387,7 +387,7 @@ async fn s1_panic_leaves_other_streams_open() {
     });
     let layer = UpgradeLayer::new()
         .protocol("panic", panics)
-        .protocol("echo", handler_fn(speak_echo));
+        .protocol("echo", handler_fn(run_echo));
     let (_server, mut client) = start(layer).await;
     let mut other = ask(&mut client, "echo").await.expect_upgraded();
     let mut peer = ask(&mut client, "panic").await.expect_upgraded();

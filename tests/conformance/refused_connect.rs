@@ -4,7 +4,7 @@ use crate::connect::{SMUGGLED, connect_to, counting, expect_refusal};
 use crate::server::{Refuse, echo_server};
 use crate::support::{
     Server, Via,
-    handlers::{Counted, echo, speak_echo},
+    handlers::{Counted, echo, run_echo},
     head, plain, soon,
 };
 use http::{HeaderValue, Response, StatusCode, header};
@@ -192,7 +192,7 @@ async fn c3_panic_or_timeout_in_accept_closes() {
                 panic!("on purpose");
             }
             std::future::pending::<()>().await;
-            Ok(Accept::new(speak_echo))
+            Ok(Accept::new(run_echo))
         }
     }
     let layer = UpgradeLayer::new()

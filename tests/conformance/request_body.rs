@@ -3,7 +3,7 @@
 use crate::server::{Refuse, assert_passes, connect_to_echo, echo_server};
 use crate::support::{
     Server, Via,
-    handlers::{echo, speak_echo},
+    handlers::{echo, run_echo},
     head, offer, plain, soon, text,
 };
 use http::{HeaderValue, StatusCode, header};
@@ -66,7 +66,7 @@ async fn u7_handler_can_read_the_body() {
             let options = request.read_body(1024).await?;
             Ok(Accept::new(move |mut session: Session| async move {
                 session.io_mut().write_all(&options).await?;
-                speak_echo(session).await
+                run_echo(session).await
             }))
         }
     }
@@ -186,7 +186,7 @@ async fn u7_malformed_body_is_refused_even_if_the_handler_ignores_the_error() {
             if self.refuses {
                 body?;
             }
-            Ok(Accept::new(speak_echo))
+            Ok(Accept::new(run_echo))
         }
     }
     for refuses in [false, true] {
@@ -212,7 +212,7 @@ async fn u7_body_timeout_applies_while_the_handler_reads() {
     impl ProtocolHandler for Reads {
         async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
             request.read_body(1024).await?;
-            Ok(Accept::new(speak_echo))
+            Ok(Accept::new(run_echo))
         }
     }
     let layer = UpgradeLayer::new()
@@ -301,7 +301,7 @@ async fn u7_body_limit_excludes_the_part_that_the_handler_read() {
             );
             assert_eq!(request.body_mut().size_hint().exact(), Some(100));
             self.has_read.notify_one();
-            Ok(Accept::new(speak_echo))
+            Ok(Accept::new(run_echo))
         }
     }
     let has_read = Arc::new(Notify::new());

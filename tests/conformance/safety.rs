@@ -3,7 +3,7 @@
 use crate::closing::tls_server;
 use crate::support::{
     Server, Via,
-    handlers::{Counted, echo, speak_echo},
+    handlers::{Counted, echo, run_echo},
     head,
     log::Log,
     offer, plain, text, until,
@@ -136,7 +136,7 @@ async fn s1_panic_in_accept_is_a_500() {
 #[tokio::test]
 async fn s1_panic_in_wants_is_a_500() {
     let (log, _guard) = Log::start();
-    let choosy = handler_fn(speak_echo).when(|parts| panic!("cannot judge {}", parts.uri));
+    let choosy = handler_fn(run_echo).when(|parts| panic!("cannot judge {}", parts.uri));
     let layer = UpgradeLayer::new().protocol("echo", choosy);
     let server = Server::start(layer.layer(service_fn(plain))).await;
     let mut peer = server.connect().await;
@@ -451,7 +451,7 @@ async fn s9_foreign_upgrader_is_left_alone() {
     });
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
-        .layer(UpgradeLayer::new().protocol("echo", handler_fn(speak_echo)))
+        .layer(UpgradeLayer::new().protocol("echo", handler_fn(run_echo)))
         .service(foreign);
     let server = Server::start(service).await;
     for protocol in ["foreign", "echo"] {

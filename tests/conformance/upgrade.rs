@@ -4,7 +4,7 @@
 use crate::server::{Refuse, assert_passes, connect_to_echo, echo_server};
 use crate::support::{
     Server,
-    handlers::{Counted, echo, speak_echo},
+    handlers::{Counted, echo, run_echo},
     head, offer, plain,
 };
 use http::{HeaderValue, Method, StatusCode, header};
@@ -163,7 +163,7 @@ async fn u5_upgrade_response_keeps_other_headers_of_the_handler() {
     struct Framing;
     impl ProtocolHandler for Framing {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-            Ok(Accept::new(speak_echo)
+            Ok(Accept::new(run_echo)
                 .header("x-one", HeaderValue::from_static("1"))
                 .header("x-one", HeaderValue::from_static("2"))
                 .header(header::CONTENT_LENGTH, HeaderValue::from_static("5"))
@@ -365,7 +365,7 @@ async fn u11_handler_may_restrict_the_method() {
                 return Err(Rejection::from(StatusCode::METHOD_NOT_ALLOWED)
                     .header(header::ALLOW, HeaderValue::from_static("GET")));
             }
-            Ok(Accept::new(speak_echo))
+            Ok(Accept::new(run_echo))
         }
     }
     let server = echo_server(UpgradeLayer::new().protocol("echo", OnlyGet)).await;

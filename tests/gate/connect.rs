@@ -295,7 +295,7 @@ async fn connect_retried_by_inner_layer_commits_once() {
             if self.0.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
                 return Err(StatusCode::SERVICE_UNAVAILABLE.into());
             }
-            Ok(Accept::new(crate::support::handlers::speak_echo))
+            Ok(Accept::new(crate::support::handlers::run_echo))
         }
     }
     let decides = UpgradeLayer::new()

@@ -1,7 +1,7 @@
 //! tower-http's layers between the `UpgradeLayer` that decides and the one that commits, and around both.
 //! The client sends another request, asks to close the connection, or disconnects before the response.
 
-use crate::support::{Head, Peer, Server, Via, handlers::speak_echo, head, plain, soon, until};
+use crate::support::{Head, Peer, Server, Via, handlers::run_echo, head, plain, soon, until};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
@@ -236,7 +236,7 @@ impl ProtocolHandler for Handler {
         Ok(Accept::new(move |session| async move {
             let _token = token;
             started.fetch_add(1, Ordering::SeqCst);
-            speak_echo(session).await
+            run_echo(session).await
         })
         .header("handshake", HeaderValue::from_static("by the handler")))
     }

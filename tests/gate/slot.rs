@@ -3,7 +3,7 @@
 
 use crate::support::{
     Peer,
-    handlers::{Counted, echo, speak_echo},
+    handlers::{Counted, echo, run_echo},
     log::Log,
     plain,
 };
@@ -55,7 +55,7 @@ async fn handler_request_has_no_upgrade_in_its_extensions() {
             assert!(left.get::<hyper::upgrade::OnUpgrade>().is_none());
             assert!(left.get::<PendingUpgrade>().is_none());
             assert!(left.is_empty(), "{} extensions are left", left.len());
-            Ok(Accept::new(speak_echo))
+            Ok(Accept::new(run_echo))
         }
     }
     let decides = UpgradeLayer::new().protocol("echo", ChecksExtensions);
@@ -265,7 +265,7 @@ async fn connection_header_of_refusal_is_kept_if_handler_added_the_same() {
     struct AddsConnectionClose;
     impl ProtocolHandler for AddsConnectionClose {
         async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-            Ok(Accept::new(speak_echo).header("connection", HeaderValue::from_static("close")))
+            Ok(Accept::new(run_echo).header("connection", HeaderValue::from_static("close")))
         }
     }
     let service = ServiceBuilder::new()

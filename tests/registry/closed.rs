@@ -1,6 +1,6 @@
 //! Close reasons, as `on_close` reports them.
 
-use crate::support::{Peer, Server, Via, handlers::speak_echo, log::Log, offer, plain, soon};
+use crate::support::{Peer, Server, Via, handlers::run_echo, log::Log, offer, plain, soon};
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -43,7 +43,7 @@ pub(crate) fn reporting() -> (UpgradeLayer, UnboundedReceiver<Report>) {
             duration: closed.duration(),
             bytes: (closed.bytes_read(), closed.bytes_written()),
         };
-        // A test that has seen enough has gone.
+        // The test may have dropped the receiver.
         let _ = sender.send(report);
     });
     (layer, reports)
@@ -53,13 +53,13 @@ pub(crate) async fn next(reports: &mut UnboundedReceiver<Report>) -> Report {
     soon(reports.recv()).await.expect("a session ends")
 }
 
-/// Ends as the request demands.
+/// Returns, fails, panics or echoes, as the first byte selects.
 async fn obey(mut session: Session) -> Result<(), tower_upgrade::BoxError> {
     match session.io_mut().read_u8().await? {
         b'f' => Ok(()),
         b'e' => Err("something broke".into()),
         b'p' => panic!("the handler's {}", "message"),
-        _ => speak_echo(session).await,
+        _ => run_echo(session).await,
     }
 }
 
@@ -72,7 +72,7 @@ async fn open(server: &Server, say: &str) -> Peer<TcpStream> {
 }
 
 #[tokio::test]
-async fn each_end_has_its_reason() {
+async fn each_outcome_has_its_close_reason() {
     let (log, _guard) = Log::start();
     let (layer, mut reports) = reporting();
     let layer = layer.protocol("obey", handler_fn(obey));
@@ -110,7 +110,7 @@ async fn each_end_has_its_reason() {
 }
 
 #[tokio::test]
-async fn bytes_are_counted_both_ways() {
+async fn bytes_are_counted_in_both_directions() {
     let (layer, mut reports) = reporting();
     let layer = layer.protocol("obey", handler_fn(obey));
     let server = Server::start(layer.layer(service_fn(plain))).await;

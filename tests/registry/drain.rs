@@ -1,4 +1,4 @@
-//! The end of all sessions.
+//! `Sessions::drain`.
 
 use crate::{
     closed::{next, reporting},
@@ -36,7 +36,7 @@ pub(crate) fn report(ended: usize, aborted: usize, left: usize) -> DrainReport {
     report
 }
 
-/// Sends `bye` at the stop signal.
+/// Sends `bye` on the stop signal and returns.
 async fn heeds(session: Session) -> Result<(), BoxError> {
     let stop = session.stop();
     let mut io = session.into_io();
@@ -47,7 +47,7 @@ async fn heeds(session: Session) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Does not care.
+/// Ignores the stop signal.
 async fn ignores(session: Session) -> Result<(), BoxError> {
     let _io = session.into_io();
     std::future::pending().await
@@ -60,7 +60,7 @@ fn both(sessions: &Sessions) -> UpgradeLayer {
         .protocol("ignore", handler_fn(ignores))
 }
 
-/// A session's peer in memory, for paused time.
+/// Opens a session in memory, for paused time, and returns its peer.
 pub(crate) async fn open(layer: &UpgradeLayer, protocol: &str) -> Upgraded {
     let request = testing::request(protocol).body(String::new());
     let service = layer.layer(service_fn(plain));
@@ -76,7 +76,7 @@ async fn rest(mut peer: Upgraded) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_that_heed_the_signal_end_by_themselves_at_once() {
+async fn drain_returns_once_sessions_end_on_the_stop_signal() {
     let sessions = Sessions::new();
     let layer = both(&sessions);
     let peers = [open(&layer, "heed").await, open(&layer, "heed").await];
@@ -108,7 +108,7 @@ async fn session_that_ignores_the_stop_signal_is_aborted_at_the_deadline() {
     assert_eq!(drained.to_string(), "1 sessions ended, 1 aborted, 0 left");
     assert_eq!(start.elapsed(), secs(30));
     assert_eq!(peer.await.expect("no panic"), "bye");
-    // Its connection was shut down before the drain was over.
+    // The drain resolves after the connection has shut down.
     assert_eq!(rest(stubborn).await, "");
     assert_eq!(start.elapsed(), secs(30));
     assert_eq!(next(&mut reports).await.reason, "drained");
@@ -130,7 +130,7 @@ async fn earliest_drain_deadline_applies() {
     assert_eq!(start.elapsed(), secs(10));
 }
 
-/// Its handler was dropped, and not because the time to stop was over.
+/// The idle timeout drops the handler, not the deadline of the drain.
 #[tokio::test(start_paused = true)]
 async fn idle_session_at_the_deadline_does_not_count_as_aborted() {
     let sessions = Sessions::new();
@@ -172,7 +172,7 @@ async fn dropped_drain_future_does_not_stop_the_drain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_to_drain_takes_no_time() {
+async fn drain_of_empty_registry_returns_at_once() {
     let sessions = Sessions::new();
     let start = Instant::now();
     assert_eq!(sessions.drain(secs(30)).await, report(0, 0, 0));
@@ -196,13 +196,13 @@ async fn drain_leaves_connection_that_does_not_shut_down() {
     let peer = open(&layer, "write").await;
     let start = Instant::now();
     let drained = sessions.drain(secs(5)).await;
-    // The duplex pipe of this test shuts down without flushing, so nothing is left in fact.
+    // The duplex pipe shuts down without flushing, so the connection is not counted as left.
     assert_eq!((drained.aborted, drained.left), (1, 0));
     assert_eq!(start.elapsed(), secs(5));
     drop(peer);
 }
 
-/// Waits for the word to accept.
+/// Accepts once notified.
 struct Waits(Arc<Notify>);
 
 impl ProtocolHandler for Waits {
@@ -257,7 +257,7 @@ async fn pending_decision_is_rejected_at_the_drain_deadline() {
 }
 
 #[tokio::test]
-async fn new_upgrades_are_refused_on_every_version_and_plain_requests_are_not() {
+async fn drain_rejects_upgrades_and_passes_plain_requests() {
     let handler = Counted::default();
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
@@ -287,7 +287,7 @@ async fn new_upgrades_are_refused_on_every_version_and_plain_requests_are_not() 
     assert_eq!(http2.get_text("/x").await, "plain GET /x");
 }
 
-/// Sessions over HTTP/2 end their streams, and the connection's graceful shutdown is then done.
+/// Graceful shutdown of an HTTP/2 connection completes once the sessions have ended their streams.
 #[tokio::test]
 async fn drain_composes_with_axum_graceful_shutdown_in_either_order() {
     for drain_first in [true, false] {

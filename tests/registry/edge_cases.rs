@@ -67,11 +67,11 @@ async fn request_with_unread_body_is_rejected_at_the_drain_deadline() {
     let read = peer.read_to_string(&mut response).await;
     read.expect("an orderly end");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
-    // The rest of the body is not to be taken for a request.
+    // The server must not parse the rest of the body as a request.
     assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
 }
 
-/// Keeps a response back for a while.
+/// Delays a response.
 macro_rules! held_back {
     ($layer:expr, $seconds:expr) => {
         ServiceBuilder::new()
@@ -156,7 +156,7 @@ async fn drained_session_past_its_lifetime_counts_once() {
     let _young = open(&layer, "test").await;
     let start = Instant::now();
     assert_eq!(sessions.drain(secs(20)).await, report(0, 2, 0));
-    // And the second in which its connection ends.
+    // The shutdown of the connection takes another second.
     assert_eq!(start.elapsed(), secs(21));
     let mut reasons = [
         next(&mut reports).await.reason,
@@ -220,7 +220,7 @@ fn runtime_shutdown_reports_session_as_aborted() {
     let sessions = Sessions::new();
     let layer = layer
         .sessions(sessions.clone())
-        .protocol("test", handler_fn(crate::support::handlers::speak_echo));
+        .protocol("test", handler_fn(crate::support::handlers::run_echo));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -238,14 +238,14 @@ fn runtime_shutdown_reports_session_as_aborted() {
     drop(peer);
 }
 
-/// The upgrade response was returned, but the task never ran.
+/// The runtime stops after the upgrade response and before the first poll of the session task.
 #[test]
-fn so_is_one_that_its_runtime_did_not_get_to() {
+fn runtime_shutdown_reports_unpolled_session_as_aborted() {
     let (layer, mut reports) = reporting();
     let sessions = Sessions::new();
     let layer = layer
         .sessions(sessions.clone())
-        .protocol("test", handler_fn(crate::support::handlers::speak_echo));
+        .protocol("test", handler_fn(crate::support::handlers::run_echo));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -291,7 +291,7 @@ async fn panic_in_the_display_of_an_error_is_caught() {
     let mut peer = server.connect().await;
     peer.send(offer("test", &[]) + "unread").await;
     peer.head().await.assert_upgraded("test");
-    // The end is in order: unread bytes would else reset the connection.
+    // Shutdown is orderly although unread bytes were buffered, which could reset the connection.
     assert_eq!(peer.exactly(10).await, b"last words");
     peer.finish().await;
     peer.expect_end().await;

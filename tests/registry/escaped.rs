@@ -1,4 +1,4 @@
-//! A part of the IO that a handler left behind in another task.
+//! IO that a handler moved to another task.
 
 use crate::{
     closed::{next, reporting},
@@ -24,7 +24,7 @@ async fn escaped_reader_wakes_with_an_error_when_the_session_ends() {
         async move {
             let (mut reader, mut writer) = tokio::io::split(session.into_io());
             sender.send(tokio::spawn(async move { reader.read(&mut [0; 8]).await }))?;
-            // The other task waits by now.
+            // The other task is waiting now.
             tokio::task::yield_now().await;
             writer.write_all(b"bye").await?;
             Ok(())
@@ -38,7 +38,10 @@ async fn escaped_reader_wakes_with_an_error_when_the_session_ends() {
     peer.send(offer("leave", &[])).await;
     peer.head().await.assert_upgraded("leave");
     let read = soon(waiting.recv()).await.expect("a session");
-    let error = soon(read).await.expect("no panic").expect_err("it is over");
+    let error = soon(read)
+        .await
+        .expect("no panic")
+        .expect_err("the session has ended");
     assert_eq!(error.kind(), ErrorKind::NotConnected);
     assert_eq!(error.to_string(), "the session has ended");
     assert_eq!(peer.rest().await.expect("an orderly end"), b"bye");
@@ -47,7 +50,7 @@ async fn escaped_reader_wakes_with_an_error_when_the_session_ends() {
 
 type Halves = (ReadHalf<Upgraded>, WriteHalf<Upgraded>);
 
-/// A session that has ended while its IO is here.
+/// Ends a session whose handler sent its IO to the test.
 async fn ended() -> (Server, crate::support::Peer<TcpStream>, Halves) {
     let (layer, mut reports) = reporting();
     let sessions = Sessions::new();
@@ -69,25 +72,31 @@ async fn ended() -> (Server, crate::support::Peer<TcpStream>, Halves) {
     peer.head().await.assert_upgraded("leave");
     let halves = soon(escaped.recv()).await.expect("a session");
     assert_eq!(next(&mut reports).await.reason, "finished");
-    // The IO is still held, and yet the permit is released.
+    // The permit is released although the test holds the IO.
     until(|| sessions.is_empty()).await;
     (server, peer, halves)
 }
 
 #[tokio::test]
-async fn all_that_it_does_fails_and_the_first_of_it_ends_the_connection() {
+async fn escaped_io_fails_and_its_first_use_closes_the_connection() {
     let (_server, mut peer, (mut reader, mut writer)) = ended().await;
-    let error = writer.write(b"more").await.expect_err("it is over");
+    let error = writer
+        .write(b"more")
+        .await
+        .expect_err("the session has ended");
     assert_eq!(error.kind(), ErrorKind::NotConnected);
     peer.expect_end().await;
-    let error = writer.flush().await.expect_err("it is over");
+    let error = writer.flush().await.expect_err("the session has ended");
     assert_eq!(error.kind(), ErrorKind::NotConnected);
-    let error = reader.read(&mut [0]).await.expect_err("it is over");
+    let error = reader
+        .read(&mut [0])
+        .await
+        .expect_err("the session has ended");
     assert_eq!(error.kind(), ErrorKind::NotConnected);
 }
 
 #[tokio::test]
-async fn to_let_go_of_it_ends_the_connection() {
+async fn dropped_escaped_io_closes_the_connection() {
     let (_server, mut peer, halves) = ended().await;
     drop(halves);
     peer.expect_end().await;
@@ -97,14 +106,16 @@ async fn to_let_go_of_it_ends_the_connection() {
 async fn escaped_io_cannot_be_downcast_after_the_session() {
     let (_server, mut peer, (reader, writer)) = ended().await;
     let io = reader.unsplit(writer);
-    let mut io = io.downcast::<TcpStream>().expect_err("it is over");
-    let error = io.write(b"more").await.expect_err("it is over");
+    let mut io = io
+        .downcast::<TcpStream>()
+        .expect_err("the session has ended");
+    let error = io.write(b"more").await.expect_err("the session has ended");
     assert_eq!(error.kind(), ErrorKind::NotConnected);
     peer.expect_end().await;
 
     let (_server, mut peer, (reader, writer)) = ended().await;
     let mut io = reader.unsplit(writer).into_parts().io;
-    let error = io.write(b"more").await.expect_err("it is over");
+    let error = io.write(b"more").await.expect_err("the session has ended");
     assert_eq!(error.kind(), ErrorKind::NotConnected);
     peer.expect_end().await;
 }
@@ -116,7 +127,7 @@ async fn escaped_writer_wakes_with_an_error_when_the_session_ends() {
         let sender = sender.clone();
         async move {
             let (reader, mut writer) = tokio::io::split(session.into_io());
-            // More than the way takes, for a peer that does not read.
+            // More than the socket buffers hold: the peer does not read.
             let much = vec![0; 64 * 1024 * 1024];
             let writing = tokio::spawn(async move { writer.write_all(&much).await });
             for _ in 0..1000 {
@@ -135,7 +146,7 @@ async fn escaped_writer_wakes_with_an_error_when_the_session_ends() {
     let writing = soon(waiting.recv()).await.expect("a session");
     let error = soon(writing).await.expect("no panic");
     assert_eq!(
-        error.expect_err("it is over").kind(),
+        error.expect_err("the session has ended").kind(),
         ErrorKind::NotConnected
     );
 }

@@ -116,7 +116,7 @@ async fn sessions_are_listed_counted_and_closed_by_identity() {
 }
 
 #[tokio::test]
-async fn identity_of_a_layer_holds_unless_the_handler_sets_another() {
+async fn identity_of_the_handler_overrides_that_of_the_layer() {
     let (log, _guard) = Log::start();
     let sessions = Sessions::builder()
         .max_per_key(2, |request| request.extensions.get::<Identity>().cloned())
@@ -160,7 +160,7 @@ async fn identity_of_a_layer_holds_unless_the_handler_sets_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn spread_drain_tells_sessions_to_stop_evenly_and_the_oldest_first() {
+async fn spread_drain_stops_sessions_evenly_from_the_oldest() {
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
         .sessions(sessions.clone())
@@ -198,7 +198,7 @@ async fn spread_drain_tells_sessions_to_stop_evenly_and_the_oldest_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn spread_drain_ends_at_its_deadline_and_goes_on_without_its_future() {
+async fn spread_drain_ends_at_its_deadline_without_its_future() {
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new()
         .sessions(sessions.clone())

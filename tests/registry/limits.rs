@@ -102,7 +102,7 @@ async fn s4_limit_per_key_rejects_only_that_key() {
         (503, Some("5"))
     );
     ask(&server, &["User: bob"]).await.1.assert_upgraded("echo");
-    // Those without a key are not limited.
+    // Requests without a key are not limited.
     for _ in 0..3 {
         ask(&server, &[]).await.1.assert_upgraded("echo");
     }
@@ -134,7 +134,7 @@ async fn open_session_is_listed() {
     assert!(list[0].age() >= list[1].age());
     assert_eq!(list[0].peer(), None);
 
-    // One is closed by its number: its handler does not look at the signal, so it is dropped.
+    // `close` aborts this session: its handler ignores the stop signal.
     assert!(sessions.close(list[1].id(), Duration::ZERO));
     second.expect_end().await;
     until(|| sessions.len() == 1).await;

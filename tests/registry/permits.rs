@@ -1,9 +1,9 @@
-//! A permit comes back on every path. Each test is one path, through a registry with room for one.
+//! Every outcome releases the permit. Each test covers one outcome, with a limit of one session.
 
 use crate::support::{
     Peer, Server, Via,
     h2::{Client, extended_connect},
-    handlers::{echo, speak_echo},
+    handlers::{echo, run_echo},
     offer, plain, soon, until,
 };
 use h2::Reason;
@@ -42,8 +42,8 @@ async fn open(server: &Server, protocol: &str) -> Peer<TcpStream> {
     peer
 }
 
-/// The registry is empty, and has room.
-async fn assert_back(server: &Server, sessions: &Sessions) {
+/// Asserts that the registry is empty and admits another session.
+async fn assert_permit_released(server: &Server, sessions: &Sessions) {
     until(|| sessions.is_empty()).await;
     assert!(sessions.list().is_empty());
     let mut peer = open(server, "echo").await;
@@ -52,35 +52,35 @@ async fn assert_back(server: &Server, sessions: &Sessions) {
 }
 
 #[tokio::test]
-async fn when_the_handler_is_done() {
+async fn permit_is_released_when_the_handler_returns() {
     let (sessions, layer) = room_for_one();
     let server = start(layer.protocol("done", handler_fn(|_session| async { Ok(()) }))).await;
     open(&server, "done").await.expect_end().await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_the_peer_is_done() {
+async fn permit_is_released_when_the_peer_closes() {
     let (sessions, layer) = room_for_one();
     let server = start(layer).await;
     let mut peer = open(&server, "echo").await;
     assert_eq!(sessions.len(), 1);
     peer.finish().await;
     peer.expect_end().await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_the_handler_fails() {
+async fn permit_is_released_when_the_handler_fails() {
     let (sessions, layer) = room_for_one();
     let fails = handler_fn(|_session| async { Err("on purpose".into()) });
     let server = start(layer.protocol("fail", fails)).await;
     open(&server, "fail").await.expect_end().await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_the_handler_panics() {
+async fn permit_is_released_when_the_handler_panics() {
     let (sessions, layer) = room_for_one();
     let panics = handler_fn(|session: Session| async move {
         drop(session);
@@ -92,13 +92,13 @@ async fn when_the_handler_panics() {
         .protocol("at-once", handler_fn(at_once));
     let server = start(layer).await;
     open(&server, "panic").await.expect_end().await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
     open(&server, "at-once").await.expect_end().await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_the_handler_took_the_io_for_itself() {
+async fn permit_is_released_when_the_handler_takes_the_io() {
     let (sessions, layer) = room_for_one();
     let takes = handler_fn(|session: Session| async move {
         drop(session.into_io().into_parts());
@@ -106,17 +106,17 @@ async fn when_the_handler_took_the_io_for_itself() {
     });
     let server = start(layer.protocol("take", takes)).await;
     open(&server, "take").await.rest().await.expect("an end");
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_the_session_is_closed() {
+async fn permit_is_released_when_the_session_is_closed() {
     let (sessions, layer) = room_for_one();
     let server = start(layer).await;
     let mut peer = open(&server, "echo").await;
     assert!(sessions.close(sessions.list()[0].id(), Duration::ZERO));
     peer.expect_end().await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 /// Rejects, panics, or never decides.
@@ -137,17 +137,17 @@ async fn assert_refused(server: &Server, protocol: &str, status: u16) {
 }
 
 #[tokio::test]
-async fn when_the_handler_refuses() {
+async fn permit_is_released_when_the_handler_rejects() {
     let (sessions, layer) = room_for_one();
     let refuses = Decides(|| Some(StatusCode::FORBIDDEN.into()));
     let server = start(layer.protocol("refuse", refuses)).await;
     assert_refused(&server, "refuse", 403).await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
-/// Only a connection that stays open waits for the rest of the request.
+/// hyper reads the rest of the body only if it keeps the connection open.
 #[tokio::test]
-async fn when_the_handler_refuses_and_the_body_is_on_its_way() {
+async fn permit_is_released_on_rejection_with_an_unread_body() {
     let (sessions, layer) = room_for_one();
     let refuses = Decides(|| Some(StatusCode::FORBIDDEN.into()));
     let layer = layer.body_timeout(None).protocol("refuse", refuses);
@@ -161,50 +161,50 @@ async fn when_the_handler_refuses_and_the_body_is_on_its_way() {
     peer.send(&request).await;
     let all = |read: &usize| *read == request.len();
     soon(has_read.wait_for(all)).await.expect("a server");
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
     peer.send("body").await;
     assert_eq!(peer.head().await.status, 403);
 }
 
 #[tokio::test]
-async fn when_the_decision_panics() {
+async fn permit_is_released_when_accept_panics() {
     let (sessions, layer) = room_for_one();
     let server = start(layer.protocol("panic", Decides(|| panic!("on purpose")))).await;
     assert_refused(&server, "panic", 500).await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_the_decision_takes_too_long() {
+async fn permit_is_released_when_accept_times_out() {
     let (sessions, layer) = room_for_one();
     let layer = layer.accept_timeout(Duration::from_millis(1));
     let server = start(layer.protocol("hang", Decides(|| None))).await;
     assert_refused(&server, "hang", 504).await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_the_client_leaves_before_the_decision() {
+async fn permit_is_released_when_the_client_leaves_during_accept() {
     let (sessions, layer) = room_for_one();
     let server = start(layer.protocol("hang", Decides(|| None))).await;
     let peer = ask(&server, "hang").await;
     until(|| sessions.len() == 1).await;
     assert!(sessions.list().is_empty(), "it is not accepted yet");
     drop(peer);
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_the_requests_body_is_too_long() {
+async fn permit_is_released_when_the_request_body_is_too_long() {
     let (sessions, layer) = room_for_one();
     let server = start(layer).await;
     let mut peer = server.connect().await;
     peer.send(offer("echo", &["Content-Length: 1000000"])).await;
     assert_eq!(peer.head().await.status, 413);
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
-/// The layer that commits, another one that acts on the word, and the one that decides.
+/// Nests the outermost layer, a layer that acts on the protocol name, and the layer with the handlers.
 macro_rules! around {
     ($registry:expr, $between:expr) => {{
         let service = ServiceBuilder::new()
@@ -243,11 +243,11 @@ async fn permit_is_released_when_a_layer_replaces_the_response() {
     });
     let server = around!(layer, tower::util::MapResponseLayer::new(replace));
     assert_refused(&server, "lost", 403).await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_a_layer_lost_the_session() {
+async fn permit_is_released_when_a_layer_drops_the_session() {
     let (sessions, layer) = room_for_one();
     let rebuild = act(|mut response: Response<_>| {
         response.extensions_mut().clear();
@@ -255,17 +255,17 @@ async fn when_a_layer_lost_the_session() {
     });
     let server = around!(layer, tower::util::MapResponseLayer::new(rebuild));
     assert_refused(&server, "lost", 500).await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
-async fn when_a_layer_gave_up_waiting() {
+async fn permit_is_released_when_a_layer_times_out() {
     let (sessions, layer) = room_for_one();
     let status = StatusCode::GATEWAY_TIMEOUT;
     let timeout = TimeoutLayer::with_status_code(status, Duration::from_millis(1));
     let server = around!(layer, timeout);
     assert_refused(&server, "hang", 504).await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ async fn permit_is_released_when_the_service_fails() {
     });
     let server = Server::start(fails).await;
     ask(&server, "lost").await.expect_end().await;
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
 #[tokio::test]
@@ -301,13 +301,13 @@ async fn permit_is_released_when_the_server_cannot_upgrade() {
     }
 }
 
-/// Over HTTP/2 a stream can go at any time.
+/// On HTTP/2 the client can reset a stream at any time.
 #[tokio::test]
-async fn when_a_stream_is_reset() {
+async fn permit_is_released_when_a_stream_is_reset() {
     let (sessions, layer) = room_for_one();
     let layer = layer
         .protocol("hang", Decides(|| None))
-        .protocol("echo", handler_fn(speak_echo));
+        .protocol("echo", handler_fn(run_echo));
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
     let mut client = Client::connect(server.connect().await).await;
     for _ in 0..2 {
@@ -326,7 +326,7 @@ async fn when_a_stream_is_reset() {
 }
 
 #[tokio::test]
-async fn when_a_users_function_panics() {
+async fn permit_is_released_when_a_callback_panics() {
     let sessions = Sessions::builder()
         .max(1)
         .max_per_key(1, |request: &http::request::Parts| {
@@ -340,12 +340,12 @@ async fn when_a_users_function_panics() {
         peer.send(offer("echo", &["Panic: please"])).await;
         assert_eq!(peer.head().await.status, 500);
     }
-    assert_back(&server, &sessions).await;
+    assert_permit_released(&server, &sessions).await;
 }
 
-/// The type of a key is the user's: its `Drop` may panic.
+/// Users define the key type, and its `Drop` may panic.
 #[tokio::test]
-async fn when_a_key_panics() {
+async fn permit_is_released_when_a_key_panics_on_drop() {
     static IS_ARMED: AtomicBool = AtomicBool::new(false);
 
     #[derive(Clone, PartialEq, Eq, Hash)]

@@ -1,9 +1,9 @@
-//! Idle timeout, lifetime, and the time that a handler has to stop. Time is paused.
+//! Idle timeout, lifetime and shutdown timeout, in paused time.
 
 use crate::{
     closed::{Report, next, reporting},
     drain::secs,
-    support::{handlers::speak_echo, plain},
+    support::{handlers::run_echo, plain},
 };
 use std::time::Duration;
 use tokio::{
@@ -17,7 +17,7 @@ use tower_upgrade::{
     Upgraded, handler_fn, testing,
 };
 
-/// A session's peer, and how the session ends.
+/// Opens a session and returns its peer and its report.
 async fn open(
     set_up: impl FnOnce(UpgradeLayer) -> UpgradeLayer,
     handler: impl ProtocolHandler,
@@ -49,7 +49,7 @@ async fn heeds(session: Session) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Does not care.
+/// Ignores the stop signal.
 async fn ignores(session: Session) -> Result<(), BoxError> {
     let _io = session.into_io();
     std::future::pending().await
@@ -65,7 +65,7 @@ impl ProtocolHandler for Expires {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lifetime_of_accept_ends_the_session_beside_that_of_the_layer() {
+async fn shorter_lifetime_of_accept_and_layer_applies() {
     for (of_layer, of_accept, ends) in [
         (None, secs(60), 60_000),
         (Some(secs(30)), secs(60), 30_000),
@@ -81,7 +81,7 @@ async fn lifetime_of_accept_ends_the_session_beside_that_of_the_layer() {
 
 #[tokio::test(start_paused = true)]
 async fn session_without_limits_stays_open() {
-    let (mut peer, mut reports) = open(|layer| layer, handler_fn(speak_echo)).await;
+    let (mut peer, mut reports) = open(|layer| layer, handler_fn(run_echo)).await;
     sleep(secs(86400 * 365)).await;
     assert!(reports.try_recv().is_err());
     peer.write_all(b"x").await.expect("it is open");
@@ -168,13 +168,13 @@ async fn stopping_session_keeps_its_deadline_at_its_lifetime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_can_be_taken_off_and_may_be_absurd() {
+async fn limits_can_be_disabled_or_set_to_the_maximum() {
     for absurd in [None, Some(Duration::MAX - secs(1))] {
         let set_up = |layer: UpgradeLayer| {
             let layer = layer.idle_timeout(secs(1)).lifetime(secs(1));
             layer.idle_timeout(absurd).lifetime(absurd)
         };
-        let (mut peer, _reports) = open(set_up, handler_fn(speak_echo)).await;
+        let (mut peer, _reports) = open(set_up, handler_fn(run_echo)).await;
         sleep(secs(1000)).await;
         peer.write_all(b"x").await.expect("it is open");
         assert_eq!(peer.read_u8().await.expect("it is open"), b'x');
@@ -203,7 +203,7 @@ async fn closed_session_has_its_grace_period() {
 
 /// Late and multiple waiters receive the signal.
 #[tokio::test(start_paused = true)]
-async fn stop_signal_reaches_all_waiters_before_and_after() {
+async fn stop_signal_reaches_early_and_late_waiters() {
     let sessions = Sessions::new();
     let set_up = |layer: UpgradeLayer| layer.sessions(sessions.clone());
     let asks_late = handler_fn(|session: Session| async move {

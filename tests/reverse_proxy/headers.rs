@@ -9,7 +9,7 @@ use crate::{
         Server, Via,
         clients::Scripted,
         h2::{Client, connect, extended_connect},
-        handlers::speak_echo,
+        handlers::run_echo,
         head, offer, plain, soon,
     },
 };
@@ -226,7 +226,7 @@ struct RecordHeaders {
 impl ProtocolHandler for RecordHeaders {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
         *self.seen.lock().expect("no panic") = Some(request.headers().clone());
-        let mut accept = Accept::new(speak_echo);
+        let mut accept = Accept::new(run_echo);
         for (name, value) in &self.response_headers {
             accept = accept.header(name.clone(), value.clone());
         }

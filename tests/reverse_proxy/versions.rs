@@ -5,7 +5,7 @@ use crate::{
     support::{
         Peer, Server, Via,
         h2::{Answer, Client, connect, extended_connect},
-        handlers::speak_echo,
+        handlers::run_echo,
         head, offer, plain, soon,
         websocket::{Frame, TEXT},
     },
@@ -31,7 +31,7 @@ impl ProtocolHandler for DescribeRequest {
         let (kind, authority) = (request.kind(), request.authority()?);
         let described = format!("{kind} {path} of {authority}");
         let described = HeaderValue::try_from(described).expect("a value");
-        Ok(Accept::new(speak_echo).header("described", described))
+        Ok(Accept::new(run_echo).header("described", described))
     }
 }
 

@@ -106,7 +106,7 @@ impl tokio::io::AsyncWrite for Broken {
 
 /// Tests a reset and an EOF within a message, each wrapped in an error of the handler.
 #[tokio::test]
-async fn failure_of_the_sessions_own_io_is_logged_at_debug() {
+async fn io_error_of_the_session_is_logged_at_debug() {
     #[derive(Debug)]
     struct Wrapped(std::io::Error);
     impl std::fmt::Display for Wrapped {
@@ -336,7 +336,7 @@ impl ProtocolHandler for RejectsAtLength {
 }
 
 /// Sends a request head without its body, which is rejected, and returns the client side.
-async fn refused_early(path: &str) -> tokio::io::DuplexStream {
+async fn rejected_before_body(path: &str) -> tokio::io::DuplexStream {
     let layer = UpgradeLayer::new().protocol("echo", RejectsAtLength);
     let service = TowerToHyperService::new(layer.layer(service_fn(plain)));
     let (mut peer, io) = tokio::io::duplex(1024);
@@ -353,7 +353,7 @@ async fn refused_early(path: &str) -> tokio::io::DuplexStream {
 #[tokio::test(start_paused = true)]
 async fn connection_is_kept_10_seconds_for_a_long_rejection_only() {
     for (path, seconds) in [("/short", 0), ("/long", 10), ("/unknown", 10)] {
-        let mut peer = refused_early(path).await;
+        let mut peer = rejected_before_body(path).await;
         let before = tokio::time::Instant::now();
         let mut response = Vec::new();
         soon(peer.read_to_end(&mut response)).await.expect("an end");
@@ -377,7 +377,7 @@ async fn ended(handler: impl ProtocolHandler) -> tokio::io::DuplexStream {
 }
 
 #[tokio::test(start_paused = true)]
-async fn empty_read_is_not_taken_for_eof() {
+async fn empty_read_is_not_eof() {
     let brief = handler_fn(|mut session: Session| async move {
         assert_eq!(session.io_mut().read(&mut []).await?, 0);
         Ok(())

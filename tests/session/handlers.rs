@@ -2,7 +2,7 @@
 
 use crate::support::{
     Server,
-    handlers::{echo, speak_echo},
+    handlers::{echo, run_echo},
     offer, plain,
 };
 use http::{StatusCode, request::Parts};
@@ -40,7 +40,7 @@ async fn with_token(request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
     if !request.headers().contains_key("token") {
         return Err(StatusCode::UNAUTHORIZED.into());
     }
-    Ok(Accept::new(speak_echo))
+    Ok(Accept::new(run_echo))
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn accept_fn_takes_a_closure_with_state() {
                 tokio::task::yield_now().await;
                 decided.fetch_add(1, Ordering::SeqCst);
                 token.ok_or(StatusCode::UNAUTHORIZED)?;
-                Ok(Accept::new(speak_echo))
+                Ok(Accept::new(run_echo))
             }
         }
     });

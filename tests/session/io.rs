@@ -1,6 +1,6 @@
 //! `Upgraded`: its traits, its early bytes, and `downcast` to the concrete type.
 
-use crate::support::{Server, Via, handlers::speak_echo, offer, plain, soon, text, until};
+use crate::support::{Server, Via, handlers::run_echo, offer, plain, soon, text, until};
 use bytes::Bytes;
 use std::{
     io::IoSlice,
@@ -281,10 +281,10 @@ async fn upgraded_implements_hyper_io_traits() {
 }
 
 #[tokio::test]
-async fn half_close_works_both_ways() {
+async fn half_close_works_in_both_directions() {
     let server = {
         let layer = UpgradeLayer::new()
-            .protocol("echo", handler_fn(speak_echo))
+            .protocol("echo", handler_fn(run_echo))
             .protocol(
                 "count",
                 handler_fn(|session: Session| async move {

@@ -1,7 +1,7 @@
 //! Servers other than hyper, which put a `PendingUpgrade` into the request.
 
 use crate::support::{
-    handlers::{echo, speak_echo},
+    handlers::{echo, run_echo},
     plain, soon, text,
 };
 use http::{Method, Request, Response, StatusCode, Version};
@@ -126,7 +126,7 @@ impl ProtocolHandler for ChecksKind {
         if request.protocol().is_none() && request.port() != Some(1) {
             return Err(StatusCode::FORBIDDEN.into());
         }
-        Ok(Accept::new(speak_echo))
+        Ok(Accept::new(run_echo))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::connection::{Connection, http2, sockets};
 use crate::http2::{EXTENDED_CONNECT, ask};
 use crate::support::{
-    Peer, frames, h2::Client, handlers::echo, handlers::speak_echo, offer, plain, soon, text,
+    Peer, frames, h2::Client, handlers::echo, handlers::run_echo, offer, plain, soon, text,
 };
 use axum::{Router, routing::get};
 use h2::Reason;
@@ -57,7 +57,7 @@ impl ProtocolHandler for Slow {
         let (asked, decide) = &*self.0;
         asked.notify_one();
         decide.notified().await;
-        Ok(Accept::new(speak_echo))
+        Ok(Accept::new(run_echo))
     }
 }
 

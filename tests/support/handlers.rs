@@ -10,7 +10,7 @@ use tower_upgrade::{
 };
 
 /// Echoes until the peer shuts down its write side.
-pub async fn speak_echo(session: Session) -> Result<(), BoxError> {
+pub async fn run_echo(session: Session) -> Result<(), BoxError> {
     let (mut reader, mut writer) = tokio::io::split(session.into_io());
     copy(&mut reader, &mut writer).await?;
     Ok(())
@@ -19,7 +19,7 @@ pub async fn speak_echo(session: Session) -> Result<(), BoxError> {
 type Speak = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
 pub fn echo() -> HandlerFn<impl Fn(Session) -> Speak + Send + Sync + 'static> {
-    handler_fn(|session| -> Speak { Box::pin(speak_echo(session)) })
+    handler_fn(|session| -> Speak { Box::pin(run_echo(session)) })
 }
 
 /// An echo handler that counts accepted and started sessions. Each holds a token from its acceptance on.
@@ -54,7 +54,7 @@ impl ProtocolHandler for Counted {
         Ok(Accept::new(move |session| async move {
             let _token = token;
             started.fetch_add(1, Ordering::SeqCst);
-            speak_echo(session).await
+            run_echo(session).await
         })
         .header("added", http::HeaderValue::from_static("by the handler")))
     }
