@@ -100,11 +100,10 @@ fn fastwebsockets(count: Count) -> Boxed {
                 count.add();
                 let mut socket = fastwebsockets::FragmentCollector::new(socket);
                 while let Ok(frame) = socket.read_frame().await {
-                    match frame.opcode {
-                        fastwebsockets::OpCode::Close => break,
-                        fastwebsockets::OpCode::Text => {
-                        }
-                        _ => {}
+                    let is_text = frame.opcode == fastwebsockets::OpCode::Text;
+                    let is_closed = frame.opcode == fastwebsockets::OpCode::Close;
+                    if is_closed || is_text && socket.write_frame(frame).await.is_err() {
+                        break;
                     }
                 }
             });
