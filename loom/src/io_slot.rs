@@ -63,7 +63,7 @@ impl AsyncWrite for Silent {
 
 /// A session that has started.
 fn session() -> (Arc<State>, Upgraded, Arc<AtomicUsize>) {
-    let state = State::new(UpgradeKind::Upgrade, None, None, Labels, false);
+    let state = State::new(UpgradeKind::Upgrade, None, None, Labels, Arc::default());
     let state = Arc::new(state);
     let dropped = Arc::new(AtomicUsize::new(0));
     let io = BoxIo::from(UpgradedParts::new(

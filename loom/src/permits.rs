@@ -41,7 +41,13 @@ fn admit(sessions: &Sessions) -> Option<Admitted> {
 }
 
 fn state() -> Arc<State> {
-    Arc::new(State::new(UpgradeKind::Upgrade, None, None, Labels, false))
+    Arc::new(State::new(
+        UpgradeKind::Upgrade,
+        None,
+        None,
+        Labels,
+        Arc::default(),
+    ))
 }
 
 /// Several ask at once, and only one may be in.

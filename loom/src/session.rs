@@ -30,3 +30,17 @@ mod spread {
         }
     }
 }
+
+mod settings {
+    use std::time::Duration;
+
+    /// The crate's settings name layers and callbacks. The models have no time limits.
+    #[derive(Default)]
+    pub(crate) struct Settings;
+
+    impl Settings {
+        pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+            None
+        }
+    }
+}

@@ -254,7 +254,7 @@ fn accepted(
         request.protocol.take(),
         admitted.as_ref().and_then(|admitted| admitted.peer),
         request.labels.clone(),
-        settings.idle_timeout().is_some(),
+        settings,
     );
     let state = Arc::new(state.with_identity(identity));
     let permit = admitted.map(|admitted| admitted.permit.enter(&state));
@@ -267,7 +267,6 @@ fn accepted(
         permit,
         extensions,
         request: accept.keep_request.then(|| Box::new(request.take_parts())),
-        settings,
         upgrade: HeldUpgrade::none(),
     })
 }

@@ -1,8 +1,7 @@
 //! An accepted session that has not started.
 
 use crate::session::{
-    SessionHandler, guard::Permit, held::HeldUpgrade, settings::Settings, span::SessionSpan,
-    state::State,
+    SessionHandler, guard::Permit, held::HeldUpgrade, span::SessionSpan, state::State,
 };
 use http::{Extensions, request::Parts};
 use std::sync::Arc;
@@ -16,7 +15,6 @@ pub(crate) struct Accepted {
     pub(crate) permit: Option<Permit>,
     pub(crate) extensions: Extensions,
     pub(crate) request: Option<Box<Parts>>,
-    pub(crate) settings: Arc<Settings>,
     /// Empty until the response is sent: the upgrade is in the slot until then.
     pub(crate) upgrade: HeldUpgrade,
 }

@@ -32,7 +32,7 @@ pub use self::{
 };
 
 pub(crate) use self::handler::{SessionFuture, SessionHandler};
-use self::{settings::Settings, state::State};
+use self::state::State;
 use crate::{
     io::box_io::BoxIo,
     negotiate::{kind::UpgradeKind, protocol::Protocol},
@@ -50,7 +50,6 @@ pub struct Session {
     extensions: Extensions,
     request: Option<Box<Parts>>,
     io: Upgraded,
-    settings: Arc<Settings>,
 }
 
 impl Session {
@@ -177,7 +176,7 @@ impl Session {
     }
 
     pub(crate) fn shutdown_timeout(&self) -> Duration {
-        self.settings.shutdown_timeout()
+        self.state.settings().shutdown_timeout()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The state shared by a session's task, its IO, its handler and the registry.
 
-use super::identity::Identity;
+use super::{identity::Identity, settings::Settings};
 use crate::{
     io::box_io::BoxIo,
     metrics::Labels,
@@ -11,7 +11,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        PoisonError,
+        Arc, PoisonError,
         atomic::{self, Ordering},
     },
     task::{Context, Poll},
@@ -56,6 +56,7 @@ pub(crate) struct State {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) labels: Labels,
+    settings: Arc<Settings>,
     /// Boxed, so that a session without an identity pays for one pointer only.
     identity: Option<Box<Identity>>,
     accepted: Instant,
@@ -110,14 +111,16 @@ impl State {
         protocol: Option<Protocol>,
         peer: Option<SocketAddr>,
         labels: Labels,
-        has_idle_timeout: bool,
+        settings: Arc<Settings>,
     ) -> Self {
+        let has_idle_timeout = settings.idle_timeout().is_some();
         Self {
             id: SessionId::next(),
             kind,
             protocol,
             peer,
             labels,
+            settings,
             identity: None,
             accepted: Instant::now(),
             started: AtomicU64::new(NEVER),
@@ -148,6 +151,10 @@ impl State {
 
     pub(crate) fn identity(&self) -> Option<&Identity> {
         self.identity.as_deref()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(crate) fn accepted(&self) -> Instant {

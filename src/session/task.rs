@@ -12,10 +12,7 @@ use crate::{
     io::{box_io::BoxIo, linger},
     metrics,
     panic::{self, Panic},
-    session::{
-        SessionFuture, accepted::Accepted, held::HeldUpgrade, settings::Settings,
-        upgraded::Upgraded,
-    },
+    session::{SessionFuture, accepted::Accepted, held::HeldUpgrade, upgraded::Upgraded},
     time::within,
     trace,
 };
@@ -85,7 +82,7 @@ async fn started_io(
     match (&mut *upgrade).now_or_never() {
         Some(io) => Ok(Some(io)),
         None => {
-            let timeout = end.settings.handshake_timeout();
+            let timeout = end.state.settings().handshake_timeout();
             Box::pin(unless_overdue(watch, end, within(timeout, upgrade))).await
         }
     }
@@ -100,7 +97,7 @@ async fn unless_overdue<F: Future>(
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => watch.poll(cx, &end.state, &end.settings).map(Err),
+        Poll::Pending => watch.poll(cx, &end.state).map(Err),
     })
     .await
 }
@@ -119,7 +116,6 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> Result<SessionFuture, Panic> {
         state: accepted.state,
         extensions: accepted.extensions,
         request: accepted.request,
-        settings: accepted.settings,
     };
     panic::catch(|| accepted.run.start(session))
 }
@@ -128,7 +124,6 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> Result<SessionFuture, Panic> {
 struct End {
     state: Arc<State>,
     permit: Option<Permit>,
-    settings: Arc<Settings>,
     /// Whether the handler was dropped at the deadline of its stop signal.
     was_dropped: bool,
     is_reported: bool,
@@ -149,7 +144,6 @@ impl End {
         Self {
             state: Arc::clone(&accepted.state),
             permit: accepted.permit.take(),
-            settings: Arc::clone(&accepted.settings),
             was_dropped: false,
             is_reported: false,
         }
@@ -207,12 +201,12 @@ impl End {
             bytes_written: closed.bytes_written,
         };
         contain(|| metrics::closed(&state.labels, &ended));
-        if let Some(on_close) = &self.settings.on_close {
+        if let Some(on_close) = &self.state.settings().on_close {
             contain(|| on_close(&closed));
         }
         // Called after `on_close`, so that a test with the report sees the effects of `on_close`.
         #[cfg(feature = "testing")]
-        if let Some(observer) = &self.settings.observer {
+        if let Some(observer) = &self.state.settings().observer {
             observer.report(closed);
         }
     }
@@ -221,7 +215,7 @@ impl End {
     /// been dropped before.
     async fn close(mut self, reason: CloseReason) {
         let is_aborted = matches!(reason, CloseReason::Aborted);
-        let timeout = self.settings.shutdown_timeout();
+        let timeout = self.state.settings().shutdown_timeout();
         self.report(reason);
         let mut home = poll_fn(|cx| self.state.poll_returned_io(cx));
         let io = match (&mut home).now_or_never() {

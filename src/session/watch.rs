@@ -29,12 +29,8 @@ impl Watch {
         self.is_too_old
     }
 
-    pub(crate) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        state: &State,
-        settings: &Settings,
-    ) -> Poll<Overdue> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, state: &State) -> Poll<Overdue> {
+        let settings = state.settings();
         state.register_task(cx);
         // Called each time the handler returns `Pending`, so the common case returns early.
         if settings.is_unlimited() && !state.is_stopping() {
