@@ -191,7 +191,7 @@ fn accepted(
         protocol,
         admitted.as_ref().and_then(|admitted| admitted.peer),
         labels,
-        settings.idle_timeout().is_some(),
+        settings,
     );
     let state = Arc::new(state.with_identity(identity));
     let permit = admitted.map(|admitted| admitted.permit.enter(&state));
@@ -202,7 +202,6 @@ fn accepted(
         permit,
         extensions: Extensions::new(),
         request: None,
-        settings,
         upgrade: HeldUpgrade::none(),
     })
 }
