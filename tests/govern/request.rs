@@ -2,15 +2,16 @@
 
 use crate::{
     matrix::boxed,
-    support::{Server, Via, h2, head, until, websocket::Frame},
+    support::{Peer, Server, Via, h2, head, until, websocket::Frame},
     upgraders::{Count, axum_router, raw},
 };
 use axum::{Router, body::Body, extract::Request, routing::any};
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use std::convert::Infallible;
-use tower::{Layer as _, service_fn};
-use tower_upgrade::UpgradeLayer;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_upgrade::{PendingUpgrade, UpgradeLayer, Upgraded, UpgradedParts};
 
 fn switching(upgrade: &str, more: &[(&str, &str)]) -> Response<String> {
     let mut response = Response::builder()
@@ -203,4 +204,22 @@ async fn a6_connect_over_both_versions() {
     let mut peer = client.ask(request).await.expect_upgraded();
     peer.expect_echo(b"tunnel").await;
     until(|| count.get() == 2).await;
+}
+
+#[tokio::test]
+async fn a6_upgrade_of_another_server() {
+    let (io, peer) = tokio::io::duplex(1024);
+    let mut request = http::Request::get("/")
+        .header("connection", "upgrade")
+        .header("upgrade", "echo")
+        .body(Body::empty())
+        .expect("a request");
+    let pending = PendingUpgrade::new(async {
+        Ok(Upgraded::from_parts(UpgradedParts::new(io, Bytes::new())))
+    });
+    request.extensions_mut().insert(pending);
+    let app = unread().layer(UpgradeLayer::new().govern());
+    let response = app.oneshot(request).await.expect("infallible");
+    assert_eq!(response.status(), 101);
+    Peer::new(peer).expect_echo(b"over another server").await;
 }

@@ -1,16 +1,16 @@
 //! A3: limits, time limits and reports hold for governed sessions as for those of handlers.
 
 use crate::{
-    support::{Peer, Server, until, websocket::Frame},
-    upgraders::{Count, axum_websocket, handshake, raw},
+    support::{Peer, Server, until},
+    upgraders::{Count, axum_websocket, handshake, raw, websocket},
 };
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::net::TcpStream;
-use tower::Layer as _;
-use tower_upgrade::{Closed, Sessions, UpgradeKind, UpgradeLayer};
+use tower::{Layer as _, ServiceExt as _};
+use tower_upgrade::{Closed, Identity, Sessions, UpgradeKind, UpgradeLayer};
 
 type Reports = Arc<Mutex<Vec<Closed>>>;
 
@@ -114,21 +114,10 @@ async fn a3_upgrader_that_does_not_end_is_aborted() {
     let (layer, reports) = reporting();
     let layer = layer.sessions(sessions.clone());
     // Keeps its IO, and never reads or writes.
-    let inner = tower::service_fn(
-        |mut request: http::Request<hyper::body::Incoming>| async move {
-            tokio::spawn(async move {
-                let _io = hyper::upgrade::on(&mut request).await;
-                std::future::pending::<()>().await;
-            });
-            http::Response::builder()
-                .status(101)
-                .header("connection", "upgrade")
-                .header("upgrade", "websocket")
-                .body(String::new())
-                .map(Ok::<_, std::convert::Infallible>)
-                .expect("a response")
-        },
-    );
+    let inner = websocket(|io| async move {
+        let _io = io;
+        std::future::pending().await
+    });
     let server = Server::start(layer.layer(inner)).await;
     let mut peer = server.connect().await;
     peer.send(handshake(&[])).await;
@@ -136,5 +125,57 @@ async fn a3_upgrader_that_does_not_end_is_aborted() {
     let report = sessions.drain(Duration::from_secs(5)).await;
     assert_eq!((report.aborted, report.left), (1, 0), "{report}");
     assert_eq!(only(&reports).await.reason().as_str(), "aborted");
-    let _ = Frame::new(1, "");
+}
+
+#[tokio::test]
+async fn a3_nested_layers_admit_a_session_once() {
+    let sessions = Sessions::builder().max(1).build();
+    let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
+    let own = UpgradeLayer::new().protocol("own", crate::support::handlers::echo());
+    // The same layer twice, and handlers of this crate inside.
+    let service = layer
+        .clone()
+        .layer(layer.layer(own.layer(raw(Count::default()))));
+    let server = Server::start(service).await;
+    for protocol in ["raw", "own", "raw"] {
+        let mut peer = server.connect().await;
+        peer.send(crate::support::offer(protocol, &[])).await;
+        peer.head().await.assert_upgraded(protocol);
+        peer.expect_echo(b"once").await;
+        assert_eq!(
+            (sessions.len(), sessions.list().len()),
+            (1, 1),
+            "{protocol}"
+        );
+        peer.finish().await;
+        assert_eq!(peer.rest().await.expect("an orderly end"), b"");
+        until(|| sessions.is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn a3_session_has_the_identity_of_its_request_or_response() {
+    for (of_response, expected) in [(false, "request"), (true, "response")] {
+        let sessions = Sessions::new();
+        let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
+        let inner = raw(Count::default()).map_response(move |mut response| {
+            if of_response {
+                response
+                    .extensions_mut()
+                    .insert(Identity::new("response".to_owned()));
+            }
+            response
+        });
+        let service = layer
+            .layer(inner)
+            .map_request(|mut request: http::Request<_>| {
+                request
+                    .extensions_mut()
+                    .insert(Identity::new("request".to_owned()));
+                request
+            });
+        let server = Server::start(service).await;
+        let _peer = open(&server).await;
+        assert_eq!(sessions.count_of(&Identity::new(expected.to_owned())), 1);
+    }
 }

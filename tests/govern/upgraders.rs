@@ -158,6 +158,32 @@ pub(crate) fn raw(count: Count) -> Boxed {
     }))
 }
 
+/// Upgrades to WebSocket, and runs a function on the bytes.
+pub(crate) fn websocket<F, Fut>(run: F) -> Boxed
+where
+    F: Fn(TokioIo<hyper::upgrade::Upgraded>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    boxed(service_fn(move |mut request: Request<Incoming>| {
+        let run = run.clone();
+        async move {
+            tokio::spawn(async move {
+                if let Ok(io) = hyper::upgrade::on(&mut request).await {
+                    run(TokioIo::new(io)).await;
+                }
+            });
+            Ok::<_, Infallible>(
+                Response::builder()
+                    .status(StatusCode::SWITCHING_PROTOCOLS)
+                    .header(header::CONNECTION, "upgrade")
+                    .header(header::UPGRADE, "websocket")
+                    .body(Empty::<Bytes>::new())
+                    .expect("a response"),
+            )
+        }
+    }))
+}
+
 /// Returns the opening handshake of a WebSocket, with more header lines.
 pub(crate) fn handshake(more: &[&str]) -> String {
     let mut lines = vec![
