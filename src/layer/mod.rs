@@ -256,11 +256,12 @@ impl UpgradeLayer {
     }
 
     /// Governs foreign upgraders inside the layer: services that upgrade with hyper's `OnUpgrade` instead of a handler
-    /// of this crate, such as axum's `WebSocketUpgrade`, socketioxide or jsonrpsee.
+    /// of this crate, such as axum's `WebSocketUpgrade`, socketioxide or jsonrpsee. By default the layer leaves them
+    /// alone.
     ///
-    /// Their sessions get the same treatment as those of handlers: they start only if the upgrade response leaves the
-    /// outermost layer; registry, time limits, callbacks, spans and metrics apply; a drain ends them. By default the
-    /// layer leaves foreign upgraders alone.
+    /// Their sessions are treated like those of handlers: they start only if the upgrade response leaves the outermost
+    /// layer; the registry, idle timeout, lifetime, callbacks, spans and metrics apply; at the stop signal a WebSocket is
+    /// closed with 1001. [The manual](crate::manual::govern) lists the details and the exceptions.
     ///
     /// ```
     /// use axum::{Router, extract::ws::WebSocketUpgrade, routing::any};
