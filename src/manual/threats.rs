@@ -9,8 +9,8 @@
 //! | | trusted? | consequence |
 //! |---|---|---|
 //! | the operator, who configures the layer | yes | a limit that is removed is not enforced |
-//! | handlers | not to be free of bugs: they may panic, hang, and fail | a panic ends its session and no other; decisions have a time limit, sessions if you set one. A handler that blocks its thread cannot be stopped |
-//! | layers inside the outermost one | not to know of upgrades: they may rewrite, replace, delay and clone | [the commit](super::commit) |
+//! | handlers | may have bugs: they may panic, hang, and fail | a panic ends its session and no other; decisions have a time limit, sessions if you set one. A handler that blocks its thread cannot be stopped |
+//! | layers inside the outermost one | unaware of upgrades: they may rewrite, replace, delay and clone | [the commit](super::commit) |
 //! | layers outside of it | yes | the outermost layer does not see their changes |
 //! | clients, and their data after the upgrade response | no | the rules below |
 //! | backends of a `ReverseProxy` | framing and headers: no; content: passed on | the proxy checks their upgrade response, and removes hop-by-hop fields |
@@ -33,9 +33,9 @@
 //! | S8 | A 101, or a 2xx to a CONNECT, without a session does not leave, if the layer holds the connection | the commit: 500, or 501 to a CONNECT, and an event | `s8_` in `conformance/safety.rs`; `c4_s8_success_without_a_session_is_replaced` |
 //! | S9 | A foreign upgrader inside works as it does without this crate, unless the layer [governs](super::govern) it | hyper's `OnUpgrade` stays in the request until a handler is chosen | `s9_foreign_upgrader_is_left_alone`, `axum_websocket_extractor_works_inside_the_layer` |
 //!
-//! # What has happened elsewhere
+//! # Incidents elsewhere
 //!
-//! ## Tunnels without a switch
+//! ## Tunnels without an agreed upgrade
 //!
 //! A reverse proxy that opens a tunnel as soon as a request *asks* for an upgrade, and does not check that the backend
 //! agreed, gives the client a direct connection to the backend, past all checks of the proxy. Apache's

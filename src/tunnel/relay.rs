@@ -41,7 +41,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// impl ProtocolHandler for Docker {
 ///     async fn accept(&self, _request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
 ///         let docker = UnixStream::connect("/run/docker.sock").await.map_err(|error| {
-///             Rejection::new(StatusCode::BAD_GATEWAY, "Docker is away").with_source(error)
+///             Rejection::new(StatusCode::BAD_GATEWAY, "cannot connect to Docker").with_source(error)
 ///         })?;
 ///         Ok(Accept::new(|session| relay(session, docker)))
 ///     }
