@@ -75,11 +75,14 @@ struct Shared {
 enum Exchange {
     #[default]
     Empty,
-    ToUpgrader {
-        io: Upgraded,
-        is_websocket: bool,
-    },
-    ToSession(Returned),
+    ToUpgrader(Box<Given>),
+    ToSession(Box<Returned>),
+}
+
+/// The connection, before the upgrader has it.
+struct Given {
+    io: Upgraded,
+    is_websocket: bool,
 }
 
 impl Shared {
@@ -102,7 +105,8 @@ impl GovernedIo {
 impl Handle {
     /// Gives a connection to the upgrader.
     pub(super) fn give(&self, io: Upgraded, is_websocket: bool) {
-        *self.shared.lock() = Exchange::ToUpgrader { io, is_websocket };
+        let given = Given { io, is_websocket };
+        *self.shared.lock() = Exchange::ToUpgrader(Box::new(given));
     }
 
     /// Waits until the upgrader has dropped the connection.
@@ -110,7 +114,7 @@ impl Handle {
         self.shared.returned.register(cx.waker());
         let mut exchange = self.shared.lock();
         match std::mem::take(&mut *exchange) {
-            Exchange::ToSession(returned) => Poll::Ready(returned),
+            Exchange::ToSession(returned) => Poll::Ready(*returned),
             other => {
                 *exchange = other;
                 Poll::Pending
@@ -130,7 +134,8 @@ impl Drop for GovernedIo {
             let needs_close = websocket.is_some_and(|websocket| {
                 websocket.written.is_between() && !websocket.written.has_closed()
             });
-            *self.shared.lock() = Exchange::ToSession(Returned { io, needs_close });
+            let returned = Returned { io, needs_close };
+            *self.shared.lock() = Exchange::ToSession(Box::new(returned));
             self.shared.returned.wake();
         }
     }
@@ -260,10 +265,10 @@ impl AsyncWrite for GovernedIo {
             Phase::Scripted(_) => {
                 let mut exchange = this.shared.lock();
                 match std::mem::take(&mut *exchange) {
-                    Exchange::ToUpgrader { io, is_websocket } => {
+                    Exchange::ToUpgrader(given) => {
                         this.phase = Phase::Open {
-                            io,
-                            websocket: is_websocket.then(Box::default),
+                            io: given.io,
+                            websocket: given.is_websocket.then(Box::default),
                         };
                         Poll::Ready(Ok(()))
                     }

@@ -9,7 +9,11 @@ mod frames;
 mod io;
 mod mint;
 
-use self::{body::Lent, io::CLOSE_FROM_SERVER, mint::Mint};
+use self::{
+    body::Lent,
+    io::{CLOSE_FROM_SERVER, Handle},
+    mint::Mint,
+};
 use crate::{
     commit::{Decided, Gate, is_decided},
     decide,
@@ -33,7 +37,7 @@ use crate::{
     trace,
 };
 use http::{Extensions, Response, StatusCode, Version, request::Parts, response};
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use tokio::io::AsyncWriteExt as _;
 
 /// The time without bytes after which a session of an unknown protocol ends at its stop signal.
@@ -207,35 +211,55 @@ fn accepted(
 }
 
 /// Runs a governed session: gives the connection to the upgrader, and waits until the upgrader drops it.
-async fn run(session: Session, mint: Mint, is_websocket: bool) -> Result<(), BoxError> {
+///
+/// The future of an idle session is small: it has no `Session`, and the wait after the stop signal is a separate box.
+fn run(
+    session: Session,
+    mint: Mint,
+    is_websocket: bool,
+) -> impl Future<Output = Result<(), BoxError>> {
     let state = Arc::clone(session.state());
     let handle = mint.fulfil(session.into_io(), is_websocket);
-    let mut stop = pin!(async {
-        state.stopping().await;
-        if is_websocket {
-            handle.close_websocket();
-            state.wake_io();
-            std::future::pending::<()>().await;
+    async move {
+        let returned = poll_fn(|cx| {
+            if let Poll::Ready(returned) = handle.poll_returned(cx) {
+                return Poll::Ready(Some(returned));
+            }
+            // Registered before the check, so that a signal in between is not lost.
+            state.register_task(cx);
+            match state.is_stopping() {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
+        });
+        if returned.await.is_none() {
+            Box::pin(stop(&state, &handle, is_websocket)).await?;
         }
-        // The session cannot end an unknown protocol politely: it waits for a moment without bytes.
-        let mut quiet = Quiet::default();
-        poll_fn(|cx| {
-            let bytes = state.bytes_read() + state.bytes_written();
-            quiet.poll(cx, QUIET, bytes)
-        })
-        .await;
-    });
-    let returned = poll_fn(|cx| {
-        if let Poll::Ready(returned) = handle.poll_returned(cx) {
-            return Poll::Ready(Some(returned));
-        }
-        stop.as_mut().poll(cx).map(|()| None)
-    });
-    // `None`: the end of this future revokes the connection.
-    if let Some(mut returned) = returned.await {
-        if returned.needs_close && state.is_stopping() {
+        Ok(())
+    }
+}
+
+/// Ends a session after its stop signal. If this returns before the upgrader has dropped the connection, the end of the
+/// session revokes it.
+async fn stop(state: &State, handle: &Handle, is_websocket: bool) -> Result<(), BoxError> {
+    if is_websocket {
+        handle.close_websocket();
+        state.wake_io();
+        let mut returned = poll_fn(|cx| handle.poll_returned(cx)).await;
+        if returned.needs_close {
             returned.io.write_all(&CLOSE_FROM_SERVER).await?;
         }
+        return Ok(());
     }
+    // The session cannot end an unknown protocol politely: it waits for a moment without bytes.
+    let mut quiet = Quiet::default();
+    poll_fn(|cx| {
+        let bytes = state.bytes_read() + state.bytes_written();
+        match handle.poll_returned(cx) {
+            Poll::Ready(_returned) => Poll::Ready(()),
+            Poll::Pending => quiet.poll(cx, QUIET, bytes),
+        }
+    })
+    .await;
     Ok(())
 }
