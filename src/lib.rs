@@ -112,7 +112,7 @@
 //! | `CatchPanicLayer` around a layer that panics | 500 |
 //!
 //! The upgrader of another crate inside the layer, such as axum's `WebSocketUpgrade`, works as it does without this
-//! crate, and is not gated. There are two exceptions. A rejected CONNECT on HTTP/1 ends its connection, so the
+//! crate, and is not gated, unless the layer [governs](UpgradeLayer::govern) it. There are two exceptions. A rejected CONNECT on HTTP/1 ends its connection, so the
 //! outermost layer takes the connection of every such request. And a layer with handlers for protocols rejects an
 //! extended CONNECT for any other protocol, unless it is configured to [pass it on](UpgradeLayer::unsupported).
 //!
@@ -215,6 +215,8 @@ pub mod websocket;
 pub mod client;
 
 mod layer;
+
+mod govern;
 
 mod decide;
 

@@ -97,6 +97,15 @@ pub(crate) fn not_offered(protocol: &dyn Display) {
     );
 }
 
+pub(crate) fn invalid_upgrade_response(broken: &str) {
+    unused!(broken);
+    event!(
+        ERROR,
+        error = broken,
+        "inner service sent an invalid upgrade response"
+    );
+}
+
 /// Reports a server that does not hand over connections. The author of the server must see it (ERROR).
 pub(crate) fn upgrade_failed(error: &dyn Display) {
     unused!(error);

@@ -13,6 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["websocket"],
     &["client"],
     &["layer"],
+    &["govern"],
     &["decide"],
     &["commit"],
     &["handler"],

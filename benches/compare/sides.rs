@@ -2,7 +2,7 @@
 
 use crate::{
     support::{self, Client, not_found, serve},
-    websockets::{self, Frame, serve_axum, serve_websocket},
+    websockets::{self, Frame, serve_axum, serve_governed_axum, serve_websocket},
 };
 use bytes::Bytes;
 use fastwebsockets::{FragmentCollector, OpCode};
@@ -24,6 +24,8 @@ pub(crate) enum Side {
     Ours,
     /// axum's `WebSocketUpgrade`.
     Axum,
+    /// The same, under an `UpgradeLayer` that governs it, with a registry.
+    AxumGoverned,
     HyperTungstenite,
     FastWebSockets,
     /// The handler `websocket` of this crate.
@@ -32,10 +34,11 @@ pub(crate) enum Side {
 
 impl Side {
     /// All sides. Ratios are relative to the first.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Hyper,
         Self::Ours,
         Self::Axum,
+        Self::AxumGoverned,
         Self::HyperTungstenite,
         Self::FastWebSockets,
         Self::OursWebSocket,
@@ -46,6 +49,7 @@ impl Side {
             Self::Hyper => "hyper",
             Self::Ours => "ours",
             Self::Axum => "axum",
+            Self::AxumGoverned => "axum-governed",
             Self::HyperTungstenite => "hyper-tungstenite",
             Self::FastWebSockets => "fastwebsockets",
             Self::OursWebSocket => "ours-websocket",
@@ -58,6 +62,7 @@ impl Side {
             Self::Hyper => "hyper alone",
             Self::Ours => "tower-upgrade",
             Self::OursWebSocket => "tower-upgrade websocket",
+            Self::AxumGoverned => "axum, governed",
             Self::Axum | Self::HyperTungstenite | Self::FastWebSockets => self.name(),
         }
     }
@@ -75,6 +80,7 @@ impl Side {
             Self::Hyper => support::Side::Raw.serve(listener).await,
             Self::Ours => support::Side::Layer.serve(listener).await,
             Self::Axum => serve_axum(listener).await,
+            Self::AxumGoverned => serve_governed_axum(listener).await,
             Self::HyperTungstenite => serve(listener, service_fn(hyper_tungstenite)).await,
             Self::FastWebSockets => serve(listener, service_fn(fastwebsockets)).await,
             Self::OursWebSocket => serve_websocket(listener).await,

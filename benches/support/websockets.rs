@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, task::JoinSet};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
-    BoxError, Session, UpgradeLayer,
+    BoxError, Session, Sessions, UpgradeLayer,
     websocket::{Message, WebSocket, websocket},
 };
 
@@ -20,6 +20,15 @@ pub(crate) async fn serve_websocket(listener: TcpListener) -> io::Result<()> {
 pub(crate) async fn serve_axum(listener: TcpListener) -> io::Result<()> {
     let upgrade = async |upgrade: ws::WebSocketUpgrade| upgrade.on_upgrade(echo_axum);
     serve(listener, axum::Router::new().route("/", get(upgrade))).await
+}
+
+/// Serves the same under a layer that governs it.
+#[allow(dead_code, reason = "only one benchmark compares it")]
+pub(crate) async fn serve_governed_axum(listener: TcpListener) -> io::Result<()> {
+    let upgrade = async |upgrade: ws::WebSocketUpgrade| upgrade.on_upgrade(echo_axum);
+    let govern = UpgradeLayer::new().sessions(Sessions::new()).govern();
+    let app = axum::Router::new().route("/", get(upgrade)).layer(govern);
+    serve(listener, app).await
 }
 
 async fn echo(mut socket: WebSocket, session: Session) -> Result<(), BoxError> {

@@ -21,6 +21,7 @@ use crate::{
     session::{
         Sessions,
         accepted::Accepted,
+        guard::Admitted,
         held::{AnyUpgrade, HeldUpgrade},
         settings::Settings,
         task,
@@ -28,7 +29,7 @@ use crate::{
     trace,
 };
 use http::{Extensions, Response, StatusCode, Version, request::Parts};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use sync_wrapper::SyncWrapper;
 
 /// A handle to the slot of the outermost layer. Travels inwards in the extensions of the request.
@@ -36,6 +37,8 @@ use sync_wrapper::SyncWrapper;
 pub(crate) struct Gate {
     slot: Arc<Slot<AnyUpgrade, UpgradeResponse>>,
     settings: Arc<Settings>,
+    /// The admission of a governed request.
+    admission: Option<Arc<Mutex<Option<Admitted>>>>,
 }
 
 impl Gate {
@@ -63,7 +66,27 @@ impl Gate {
         Self {
             slot: Arc::clone(&self.slot),
             settings: Arc::new(settings.or(&self.settings)),
+            admission: self.admission.clone(),
         }
+    }
+
+    /// Marks the request as governed. The session of the request takes the admission, whoever accepts it.
+    pub(crate) fn govern(&mut self, admitted: Option<Admitted>) {
+        self.admission = Some(Arc::new(Mutex::new(admitted)));
+    }
+
+    pub(crate) fn is_governed(&self) -> bool {
+        self.admission.is_some()
+    }
+
+    /// Takes the admission of a governed request.
+    pub(crate) fn take_admitted(&self) -> Option<Admitted> {
+        let mut admission = self
+            .admission
+            .as_ref()?
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        admission.take()
     }
 
     /// Moves the upgrade out of a request into the slot.
@@ -93,6 +116,7 @@ impl Outermost {
         let gate = Gate {
             slot: Arc::new(Slot::new()),
             settings,
+            admission: None,
         };
         Self {
             gate,
@@ -259,6 +283,12 @@ impl PendingSession {
         let pending = self.pending?.into_inner();
         Arc::ptr_eq(&pending.slot, &gate.slot).then_some(pending)
     }
+}
+
+/// Returns `true` if a handler of this crate has accepted the request, in a layer inside or an extractor.
+pub(crate) fn is_decided<B>(response: &Response<B>) -> bool {
+    let pending = response.extensions().get::<PendingSession>();
+    pending.is_some_and(|pending| pending.pending.is_some())
 }
 
 impl Clone for PendingSession {

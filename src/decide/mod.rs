@@ -20,7 +20,7 @@ use crate::{
     panic::{self, CatchPanic},
     session::{
         Identity, Sessions, accepted::Accepted, detach::detach, guard::Admitted, held::HeldUpgrade,
-        settings::Settings, span::SessionSpan, state::State,
+        span::SessionSpan, state::State,
     },
     time::{self, within},
     trace,
@@ -55,7 +55,7 @@ async fn ask<H: ProtocolHandler>(
     request: &mut UpgradeRequest,
     gate: &Gate,
 ) -> Decided {
-    let admitted = match admit(gate.settings(), &request.parts) {
+    let admitted = match admit(gate, &request.parts) {
         Ok(admitted) => admitted,
         Err(rejection) => return conclude(Err(rejection), request, None, gate).await,
     };
@@ -80,7 +80,16 @@ async fn ask<H: ProtocolHandler>(
 
 /// Admits the request to the registry, if the layer has one. Also checks that the runtime has timers, while the request
 /// can still be rejected.
-pub(crate) fn admit(settings: &Settings, request: &Parts) -> Result<Option<Admitted>, Rejection> {
+pub(crate) fn admit(gate: &Gate, request: &Parts) -> Result<Option<Admitted>, Rejection> {
+    let settings = gate.settings();
+    // A layer that governs the request has admitted it already.
+    let admitted = gate.take_admitted().filter(|admitted| {
+        let sessions = settings.sessions.as_ref();
+        sessions.is_some_and(|sessions| sessions.is(admitted.permit.sessions()))
+    });
+    if admitted.is_some() {
+        return Ok(admitted);
+    }
     let admit = || {
         time::assert_runtime();
         let sessions = settings.sessions.as_ref();

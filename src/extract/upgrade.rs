@@ -204,7 +204,7 @@ impl<S: Send + Sync> FromRequest<S> for UpgradeRequest {
             return Err(not_handed_over());
         }
         let timer = Timer::start();
-        let admitted = decide::admit(gate.settings(), &parts)?;
+        let admitted = decide::admit(&gate, &parts)?;
         let request = Request {
             parts,
             kind,

@@ -23,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) connect: Vec<BoxHandler>,
     pub(crate) preference: Preference,
     pub(crate) unsupported: Option<Unsupported>,
+    /// Whether the layer governs foreign upgraders inside.
+    pub(crate) governs: bool,
     pub(crate) settings: Arc<Settings>,
 }
 

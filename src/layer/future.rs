@@ -3,6 +3,7 @@
 use crate::{
     commit::{Decided, Outermost},
     error::BoxFuture,
+    govern::Governed,
     message::body::ResponseBody,
 };
 use http::Response;
@@ -29,15 +30,24 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<F> {
-        Inner { #[pin] future: F },
+        Inner {
+            #[pin]
+            future: F,
+            governed: Option<Box<Governed>>,
+        },
         Decision { future: BoxFuture<Decided> },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn inner(future: F, outermost: Option<Outermost>) -> Self {
+    pub(crate) fn inner(
+        future: F,
+        governed: Option<Governed>,
+        outermost: Option<Outermost>,
+    ) -> Self {
+        let governed = governed.map(Box::new);
         Self {
-            response: Kind::Inner { future },
+            response: Kind::Inner { future, governed },
             outermost,
         }
     }
@@ -57,22 +67,31 @@ where
     type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        Poll::Ready(Ok(match this.response.project() {
-            KindProj::Inner { future } => {
-                let response = ready!(future.poll(cx))?.map(ResponseBody::inner);
-                match this.outermost.take() {
-                    Some(outermost) => outermost.commit(response),
-                    None => response,
+        let mut this = self.project();
+        if let KindProj::Inner { future, governed } = this.response.as_mut().project() {
+            let response = ready!(future.poll(cx))?;
+            let concluded = match governed.take() {
+                Some(governed) => governed.conclude(response),
+                None => Err(response),
+            };
+            match concluded {
+                Ok(future) => this.response.set(Kind::Decision { future }),
+                Err(response) => {
+                    let response = response.map(ResponseBody::inner);
+                    return Poll::Ready(Ok(match this.outermost.take() {
+                        Some(outermost) => outermost.commit(response),
+                        None => response,
+                    }));
                 }
             }
-            KindProj::Decision { future } => {
-                let decided = ready!(future.as_mut().poll(cx));
-                match this.outermost.take() {
-                    Some(outermost) => outermost.commit_own(decided),
-                    None => decided.into_response().map(ResponseBody::own),
-                }
-            }
+        }
+        let decided = match this.response.project() {
+            KindProj::Decision { future } => ready!(future.as_mut().poll(cx)),
+            KindProj::Inner { .. } => return Poll::Pending,
+        };
+        Poll::Ready(Ok(match this.outermost.take() {
+            Some(outermost) => outermost.commit_own(decided),
+            None => decided.into_response().map(ResponseBody::own),
         }))
     }
 }

@@ -255,6 +255,30 @@ impl UpgradeLayer {
         self.with(|config| config.preference = preference)
     }
 
+    /// Governs foreign upgraders inside the layer: services that upgrade with hyper's `OnUpgrade` instead of a handler
+    /// of this crate, such as axum's `WebSocketUpgrade`, socketioxide or jsonrpsee. By default the layer leaves them
+    /// alone.
+    ///
+    /// Their sessions are treated like those of handlers: they start only if the upgrade response leaves the outermost
+    /// layer; the registry, idle timeout, lifetime, callbacks, spans and metrics apply; at the stop signal a WebSocket is
+    /// closed with 1001. [The manual](crate::manual::govern) lists the details and the exceptions.
+    ///
+    /// ```
+    /// use axum::{Router, extract::ws::WebSocketUpgrade, routing::any};
+    /// use tower_upgrade::{Sessions, UpgradeLayer};
+    ///
+    /// let existing: Router = Router::new().route(
+    ///     "/ws",
+    ///     any(|ws: WebSocketUpgrade| async { ws.on_upgrade(|_socket| async { /* unchanged */ }) }),
+    /// );
+    /// let sessions = Sessions::builder().max(10_000).build();
+    /// let app = existing.layer(UpgradeLayer::new().sessions(sessions.clone()).govern());
+    /// ```
+    #[must_use]
+    pub fn govern(self) -> Self {
+        self.with(|config| config.governs = true)
+    }
+
     /// Sets the response to upgrade requests without a matching handler.
     ///
     /// | request | default |

@@ -6,6 +6,7 @@ use crate::{
     commit::{Gate, Outermost},
     decide,
     error::BoxError,
+    govern::Governed,
     handler::request::UpgradeRequest,
     layer::{
         config::{Config, Outcome},
@@ -79,12 +80,12 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let Some(kind) = kind_of(&request) else {
-            return ResponseFuture::inner(self.inner.call(request), None);
+            return ResponseFuture::inner(self.inner.call(request), None, None);
         };
 
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
         let settings = &self.config.settings;
-        let (gate, outermost) = match Gate::find(&parts.extensions) {
+        let (mut gate, outermost) = match Gate::find(&parts.extensions) {
             Some(outer) => (outer.with_settings(settings), None),
             None => {
                 let settings = Arc::clone(settings);
@@ -121,10 +122,20 @@ where
             }
             Ok(Outcome::Refuse(rejection)) => rejection,
             Ok(Outcome::Pass) => {
-                // The gate carries this layer's settings to the layers inside.
-                parts.extensions.insert(gate);
-                let request = Request::from_parts(parts, body);
-                return ResponseFuture::inner(self.inner.call(request), outermost);
+                let governed = match self.config.governs {
+                    true => Governed::begin(&mut gate, kind, &mut parts, &mut body),
+                    false => Ok(None),
+                };
+                match governed {
+                    Ok(governed) => {
+                        // The gate carries this layer's settings to the layers inside.
+                        parts.extensions.insert(gate);
+                        let request = Request::from_parts(parts, body);
+                        let response = self.inner.call(request);
+                        return ResponseFuture::inner(response, governed, outermost);
+                    }
+                    Err(rejection) => rejection,
+                }
             }
             Err(panic) => rejection::panicked(&*panic),
         };

@@ -55,8 +55,8 @@
 //!
 //! A service inside that does its own upgrade, such as axum's `WebSocketUpgrade`, works as it does without this crate.
 //! The commit does not cover it: the service spawns its own task, and the layer leaves hyper's `OnUpgrade` in the
-//! request until a handler of this crate is chosen. To have the session covered, use a handler of this crate: [Coming
-//! from elsewhere](super::migration).
+//! request until a handler of this crate is chosen. To have the session covered, let the layer
+//! [govern](super::govern) the service, or use a handler of this crate: [Coming from elsewhere](super::migration).
 //!
 //! Two kinds of request do not reach such a service with a usable upgrade:
 //!

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [Where to put the layer](placement) | among other middleware, and in axum's routers |
 //! | [Limits and timeouts](limits) | each limit, its default, and how to choose a value |
+//! | [Around existing code](govern) | the gate, limits and drain for axum's `ws`, socketioxide and others, unchanged |
 //! | [Coming from elsewhere](migration) | moving from hyper, axum, warp, hyper-tungstenite or tokio-tungstenite |
 //!
 //! | to run | |
@@ -20,6 +21,7 @@
 //! | [Scaling out](scaling) | behind nginx, HAProxy, Envoy and Kubernetes; sticky sessions |
 
 pub mod commit;
+pub mod govern;
 pub mod limits;
 pub mod migration;
 pub mod observing;

@@ -16,6 +16,7 @@
 //! | [A body that was not read becomes the new protocol](#a-body-that-was-not-read-becomes-the-new-protocol) | nothing |
 //! | [A 2xx to CONNECT with a `Content-Length` is not sent](#a-2xx-to-connect-with-a-content-length-is-not-sent) | nothing |
 //! | [A long response to an unread request is cut](#a-long-response-to-an-unread-request-is-cut) | read the body |
+//! | [An `OnUpgrade` has no constructor](#an-onupgrade-has-no-constructor) | nothing |
 //! | [Only one clone of `OnUpgrade` works](#only-one-clone-of-onupgrade-works) | do not clone requests outside the layer |
 //! | [After a refusal hyper ends the connection without a shutdown](#after-a-refusal-hyper-ends-the-connection-without-a-shutdown) | nothing |
 //! | [A client that half-closes counts as gone](#a-client-that-half-closes-counts-as-gone) | `half_close(true)`, if such clients matter |
@@ -119,6 +120,36 @@
 //! inner service.
 //!
 //! *What to do:* read the request body in services that return long responses.
+//!
+//! ## An `OnUpgrade` has no constructor
+//!
+//! Only hyper's own connections create an `OnUpgrade`. Middleware that wraps the IO of an upgrade, and servers other than
+//! hyper, cannot give one to code that expects it.
+//!
+//! This crate obtains one for [governed](super::govern) upgraders: a hyper connection over a scripted IO reads a constant
+//! upgrade request and answers 101. The flush of that IO stays pending until the session starts; then hyper resolves the
+//! `OnUpgrade` to the IO.
+//!
+//! A constructor in hyper would replace that connection, for example:
+//!
+//! ```ignore
+//! /// Creates an `OnUpgrade` and the sender that resolves it.
+//! ///
+//! /// Dropping the sender resolves the `OnUpgrade` to an error, as if the connection had ended without an upgrade.
+//! pub fn pending() -> (Pending, OnUpgrade);
+//!
+//! impl Pending {
+//!     /// Resolves the `OnUpgrade` to an upgraded connection.
+//!     pub fn fulfill<T>(self, io: T, read_buf: Bytes)
+//!     where
+//!         T: Read + Write + Unpin + Send + 'static;
+//! }
+//! ```
+//!
+//! hyper has both functions, private. Public, they would serve middleware that meters, limits or drains upgraded
+//! connections, HTTP servers of other crates, and tests of upgrade code without a connection.
+//!
+//! *What to do:* nothing.
 //!
 //! ## Only one clone of `OnUpgrade` works
 //!

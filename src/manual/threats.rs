@@ -31,7 +31,7 @@
 //! | S6 | After a rejection that closes the connection the client receives the response and then an end: the server shuts down the write side, and reads a bounded amount. TLS connections send a close_notify | the orderly shutdown, in `src/io/linger.rs` | `s6_` in `conformance/closing.rs`; `session/end.rs` |
 //! | S7 | No input of a peer makes this crate allocate without bound, loop or panic | bounds on the bytes read and kept: [Limits](super::limits); `unsafe` is forbidden | `fuzz/`: heads, targets, handshakes and early bytes against a plain reference; random input in `src/negotiate/http1/tests.rs` and `src/websocket/codec/tests.rs`; `soak/` |
 //! | S8 | A 101, or a 2xx to a CONNECT, without a session does not leave, if the layer holds the connection | the commit: 500, or 501 to a CONNECT, and an event | `s8_` in `conformance/safety.rs`; `c4_s8_success_without_a_session_is_replaced` |
-//! | S9 | A foreign upgrader inside works as it does without this crate | hyper's `OnUpgrade` stays in the request until a handler is chosen | `s9_foreign_upgrader_is_left_alone`, `axum_websocket_extractor_works_inside_the_layer` |
+//! | S9 | A foreign upgrader inside works as it does without this crate, unless the layer [governs](super::govern) it | hyper's `OnUpgrade` stays in the request until a handler is chosen | `s9_foreign_upgrader_is_left_alone`, `axum_websocket_extractor_works_inside_the_layer` |
 //!
 //! # Incidents elsewhere
 //!

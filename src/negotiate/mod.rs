@@ -1,6 +1,5 @@
 //! Negotiation: pure functions from the head of a request to its outcome, without IO.
 
-#[cfg(feature = "client")]
 pub(crate) mod answer;
 pub(crate) mod connect;
 pub(crate) mod extended_connect;

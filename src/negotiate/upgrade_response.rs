@@ -42,6 +42,17 @@ impl UpgradeResponse {
         Self { protocol, added }
     }
 
+    /// Reads the head of an upgrade response that a foreign upgrader has created.
+    pub(crate) fn of_response(kind: UpgradeKind, headers: &HeaderMap) -> Self {
+        let protocol = match kind {
+            UpgradeKind::Upgrade => headers.get(header::UPGRADE).cloned(),
+            UpgradeKind::Connect | UpgradeKind::ExtendedConnect => None,
+        };
+        let mut added = headers.clone();
+        FRAMING.iter().for_each(|name| drop(added.remove(name)));
+        Self { protocol, added }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         match self.protocol {
             Some(_) => StatusCode::SWITCHING_PROTOCOLS,
@@ -81,6 +92,18 @@ impl UpgradeResponse {
             retain(headers, name.clone(), |value| value != added);
         }
     }
+}
+
+/// Removes the fields of a foreign upgrader's upgrade response from a response that took its place.
+pub(crate) fn strip_foreign(status: StatusCode, headers: &mut HeaderMap) {
+    let mut added = HeaderMap::new();
+    for name in [header::SEC_WEBSOCKET_ACCEPT] {
+        if let Some(value) = headers.get(&name) {
+            added.insert(name, value.clone());
+        }
+    }
+    let protocol = None;
+    UpgradeResponse { protocol, added }.strip(status, headers);
 }
 
 /// Whether a client takes a response with this status as the upgrade response.

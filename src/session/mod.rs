@@ -11,6 +11,7 @@ pub(crate) mod held;
 mod identity;
 mod info;
 pub(crate) mod pending_upgrade;
+pub(crate) mod quiet;
 mod registry;
 pub(crate) mod settings;
 pub(crate) mod span;

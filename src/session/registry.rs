@@ -97,6 +97,11 @@ impl Sessions {
         }
     }
 
+    /// Returns `true` if `other` is the same registry.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.registry, &other.registry)
+    }
+
     /// Returns the number of sessions, including requests that a handler is still deciding on.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -7,8 +7,7 @@ use super::{
 use crate::{
     error::{BoxError, BoxFuture},
     io::linger,
-    session::{Session, upgraded::Upgraded},
-    time::Timer,
+    session::{Session, quiet::Quiet, upgraded::Upgraded},
 };
 use futures_util::{FutureExt as _, future::join_all};
 use std::{
@@ -19,10 +18,7 @@ use std::{
     time::Duration,
 };
 use sync_wrapper::SyncWrapper;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Instant,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The idle period after which a stopping relay ends.
 const QUIET: Duration = Duration::from_secs(1);
@@ -157,6 +153,7 @@ pub struct Relay {
     idle_timeout: Option<Duration>,
     stop: Option<SyncWrapper<BoxFuture<()>>>,
     quiet: Quiet,
+    is_stopping: bool,
     look: SenderCheck,
     closing: Option<Closing>,
 }
@@ -211,6 +208,7 @@ impl Relay {
             idle_timeout: None,
             stop: None,
             quiet: Quiet::default(),
+            is_stopping: false,
             look: SenderCheck::default(),
             closing: None,
         }
@@ -275,14 +273,12 @@ impl Relay {
         if let Some(stop) = &mut self.stop {
             if stop.get_mut().as_mut().poll(cx).is_ready() {
                 self.stop = None;
-                self.quiet = Quiet {
-                    is_stopping: true,
-                    ..Quiet::default()
-                };
+                self.is_stopping = true;
+                self.quiet = Quiet::default();
             }
         }
         // Bytes already read are sent before the relay stops.
-        let is_stopping = self.quiet.is_stopping && !self.has_unsent();
+        let is_stopping = self.is_stopping && !self.has_unsent();
         let limit = match (self.idle_timeout, is_stopping) {
             (Some(idle), true) => idle.min(QUIET),
             (None, true) => QUIET,
@@ -367,29 +363,6 @@ impl fmt::Debug for Relay {
         f.debug_struct("Relay")
             .field("idle_timeout", &self.idle_timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// Measures the time since the last byte was sent.
-#[derive(Default)]
-struct Quiet {
-    timer: Timer,
-    /// The time of the last change of the byte count, and the count at that time.
-    last: Option<(Instant, u64)>,
-    is_stopping: bool,
-}
-
-impl Quiet {
-    fn poll(&mut self, cx: &mut Context<'_>, limit: Duration, bytes: u64) -> Poll<()> {
-        let since = match self.last {
-            Some((since, before)) if before == bytes => since,
-            _ => Instant::now(),
-        };
-        self.last = Some((since, bytes));
-        let Some(at) = since.checked_add(limit) else {
-            return Poll::Pending;
-        };
-        self.timer.poll_at(cx, at)
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 mod connect_proxy;
 mod curl;
 mod docker;
+mod govern;
 mod graceful;
 mod node;
 mod process;

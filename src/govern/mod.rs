@@ -1,0 +1,265 @@
+//! Governs foreign upgraders: services inside the layer that upgrade with hyper's `OnUpgrade` instead of a handler.
+//!
+//! The layer takes the request's upgrade, as for a handler, and puts a minted `OnUpgrade` in its place. The inner
+//! service's upgrade response is its decision to accept. The commit starts a session, which resolves the minted
+//! `OnUpgrade` to the session's connection.
+
+mod body;
+mod frames;
+mod io;
+mod mint;
+
+use self::{
+    body::Lent,
+    io::{CLOSE_FROM_SERVER, Handle},
+    mint::Mint,
+};
+use crate::{
+    commit::{Decided, Gate, is_decided},
+    decide,
+    error::{BoxError, BoxFuture},
+    message::{
+        body::ErasedBody,
+        rejection::{self, Rejection},
+    },
+    metrics::Labels,
+    negotiate::{
+        self,
+        answer::{Answer, answer},
+        kind::UpgradeKind,
+        protocol::Protocol,
+        upgrade_response::{self, UpgradeResponse},
+    },
+    session::{
+        Identity, Session, SessionHandler, accepted::Accepted, guard::Admitted, held::HeldUpgrade,
+        quiet::Quiet, span::SessionSpan, state::State,
+    },
+    trace,
+};
+use http::{Extensions, Response, StatusCode, Version, request::Parts, response};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use tokio::io::AsyncWriteExt as _;
+
+/// The time without bytes after which a session of an unknown protocol ends at its stop signal.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// A request on its way through a foreign upgrader.
+pub(crate) struct Governed {
+    gate: Gate,
+    kind: UpgradeKind,
+    version: Version,
+    offered: Vec<Protocol>,
+    identity: Option<Identity>,
+    mint: Mint,
+    body: Option<Lent>,
+}
+
+impl Governed {
+    /// Prepares a request for a foreign upgrader: admits it and replaces its upgrade with a minted one.
+    ///
+    /// Returns `None` if the request cannot upgrade, or if its upgrade is governed already.
+    pub(crate) fn begin<B>(
+        gate: &mut Gate,
+        kind: UpgradeKind,
+        parts: &mut Parts,
+        body: &mut B,
+    ) -> Result<Option<Self>, Rejection>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let offered: Vec<_> = negotiate::offered(kind, parts)
+            .map(Protocol::from)
+            .collect();
+        if gate.is_governed() || is_http(kind, &offered) {
+            return Ok(None);
+        }
+        if !gate.hold(parts) {
+            return Ok(None);
+        }
+        let body = match Lent::lend(body, gate.settings().body_timeout()) {
+            Ok(body) => body,
+            // Serve the request without its upgrade: HTTP allows a server to ignore `Upgrade` (RFC 9110 §7.8).
+            Err(body::CannotLend) => return Ok(None),
+        };
+        let admitted = decide::admit(gate, parts)?;
+        gate.govern(admitted);
+        let (mint, on_upgrade) = Mint::new();
+        parts.extensions.insert(on_upgrade);
+        Ok(Some(Self {
+            gate: gate.clone(),
+            kind,
+            version: parts.version,
+            offered,
+            identity: parts.extensions.get().cloned(),
+            mint,
+            body,
+        }))
+    }
+
+    /// Creates the session if `response` accepts the upgrade. Returns any other response, without handshake headers.
+    ///
+    /// Resolves when the request body has been read to its end.
+    pub(crate) fn conclude<B>(
+        mut self: Box<Self>,
+        mut response: Response<B>,
+    ) -> Result<BoxFuture<Decided>, Response<B>> {
+        if is_decided(&response) {
+            // A handler of this crate has accepted the request.
+            return Err(response);
+        }
+        if !upgrade_response::is_upgrade(self.kind, response.status()) {
+            // A layer in between may have replaced the upgrade response and kept its headers.
+            upgrade_response::strip_foreign(response.status(), response.headers_mut());
+            return Err(response);
+        }
+        let (head, _no_body) = response.into_parts();
+        Ok(Box::pin(async move {
+            if let Some(mut body) = self.body.take() {
+                let limit = self.gate.settings().body_limit();
+                if let Err(unread) = body.discard(limit).await {
+                    return rejection::close(unread.into(), self.version).into();
+                }
+            }
+            self.accept(head)
+        }))
+    }
+
+    fn accept(self, mut head: response::Parts) -> Decided {
+        // hyper sends the version of the request, whatever the service sets.
+        let version = match self.kind {
+            UpgradeKind::Upgrade => Version::HTTP_11,
+            UpgradeKind::Connect | UpgradeKind::ExtendedConnect => self.version,
+        };
+        let answer = answer(
+            self.kind,
+            &self.offered,
+            head.status,
+            version,
+            &head.headers,
+        );
+        let protocol = match answer {
+            Ok(Answer::Upgraded(protocol)) => protocol,
+            Ok(Answer::Refused) => None,
+            Err(broken) => {
+                trace::invalid_upgrade_response(&broken);
+                return Rejection::from(StatusCode::INTERNAL_SERVER_ERROR)
+                    .with_source(broken)
+                    .into();
+            }
+        };
+        let upgrade = UpgradeResponse::of_response(self.kind, &head.headers);
+        upgrade.enforce(&mut head.headers);
+        let identity = head.extensions.get().cloned().or(self.identity);
+        let session = accepted(&self.gate, self.kind, protocol, identity, self.mint);
+        let mut response = Response::new(ErasedBody::empty());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        *response.extensions_mut() = head.extensions;
+        Decided {
+            response,
+            session: Some(self.gate.pending(session, upgrade)),
+        }
+    }
+}
+
+/// Returns `true` if a client offers HTTP itself only. Many clients send `Upgrade: h2c` with plain requests.
+fn is_http(kind: UpgradeKind, offered: &[Protocol]) -> bool {
+    let is_http = |protocol: &Protocol| {
+        ["h2c", "HTTP", "TLS"]
+            .iter()
+            .any(|name| protocol.name().eq_ignore_ascii_case(name))
+    };
+    kind == UpgradeKind::Upgrade && offered.iter().all(is_http)
+}
+
+fn is_websocket(protocol: Option<&Protocol>) -> bool {
+    protocol.is_some_and(|protocol| protocol.name().eq_ignore_ascii_case("websocket"))
+}
+
+fn accepted(
+    gate: &Gate,
+    kind: UpgradeKind,
+    protocol: Option<Protocol>,
+    identity: Option<Identity>,
+    mint: Mint,
+) -> Box<Accepted> {
+    let settings = Arc::clone(gate.settings());
+    let admitted: Option<Admitted> = gate.take_admitted();
+    // Labels are not of the client's choice.
+    let websocket = is_websocket(protocol.as_ref()).then(|| "websocket".parse().expect("a token"));
+    let labels = Labels::new(kind, websocket.as_ref());
+    let is_websocket = websocket.is_some();
+    let state = State::new(
+        kind,
+        protocol,
+        admitted.as_ref().and_then(|admitted| admitted.peer),
+        labels,
+        settings,
+    );
+    let state = Arc::new(state.with_identity(identity));
+    let permit = admitted.map(|admitted| admitted.permit.enter(&state));
+    Box::new(Accepted {
+        run: SessionHandler::new(move |session| Box::pin(run(session, mint, is_websocket))),
+        span: SessionSpan::new(&state),
+        state,
+        permit,
+        extensions: Extensions::new(),
+        request: None,
+        upgrade: HeldUpgrade::none(),
+    })
+}
+
+/// Runs a governed session: gives the connection to the upgrader, and waits until the upgrader drops it.
+///
+/// The future of an idle session is small: it has no `Session`, and the wait after the stop signal is a separate box.
+fn run(
+    session: Session,
+    mint: Mint,
+    is_websocket: bool,
+) -> impl Future<Output = Result<(), BoxError>> {
+    let state = Arc::clone(session.state());
+    let handle = mint.fulfil(session.into_io(), is_websocket);
+    async move {
+        let returned = poll_fn(|cx| {
+            if let Poll::Ready(returned) = handle.poll_returned(cx) {
+                return Poll::Ready(Some(returned));
+            }
+            // Registered before the check, so that a signal in between is not lost.
+            state.register_task(cx);
+            match state.is_stopping() {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
+        });
+        if returned.await.is_none() {
+            Box::pin(stop(&state, &handle, is_websocket)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends a session after its stop signal. If this returns before the upgrader has dropped the connection, the end of the
+/// session revokes it.
+async fn stop(state: &State, handle: &Handle, is_websocket: bool) -> Result<(), BoxError> {
+    if is_websocket {
+        handle.close_websocket();
+        state.wake_io();
+        let mut returned = poll_fn(|cx| handle.poll_returned(cx)).await;
+        if returned.needs_close {
+            returned.io.write_all(&CLOSE_FROM_SERVER).await?;
+        }
+        return Ok(());
+    }
+    // The session cannot end an unknown protocol politely: it waits for a moment without bytes.
+    let mut quiet = Quiet::default();
+    poll_fn(|cx| {
+        let bytes = state.bytes_read() + state.bytes_written();
+        match handle.poll_returned(cx) {
+            Poll::Ready(_returned) => Poll::Ready(()),
+            Poll::Pending => quiet.poll(cx, QUIET, bytes),
+        }
+    })
+    .await;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! # Around existing code
+//!
+//! Most upgrades are made by code that will not be rewritten: axum's `WebSocketUpgrade`, socketioxide, jsonrpsee,
+//! async-graphql, or a few lines around `hyper::upgrade::on`. [`UpgradeLayer::govern`](crate::UpgradeLayer::govern)
+//! treats the sessions of such a *foreign upgrader* like those of a handler, without a change to its code.
+//!
+//! # axum
+//!
+//! ```
+//! use axum::{Router, extract::ws::{WebSocket, WebSocketUpgrade}, response::Response, routing::any};
+//! use std::time::Duration;
+//! use tower_upgrade::{Sessions, UpgradeLayer};
+//!
+//! async fn existing(upgrade: WebSocketUpgrade) -> Response {
+//!     upgrade.on_upgrade(|mut socket: WebSocket| async move {
+//!         while let Some(Ok(message)) = socket.recv().await {
+//!             let _ = socket.send(message).await;
+//!         }
+//!     })
+//! }
+//!
+//! let sessions = Sessions::builder().max(10_000).build();
+//! let govern = UpgradeLayer::new().sessions(sessions.clone()).idle_timeout(Duration::from_secs(60)).govern();
+//! let app: Router = Router::new().route("/ws", any(existing)).layer(govern);
+//! ```
+//!
+//! The layer goes outermost, as always. socketioxide, jsonrpsee and async-graphql are tower services or axum routes, and
+//! take the layer in the same place.
+//!
+//! # hyper
+//!
+//! ```
+//! use http::{Request, Response, header};
+//! use hyper::body::Incoming;
+//! use std::convert::Infallible;
+//! use tower::{Layer as _, service_fn};
+//! use tower_upgrade::UpgradeLayer;
+//!
+//! async fn existing(mut request: Request<Incoming>) -> Result<Response<String>, Infallible> {
+//!     let upgrade = hyper::upgrade::on(&mut request);
+//!     tokio::spawn(async move { upgrade.await.map(drop) });
+//!     let response = Response::builder().status(101).header(header::CONNECTION, "upgrade").header(header::UPGRADE, "echo");
+//!     Ok(response.body(String::new()).expect("a valid response"))
+//! }
+//!
+//! let app = UpgradeLayer::new().govern().layer(service_fn(existing));
+//! ```
+//!
+//! # Sessions of foreign upgraders
+//!
+//! | | |
+//! |---|---|
+//! | gate | The upgrader's `OnUpgrade` resolves only if its upgrade response leaves the outermost layer. Otherwise it resolves to an error. |
+//! | limits | The registry admits the request before the inner service sees it: 503 with `Retry-After` over the limit and during a drain. The permit is released if the upgrader does not upgrade. |
+//! | time limits | `idle_timeout` and `lifetime` apply. `accept_timeout` does not: the inner service may answer the request without an upgrade, and take long. Put a `TimeoutLayer` around it. |
+//! | identity | An [`Identity`](crate::Identity) in the extensions of the request, or in those of the upgrade response, which takes precedence. |
+//! | response | A 101 must name one offered protocol, otherwise the client receives a 500. The layer removes `Content-Length` and `Transfer-Encoding`. |
+//! | reports | The list, span, metrics and `on_close` have these sessions. Metrics label their protocol `websocket` or `other`. The upgrader's errors and panics are its own: a session that the upgrader has ended is `finished`. |
+//! | stop signal | See below. |
+//!
+//! Bytes pass without a copy and without a task in between.
+//!
+//! # Stop signals
+//!
+//! At its stop signal, for example in a drain, a governed WebSocket ends with a close frame. At the next frame boundary
+//! the upgrader reads a close frame with code 1001, as if the client had sent it, and then the end of stream. WebSocket
+//! libraries answer that frame. If the upgrader drops its connection at a frame boundary without a close frame, as the
+//! usual loop over axum's `recv` and `send` can, the session sends one with 1001. The session discards later messages
+//! of the client. Extensions such as permessage-deflate do not matter: control frames are never compressed.
+//!
+//! A session of any other protocol continues while bytes move, and ends at the first second without a byte.
+//!
+//! At the deadline of the stop signal, and at the idle timeout, the session ends in any case: operations on the
+//! upgrader's IO fail.
+//!
+//! # What is not governed
+//!
+//! | | |
+//! |---|---|
+//! | requests that offer only `h2c`, `HTTP` or `TLS` | pass unchanged, and so does an upgrader for them: many clients send `Upgrade: h2c` with ordinary requests |
+//! | an HTTP/1.1 request with a body, if the layer cannot read the rest of it | is served without its upgrade, as RFC 9110 §7.8 allows. The layer can read the rest of `axum::body::Body`, and of `BoxBody` and `UnsyncBoxBody` of http-body-util with the error [`BoxError`](crate::BoxError): put the layer inside a `MapRequestBodyLayer` to one of these types |
+//! | requests that a handler of this crate inside accepts | are sessions of that handler |
+//! | `downcast` of hyper's `Upgraded` to a socket | fails: the IO is that of the session |

@@ -1,0 +1,13 @@
+//! Foreign upgraders inside a layer that governs them: code that upgrades with hyper's `OnUpgrade`, unchanged.
+
+#[path = "../gate/matrix.rs"]
+#[allow(dead_code)]
+mod matrix;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod closing;
+mod gate;
+mod request;
+mod sessions;
+mod upgraders;
