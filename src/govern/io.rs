@@ -115,10 +115,12 @@ impl Handle {
         let mut exchange = self.shared.lock();
         match std::mem::take(&mut *exchange) {
             Exchange::ToSession(returned) => Poll::Ready(*returned),
-            other => {
-                *exchange = other;
-                Poll::Pending
-            }
+            // hyper has not taken the connection: end the session instead of waiting.
+            Exchange::ToUpgrader(given) => Poll::Ready(Returned {
+                io: given.io,
+                needs_close: false,
+            }),
+            Exchange::Empty => Poll::Pending,
         }
     }
 

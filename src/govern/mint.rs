@@ -55,8 +55,8 @@ impl Service<Request<Incoming>> for TakeUpgrade {
 }
 
 impl Mint {
-    /// Creates an `OnUpgrade` and its sender.
-    pub(crate) fn new() -> (Self, OnUpgrade) {
+    /// Creates an `OnUpgrade` and its sender. `None` if hyper does not behave as expected.
+    pub(crate) fn new() -> Option<(Self, OnUpgrade)> {
         let (io, handle) = GovernedIo::new();
         let taken = Arc::default();
         let service = TakeUpgrade {
@@ -76,13 +76,12 @@ impl Mint {
         let on_upgrade = taken
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .expect("hyper calls the service with the scripted request");
+            .take()?;
         let mint = Self {
             connection: SyncWrapper::new(connection),
             handle,
         };
-        (mint, on_upgrade)
+        Some((mint, on_upgrade))
     }
 
     /// Resolves the `OnUpgrade` to `io`.

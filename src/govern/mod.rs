@@ -45,7 +45,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// A request on its way through a foreign upgrader.
 pub(crate) struct Governed {
-    gate: Gate,
+    gate: Release,
     kind: UpgradeKind,
     version: Version,
     offered: Vec<Protocol>,
@@ -83,11 +83,13 @@ impl Governed {
             Err(body::CannotLend) => return Ok(None),
         };
         let admitted = decide::admit(gate, parts)?;
+        let Some((mint, on_upgrade)) = Mint::new() else {
+            return Ok(None);
+        };
         gate.govern(admitted);
-        let (mint, on_upgrade) = Mint::new();
         parts.extensions.insert(on_upgrade);
         Ok(Some(Self {
-            gate: gate.clone(),
+            gate: Release(gate.clone()),
             kind,
             version: parts.version,
             offered,
@@ -116,7 +118,7 @@ impl Governed {
         let (head, _no_body) = response.into_parts();
         Ok(Box::pin(async move {
             if let Some(mut body) = self.body.take() {
-                let limit = self.gate.settings().body_limit();
+                let limit = self.gate.0.settings().body_limit();
                 if let Err(unread) = body.discard(limit).await {
                     return rejection::close(unread.into(), self.version).into();
                 }
@@ -151,15 +153,24 @@ impl Governed {
         let upgrade = UpgradeResponse::of_response(self.kind, &head.headers);
         upgrade.enforce(&mut head.headers);
         let identity = head.extensions.get().cloned().or(self.identity);
-        let session = accepted(&self.gate, self.kind, protocol, identity, self.mint);
+        let session = accepted(&self.gate.0, self.kind, protocol, identity, self.mint);
         let mut response = Response::new(ErasedBody::empty());
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         *response.extensions_mut() = head.extensions;
         Decided {
             response,
-            session: Some(self.gate.pending(session, upgrade)),
+            session: Some(self.gate.0.pending(session, upgrade)),
         }
+    }
+}
+
+/// Releases the permit of a request that was not upgraded, even if its extensions, with another gate, live on.
+struct Release(Gate);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        drop(self.0.take_admitted());
     }
 }
 

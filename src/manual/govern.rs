@@ -58,7 +58,9 @@
 //! | reports | The list, span, metrics and `on_close` have these sessions. Metrics label their protocol `websocket` or `other`. The upgrader's errors and panics are its own: a session that the upgrader has ended is `finished`. |
 //! | stop signal | See below. |
 //!
-//! Bytes pass without a copy and without a task in between.
+//! Bytes pass without a copy and without a task in between. While the inner service decides, a governed request holds
+//! about 11 KB: a hyper connection that will resolve the `OnUpgrade`. An idle governed session costs about 1.1 KB more
+//! than the session of the upgrader alone.
 //!
 //! # Stop signals
 //!

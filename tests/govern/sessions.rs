@@ -179,3 +179,29 @@ async fn a3_session_has_the_identity_of_its_request_or_response() {
         assert_eq!(sessions.count_of(&Identity::new(expected.to_owned())), 1);
     }
 }
+
+/// The upgrader keeps the extensions of a request that it rejects.
+#[tokio::test]
+async fn a3_permit_is_released_while_the_extensions_live_on() {
+    let sessions = Sessions::builder().max(1).build();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let inner = tower::service_fn({
+        let kept = Arc::clone(&kept);
+        move |request: http::Request<hyper::body::Incoming>| {
+            let (parts, _) = request.into_parts();
+            kept.lock().expect("no panic").push(parts);
+            async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) }
+        }
+    });
+    let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
+    let server = Server::start(layer.layer(inner)).await;
+    let mut peer = server.connect().await;
+    for number in 1..4 {
+        peer.send(crate::support::offer("raw", &[])).await;
+        assert_eq!(peer.response().await.0.status, 200);
+        assert_eq!(
+            (kept.lock().expect("no panic").len(), sessions.len()),
+            (number, 0)
+        );
+    }
+}
