@@ -201,3 +201,28 @@ async fn a5_no_close_frame_is_put_into_a_frame_of_the_upgrader() {
     assert_eq!(peer.rest().await.expect("an orderly end"), b"");
     drained.await.expect("no panic");
 }
+
+#[tokio::test]
+async fn a5_upgrader_reads_no_second_close_frame_behind_the_clients() {
+    let (sender, mut read) = tokio::sync::mpsc::unbounded_channel();
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
+    let inner = crate::upgraders::websocket(move |io| {
+        let sender = sender.clone();
+        async move {
+            let (mut io, mut bytes) = (io, Vec::new());
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut io, &mut bytes).await;
+            let _ = sender.send(bytes);
+        }
+    });
+    let server = Server::start(layer.layer(inner)).await;
+    let mut peer = open(&server).await;
+    let close = Frame::close(1000, "").masked();
+    peer.send(&close).await;
+    let list = sessions.list();
+    until(|| list[0].bytes_read() == close.len() as u64).await;
+    assert!(sessions.close(list[0].id(), Duration::from_secs(20)));
+    assert_eq!(read.recv().await.expect("the bytes"), close);
+    // The upgrader has not answered, so the session does.
+    assert_eq!(peer.exactly(4).await, [0x88, 2, 0x03, 0xe9]);
+}

@@ -205,3 +205,16 @@ async fn a3_permit_is_released_while_the_extensions_live_on() {
         );
     }
 }
+
+/// Many clients send `Upgrade: h2c` with ordinary requests, which must not count as sessions.
+#[tokio::test]
+async fn a3_offer_of_http_only_is_not_governed() {
+    let sessions = Sessions::builder().max(0).build();
+    let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
+    let server = Server::start(layer.layer(tower::service_fn(crate::support::plain))).await;
+    let mut peer = server.connect().await;
+    for (offer, status) in [("h2c", 200), ("TLS/1.0, HTTP/2.0", 200), ("h2c, raw", 503)] {
+        peer.send(crate::support::offer(offer, &[])).await;
+        assert_eq!(peer.response().await.0.status, status, "{offer}");
+    }
+}
