@@ -101,10 +101,18 @@ pub(crate) enum Side {
     Registry,
     /// `Layer` with a registry, an idle timeout, a lifetime and `on_close`.
     Limits,
+    /// `Raw`, under an `UpgradeLayer` that governs it, with a registry.
+    Governed,
 }
 
 impl Side {
-    pub(crate) const ALL: [Self; 4] = [Self::Raw, Self::Layer, Self::Registry, Self::Limits];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Raw,
+        Self::Layer,
+        Self::Registry,
+        Self::Limits,
+        Self::Governed,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -112,12 +120,17 @@ impl Side {
             Self::Layer => "layer",
             Self::Registry => "registry",
             Self::Limits => "limits",
+            Self::Governed => "governed",
         }
     }
 
     pub(crate) async fn serve(self, listener: TcpListener) -> io::Result<()> {
         match self {
             Self::Raw => serve(listener, service_fn(upgrade_with_hyper)).await,
+            Self::Governed => {
+                let govern = UpgradeLayer::new().sessions(Sessions::new()).govern();
+                serve(listener, govern.layer(service_fn(upgrade_with_hyper))).await
+            }
             Self::Layer | Self::Registry | Self::Limits => {
                 let echo = handler_fn(|session: Session| async move {
                     let (mut reader, mut writer) = tokio::io::split(session.into_io());
