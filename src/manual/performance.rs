@@ -22,6 +22,19 @@
 //!
 //! A request that is not an upgrade request passes in about 30 ns, without an allocation.
 //!
+//! # Governed upgraders
+//!
+//! An upgrader of other code, alone and under a layer that [governs](super::govern) it with a registry:
+//!
+//! | | hyper alone | governed | axum's `ws` | governed |
+//! |---|---|---|---|---|
+//! | resident bytes per idle session | 9,039 | 10,107 | 132,867 | 134,018 |
+//! | instructions per handshake, without the kernel, client included | 46,526 | 79,495 | | |
+//! | allocations per handshake | 23 of 35,853 bytes | 60 of 57,689 bytes | | |
+//!
+//! Most of the additional instructions create the `OnUpgrade`, with a hyper connection. A read or a write of a session
+//! costs no more than that of a handler's session.
+//!
 //! # WebSocket
 //!
 //! An echo, beside hyper alone, which copies the bytes of the frames, and beside axum's `WebSocketUpgrade` with its
