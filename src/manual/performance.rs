@@ -32,8 +32,7 @@
 //! | instructions per handshake, without the kernel, client included | 46,526 | 79,495 | | |
 //! | allocations per handshake | 23 of 35,853 bytes | 60 of 57,689 bytes | | |
 //!
-//! Most of the additional instructions create the `OnUpgrade`, with a hyper connection. A read or a write of a session
-//! costs no more than that of a handler's session.
+//! Most of the additional instructions create the `OnUpgrade`, with a hyper connection.
 //!
 //! # WebSocket
 //!
