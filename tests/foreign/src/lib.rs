@@ -219,7 +219,8 @@ pub async fn works(upgrader: Upgrader) {
     assert_eq!(list[0].protocol().expect("a protocol"), &"websocket");
     assert!(list[0].bytes_read() > 0 && list[0].bytes_written() > 0);
     within(client.close(None)).await.expect("an open session");
-    closed(client).await;
+    // The echo loop of axum's documentation ends without a close frame: its own `send` fails with `SendAfterClosing`.
+    while let Some(Ok(_)) = within(client.next()).await {}
     until(|| sessions.is_empty()).await;
 }
 
@@ -302,7 +303,12 @@ pub async fn idle_timeout(upgrader: Upgrader) {
         .govern();
     let server = Server::start(layer.layer(upgrader.service.clone())).await;
     let client = server.open(&upgrader).await;
-    assert_eq!(closed(client).await, Some(1001));
+    // The idle timeout drops a session of any handler without a close frame. The connection ends in order.
+    let mut rest = Vec::new();
+    let mut io = client.into_inner();
+    within(io.read_to_end(&mut rest))
+        .await
+        .expect("an orderly end");
     let reason = within(reasons.recv()).await.expect("a report");
     assert_eq!(reason, "idle");
 }
