@@ -11,7 +11,7 @@ mod mint;
 
 use self::{
     body::Lent,
-    io::{CLOSE_FROM_SERVER, Handle},
+    io::{CLOSE_FROM_SERVER, Handle, Returned},
     mint::Mint,
 };
 use crate::{
@@ -223,7 +223,7 @@ fn accepted(
 
 /// Runs a governed session: gives the connection to the upgrader, and waits until the upgrader drops it.
 ///
-/// The future of an idle session is small: it has no `Session`, and the wait after the stop signal is a separate box.
+/// The future of an idle session is small: it has no `Session`, and the end of the session is a separate box.
 fn run(
     session: Session,
     mint: Mint,
@@ -243,34 +243,45 @@ fn run(
                 false => Poll::Pending,
             }
         });
-        if returned.await.is_none() {
-            Box::pin(stop(&state, &handle, is_websocket)).await?;
-        }
-        Ok(())
+        Box::pin(end(returned.await, &state, &handle, is_websocket)).await
     }
 }
 
-/// Ends a session after its stop signal. If this returns before the upgrader has dropped the connection, the end of the
-/// session revokes it.
-async fn stop(state: &State, handle: &Handle, is_websocket: bool) -> Result<(), BoxError> {
+/// Ends a session whose connection was returned, or that has received its stop signal.
+async fn end(
+    returned: Option<Returned>,
+    state: &State,
+    handle: &Handle,
+    is_websocket: bool,
+) -> Result<(), BoxError> {
+    let returned = match returned {
+        Some(returned) => Some(returned),
+        None => stop(state, handle, is_websocket).await,
+    };
+    if let Some(mut returned) = returned {
+        if returned.needs_close && state.is_stopping() {
+            returned.io.write_all(&CLOSE_FROM_SERVER).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the upgrader end after the stop signal. Returns the connection, or `None` if the end of the session should
+/// revoke it.
+async fn stop(state: &State, handle: &Handle, is_websocket: bool) -> Option<Returned> {
     if is_websocket {
         handle.close_websocket();
         state.wake_io();
-        let mut returned = poll_fn(|cx| handle.poll_returned(cx)).await;
-        if returned.needs_close {
-            returned.io.write_all(&CLOSE_FROM_SERVER).await?;
-        }
-        return Ok(());
+        return Some(poll_fn(|cx| handle.poll_returned(cx)).await);
     }
     // The session cannot end an unknown protocol politely: it waits for a moment without bytes.
     let mut quiet = Quiet::default();
     poll_fn(|cx| {
         let bytes = state.bytes_read() + state.bytes_written();
         match handle.poll_returned(cx) {
-            Poll::Ready(_returned) => Poll::Ready(()),
-            Poll::Pending => quiet.poll(cx, QUIET, bytes),
+            Poll::Ready(returned) => Poll::Ready(Some(returned)),
+            Poll::Pending => quiet.poll(cx, QUIET, bytes).map(|()| None),
         }
     })
-    .await;
-    Ok(())
+    .await
 }

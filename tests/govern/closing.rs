@@ -226,3 +226,32 @@ async fn a5_upgrader_reads_no_second_close_frame_behind_the_clients() {
     // The upgrader has not answered, so the session does.
     assert_eq!(peer.exactly(4).await, [0x88, 2, 0x03, 0xe9]);
 }
+
+/// An application that watches the same shutdown signal drops its WebSocket at the moment of the stop signal.
+#[tokio::test]
+async fn a5_upgrader_that_drops_its_io_with_the_stop_signal_gets_a_close_frame() {
+    let shutdown = std::sync::Arc::new(tokio::sync::Notify::new());
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
+    let inner = crate::upgraders::websocket({
+        let shutdown = std::sync::Arc::clone(&shutdown);
+        move |io| {
+            let shutdown = std::sync::Arc::clone(&shutdown);
+            async move {
+                shutdown.notified().await;
+                drop(io);
+            }
+        }
+    });
+    let server = Server::start(layer.layer(inner)).await;
+    let mut peer = open(&server).await;
+    // Until the upgrader waits.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    // The upgrader runs before the session, which then sees both at once.
+    shutdown.notify_waiters();
+    let id = sessions.list()[0].id();
+    assert!(sessions.close(id, Duration::from_secs(20)));
+    assert_eq!(peer.exactly(4).await, [0x88, 2, 0x03, 0xe9]);
+}

@@ -48,6 +48,8 @@ pub struct Upgrader {
     pub service: Boxed,
     /// The number of sessions in which code of the application has run.
     pub starts: Starts,
+    /// The application counts a session when it starts, not at its first message.
+    pub starts_at_once: bool,
     pub path: &'static str,
     pub subprotocol: Option<&'static str>,
     /// The messages at the start of a session. The last one is from the server.
@@ -155,6 +157,9 @@ impl Server {
         let mut io = TcpStream::connect(self.address).await.expect("a server");
         io.write_all(request.as_ref()).await.expect("a connection");
         let mut answer = Vec::new();
+        within(io.read_buf(&mut answer)).await.expect("a response");
+        // The client leaves: hyper hands over the connection when HTTP on it ends.
+        io.shutdown().await.expect("a connection");
         within(io.read_to_end(&mut answer)).await.expect("an end");
         String::from_utf8_lossy(&answer).into_owned()
     }
@@ -224,7 +229,7 @@ pub async fn works(upgrader: Upgrader) {
     until(|| sessions.is_empty()).await;
 }
 
-/// Returns the bytes of an opening handshake and the client's messages, in one segment.
+/// Returns an opening handshake. Bytes behind it would make hyper drop the upgrade after a 403.
 fn opening(upgrader: &Upgrader) -> Vec<u8> {
     let path = upgrader.path;
     let mut request = format!(
@@ -235,17 +240,7 @@ fn opening(upgrader: &Upgrader) -> Vec<u8> {
         request.push_str(&format!("Sec-WebSocket-Protocol: {name}\r\n"));
     }
     request.push_str("\r\n");
-    let mut bytes = request.into_bytes();
-    for step in upgrader.dialogue {
-        if let Step::Send(text) = step {
-            let length = u8::try_from(text.len()).expect("a short message");
-            assert!(length < 126);
-            // A text frame with a mask of zeros.
-            bytes.extend([0x81, 0x80 | length, 0, 0, 0, 0]);
-            bytes.extend(text.as_bytes());
-        }
-    }
-    bytes
+    request.into_bytes()
 }
 
 /// The layer inside the governing layer replaces the upgrade response.
@@ -256,7 +251,7 @@ pub async fn gate(upgrader: Upgrader) {
         response
     });
     let inner = forbid.layer(upgrader.service.clone());
-    let mut server = Server::start(UpgradeLayer::new().govern().layer(inner)).await;
+    let mut server = Server::start(UpgradeLayer::new().govern().layer(inner.clone())).await;
     tokio::task::yield_now().await;
     let tasks = Handle::current().metrics().num_alive_tasks();
     let answer = server.ask(opening(&upgrader)).await;
@@ -266,6 +261,14 @@ pub async fn gate(upgrader: Upgrader) {
     // The task that waits for the upgrade ends, too.
     until(|| Handle::current().metrics().num_alive_tasks() <= tasks).await;
     assert_eq!(upgrader.starts.get(), 0);
+
+    if upgrader.starts_at_once {
+        // Without the layer the same request starts a session.
+        let server = Server::start(inner).await;
+        let answer = server.ask(opening(&upgrader)).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        until(|| upgrader.starts.get() == 1).await;
+    }
 }
 
 pub async fn limit(upgrader: Upgrader) {

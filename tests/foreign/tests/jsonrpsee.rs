@@ -36,6 +36,7 @@ fn upgrader() -> Upgrader {
     Upgrader {
         service: boxed(service),
         starts,
+        starts_at_once: false,
         path: "/",
         subprotocol: None,
         dialogue: &[
