@@ -6,7 +6,7 @@ use crate::session::{
 use http::{Extensions, request::Parts};
 use std::sync::Arc;
 
-/// Everything that a session starts with, except its IO.
+/// The data that a session starts with, except its IO.
 pub(crate) struct Accepted {
     pub(crate) run: SessionHandler,
     pub(crate) state: Arc<State>,

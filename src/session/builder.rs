@@ -52,7 +52,8 @@ impl SessionsBuilder {
     /// let sessions = Sessions::builder().max(10_000).max_per_key(20, by_address).build();
     /// ```
     ///
-    /// With hyper-util, insert the address for each connection. The default of [`peer`](Self::peer) reads it too:
+    /// With hyper-util, insert the address for each connection. The default of [`peer`](Self::peer) reads the same
+    /// extension:
     ///
     /// ```
     /// use http::Request;
@@ -82,9 +83,9 @@ impl SessionsBuilder {
     /// Sets the function that reads the client's address from the extensions of a request.
     ///
     /// [`Session::peer`](crate::Session::peer), [`SessionInfo::peer`](crate::SessionInfo::peer),
-    /// [`Closed::peer`](crate::Closed::peer) and the span of a session have this address, or `None` if the function finds
-    /// none. The default reads a [`SocketAddr`] extension, which the application must insert: neither hyper nor
-    /// `axum::serve` does.
+    /// [`Closed::peer`](crate::Closed::peer) and the span of a session have this address, or `None` if the function
+    /// returns `None`. The default reads a [`SocketAddr`] extension, which the application must insert: neither hyper
+    /// nor `axum::serve` does.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;

@@ -1,4 +1,4 @@
-//! Extensions of a request that share the server's read buffer.
+//! Copies the extensions of a request that share the server's read buffer.
 
 use http::Extensions;
 #[cfg(feature = "axum")]
@@ -7,8 +7,8 @@ use hyper::ext::Protocol;
 
 /// Replaces extensions that share the read buffer of the request head with copies.
 ///
-/// Otherwise a session that keeps the extensions keeps that buffer. `Extensions` has no iterator, so the types are
-/// listed here.
+/// A session that keeps the extensions would otherwise keep the buffer allocated. `Extensions` cannot be iterated, so
+/// the types are listed here.
 pub(crate) fn detach(extensions: &mut Extensions) {
     if let Some(protocol) = extensions.get_mut::<Protocol>() {
         *protocol = Protocol::from(protocol.as_str());
@@ -28,7 +28,7 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
-    fn original_uri_does_not_share_the_buffer_of_the_head() {
+    fn detached_original_uri_does_not_share_head_buffer() {
         for uri in [
             "/chat?room=1",
             "http://test:80/chat",
@@ -41,7 +41,7 @@ mod tests {
             let mut extensions = Extensions::new();
             extensions.insert(OriginalUri(shared.clone()));
             detach(&mut extensions);
-            let OriginalUri(copy) = extensions.get().expect("it is still there");
+            let OriginalUri(copy) = extensions.get().expect("an `OriginalUri`");
             assert_eq!(*copy, shared);
             drop(shared);
             assert!(head.is_unique(), "{uri}");

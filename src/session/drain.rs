@@ -24,7 +24,7 @@ impl Drain {
         self.deadline
     }
 
-    /// Moves the deadline forward if `deadline` is earlier, and returns the result.
+    /// Sets the deadline to `deadline` if that is earlier, and returns the deadline in effect.
     pub(super) fn no_later_than(&mut self, deadline: Instant) -> Instant {
         self.deadline = self.deadline.min(deadline);
         self.deadline
@@ -100,10 +100,10 @@ impl From<Duration> for DrainOptions {
 pub struct DrainReport {
     /// The number of sessions that ended without being aborted since the drain began.
     pub ended: usize,
-    /// The number of sessions with a handler that was aborted at the deadline.
+    /// The number of sessions whose handler was aborted at the deadline.
     pub aborted: usize,
-    /// The number of sessions and undecided requests that remained when the drain returned: their connections were not
-    /// shut down in time.
+    /// The number of sessions and undecided requests that remained when the drain returned, because their connections
+    /// were not shut down in time.
     pub left: usize,
     /// The time over which the stop signals were sent: the longest [`spread`](DrainOptions::spread) of all drains, each
     /// capped at its timeout.
@@ -127,7 +127,7 @@ impl fmt::Display for DrainReport {
         write!(f, "{ended} sessions ended, {aborted} aborted, {left} left")?;
         match *spread {
             Duration::ZERO => Ok(()),
-            spread => write!(f, ", told to stop over {spread:?}"),
+            spread => write!(f, ", stop signals spread over {spread:?}"),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 /// The permit for one session, released on drop.
 pub(crate) struct Permit {
-    /// Dropped first: `leave` wakes the drain, and a caller that sees the session leave finds its key released.
+    /// Dropped before `place`: `leave` wakes the drain, and the key must be released by then.
     _key: Option<KeyPermit>,
     place: Place,
 }

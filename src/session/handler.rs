@@ -1,4 +1,4 @@
-//! The session handler of an accepted request, before it runs and while it runs.
+//! The type-erased session handler, and its future.
 
 use crate::{
     error::{BoxError, BoxFuture},
@@ -31,8 +31,8 @@ impl SessionHandler {
 }
 
 impl Drop for SessionHandler {
-    /// Drops an unused session handler and catches its panics: any layer may drop the handler, and the connection may
-    /// have other streams.
+    /// Drops an unused session handler and catches its panics: a layer may drop the handler on a connection with other
+    /// streams, which the panic would end.
     fn drop(&mut self) {
         if let Err(panic) = panic::catch(|| drop(self.run.take())) {
             trace::unused_panicked(&panic::message(&*panic));

@@ -1,4 +1,4 @@
-//! The right to an upgraded connection, until the server hands the connection over.
+//! A pending upgrade, whose connection is shut down even if the upgrade is not used.
 
 use crate::{
     error::{BoxError, BoxFuture},
@@ -17,9 +17,9 @@ use std::{
 };
 use sync_wrapper::SyncWrapper;
 
-/// The right to an upgraded connection, and a future that resolves to the connection.
+/// A future that resolves to the upgraded connection.
 ///
-/// Dropping an unused HTTP/1 upgrade still closes the connection with an orderly shutdown.
+/// If an HTTP/1 upgrade is dropped unused, a task closes its connection with an orderly shutdown.
 pub(crate) struct HeldUpgrade {
     upgrade: Option<AnyUpgrade>,
     shutdown_timeout: Duration,
@@ -44,7 +44,7 @@ impl HeldUpgrade {
 pub(crate) enum AnyUpgrade {
     /// An HTTP/1 upgrade of hyper: the whole connection.
     Connection(OnUpgrade),
-    /// An HTTP/2 upgrade of hyper: one stream, which ends with its response unless that is an upgrade response.
+    /// An HTTP/2 upgrade of hyper: one stream. A response other than the upgrade response ends the stream.
     Stream(OnUpgrade),
     Other(SyncWrapper<BoxFuture<Result<Upgraded, BoxError>>>),
 }
@@ -74,7 +74,7 @@ impl Future for HeldUpgrade {
                 let io = ready!(upgrade.get_mut().as_mut().poll(cx));
                 io.map(Upgraded::into_box_io)
             }
-            None => Err("the upgrade was used before".into()),
+            None => Err("the upgrade was already used".into()),
         };
         self.upgrade = None;
         Poll::Ready(io)
@@ -84,9 +84,9 @@ impl Future for HeldUpgrade {
 impl Drop for HeldUpgrade {
     /// Spawns a task that waits for the connection and shuts it down.
     ///
-    /// After a rejection, hyper drops the connection at its end instead of shutting it down as without an upgrade: the
-    /// client can lose the response to a reset, and on TLS receives no `close_notify`. hyper keeps one upgrade per
-    /// connection, and a later one replaces it, so one task waits for each connection.
+    /// After a rejected upgrade request, hyper drops the connection instead of shutting it down: the client can lose
+    /// the response to a reset, and receives no `close_notify` on TLS. hyper keeps only the latest upgrade of a
+    /// connection, so at most one task waits for each connection.
     fn drop(&mut self) {
         let Some(AnyUpgrade::Connection(upgrade)) = self.upgrade.take() else {
             return;
@@ -105,8 +105,8 @@ impl Drop for HeldUpgrade {
 }
 
 fn poll_hyper(upgrade: &mut OnUpgrade, cx: &mut Context<'_>) -> Poll<Result<BoxIo, BoxError>> {
-    // `OnUpgrade` panics if a clone has resolved before. No layer inside has a clone, but a layer around the
-    // outermost one may have sent a clone of the request.
+    // `OnUpgrade` panics if one of its clones has already resolved. Inner layers hold no clone, but a layer around the
+    // outermost `UpgradeLayer` may have sent a clone of the request.
     match panic::catch(|| Pin::new(upgrade).poll(cx)) {
         Ok(upgraded) => upgraded.map(|upgraded| match upgraded {
             Ok(io) => Ok(BoxIo::from(io)),
@@ -117,6 +117,6 @@ fn poll_hyper(upgrade: &mut OnUpgrade, cx: &mut Context<'_>) -> Poll<Result<BoxI
                 Err(error.into())
             }
         }),
-        Err(_) => Poll::Ready(Err("a clone of the request has used the upgrade".into())),
+        Err(_) => Poll::Ready(Err("a clone of the request already used the upgrade".into())),
     }
 }

@@ -7,14 +7,14 @@ use std::{
     sync::Arc,
 };
 
-/// The party that a session belongs to, in the application's terms: a user, a room, a tenant.
+/// The owner of a session in the application: a user, a room, a tenant.
 ///
 /// An `Identity` holds a value of any type that implements `Eq`, `Hash` and `Display`. Set the identity with
 /// [`Accept::identity`](crate::Accept::identity), or insert it into the extensions of the request in a layer before the
 /// handler, such as the authentication layer. The identity is then available from
 /// [`Session::identity`](crate::Session::identity), [`SessionInfo::identity`](crate::SessionInfo::identity) and
-/// [`Closed::identity`](crate::Closed::identity). The session's span has the `Display` form as its field `identity`:
-/// leave out of that form any data that must not be logged.
+/// [`Closed::identity`](crate::Closed::identity). The session's span has the `Display` form as its field `identity`, so
+/// the form must not contain data that must not be logged.
 ///
 /// Two identities are equal if both their types and their values are equal.
 ///
@@ -85,7 +85,7 @@ impl fmt::Display for Identity {
 }
 
 impl fmt::Debug for Identity {
-    /// Writes the `Display` form: data that must not be logged is in neither form.
+    /// Writes the `Display` form, so that data left out of it is not logged either.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identity({})", self.value)
     }

@@ -129,7 +129,7 @@ impl Session {
         &self.extensions
     }
 
-    /// Returns the request's extensions, mutably: for example to remove one.
+    /// Returns a mutable reference to the request's extensions, for example to remove one.
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
@@ -146,14 +146,14 @@ impl Session {
 
     /// Returns the connection, and drops the rest of the session, including the extensions.
     ///
-    /// In a session that comes with a WebSocket, the WebSocket has the connection: operations on the returned
-    /// `Upgraded` fail with [`NotConnected`](std::io::ErrorKind::NotConnected).
+    /// In a WebSocket handler, the `WebSocket` owns the connection: operations on the returned `Upgraded` fail with
+    /// [`NotConnected`](std::io::ErrorKind::NotConnected).
     #[must_use]
     pub fn into_io(self) -> Upgraded {
         self.io
     }
 
-    /// Returns the connection, mutably.
+    /// Returns a mutable reference to the connection.
     ///
     /// The rest of the session stays alive, including the [extensions](Self::extensions).
     #[must_use]
@@ -162,7 +162,7 @@ impl Session {
     }
 }
 
-/// For the protocols of this crate that run the session themselves.
+/// For the protocols that this crate implements.
 #[allow(dead_code, reason = "only some protocols of this crate use this")]
 impl Session {
     pub(crate) fn state(&self) -> &Arc<State> {

@@ -53,7 +53,7 @@ pub struct PendingUpgrade {
 impl PendingUpgrade {
     /// Creates a pending upgrade from a future that resolves to the upgraded connection.
     ///
-    /// Clones share the future. Only one of them is ever used.
+    /// Clones share the future: it is used once.
     pub fn new<F>(upgrade: F) -> Self
     where
         F: Future<Output = Result<Upgraded, BoxError>> + Send + 'static,
@@ -71,7 +71,7 @@ impl PendingUpgrade {
     }
 }
 
-/// The promise of an upgraded connection, in the extensions of a request or a response.
+/// A pending upgrade in the extensions of a request or a response.
 pub(crate) enum Handover {
     Hyper(OnUpgrade),
     /// From another server or client.
@@ -79,12 +79,12 @@ pub(crate) enum Handover {
 }
 
 impl Handover {
-    /// Returns `true` if [`take`](Self::take) would find one.
+    /// Returns `true` if [`take`](Self::take) would return `Some`.
     pub(crate) fn is_in(extensions: &Extensions) -> bool {
         extensions.get::<OnUpgrade>().is_some() || extensions.get::<PendingUpgrade>().is_some()
     }
 
-    /// Removes the promise from the extensions. A [`PendingUpgrade`] takes precedence over hyper's `OnUpgrade`.
+    /// Removes the pending upgrade from the extensions. A [`PendingUpgrade`] takes precedence over hyper's `OnUpgrade`.
     pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
         let hyper = extensions.remove::<OnUpgrade>().map(Self::Hyper);
         let other = extensions

@@ -41,7 +41,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 /// # async fn example() {
 /// let sessions = Sessions::builder().max(10_000).build();
 /// let layer = UpgradeLayer::new().sessions(sessions.clone());
-/// // When the server is to stop:
+/// // At shutdown:
 /// let report = sessions.drain(Duration::from_secs(30)).await;
 /// println!("{report}");
 /// # }
@@ -56,7 +56,7 @@ struct Registry {
     key_limit: Option<Arc<dyn KeyLimit>>,
     peer: PeerOf,
     open: Mutex<Open>,
-    /// Notified when a drain begins, and when its deadline moves forward.
+    /// Notified when a drain begins, and when a later call sets an earlier deadline.
     draining: Notify,
     /// Notified when the last session ends during a drain.
     emptied: Notify,
@@ -148,7 +148,7 @@ impl Sessions {
     /// [`accept_timeout`](crate::UpgradeLayer::accept_timeout).
     #[expect(
         clippy::must_use_candidate,
-        reason = "it closes, whether the count is used or not"
+        reason = "the call has an effect even if the count is not used"
     )]
     pub fn close_of(&self, identity: &Identity, grace: Duration) -> usize {
         let list = self.list_of(identity);
@@ -184,8 +184,8 @@ impl Sessions {
     /// A request whose handler is still deciding counts as an open session. If the handler accepts before the deadline,
     /// the session starts with its stop signal already set; after the deadline the request is rejected.
     ///
-    /// A drained registry stays closed. With several calls the earliest deadline holds, and a call without a spread
-    /// sends the stop signal at once to the sessions that an earlier call would have stopped later.
+    /// A drained registry stays closed. With several calls, the earliest deadline applies, and a call without a spread
+    /// sends the remaining stop signals of earlier calls at once.
     ///
     /// # Panics
     ///
@@ -193,7 +193,7 @@ impl Sessions {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the drain goes on: no session is admitted, and the open ones end by the deadline.
+    /// Dropping the future does not stop the drain: no session is admitted, and the open ones end by the deadline.
     #[must_use = "the drain has begun, and the future waits for its end"]
     pub fn drain<O>(&self, options: O) -> impl Future<Output = DrainReport> + Send + use<O>
     where
@@ -260,7 +260,7 @@ impl Sessions {
             let changed = self.registry.draining.notified();
             let deadline = self.open().drain.as_ref().map(Drain::deadline);
             match deadline {
-                // Another `drain` call may move the deadline forward.
+                // Another `drain` call may set an earlier deadline.
                 Some(deadline) => {
                     if tokio::time::timeout_at(deadline, changed).await.is_err() {
                         return;
@@ -283,9 +283,9 @@ impl Sessions {
             return Err(Self::stopping());
         }
         if open.admitted >= self.registry.max {
-            return Err(unavailable("there are too many sessions"));
+            return Err(unavailable("too many sessions"));
         }
-        let key = key.map_err(|_| unavailable("there are too many sessions of this client"))?;
+        let key = key.map_err(|_| unavailable("too many sessions of this client"))?;
         open.admitted += 1;
         Ok(Admitted {
             permit: Permit::new(self.clone(), key),
@@ -295,10 +295,10 @@ impl Sessions {
 
     /// Returns the rejection of a draining server.
     pub(crate) fn stopping() -> Rejection {
-        unavailable("the server is about to stop")
+        unavailable("the server is shutting down")
     }
 
-    /// Adds an accepted session, which from here on is listed and receives stop signals.
+    /// Adds an accepted session, which is then listed and receives stop signals.
     pub(super) fn enter(&self, state: Arc<State>) {
         let mut open = self.open();
         let deadline = open.drain.as_ref().map(Drain::deadline);
@@ -309,7 +309,7 @@ impl Sessions {
         }
     }
 
-    /// Removes a session that has ended, or the place of a request that started no session.
+    /// Removes a session that has ended, or releases the place of a request that started no session.
     pub(super) fn leave(&self, state: Option<SessionId>) {
         let mut open = self.open();
         open.admitted -= 1;
@@ -338,7 +338,7 @@ impl Sessions {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        // Nothing that can panic runs under the lock.
+        // No code that can panic runs under the lock.
         self.registry
             .open
             .lock()

@@ -1,4 +1,4 @@
-//! The settings that hold for a session: time limits, the registry, callbacks.
+//! The settings of a session: time limits, the registry, callbacks.
 
 use crate::session::{Closed, Sessions};
 #[cfg(feature = "testing")]
@@ -109,8 +109,8 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Reports the end of one session to a test. The extensions of the request carry the observer to the outermost layer,
-/// and from there the settings of the session carry it.
+/// Reports the end of one session to a test. The test inserts the observer into the extensions of its request; the
+/// outermost layer moves it into the settings of the session.
 ///
 /// An observer does not make a layer the outermost one, and a user's `on_close` does not replace the observer.
 #[cfg(feature = "testing")]
@@ -123,7 +123,7 @@ impl Observer {
         Self(Arc::new(report))
     }
 
-    /// Moves the observer of a request, if a test sent one, into the settings that hold for the request.
+    /// Moves the observer from the extensions of a request into its settings, if a test inserted one.
     pub(crate) fn take_in(settings: Arc<Settings>, extensions: &mut Extensions) -> Arc<Settings> {
         match extensions.remove() {
             Some(observer) => Arc::new(Settings {

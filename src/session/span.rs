@@ -24,7 +24,8 @@ impl SessionSpan {
         #[cfg(feature = "tracing")]
         let span = {
             use tracing::field::Empty;
-            // The level of the worst event inside: with only ERROR enabled, such an event still has the session's span.
+            // ERROR is the highest level of an event in the session: a filter that admits any of its events also admits
+            // the span.
             let span = tracing::error_span!(
                 target: "tower_upgrade",
                 parent: None,
@@ -62,8 +63,8 @@ pub(crate) fn started() {
     event!(DEBUG, "session started");
 }
 
-/// Records the numbers in the span and emits the closing event. Errors of the connection or its data are attributed to
-/// the peer (DEBUG), and any other error to the handler (WARN).
+/// Records the close reason, bytes and duration in the span, and emits the closing event. Errors of the connection or
+/// its data are attributed to the peer (DEBUG), and any other error to the handler (WARN).
 pub(crate) fn closed(state: &State, closed: &Closed) {
     unused!(state, closed);
     #[cfg(feature = "tracing")]
@@ -85,8 +86,8 @@ pub(crate) fn closed(state: &State, closed: &Closed) {
     }
 }
 
-/// Returns `true` if a session failed because of its connection or its peer. An `io::Error` alone does not decide: the
-/// handler may have received the error from a file, or from a process that failed to spawn.
+/// Returns `true` if a session failed because of its connection or its peer. The type `io::Error` is not sufficient:
+/// the handler may have received the error from a file, or from a process that failed to spawn.
 #[cfg(feature = "tracing")]
 fn is_peers(state: &State, error: &(dyn Error + 'static)) -> bool {
     let is_of_io = |cause: &(dyn Error + 'static)| {

@@ -4,9 +4,10 @@ use super::{Sessions, state::State};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
-/// Sends `sessions` their stop signals: to the first at once, and to the others one after the other within `spread`.
+/// Sends `sessions` their stop signals: the first at once, the others one by one within `spread`.
 ///
-/// Another drain may move the deadline forward meanwhile: each session gets the deadline at the time of its signal.
+/// A later `drain` call may set an earlier deadline meanwhile, so each session gets the deadline in effect when its
+/// signal is sent.
 pub(super) fn spawn(registry: Sessions, sessions: Vec<Arc<State>>, spread: Duration) {
     let start = Instant::now();
     let count = sessions.len() as u32;

@@ -37,7 +37,7 @@ impl SessionId {
 }
 
 impl From<u64> for SessionId {
-    /// Converts any number, such as one entered by an administrator, even if no session has that id.
+    /// Converts any number, such as one entered by an administrator. A session with that id need not exist.
     fn from(id: u64) -> Self {
         Self(id)
     }
@@ -57,15 +57,15 @@ pub(crate) struct State {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) labels: Labels,
     settings: Arc<Settings>,
-    /// Boxed, so that a session without an identity pays for one pointer only.
+    /// Boxed, so that a session without an identity stores only a pointer.
     identity: Option<Box<Identity>>,
     accepted: Instant,
-    /// When the server handed over the IO, in milliseconds since `accepted`.
+    /// The time at which the server handed over the IO, in milliseconds since `accepted`.
     started: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
-    /// When a byte last moved in either direction, in milliseconds since `accepted`. `None` without an idle timeout,
-    /// which saves reading the clock.
+    /// The time at which a byte last moved in either direction, in milliseconds since `accepted`. `None` without an
+    /// idle timeout, to avoid reading the clock.
     active: Option<AtomicU64>,
     stop: Stop,
     /// Wakes the session's task, which waits for the return of the IO and for the stop signal.
@@ -79,15 +79,15 @@ pub(crate) struct State {
     has_ended: AtomicBool,
     /// The session ends because its peer was silent.
     is_idle: AtomicBool,
-    /// The peer, or another connection that the session passes on, is the reason why the session failed.
+    /// The session failed because of its peer, or because of the connection that it relays to.
     is_peers_failure: AtomicBool,
-    /// Wake the reader and the writer of the IO, which may be in different tasks.
+    /// The wakers of the reader and the writer of the IO, which may run in different tasks.
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
 
 struct Stop {
-    /// When the handler must have ended, in nanoseconds since acceptance: the earliest deadline of all stop signals.
+    /// The deadline of the handler, in nanoseconds since acceptance: the earliest of all stop signals.
     deadline: AtomicU64,
     ordered: Notify,
 }
@@ -170,7 +170,7 @@ impl State {
         }
     }
 
-    /// Returns when the server handed over the IO, if it has.
+    /// Returns the time at which the server handed over the IO, or `None` before that.
     pub(crate) fn started(&self) -> Option<Instant> {
         match self.started.load(Ordering::Relaxed) {
             NEVER => None,
@@ -279,8 +279,8 @@ impl State {
         }
     }
 
-    /// Returns when a byte last moved in either direction. `None` without an idle timeout, and after the handler took
-    /// ownership of the IO.
+    /// Returns the time at which a byte last moved in either direction, or `None` without an idle timeout and after the
+    /// handler took ownership of the IO.
     pub(crate) fn active(&self) -> Option<Instant> {
         let active = self.active.as_ref()?;
         let is_ours = !self.is_taken.load(Ordering::Relaxed);
@@ -344,7 +344,7 @@ impl State {
     }
 
     fn io_slot(&self) -> MutexGuard<'_, IoSlot> {
-        // Nothing that can panic runs under the lock.
+        // No code that can panic runs under the lock.
         self.io_slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

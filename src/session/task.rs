@@ -23,7 +23,7 @@ use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::P
 pub(crate) fn spawn(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
     accepted.upgrade = upgrade;
     let span = accepted.span.clone();
-    // From here on the end of the session is reported, even if its task never runs.
+    // `End` reports the end of the session even if the task never runs.
     let end = End::of(&mut accepted);
     contain(|| metrics::opened(&end.state.labels));
     tokio::spawn(span.instrument(run(accepted, end)));
@@ -31,11 +31,11 @@ pub(crate) fn spawn(mut accepted: Box<Accepted>, upgrade: HeldUpgrade) {
 
 /// Runs a session from the handover of its connection to its shutdown.
 ///
-/// The state of this future while the handler runs is the memory of an idle session, so it is small: the boxed future
-/// of the handler, and `End`. The waits before and after are boxed separately and freed when they complete.
+/// The size of this future while the handler runs determines the memory of an idle session. It then holds only the
+/// boxed future of the handler and `End`; the waits before and after are boxed separately and freed when they complete.
 #[expect(
     clippy::manual_async_fn,
-    reason = "what a block takes in stays where it is; the arguments of an `async fn` would be there twice"
+    reason = "an `async fn` stores its arguments twice, an `async` block stores its captures once"
 )]
 fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
     async move {
@@ -55,7 +55,7 @@ fn run(mut accepted: Box<Accepted>, mut end: End) -> impl Future<Output = ()> {
         contain(span::started);
         let reason = match start(accepted, io) {
             Ok(mut handler) => {
-                // Not `CatchPanic`, which has room for a panic: memory of every idle session.
+                // Not `CatchPanic`, whose field for the panic would add to the memory of every idle session.
                 let ended = AssertUnwindSafe(handler.as_mut()).catch_unwind();
                 let ended = unless_overdue(&mut watch, &end, ended).await;
                 let reason = end.reason(ended, &watch);
@@ -78,7 +78,7 @@ async fn started_io(
     watch: &mut Watch,
     end: &End,
 ) -> Result<Option<Result<BoxIo, BoxError>>, Overdue> {
-    // Usually the connection is ready by now.
+    // Usually the connection is already available.
     match (&mut *upgrade).now_or_never() {
         Some(io) => Ok(Some(io)),
         None => {
@@ -107,7 +107,7 @@ async fn unless_overdue<F: Future>(
 /// Takes the box by value, so that the box is freed while the session is open.
 #[expect(
     clippy::boxed_local,
-    reason = "the box is gone while the session lives"
+    reason = "the box must be freed while the session is open"
 )]
 fn start(accepted: Box<Accepted>, io: BoxIo) -> Result<SessionFuture, Panic> {
     let accepted = *accepted;
@@ -124,7 +124,7 @@ fn start(accepted: Box<Accepted>, io: BoxIo) -> Result<SessionFuture, Panic> {
 struct End {
     state: Arc<State>,
     permit: Option<Permit>,
-    /// Whether the handler was dropped at the deadline of its stop signal.
+    /// Set if the handler was dropped at the deadline of its stop signal.
     was_dropped: bool,
     is_reported: bool,
 }
@@ -204,15 +204,15 @@ impl End {
         if let Some(on_close) = &self.state.settings().on_close {
             contain(|| on_close(&closed));
         }
-        // Called after `on_close`, so that a test with the report sees the effects of `on_close`.
+        // Called after `on_close`, so that a test that has the report can rely on the effects of `on_close`.
         #[cfg(feature = "testing")]
         if let Some(observer) = &self.state.settings().observer {
             observer.report(closed);
         }
     }
 
-    /// Reports the end of the session, and closes the connection with an orderly shutdown. The handler's future has
-    /// been dropped before.
+    /// Reports the end of the session, and closes the connection with an orderly shutdown. The handler's future is
+    /// already dropped.
     async fn close(mut self, reason: CloseReason) {
         let is_aborted = matches!(reason, CloseReason::Aborted);
         let timeout = self.state.settings().shutdown_timeout();

@@ -32,13 +32,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// [`downcast`](Self::downcast) and [`into_parts`](Self::into_parts) a handler takes ownership of the connection. The
 /// handler must then shut the connection down, and the session ends with the handler.
 ///
-/// On HTTP/2 an `Upgraded` is one stream of the connection. A flush
-/// [guarantees less](crate::manual::stack_below#a-flush-does-not-say-that-anything-was-sent) than on HTTP/1.1, and
-/// a reset by the peer [can look like an end of stream](crate::manual::stack_below#a-reset-can-look-like-an-end).
+/// On HTTP/2 an `Upgraded` is one stream of the connection. A flush [guarantees
+/// less](crate::manual::stack_below#a-flush-does-not-mean-that-data-was-sent) than on HTTP/1.1, and a reset by the peer
+/// [can look like an end of stream](crate::manual::stack_below#a-reset-can-look-like-an-end).
 ///
-/// The session also ends with the handler if a part of the `Upgraded`, such as a half of `tokio::io::split`, is still
-/// alive in another task: operations on that part fail with [`NotConnected`](io::ErrorKind::NotConnected), and pending
-/// ones are woken. Take the connection out first if it must outlive the handler: for example to serve HTTP again with
+/// A part of the `Upgraded` in another task, such as a half of `tokio::io::split`, does not keep the session open. When
+/// the handler ends, pending and later operations on that part fail with [`NotConnected`](io::ErrorKind::NotConnected).
+/// To use the connection after the handler has ended, take ownership of it first: for example to serve HTTP again with
 /// hyper, including nested upgrades.
 pub struct Upgraded {
     io: BoxIo,
@@ -74,7 +74,7 @@ impl Upgraded {
         }
     }
 
-    fn go_home(&mut self) {
+    fn return_io(&mut self) {
         if let Some(session) = self.session.take() {
             session.return_io(std::mem::replace(&mut self.io, BoxIo::gone()));
         }
@@ -85,15 +85,15 @@ impl Upgraded {
         match &self.session {
             Some(session) => {
                 let is_going_on = session.is_going_on();
-                self.or_go_home(is_going_on)
+                self.or_return_io(is_going_on)
             }
             None => Ok(()),
         }
     }
 
-    fn or_go_home(&mut self, is_going_on: Result<(), SessionOver>) -> io::Result<()> {
+    fn or_return_io(&mut self, is_going_on: Result<(), SessionOver>) -> io::Result<()> {
         if is_going_on.is_err() {
-            self.go_home();
+            self.return_io();
         }
         Ok(is_going_on?)
     }
@@ -102,7 +102,7 @@ impl Upgraded {
     fn moved<T>(
         &mut self,
         cx: &Context<'_>,
-        tell: fn(&State, &Context<'_>, Poll<usize>) -> Result<(), SessionOver>,
+        record: fn(&State, &Context<'_>, Poll<usize>) -> Result<(), SessionOver>,
         result: Poll<io::Result<T>>,
         bytes: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
@@ -115,8 +115,8 @@ impl Upgraded {
                 }
                 Poll::Pending => Poll::Pending,
             };
-            let is_going_on = tell(session, cx, moved);
-            self.or_go_home(is_going_on)?;
+            let is_going_on = record(session, cx, moved);
+            self.or_return_io(is_going_on)?;
         }
         result
     }
@@ -180,7 +180,7 @@ impl Upgraded {
     ///     match session.into_io().downcast::<TcpStream>() {
     ///         Ok(UpgradedParts { io, read_buf, .. }) => {
     ///             io.set_nodelay(true)?;
-    ///             println!("{} bytes came early", read_buf.len());
+    ///             println!("{} bytes of early data", read_buf.len());
     ///         }
     ///         Err(_upgraded) => println!("not plain TCP"),
     ///     }
@@ -211,7 +211,7 @@ impl Upgraded {
 /// For tunnels.
 #[cfg(feature = "tunnel")]
 impl Upgraded {
-    /// Wraps any IO, and uncovers the socket beneath. An `Upgraded` stays with its session.
+    /// Wraps any IO, and removes hyper's wrappers if their socket is known. An `Upgraded` keeps its session.
     pub(crate) fn uncovered<T>(io: T) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -237,7 +237,7 @@ impl Upgraded {
     pub(crate) fn break_off(&mut self) {
         let mut io = std::mem::replace(self, Self::gone()).into_box_io();
         if let Some(socket) = io.carrier() {
-            // The socket is dropped even if this fails.
+            // On failure the socket is dropped without a reset.
             let _ = socket.reset_on_drop();
         }
     }
@@ -247,7 +247,7 @@ impl Upgraded {
         self.session.is_some()
     }
 
-    /// Returns the socket, if all bytes read and written are those of the socket: the IO adds no framing or encryption.
+    /// Returns the socket if the IO passes its bytes on unchanged, without framing or encryption.
     #[cfg(target_os = "linux")]
     pub(crate) fn as_socket(&mut self) -> Option<SocketRef<'_>> {
         self.io.as_socket()
@@ -295,7 +295,7 @@ impl Upgraded {
 
 impl Drop for Upgraded {
     fn drop(&mut self) {
-        self.go_home();
+        self.return_io();
     }
 }
 

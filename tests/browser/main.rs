@@ -13,7 +13,7 @@ use support::{Chat, Driver, Page};
 use tokio::net::TcpListener;
 
 /// The report of the chat's drain.
-const STOPPED: &str = "2 sessions ended, 0 aborted, 0 left, told to stop over 1s";
+const STOPPED: &str = "2 sessions ended, 0 aborted, 0 left, stop signals spread over 1s";
 
 #[tokio::test]
 async fn pages_exchange_messages_and_rooms() {

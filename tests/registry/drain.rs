@@ -253,7 +253,7 @@ async fn pending_decision_is_rejected_at_the_drain_deadline() {
     assert_eq!(start.elapsed(), secs(30));
     let refusal = asking.await.expect("no panic");
     assert_eq!(refusal.headers()["retry-after"], "5");
-    assert_eq!(refusal.body(), "the server is about to stop");
+    assert_eq!(refusal.body(), "the server is shutting down");
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn drain_rejects_upgrades_and_passes_plain_requests() {
     let (refusal, body) = http1.response().await;
     assert_eq!(
         (refusal.status, body.as_str()),
-        (503, "the server is about to stop")
+        (503, "the server is shutting down")
     );
     assert_eq!(refusal.get("retry-after").as_deref(), Some("5"));
     for request in [extended_connect("echo"), connect("test:1")] {

@@ -183,7 +183,7 @@ async fn spread_drain_stops_sessions_evenly_from_the_oldest() {
     let report = sessions.drain(options).await;
     assert_eq!((report.ended, report.aborted, report.left), (100, 0, 0));
     assert_eq!(report.spread, secs(10));
-    let text = "100 sessions ended, 0 aborted, 0 left, told to stop over 10s";
+    let text = "100 sessions ended, 0 aborted, 0 left, stop signals spread over 10s";
     assert_eq!(report.to_string(), text);
     for peer in peers {
         peer.await.expect("no panic");

@@ -36,10 +36,7 @@ async fn s4_request_over_the_limit_is_rejected_before_its_handler_runs() {
         third.send(offer("echo", &[])).await;
         let (refusal, body) = third.response().await;
         refusal.assert_no_handshake();
-        assert_eq!(
-            (refusal.status, body.as_str()),
-            (503, "there are too many sessions")
-        );
+        assert_eq!((refusal.status, body.as_str()), (503, "too many sessions"));
         assert_eq!(refusal.get("retry-after").as_deref(), Some("5"));
     }
     assert_eq!((handler.accepted(), sessions.len()), (2, 2));
