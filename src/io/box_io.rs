@@ -16,12 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[cfg(feature = "tunnel")]
 use tokio::net::TcpStream;
 
-/// A connection without its type.
+/// A type-erased connection.
 ///
-/// [`Upgraded::into_parts`](crate::Upgraded::into_parts) returns one. A server that accepts several types of
+/// [`Upgraded::into_parts`](crate::Upgraded::into_parts) returns a `BoxIo`. A server that accepts several types of
 /// connections, such as TCP with and without TLS, can serve each as a `BoxIo` instead of an enum:
-/// [`Upgraded::downcast`](crate::Upgraded::downcast) finds the type in the box, and the relays and proxies of
-/// the module `tunnel` find the socket. In an enum they find neither.
+/// [`Upgraded::downcast`](crate::Upgraded::downcast) finds the type in the box, and the relays and proxies of the
+/// module `tunnel` find the socket. An enum hides both.
 ///
 #[cfg_attr(feature = "tunnel", doc = "```")]
 #[cfg_attr(not(feature = "tunnel"), doc = "```ignore")]
@@ -40,14 +40,14 @@ use tokio::net::TcpStream;
 /// ```
 pub struct BoxIo {
     kind: SyncWrapper<Kind>,
-    /// Bytes to read before the IO. Boxed, since most sessions have no such bytes.
+    /// Bytes to read before the IO. Boxed, because most sessions have no such bytes.
     read_buf: Option<Box<Bytes>>,
     is_write_vectored: bool,
     is_read_to_end: bool,
 }
 
 enum Kind {
-    /// hyper's `Upgraded`, with its own buffered bytes. Already a box, so not boxed again.
+    /// hyper's `Upgraded`, with its buffered bytes. It already is a box, so it is not boxed again.
     Hyper(TokioIo<hyper::upgrade::Upgraded>),
     Other(Box<dyn OtherIo>),
     /// The IO was taken out; the containing `Upgraded` is no longer accessible.
@@ -60,7 +60,7 @@ trait OtherIo: AsyncRead + AsyncWrite + Send + Unpin {
     /// Moves the IO into `slot`, an `Option` of its type.
     fn move_into(self: Box<Self>, slot: &mut dyn Any);
 
-    /// Returns the socket if the IO is one.
+    /// Returns the socket if the IO is a socket.
     #[cfg(feature = "tunnel")]
     fn as_socket(&self) -> Option<SocketRef<'_>>;
 
@@ -135,8 +135,8 @@ where
 impl BoxIo {
     /// Boxes a connection.
     ///
-    /// If `io` is a `tokio::net::TcpStream` or a `tokio::net::UnixStream`, the relays of the module `tunnel` use it
-    /// as a socket. A `BoxIo` is returned as it is.
+    /// If `io` is a `tokio::net::TcpStream` or a `tokio::net::UnixStream`, the relays of the module `tunnel` use it as
+    /// a socket. A `BoxIo` is returned unchanged.
     pub fn new<T>(io: T) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -146,7 +146,7 @@ impl BoxIo {
 
     /// Boxes a connection that runs over a socket, such as TLS over TCP. `socket` returns that socket.
     ///
-    /// A relay uses the socket to reset the connection and to notice that the peer has reset it; see
+    /// A relay uses the socket to reset the connection and to detect a reset by the peer; see
     /// [`Relay`](crate::tunnel::Relay#the-socket-of-a-connection). Bytes still pass through `io`.
     ///
     /// ```no_run
@@ -196,7 +196,7 @@ impl BoxIo {
             .unwrap_or_default()
     }
 
-    /// Returns whether the end of the peer's stream has been read.
+    /// Returns `true` if the end of the peer's stream has been read.
     pub(crate) fn is_read_to_end(&self) -> bool {
         self.is_read_to_end
     }
@@ -211,7 +211,8 @@ impl BoxIo {
     {
         let read_buf = self.take_read_buf();
         if TypeId::of::<T>() == TypeId::of::<Self>() {
-            // An earlier downcast may have taken a served `BoxIo` out of hyper's type, so do not search for one.
+            // An earlier downcast may already have taken a served `BoxIo` out of hyper's type, so do not unwrap it
+            // here.
             let mut io = Some(self);
             return match take(&mut io) {
                 Some(io) => Ok(UpgradedParts::new(io, read_buf)),
@@ -221,7 +222,7 @@ impl BoxIo {
         match self.kind.into_inner() {
             Kind::Hyper(io) => match downcast_hyper(io.into_inner()) {
                 Ok(parts) => Ok(parts.behind(read_buf)),
-                // The server may have accepted a `BoxIo` with a `T` in it.
+                // The server may have wrapped a `T` in a `BoxIo`.
                 Err(io) => match downcast_hyper::<Self>(io) {
                     Ok(parts) => Self::from(parts.behind(read_buf)).downcast(),
                     Err(io) => Err(Self::from_kind(Kind::Hyper(TokioIo::new(io)), read_buf)),
@@ -257,7 +258,7 @@ impl BoxIo {
         io
     }
 
-    /// Returns the socket if the IO is one: all bytes read and written are those of the socket.
+    /// Returns the socket if the IO passes its bytes on unchanged, without framing or encryption.
     pub(crate) fn as_socket(&mut self) -> Option<SocketRef<'_>> {
         match (self.kind.get_mut(), &self.read_buf) {
             (Kind::Other(io), None) => io.as_socket(),
@@ -265,7 +266,7 @@ impl BoxIo {
         }
     }
 
-    /// The socket that carries this, which may be the IO itself.
+    /// Returns the socket that carries the IO, which may be the IO itself.
     pub(crate) fn carrier(&mut self) -> Option<SocketRef<'_>> {
         match self.kind.get_mut() {
             Kind::Other(io) => io.carrier(),

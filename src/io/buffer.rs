@@ -12,14 +12,14 @@ use std::{
 /// a time after a frame header: one read receives both.
 pub(crate) const BYTES: usize = 72 * 1024;
 
-/// The number of unused buffers that a thread keeps.
+/// The maximum number of unused buffers that a thread keeps.
 const POOLED: usize = 4;
 
 thread_local! {
     static POOL: RefCell<Pool<Box<[u8]>>> = const { RefCell::new(Pool::new(POOLED * BYTES)) };
 }
 
-/// A buffer that returns to the pool of its thread on drop. Its initial content is left over from earlier use.
+/// A buffer that returns to the pool of its thread on drop. It is not cleared: it holds data of earlier uses.
 pub(crate) struct Buffer {
     /// Empty during drop.
     bytes: Box<[u8]>,

@@ -1,4 +1,4 @@
-//! Copying that holds no buffer while waiting for the reader.
+//! Copies bytes without holding a buffer while the reader is pending.
 
 use crate::io::buffer::Buffer;
 use std::{
@@ -11,13 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Copies the entire contents of a reader into a writer, and returns the number of bytes copied.
 ///
-/// Unlike [`tokio::io::copy`], this function holds no buffer while it waits for the reader. Each poll borrows a
-/// buffer of 72 KiB from a pool of its thread and gives it back; only while the writer cannot take all data
-/// does the copy keep the buffer. An idle session therefore costs no buffer, and a busy session moves large
-/// amounts at a time.
+/// Unlike [`tokio::io::copy`], this function holds no buffer while it waits for the reader. Each poll borrows a buffer
+/// of 72 KiB from a pool of its thread and returns it; the copy keeps the buffer only while the writer cannot accept
+/// all data. An idle session therefore holds no buffer, and a busy session copies large amounts at a time.
 ///
-/// A thread keeps up to four unused buffers. They are not cleared: a reader that looks at the part of the
-/// buffer that it did not fill can see data of other copies.
+/// A thread keeps up to four unused buffers. They are not cleared: a reader that inspects the unfilled part of its
+/// buffer can see data of other copies.
 ///
 /// The writer is flushed whenever the reader is pending, and at the end, but not shut down.
 ///
@@ -95,7 +94,7 @@ struct Unwritten {
     end: usize,
 }
 
-/// An error, with the side that it comes from.
+/// An error, and the side on which it occurred.
 #[derive(Debug)]
 pub(crate) enum Broken {
     Reader(io::Error),
@@ -111,7 +110,7 @@ impl From<Broken> for io::Error {
 }
 
 impl Copy {
-    /// Returns whether bytes were read but not yet written.
+    /// Returns `true` if bytes were read but not yet written.
     #[cfg(feature = "tunnel")]
     pub(crate) fn has_unwritten(&self) -> bool {
         self.unwritten.is_some()
@@ -122,8 +121,8 @@ impl Copy {
         self.unwritten = None;
     }
 
-    /// Reads once and writes all that was read. Returns the number of bytes, or 0 at the end of the reader,
-    /// once the writer is flushed.
+    /// Reads once and writes all bytes read. Returns the number of bytes, or 0 at the end of the reader, once the
+    /// writer is flushed.
     pub(crate) fn poll_turn(
         &mut self,
         cx: &mut Context<'_>,

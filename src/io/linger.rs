@@ -13,8 +13,8 @@ const LINGER_BYTES: u64 = 1024 * 1024;
 
 /// Flushes, shuts the write side down, and reads until the peer shuts its side down, within limits.
 ///
-/// A socket that is dropped with unread bytes is reset, and the reset can overtake the written data: hence the
-/// reading. On TLS, the shutdown sends the close_notify.
+/// Dropping a socket with unread bytes resets the connection, and the reset can overtake the written data. Reading
+/// those bytes first prevents the reset. On TLS, the shutdown sends the close_notify.
 pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
     let is_shut_down = shut_down(&mut io, shutdown_timeout).await;
     if is_shut_down && !io.is_read_to_end() {
@@ -24,7 +24,7 @@ pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
     }
 }
 
-/// Flushes and shuts the write side down. Returns whether both succeeded in time.
+/// Flushes and shuts the write side down. Returns `true` if both succeed in time.
 pub(crate) async fn shut_down(io: &mut BoxIo, shutdown_timeout: Duration) -> bool {
     let shutdown = async {
         io.flush().await?;

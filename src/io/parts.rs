@@ -16,7 +16,7 @@ pub struct UpgradedParts<T> {
 }
 
 impl<T> UpgradedParts<T> {
-    /// Creates the parts of a connection. Pass an empty `read_buf` if nothing was read after the head of the request.
+    /// Creates the parts of a connection. Pass an empty `read_buf` if no bytes after the head of the request were read.
     ///
     /// ```
     /// use tower_upgrade::UpgradedParts;

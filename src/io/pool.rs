@@ -4,9 +4,9 @@ use std::{cell::RefCell, thread::LocalKey};
 
 /// A LIFO pool of idle buffers, pipes or codecs. The item that was used last is still in the processor's cache.
 ///
-/// A waiting session returns its items to the pool of the thread, and borrows equivalent ones when it has work.
-/// A thread thus keeps about as many items as it has sessions at work. The pool also saves an allocation per
-/// turn: for large items, the allocator may map and unmap memory each time.
+/// A session returns its items to the pool of its thread before it waits, and borrows other items when it has work. A
+/// thread thus keeps about as many items as it has busy sessions. The pool also saves an allocation each time: for
+/// large items, the allocator may map and unmap memory.
 pub(crate) struct Pool<T> {
     kept: Vec<(T, usize)>,
     size: usize,
@@ -14,7 +14,7 @@ pub(crate) struct Pool<T> {
 }
 
 impl<T> Pool<T> {
-    /// Creates a pool of items that have a total size of at most `max`, in the unit that `give_back` uses.
+    /// Creates a pool whose items have a total size of at most `max`, in the unit of `give_back`.
     pub(crate) const fn new(max: usize) -> Self {
         Self {
             kept: Vec::new(),
@@ -58,7 +58,7 @@ mod tests {
     const MAX: usize = 100;
 
     #[test]
-    fn total_size_is_limited() {
+    fn pool_limits_total_size() {
         let mut pool = Pool::new(MAX);
         assert_eq!(pool.keep("too large", MAX + 1), Some("too large"));
         assert_eq!(pool.keep("one", MAX - 10), None);

@@ -1,4 +1,4 @@
-//! The socket beneath a connection.
+//! The socket that carries a connection.
 
 use std::{any::Any, io};
 #[cfg(target_os = "linux")]
@@ -72,7 +72,7 @@ impl<'a> SocketRef<'a> {
         }
     }
 
-    /// Makes dropping the socket send a reset to the peer instead of an orderly end.
+    /// Configures the socket to send a reset when it is dropped, instead of an orderly shutdown.
     pub(crate) fn reset_on_drop(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.set_zero_linger(),
@@ -87,7 +87,7 @@ impl<'a> SocketRef<'a> {
 impl SocketRef<'_> {
     /// Waits until the socket may be readable, and calls `read`, which must not block.
     ///
-    /// Returns `None` if `read` would block. Another kind of read may still find data, so the socket stays marked as
+    /// Returns `None` if `read` would block. A different read call may still return data, so the socket stays marked as
     /// readable and the task is not woken.
     pub(crate) fn poll_read_with(
         &self,

@@ -1,4 +1,4 @@
-//! Bytes from socket to socket that never leave the kernel: `splice(2)` through a pipe.
+//! Moves bytes between sockets within the kernel: `splice(2)` through a pipe.
 
 use crate::io::pool::{self, Pool};
 use rustix::pipe::{
@@ -14,7 +14,7 @@ use std::{
 /// The requested capacity of a pipe, in bytes: the default Linux limit for unprivileged users (`pipe-max-size`).
 const WANTED: usize = 1024 * 1024;
 
-/// The minimum capacity at which a pipe is faster than a copy, in bytes. Linux gives smaller pipes to a user over
+/// The minimum capacity at which a pipe is faster than a copy, in bytes. Linux creates smaller pipes for a user over
 /// `pipe-user-pages-soft`.
 const NEEDED: usize = 64 * 1024;
 
