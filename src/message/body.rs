@@ -13,10 +13,10 @@ use std::{
 use sync_wrapper::SyncWrapper;
 
 pin_project! {
-    /// Response body of [`Upgrade`](crate::Upgrade).
+    /// The response body of [`Upgrade`](crate::Upgrade).
     ///
-    /// Contains the body of the inner service, the body of a [`Rejection`](crate::Rejection), or nothing. Its
-    /// data is [`Bytes`], whichever buffers the body of the inner service uses.
+    /// The body of the inner service, the body of a [`Rejection`](crate::Rejection), or empty. Its data is always
+    /// [`Bytes`]: other buffers of the inner service's body are converted.
     pub struct ResponseBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -204,7 +204,7 @@ where
     }
 }
 
-/// Converts the data of a frame to `Bytes`, without copying data that already is `Bytes`.
+/// Converts the data of a frame to `Bytes`, without a copy if it already is `Bytes`.
 fn into_bytes<D: Buf, E: Into<BoxError>>(
     frame: Result<Frame<D>, E>,
 ) -> Result<Frame<Bytes>, BoxError> {

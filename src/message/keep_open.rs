@@ -10,18 +10,17 @@ use std::{
     time::Duration,
 };
 
-/// The length of a response that the send buffer of every socket takes at once, even of a new and slow one.
+/// The maximum length of a response that fits into the send buffer of any socket, even of a new and slow one.
 const SHORT_RESPONSE: u64 = 16 * 1024;
 
-/// How long a longer response may take to be sent.
+/// The time limit for sending a longer response.
 const SENDING_TIME: Duration = Duration::from_secs(10);
 
 /// Keeps the request body alive behind a response that ends the connection, until the response is sent.
 ///
-/// hyper hands the connection over as soon as the request body was read or dropped and the response is in
-/// hyper's buffer; data that the socket has not taken by then is lost. hyper does not report when it has sent
-/// the response. So behind a long response, the request body is kept for [`SENDING_TIME`] after hyper has taken
-/// the whole response.
+/// hyper hands the connection over as soon as the request body was read or dropped and the response is in hyper's
+/// buffer; data that the socket has not accepted by then is lost. hyper does not report when it has sent the response,
+/// so the request body of a long response is kept for [`SENDING_TIME`] after hyper has taken the whole response.
 pub(crate) fn keep_open(response: ErasedBody, request: RequestBody) -> ErasedBody {
     let is_short = response
         .size_hint()

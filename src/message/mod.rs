@@ -1,4 +1,4 @@
-//! Bodies, rejections and request targets: the parts of HTTP messages that this crate makes.
+//! Bodies, rejections and request targets: the parts of HTTP messages that this crate creates.
 
 pub(crate) mod body;
 pub(crate) mod keep_open;

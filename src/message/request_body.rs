@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// The body of an upgrade request, as its handler reads it.
+/// The body of an upgrade request, for its handler to read.
 ///
 /// Implements [`Body`] with `Data = Bytes`.
 ///
@@ -28,7 +28,7 @@ pub struct RequestBody {
     body: ErasedBody,
     timeout: Duration,
     was_polled: bool,
-    /// Why the body can no longer be read to its end.
+    /// Set once the body can no longer be read to its end.
     failed: Option<Failed>,
 }
 
@@ -61,7 +61,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether the body has been polled.
+    /// Returns `true` if the body has been polled.
     pub(crate) fn was_polled(&self) -> bool {
         self.was_polled
     }
@@ -148,7 +148,7 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-/// Why a body was not read to its end.
+/// The reason why a body was not read to its end.
 pub(crate) enum Unread {
     TooLong(u64),
     Late,
