@@ -1,17 +1,17 @@
-//! Types of errors and futures that every module uses.
+//! The error and future types that all modules use.
 
 use std::pin::Pin;
 #[cfg(any(feature = "client", feature = "tracing"))]
 use std::{error::Error, io};
 
-/// Any error: the type that session handlers end with.
+/// A boxed error of any type: the error type of session handlers.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// An error and the errors in it, outermost first.
+/// Returns an error and its causes, outermost first.
 ///
-/// An [`io::Error`] skips the error that it was made of in [`source`](Error::source): this does not.
+/// [`source`](Error::source) of an [`io::Error`] skips the error that the `io::Error` wraps; this function does not.
 #[cfg(any(feature = "client", feature = "tracing"))]
 pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),

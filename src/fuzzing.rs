@@ -8,7 +8,7 @@ use http::{HeaderMap, Uri, Version, uri::Authority};
 #[cfg(feature = "tunnel")]
 use std::net::IpAddr;
 
-/// Whether a head asks for an upgrade.
+/// Returns `true` if a head asks for an upgrade.
 #[must_use]
 pub fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
     http1::is_upgrade(version, headers)
@@ -37,20 +37,20 @@ pub fn choose(
 ///
 /// # Errors
 ///
-/// A message that says why the target is invalid.
+/// Returns a message if the target is invalid.
 pub fn target(uri: &Uri) -> Result<(&Authority, Option<u16>), &'static str> {
     let target = connect::target(uri)?;
     Ok((target, connect::port(target)))
 }
 
-/// Whether a proxy with this policy connects to an address.
+/// Returns `true` if a proxy with this policy connects to an address.
 #[cfg(feature = "tunnel")]
 #[must_use]
 pub fn may_connect(policy: &Policy, address: IpAddr) -> bool {
     policy.allows(address)
 }
 
-/// Whether a proxy with this policy accepts this target of a CONNECT, before it resolves the name.
+/// Returns `true` if a proxy with this policy accepts this target of a CONNECT, before it resolves the name.
 #[cfg(feature = "tunnel")]
 #[must_use]
 pub fn may_ask_for(policy: &Policy, target: &Authority, port: u16) -> bool {

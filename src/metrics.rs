@@ -15,7 +15,7 @@
 //! | label | values |
 //! |---|---|
 //! | `kind` | of [`UpgradeKind`]: `upgrade`, `connect`, `extended-connect` |
-//! | `protocol` | the protocol as the handler was registered, not as the client wrote it; `other` for handlers of [any protocol](crate::UpgradeLayer::any_protocol); `connect` for a CONNECT |
+//! | `protocol` | the protocol for which the handler was registered, not the client's spelling; `other` for handlers of [any protocol](crate::UpgradeLayer::any_protocol); `connect` for a CONNECT |
 //! | `reason` | of [`CloseReason`](crate::CloseReason): `finished`, `failed`, `panicked`, `idle`, `lifetime`, `drained`, `aborted`, `not-upgraded` |
 //! | `direction` | `read`, `written` |
 //! | `status` | the status of the response, such as `403` |
@@ -68,7 +68,7 @@ impl Labels {
     }
 }
 
-/// The end of a session, for the counters.
+/// The values to record at the end of a session.
 #[cfg_attr(
     not(feature = "metrics"),
     expect(dead_code, reason = "without a recorder")
@@ -105,7 +105,7 @@ mod record {
     use metrics::{counter, gauge, histogram};
     use tokio::time::Instant;
 
-    /// Measures how long a handler takes to decide.
+    /// Measures the time that a handler takes to decide.
     pub(crate) struct Timer {
         started: Instant,
     }
@@ -171,9 +171,9 @@ mod record {
     }
 }
 
-/// Describes the metrics and their units to the installed recorder, for its output to show.
+/// Passes descriptions and units of the metrics to the installed recorder.
 ///
-/// Call this function after a recorder has been installed.
+/// Call this function after installing a recorder.
 #[cfg(feature = "metrics")]
 pub fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
