@@ -8,10 +8,10 @@ use crate::negotiate::{
 use http::{HeaderMap, StatusCode, Version};
 use std::borrow::Cow;
 
-/// A response that follows the rules.
+/// A valid response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The connection switches to this protocol. CONNECT names none.
+    /// An upgrade response with the chosen protocol; `None` for CONNECT.
     Upgraded(Option<Protocol>),
     Refused,
 }
@@ -20,7 +20,7 @@ pub(crate) enum Answer {
 ///
 /// # Errors
 ///
-/// A message that says which rule the upgrade response breaks (RFC 9110 §7.8 and §15.2.2).
+/// Returns the rule that the upgrade response violates (RFC 9110 §7.8 and §15.2.2).
 pub(crate) fn answer(
     kind: UpgradeKind,
     offered: &[Protocol],
@@ -42,14 +42,14 @@ pub(crate) fn answer(
     }
 }
 
-/// Returns the protocol that a 101 switches to.
+/// Returns the protocol chosen in a 101.
 fn chosen(
     offered: &[Protocol],
     version: Version,
     headers: &HeaderMap,
 ) -> Result<Protocol, Cow<'static, str>> {
     if version != Version::HTTP_11 {
-        return Err("a 101 that is not of HTTP/1.1".into());
+        return Err("a 101 with a version other than HTTP/1.1".into());
     }
     if !http1::connection_has_upgrade(headers) {
         return Err("a 101 without `Connection: upgrade`".into());
@@ -57,11 +57,11 @@ fn chosen(
     let mut members = http1::members(headers);
     let chosen = match (members.next(), members.next()) {
         (Some(chosen), None) => Member::parse(chosen),
-        (Some(_), Some(_)) => return Err("a 101 to more than one protocol".into()),
+        (Some(_), Some(_)) => return Err("a 101 with more than one protocol".into()),
         (None, _) => return Err("a 101 without `Upgrade`".into()),
     };
     let chosen = chosen.map(Protocol::from);
-    let chosen = chosen.ok_or("a 101 whose `Upgrade` is not a protocol")?;
+    let chosen = chosen.ok_or("a 101 with an invalid `Upgrade`")?;
     match offered.contains(&chosen) {
         true => Ok(chosen),
         false => Err(format!("a 101 to {chosen}, which was not offered").into()),

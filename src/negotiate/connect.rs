@@ -7,27 +7,27 @@ use std::net::Ipv6Addr;
 ///
 /// # Errors
 ///
-/// A message that says why the target is invalid.
+/// Returns a message if the target is invalid.
 pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
     let authority = match uri.authority() {
         // A URI with an authority and without a scheme has neither path nor query.
         Some(authority) if uri.scheme().is_none() => authority,
-        _ => return Err("the target of a CONNECT is `host:port`"),
+        _ => return Err("the target of a CONNECT must be `host:port`"),
     };
     if !is_host_and_port(authority) {
-        return Err("the target of a CONNECT is no valid host and port");
+        return Err("the target of a CONNECT is not a valid host and port");
     }
     match port(authority) {
         Some(_) => Ok(authority),
-        None => Err("the target of a CONNECT has no port from 1 to 65535"),
+        None => Err("the target of a CONNECT must have a port from 1 to 65535"),
     }
 }
 
-/// Whether an authority consists of a host and an optional port in digits (RFC 3986 §3.2.3), without user
+/// Returns `true` if an authority consists of a host and an optional port in digits (RFC 3986 §3.2.3), without user
 /// information.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
-    // `Authority` is more lenient: it reads the host `[::1]` from `[::1]x:80`, the host `host` from `ann@host`,
-    // and the port 80 from `host:+80`.
+    // `Authority` is more lenient: it parses the host `[::1]` from `[::1]x:80`, the host `host` from `ann@host`, and
+    // the port 80 from `host:+80`.
     let rest = authority.as_str().strip_prefix(authority.host());
     let is_port = |rest: &str| match rest.strip_prefix(':') {
         Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
@@ -41,7 +41,7 @@ pub(crate) fn port(authority: &Authority) -> Option<u16> {
     authority.port_u16().filter(|port| *port > 0)
 }
 
-/// Whether `host` is an IPv6 address in brackets, an IPv4 address or a name (RFC 3986 §3.2.2).
+/// Returns `true` if `host` is an IPv6 address in brackets, an IPv4 address or a name (RFC 3986 §3.2.2).
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[') {
         Some(address) => address
@@ -55,7 +55,7 @@ fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
-/// Whether a head announces content. On HTTP/1, the content of a CONNECT is indistinguishable from bytes for
+/// Returns `true` if a head announces content. On HTTP/1, the content of a CONNECT is indistinguishable from bytes for
 /// the tunnel (RFC 9110 §9.3.6).
 pub(crate) fn has_content(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
@@ -65,7 +65,7 @@ pub(crate) fn has_content(headers: &HeaderMap) -> bool {
             .any(|length| !is_zero(length.as_bytes()))
 }
 
-/// Whether a `Content-Length` is zero, in any number of digits. hyper drops repeated values that are equal to
+/// Returns `true` if a `Content-Length` is zero, in any number of digits. hyper drops repeated values that are equal to
 /// the first.
 fn is_zero(length: &[u8]) -> bool {
     !length.is_empty() && length.iter().all(|digit| *digit == b'0')
@@ -121,7 +121,7 @@ mod tests {
             let error = target(&uri).expect_err(text);
             assert!(error.contains(wrong), "{text}: {error}");
         }
-        // `Uri` does not parse these.
+        // `Uri` rejects these.
         for text in ["a{b}:443", "a\"b:443", "a%41:443", ""] {
             assert!(text.parse::<Uri>().is_err(), "{text}");
         }

@@ -5,23 +5,23 @@ use crate::negotiate::protocol::Member;
 use crate::negotiate::protocol::Protocol;
 use http::{Extensions, Version};
 
-/// Whether a request has a `:protocol`.
+/// Returns `true` if a request has a `:protocol`.
 ///
 /// The method does not matter: middleware around a router that matches only GET may have changed it.
 pub(crate) fn is_extended_connect(version: Version, extensions: &Extensions) -> bool {
     version > Version::HTTP_11 && extensions.get::<hyper::ext::Protocol>().is_some()
 }
 
-/// Returns the protocol in `:protocol`, if it is valid. An invalid one matches no handler.
+/// Returns the protocol in `:protocol`, if it is valid. An invalid `:protocol` matches no handler.
 pub(crate) fn offered(extensions: &Extensions) -> Option<Member<'_>> {
     let protocol = extensions.get::<hyper::ext::Protocol>()?;
     Member::parse(protocol.as_str().as_bytes())
 }
 
-/// The `:protocol` that asks for `protocol`.
+/// Returns the `:protocol` that requests `protocol`.
 ///
 /// `Upgrade` compares names without case (RFC 9110 §7.8), and servers compare `:protocol` with the bytes `websocket`
-/// (RFC 8441 §5). Other names have no registered spelling: they are sent as they were written.
+/// (RFC 8441 §5). Other names have no registered spelling and are sent unchanged.
 #[cfg(feature = "client")]
 pub(crate) fn protocol(protocol: &Protocol) -> hyper::ext::Protocol {
     const WEBSOCKET: &str = "websocket";

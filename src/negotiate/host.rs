@@ -7,11 +7,11 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-/// Checks that a request names one host, as a proxy has to.
+/// Checks that a request names exactly one host, as a proxy must.
 ///
 /// # Errors
 ///
-/// The fault, for a rejection with 400.
+/// Returns the message of a rejection with 400.
 pub(crate) fn check(parts: &Parts) -> Result<(), &'static str> {
     let target = parts.uri.authority();
     let mut lines = parts.headers.get_all(header::HOST).iter();
@@ -28,14 +28,14 @@ pub(crate) fn check(parts: &Parts) -> Result<(), &'static str> {
         return Ok(());
     }
     let Some(host) = parse(host) else {
-        return Err("the `Host` of the request is not valid");
+        return Err("the `Host` of the request is invalid");
     };
     match target {
         // Over HTTP/1.1 the target replaces `Host` (RFC 9112 §3.2.2).
         Some(target)
             if parts.version > Version::HTTP_11 && !is_same(parts.uri.scheme(), target, &host) =>
         {
-            Err("the `Host` of the request is not its `:authority`")
+            Err("the `Host` of the request differs from its `:authority`")
         }
         _ => Ok(()),
     }
@@ -46,7 +46,7 @@ fn parse(host: &HeaderValue) -> Option<Authority> {
     host.filter(is_host_and_port)
 }
 
-/// Whether two authorities are the same host and port.
+/// Returns `true` if two authorities are the same host and port.
 fn is_same(scheme: Option<&Scheme>, one: &Authority, other: &Authority) -> bool {
     let default = match scheme.map(Scheme::as_str) {
         Some("http") => Some(80),
@@ -79,20 +79,20 @@ mod tests {
                 assert!(check(hosts).is_err(), "{uri}: {hosts:?}");
             }
         }
-        // The target counts.
+        // The target replaces `Host`.
         assert_eq!(
             check_of(Version::HTTP_11, "http://test/", &["other"]),
             Ok(())
         );
         assert_eq!(check_of(Version::HTTP_11, "test:443", &[""]), Ok(()));
         assert!(check_of(Version::HTTP_11, "/", &[""]).is_err());
-        // It is older than `Host`.
+        // HTTP/1.0 does not require `Host`.
         assert_eq!(check_of(Version::HTTP_10, "/", &[]), Ok(()));
         assert!(check_of(Version::HTTP_10, "/", &["test", "test"]).is_err());
     }
 
     #[test]
-    fn http_2_host_is_the_authority() {
+    fn http_2_host_must_match_authority() {
         let check = |uri, hosts: &[_]| check_of(Version::HTTP_2, uri, hosts);
         for (uri, host) in [
             ("https://test/", "TEST"),

@@ -4,10 +4,10 @@ use super::token;
 use crate::negotiate::protocol::Member;
 use http::{HeaderMap, Version, header};
 
-/// Whether a request head asks for an upgrade.
+/// Returns `true` if a request head asks for an upgrade.
 ///
-/// The version must be HTTP/1.1, `Connection` must list `upgrade`, and `Upgrade` must offer at least one
-/// protocol. A malformed `Upgrade` offers nothing.
+/// The version must be HTTP/1.1, `Connection` must list `upgrade`, and `Upgrade` must offer at least one protocol. A
+/// malformed `Upgrade` offers no protocol.
 pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && headers.contains_key(header::UPGRADE)

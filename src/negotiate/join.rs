@@ -1,11 +1,11 @@
-//! Several lines of a field in one (RFC 9110 §5.3).
+//! Joins several lines of a field (RFC 9110 §5.3).
 
 use http::{
     HeaderMap, HeaderValue,
     header::{self, HeaderName},
 };
 
-/// Joins several lines of a field, in order. Empty lines add no member.
+/// Joins the lines of a field, in order. Empty lines add no member.
 pub(crate) fn lines(headers: &mut HeaderMap, name: &HeaderName, separator: &str) {
     let header::Entry::Occupied(mut lines) = headers.entry(name) else {
         return;
@@ -20,7 +20,7 @@ pub(crate) fn lines(headers: &mut HeaderMap, name: &HeaderName, separator: &str)
         .filter(|line| !line.is_empty())
         .collect();
     let joined = HeaderValue::from_bytes(&members.join(separator.as_bytes()));
-    let mut joined = joined.expect("field values, and the separator between them, are one");
+    let mut joined = joined.expect("joined field values are a field value");
     joined.set_sensitive(is_sensitive);
     lines.insert(joined);
 }
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_become_one_and_stay_sensitive() {
+    fn joined_lines_keep_their_order_and_sensitivity() {
         let mut headers = HeaderMap::new();
         let name = header::SEC_WEBSOCKET_PROTOCOL;
         lines(&mut headers, &name, ", ");

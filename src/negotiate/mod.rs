@@ -1,4 +1,4 @@
-//! Negotiation: pure functions from the head of a request to its outcome, without IO.
+//! Negotiation: pure functions of the request head, without IO.
 
 pub(crate) mod answer;
 pub(crate) mod connect;
@@ -39,7 +39,7 @@ pub(crate) fn kind(
     }
 }
 
-/// Returns the host, with an optional port, that a request is for.
+/// Returns the requested host, with an optional port.
 pub(crate) fn authority(parts: &Parts) -> Option<Authority> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let authority = match (parts.uri.authority(), hosts.next(), hosts.next()) {
@@ -71,7 +71,7 @@ pub enum Preference {
     Server,
 }
 
-/// The response to upgrade requests that match no handler: see
+/// The treatment of upgrade requests that match no handler: see
 /// [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,7 +93,7 @@ pub enum Unsupported {
 pub(crate) enum Choice<'a> {
     /// The handler at `index` takes the offered `member`.
     Chosen { index: usize, member: Member<'a> },
-    /// A handler for an offered protocol was found, but does not want the request.
+    /// Offered protocols are supported, but `matches` returned `false` for each.
     Declined,
     /// None of the offered protocols is supported.
     Unsupported,
@@ -101,8 +101,8 @@ pub(crate) enum Choice<'a> {
 
 /// Chooses one of the `supported` protocols for an offer.
 ///
-/// `matches` gets the index of a protocol that is offered and supported. It is called in the order of preference,
-/// at most once for each protocol, until it returns true.
+/// `matches` gets the index of a protocol that is offered and supported. It is called in the order of preference, at
+/// most once for each protocol, until it returns `true`.
 pub(crate) fn choose<'a, 'p, O>(
     offered: impl Fn() -> O,
     supported: impl Iterator<Item = &'p Protocol> + Clone,

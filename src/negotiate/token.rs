@@ -1,6 +1,6 @@
 //! The grammar of `Upgrade` and `Connection`: tokens and comma-separated lists.
 
-/// Whether `bytes` is a `token` (RFC 9110 §5.6.2).
+/// Returns `true` if `bytes` is a `token` (RFC 9110 §5.6.2).
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_tchar)
 }

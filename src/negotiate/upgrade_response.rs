@@ -1,4 +1,4 @@
-//! The head of an upgrade response, and its removal from a response that took its place.
+//! The head of an upgrade response, and the removal of its fields from a response that replaces it.
 
 use super::token;
 use crate::negotiate::{kind::UpgradeKind, protocol::Protocol};
@@ -81,9 +81,9 @@ impl UpgradeResponse {
         }
     }
 
-    /// Removes the fields of the upgrade response from a response that took its place.
+    /// Removes the fields of the upgrade response from a response that replaced it.
     pub(crate) fn strip(&self, status: StatusCode, headers: &mut HeaderMap) {
-        // The `Upgrade` of a 426 lists protocols for the next request, and stays.
+        // A 426 keeps its `Upgrade`, which lists protocols for the next request.
         if status != StatusCode::UPGRADE_REQUIRED {
             headers.remove(header::UPGRADE);
             remove_options(headers, |option| option.eq_ignore_ascii_case(b"upgrade"));
@@ -94,7 +94,7 @@ impl UpgradeResponse {
     }
 }
 
-/// Removes the fields of a foreign upgrader's upgrade response from a response that took its place.
+/// Removes the fields of a foreign upgrader's upgrade response from a response that replaced it.
 pub(crate) fn strip_foreign(status: StatusCode, headers: &mut HeaderMap) {
     let mut added = HeaderMap::new();
     for name in [header::SEC_WEBSOCKET_ACCEPT] {
@@ -106,7 +106,7 @@ pub(crate) fn strip_foreign(status: StatusCode, headers: &mut HeaderMap) {
     UpgradeResponse { protocol, added }.strip(status, headers);
 }
 
-/// Whether a client takes a response with this status as the upgrade response.
+/// Returns `true` if clients treat a response with this status as the upgrade response.
 pub(crate) fn is_upgrade(kind: UpgradeKind, status: StatusCode) -> bool {
     match kind {
         UpgradeKind::Upgrade => status == StatusCode::SWITCHING_PROTOCOLS,
@@ -153,11 +153,11 @@ fn upgrade_to(protocol: &Protocol, request: &HeaderMap) -> HeaderValue {
     match line {
         Some(line) => line.clone(),
         None => HeaderValue::from_str(protocol.as_str())
-            .expect("tokens with a slash between them are a field value"),
+            .expect("tokens joined by a slash are a field value"),
     }
 }
 
-/// Keeps the values of a field for which `keep` returns true. Their order stays the same.
+/// Keeps the values of a field for which `keep` returns `true`, in their order.
 fn retain(headers: &mut HeaderMap, name: HeaderName, keep: impl Fn(&HeaderValue) -> bool) {
     if let header::Entry::Occupied(entry) = headers.entry(name) {
         let (name, values) = entry.remove_entry_mult();

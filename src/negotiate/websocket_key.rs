@@ -29,7 +29,7 @@ pub(crate) fn random_key() -> HeaderValue {
     HeaderValue::try_from(key).expect("base64 is valid in a header")
 }
 
-/// Whether a response has the `Sec-WebSocket-Accept` for this key.
+/// Returns `true` if a response has the `Sec-WebSocket-Accept` for this key.
 #[cfg(feature = "client")]
 pub(crate) fn is_answered(key: &HeaderValue, answer: &HeaderMap) -> bool {
     one(answer, header::SEC_WEBSOCKET_ACCEPT) == Some(&accept(key))

@@ -49,9 +49,9 @@ async fn invalid_request_is_not_sent() {
             connect("test:1").protocol("echo"),
             "cannot offer a protocol",
         ),
-        (connect("test"), "no port"),
-        (connect("test:0"), "no port"),
-        (connect("ann@test:1"), "no valid host"),
+        (connect("test"), "must have a port"),
+        (connect("test:0"), "must have a port"),
+        (connect("ann@test:1"), "not a valid host"),
         (request("http://ann:secret@test/").protocol("echo"), "user"),
     ] {
         let error = expect_error(untouched().oneshot(request).await, ErrorKind::Request);

@@ -172,11 +172,11 @@ async fn k2_invalid_upgrade_response_becomes_502_naming_the_field() {
         ),
         (
             upgrade_response("chat, chess", &[]),
-            "a 101 to more than one protocol",
+            "a 101 with more than one protocol",
         ),
         (
             upgrade_response("a b", &[]),
-            "a 101 whose `Upgrade` is not a protocol",
+            "a 101 with an invalid `Upgrade`",
         ),
         (
             head(&[STATUS_LINE, "Connection: Upgrade"]),
@@ -188,7 +188,7 @@ async fn k2_invalid_upgrade_response_becomes_502_naming_the_field() {
         ),
         (
             head(&["HTTP/1.0 101 S", "Connection: Upgrade", "Upgrade: chat"]),
-            "a 101 that is not of HTTP/1.1",
+            "a 101 with a version other than HTTP/1.1",
         ),
     ] {
         let (backend, front) = scripted().await;

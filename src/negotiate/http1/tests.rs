@@ -1,4 +1,4 @@
-//! Compares parsing and choice of protocols with a reference that follows the text of the RFC.
+//! Compares the parser and the choice of protocols with a reference implementation that follows the RFC literally.
 
 use super::*;
 use crate::negotiate::kind::UpgradeKind;

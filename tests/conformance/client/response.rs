@@ -62,11 +62,11 @@ const INVALID_RESPONSES: [(&str, &str); 14] = [
         "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\nupgrade: chess\r\n\r\n",
     ),
     (
-        "not a protocol",
+        "invalid `Upgrade`",
         "HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: echo chat\r\n\r\n",
     ),
     (
-        "not of HTTP/1.1",
+        "version other than HTTP/1.1",
         "HTTP/1.0 101 S\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
     ),
 ];

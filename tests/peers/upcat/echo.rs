@@ -119,7 +119,7 @@ async fn upcat_explains_its_arguments() {
         // The client reports these errors before it connects to the port, on which no server listens.
         (
             &["--connect", "example.com:x", URL],
-            "no valid host and port",
+            "not a valid host and port",
         ),
         (
             &["--protocol", "echo", "http://ann:secret@127.0.0.1:1/"],
