@@ -211,8 +211,7 @@ impl BoxIo {
     {
         let read_buf = self.take_read_buf();
         if TypeId::of::<T>() == TypeId::of::<Self>() {
-            // An earlier downcast may already have taken a served `BoxIo` out of hyper's type, so do not unwrap it
-            // here.
+            // Do not search hyper's type for a served `BoxIo`: an earlier downcast may already have taken it out.
             let mut io = Some(self);
             return match take(&mut io) {
                 Some(io) => Ok(UpgradedParts::new(io, read_buf)),

@@ -1,4 +1,4 @@
-//! Tells globally reachable addresses from the addresses of this machine and its local networks.
+//! Distinguishes globally reachable addresses from the addresses of this machine and its local networks.
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -70,7 +70,7 @@ pub(super) fn destination(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns whether an address is globally reachable. Expects a [`destination`].
+/// Returns `true` if an address is globally reachable. Expects a [`destination`].
 pub(super) fn is_globally_reachable(destination: IpAddr) -> bool {
     match destination {
         IpAddr::V4(v4) => !NOT_GLOBAL_V4.iter().any(|range| range.contains(&v4)),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_special_purpose_addresses_of_ipv4_are_denied_and_their_neighbours_are_not() {
+    fn s5_special_purpose_ipv4_ranges_are_denied_and_their_neighbours_allowed() {
         for (before, first, last, after) in [
             ("", "0.0.0.0", "0.255.255.255", "1.0.0.0"),
             ("9.255.255.255", "10.0.0.0", "10.255.255.255", "11.0.0.0"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_special_purpose_addresses_of_ipv6_are_denied() {
+    fn s5_special_purpose_ipv6_ranges_are_denied() {
         const ONES: &str = "ffff:ffff:ffff:ffff";
         for (first, last) in [
             ("::", "::1"),

@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// | reason | status |
 /// |---|---|
-/// | the request is HTTP/1.1 without `Host`, has two, or has an invalid one; over HTTP/2, `Host` differs from `:authority` | 400 |
+/// | `Host` is missing on HTTP/1.1, repeated or invalid; over HTTP/2, it differs from `:authority` | 400 |
 /// | the host ends in a number and is not an IPv4 address in dotted-decimal notation, for example `127.1`: see [`Policy::hosts`] | 400 |
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
 /// | the host cannot be resolved, refuses the connection, or cannot be reached | 502 |
@@ -113,8 +113,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Requests other than CONNECT
 ///
-/// A proxy registered for a [`protocol`](crate::UpgradeLayer::protocol) rejects every request with 501, because such
-/// a request does not name a tunnel target.
+/// A `ConnectProxy` registered for a [`protocol`](crate::UpgradeLayer::protocol) rejects every request with 501, because
+/// such a request does not name a tunnel target.
 #[derive(Clone)]
 pub struct ConnectProxy {
     policy: Arc<Policy>,
@@ -179,7 +179,7 @@ impl ProtocolHandler for ConnectProxy {
         let (UpgradeKind::Connect, Some(port)) = (request.kind(), request.port()) else {
             return Err(Rejection::new(
                 StatusCode::NOT_IMPLEMENTED,
-                "this is a proxy for CONNECT",
+                "this proxy only supports CONNECT",
             ));
         };
         negotiate::host::check(request.parts())

@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr};
 use tokio::net::TcpStream;
 
 /// The maximum number of addresses in a log message: a DNS server could return thousands.
-const MAX_TOLD: usize = 8;
+const MAX_LOGGED: usize = 8;
 
 /// Connects to a host.
 ///
@@ -29,8 +29,8 @@ pub(super) async fn dial(
     match connect_any(&allowed, connect).await {
         Some(connected) => connected,
         None => {
-            let name = name.map_or_else(String::new, |name| format!("{name} is at "));
-            let some = &found[..found.len().min(MAX_TOLD)];
+            let name = name.map_or_else(String::new, |name| format!("{name} resolves to "));
+            let some = &found[..found.len().min(MAX_LOGGED)];
             let denied = format!("{name}{some:?}");
             Err(Failure::denied(Denied::Address, denied))
         }
@@ -70,7 +70,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     #[tokio::test]
-    async fn small_writes_are_not_held_back() {
+    async fn dialed_socket_has_tcp_nodelay() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let io = connect(address).await.expect("loopback");

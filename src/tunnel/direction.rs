@@ -72,7 +72,7 @@ impl Direction {
         self.copy.copied
     }
 
-    /// Returns whether some bytes are read and not yet sent.
+    /// Returns `true` if some bytes are read and not yet sent.
     pub(super) fn has_unsent(&self) -> bool {
         #[cfg(target_os = "linux")]
         if self.splicing.has_unsent() {
@@ -190,7 +190,7 @@ impl Ends for FromTo<'_> {
     }
 }
 
-/// Switches between copying through a buffer (first gear) and `splice(2)` (second gear).
+/// Alternates between copying through a buffer and `splice(2)`, depending on the amount of data.
 #[cfg(target_os = "linux")]
 mod splicing {
     use super::{Both, Broken, Context, Direction, Poll, io, ready};
@@ -207,7 +207,7 @@ mod splicing {
         /// The number of consecutive reads that filled the buffer.
         full_reads: u8,
         is_active: bool,
-        /// Set after the kernel refused `splice` for these sockets.
+        /// Set after the kernel rejected `splice` for these sockets.
         is_refused: bool,
         /// The pipe, while it holds unsent bytes.
         pipe: Option<Pipe>,
@@ -297,7 +297,7 @@ mod splicing {
         }
     }
 
-    /// Returns whether the kernel does not support `splice` for these sockets or denies it to this process.
+    /// Returns `true` if the kernel does not support `splice` for these sockets or denies it to this process.
     fn is_refusal(error: &io::Error) -> bool {
         matches!(
             error.kind(),

@@ -7,7 +7,8 @@ use std::{fmt, time::Duration};
 
 /// A failure to reach a target.
 ///
-/// The `Display` text is for the log only: the addresses of names on the internal network are hidden from clients.
+/// The `Display` text is for the log only: it can contain addresses of the internal network, which clients must not
+/// receive.
 #[derive(Debug)]
 pub(super) struct Failure {
     kind: Kind,
@@ -60,7 +61,10 @@ impl Failure {
     }
 
     pub(super) fn timed_out(target: &Authority, limit: Duration) -> Self {
-        Self::new(Kind::TimedOut, format!("{target}: not within {limit:?}"))
+        Self::new(
+            Kind::TimedOut,
+            format!("{target}: timed out after {limit:?}"),
+        )
     }
 }
 
@@ -108,7 +112,7 @@ mod tests {
     use super::*;
     use std::io;
 
-    /// Without a shorter limit, the operating system times out the connection attempt.
+    /// Without a shorter limit, the connection attempt ends at the timeout of the operating system.
     #[test]
     fn c6_timeout_of_the_system_is_a_504() {
         for (kind, status) in [

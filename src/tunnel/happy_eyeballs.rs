@@ -63,7 +63,7 @@ mod tests {
         SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, number], 443))
     }
 
-    /// A network in which some addresses answer or fail after a delay. All other addresses never answer.
+    /// A network in which some addresses answer or fail after a delay, and all others never answer.
     #[derive(Default)]
     struct Network {
         answers: HashMap<SocketAddr, (u64, Result<(), ()>)>,
@@ -103,7 +103,11 @@ mod tests {
                 }
             })
             .await;
-            assert_eq!(Rc::strong_count(&self.under_way), 1, "the others are gone");
+            assert_eq!(
+                Rc::strong_count(&self.under_way),
+                1,
+                "the other attempts are dropped"
+            );
             (now(), outcome)
         }
 

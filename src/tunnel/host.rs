@@ -36,8 +36,8 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Returns whether the last label of a host, without the root, is a number: decimal digits, or `0x` followed by zero or
-/// more hexadecimal digits (WHATWG URL, "ends in a number").
+/// Returns `true` if the last label of a host, without the root, is a number: decimal digits, or `0x` followed by zero
+/// or more hexadecimal digits (WHATWG URL, "ends in a number").
 fn ends_in_a_number(host: &str) -> bool {
     let host = without_root(host);
     let last = host.rsplit_once('.').map_or(host, |(_, last)| last);

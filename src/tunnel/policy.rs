@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 /// The targets that clients of a [`ConnectProxy`](super::ConnectProxy) may reach.
 ///
-/// A client of a proxy acts from the proxy's place in the network. Therefore the default policy allows only port 443
+/// A client of a proxy reaches every host that the proxy can reach. Therefore the default policy allows only port 443
 /// of globally reachable addresses. It denies this machine and its private networks, under any name that a client
 /// requests.
 ///
@@ -143,7 +143,7 @@ impl Policy {
         Err(denied)
     }
 
-    /// Returns whether the proxy may connect to this address.
+    /// Returns `true` if the proxy may connect to this address.
     pub(crate) fn allows(&self, address: IpAddr) -> bool {
         let destination = address::destination(address);
         address::is_globally_reachable(destination)
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_by_default_it_is_port_443_of_any_host() {
+    fn s5_default_policy_allows_port_443_of_any_host() {
         let policy = Policy::default();
         for host in ["example.com", "127.0.0.1", "[::1]"] {
             assert_eq!(check(&policy, &format!("{host}:443")), Ok(()));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_ports_are_those_that_were_set_last() {
+    fn s5_second_ports_call_replaces_the_first() {
         let policy = Policy::new().ports([80]).ports([8080, 8081]);
         for (port, seen) in [(443, false), (80, false), (8080, true), (8081, true)] {
             let checked = check(&policy, &format!("example.com:{port}"));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn s5_hosts_are_those_that_are_listed() {
+    fn s5_only_listed_hosts_are_allowed() {
         let policy = Policy::new().hosts(["example.com", "*.example.org", "192.0.2.1"]);
         for target in ["example.com:443", "a.example.org:443", "192.0.2.1:443"] {
             assert_eq!(check(&policy, target), Ok(()), "{target}");

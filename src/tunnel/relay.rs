@@ -64,7 +64,8 @@ where
     relay.map(move |relayed| {
         let result = relayed.into_result();
         if result.is_err() {
-            // The error belongs to one of two peers: a peer's reset is not an error for the server operator's log.
+            // One of the two peers caused the error, so it is logged at DEBUG: a peer's reset needs no attention of the
+            // operator.
             state.blame_peer();
         }
         Ok(result.map(drop)?)
@@ -105,15 +106,15 @@ where
 /// reset needs [the socket](#the-socket-of-a-connection). An HTTP/2 peer sees an end of stream (RFC 9113 §8.5 requires
 /// a reset, which hyper does not send).
 ///
-/// While bytes from one connection wait for the other to accept them, the relay notices a reset of the first within
-/// one second if it knows the socket, and otherwise when the other connection accepts bytes.
+/// While bytes from one connection wait for the other to accept them, the relay detects a reset of the first within one
+/// second if the socket is known, and otherwise when the other connection accepts bytes.
 ///
 /// The relay returns the connection of a [`Session`] to its session, which performs the orderly shutdown. The relay
 /// shuts down any other connection.
 ///
 /// # The socket of a connection
 ///
-/// The relay needs the socket to reset a connection, to notice its reset early and to use `splice(2)`:
+/// The relay needs the socket to reset a connection, to detect its reset early and to use `splice(2)`:
 ///
 /// | the connection is | reset | `splice` |
 /// |---|---|---|
@@ -128,23 +129,23 @@ where
 /// [`BoxIo`](crate::BoxIo) instead of an enum, and set [`Dial::map_io`](crate::client::Dial::map_io) if a connector
 /// returns an enum.
 ///
-/// # What it costs
+/// # Cost
 ///
 /// An idle relay holds neither a buffer nor a pipe. To read, the relay borrows a 72 KiB buffer from its thread, as
 /// [`copy`](crate::copy) does.
 ///
-/// On Linux, if both connections are TCP or Unix sockets ([known to the relay](#the-socket-of-a-connection)), the
-/// relay switches to `splice(2)` after four consecutive reads have filled that buffer. The bytes then move through a
-/// pipe of up to 1 MiB without a copy to user space, for a fraction of the work. A process has up to 32 such
-/// pipes; if all pipes are taken or the kernel refuses, the relay keeps copying through the buffer.
+/// On Linux, if both connections are TCP or Unix sockets ([known to the relay](#the-socket-of-a-connection)), the relay
+/// switches to `splice(2)` after four consecutive reads have filled that buffer. The bytes then move through a pipe of
+/// up to 1 MiB without a copy to user space, for a fraction of the work. A process has up to 32 such pipes; if all
+/// pipes are in use or the kernel rejects the call, the relay keeps copying through the buffer.
 ///
-/// Like `write`, `splice` cannot suppress `SIGPIPE`. Rust programs ignore that signal by default. In a program that
-/// does not ignore the signal, a write to a disconnected peer terminates the process.
+/// Like `write`, `splice` cannot suppress `SIGPIPE`. Rust programs ignore that signal by default. In a program with the
+/// default action for the signal, a write to a disconnected peer terminates the process.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future loses the bytes that are read and not yet sent. Both connections then break off, as described
-/// above. Without unsent bytes, the connections are dropped without a reset.
+/// Dropping the future loses the bytes that are read and not yet sent. Both connections are then broken off, as
+/// described above. Without unsent bytes, the connections are dropped without a reset.
 #[must_use = "futures do nothing unless polled"]
 pub struct Relay {
     ends: Both,
@@ -214,8 +215,8 @@ impl Relay {
         }
     }
 
-    /// Sets the time without a byte sent in either direction after which the relay ends. The default is `None`, which
-    /// disables the timeout.
+    /// Sets the time limit without a byte sent in either direction, after which the relay ends. The default is `None`,
+    /// which disables the limit.
     ///
     /// A session has a separate timeout:
     /// [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout).
@@ -297,7 +298,8 @@ impl Relay {
         self.a_to_b.has_unsent() || self.b_to_a.as_ref().is_some_and(Direction::has_unsent)
     }
 
-    /// Breaks off both connections, with a reset if the socket is known, so that their peers do not see an orderly end.
+    /// Breaks off both connections, with a reset if the socket is known, so that their peers do not see an orderly
+    /// shutdown.
     fn break_off(&mut self) {
         self.ends.a.break_off();
         if let Some(b) = &mut self.ends.b {
@@ -350,7 +352,8 @@ impl Future for Relay {
 }
 
 impl Drop for Relay {
-    /// Breaks off with unsent bytes, so that the peer does not mistake truncated data for complete data.
+    /// Breaks off both connections if bytes are unsent, so that the peer does not mistake truncated data for complete
+    /// data.
     fn drop(&mut self) {
         if self.has_unsent() {
             self.break_off();
@@ -404,7 +407,7 @@ impl Relayed {
             RelayEnd::Finished | RelayEnd::Stopped => Ok((self.a_to_b, self.b_to_a)),
             RelayEnd::Idle => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "no byte went either way for too long",
+                "the idle timeout of the relay has passed",
             )),
             RelayEnd::Failed(error) => Err(error),
         }

@@ -1,4 +1,4 @@
-//! Resolvers: they return the addresses of a host.
+//! Resolvers of host names.
 
 use crate::{error::BoxError, service};
 use futures_util::future::BoxFuture;
@@ -60,7 +60,7 @@ pub trait Resolve: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The proxy answers 502, as it does to an empty list. The error appears only in the log.
+    /// On an error, as on an empty list, the proxy answers 502. The error appears only in the log.
     ///
     /// # Cancel safety
     ///
@@ -91,7 +91,8 @@ impl<R: Resolve> Resolve for Arc<R> {
 
 /// The system's resolver, `getaddrinfo`.
 ///
-/// hyper-util's resolver, and not tokio's `lookup_host`: a dropped call leaves the queue of the blocking pool.
+/// Uses hyper-util's resolver instead of tokio's `lookup_host`: dropping a call also removes it from the queue of the
+/// blocking pool.
 pub(super) struct System(GaiResolver);
 
 impl System {

@@ -13,7 +13,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Checks the sockets of blocked senders for errors, once per `PERIOD`.
 ///
 /// While the receiver does not accept the bytes already read, the relay does not read from the sender. A reset from the
-/// sender would then stay unnoticed until the receiver accepts bytes. The socket's error can be queried without a read.
+/// sender would then remain undetected until the receiver accepts bytes. The socket's error can be queried without a
+/// read.
 #[derive(Default)]
 pub(super) struct SenderCheck {
     /// Armed when a receiver first accepts no bytes. The timer keeps running when bytes move again.

@@ -125,7 +125,7 @@ async fn h2c_registered_by_name_is_not_forwarded() {
     let (head, body) = client.response().await;
     assert_eq!(
         (head.status, body.as_str()),
-        (501, "this protocol is not passed on")
+        (501, "the proxy does not pass this protocol on")
     );
     assert_no_connection(&backend).await;
 }

@@ -208,7 +208,10 @@ async fn upgrade_handled_by_connect_proxy_gets_501() {
     let mut peer = server.connect().await;
     peer.send(offer("echo", &[])).await;
     let (head, body) = peer.response().await;
-    assert_eq!((head.status, &*body), (501, "this is a proxy for CONNECT"));
+    assert_eq!(
+        (head.status, &*body),
+        (501, "this proxy only supports CONNECT")
+    );
 
     let server = Server::start_via(Via::Http2, layer.layer(service_fn(plain))).await;
     let mut client = Client::connect(server.connect().await).await;

@@ -22,7 +22,7 @@ async fn resolved_addresses_appear_only_in_the_log() {
         (
             ConnectProxy::new(Policy::new().ports([port]))
                 .resolver(Resolver::of(&["10.1.2.3", "::1"])),
-            ["any.test is at", "10.1.2.3", "[::1]"],
+            ["any.test resolves to", "10.1.2.3", "[::1]"],
         ),
         (
             ConnectProxy::new(loopback(port)).resolver(Resolver::of(&["127.0.0.1"])),
@@ -40,7 +40,7 @@ async fn resolved_addresses_appear_only_in_the_log() {
             ConnectProxy::new(Policy::new().ports([port]))
                 .connect_timeout(std::time::Duration::from_millis(1))
                 .resolver(Pending::default()),
-            ["any.test", "not within 1ms", ""],
+            ["any.test", "timed out after 1ms", ""],
         ),
     ];
     for (handler, logged) in proxies {

@@ -31,7 +31,7 @@ use http_body_util::Full;
 use std::{fmt, net::SocketAddr, sync::Arc};
 use tower_service::Service;
 
-/// The longest request body that the proxy passes on, in bytes.
+/// The maximum length of a request body that the proxy passes on, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// A handler that passes upgrade requests on to a backend, and joins the two connections if the backend accepts.
@@ -59,7 +59,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// uses `splice` if it knows the sockets: serve a [`BoxIo`](crate::BoxIo) to clients instead of an enum of TLS and TCP,
 /// and set [`Dial::map_io`](crate::client::Dial::map_io) with a connector for TLS.
 ///
-/// # What is passed on
+/// # Protocols
 ///
 /// | registered with | passed on |
 /// |---|---|
@@ -68,9 +68,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// | [`.protocol("websocket", proxy)`](crate::UpgradeLayer::protocol) | this protocol |
 /// | [`.connect(proxy)`](crate::UpgradeLayer::connect) | CONNECT, to another proxy |
 ///
-/// The proxy never passes on `h2c`, or `HTTP` and `TLS` of any version: they carry further requests, past all checks of
-/// the proxy. `TLS` is HTTP within TLS (RFC 2817), and RFC 9113 §3.1 has removed `h2c`. A request that offers only
-/// these goes to the inner service. Any other protocol opens a tunnel to the backend too: list the intended ones.
+/// The proxy never passes on `h2c`, or `HTTP` and `TLS` of any version: they carry further requests, which bypass all
+/// checks of the proxy. `TLS` is HTTP within TLS (RFC 2817), and RFC 9113 §3.1 has removed `h2c`. A request that offers
+/// only these goes to the inner service. Any other protocol opens a tunnel to the backend too: list the intended ones.
 ///
 /// # Between versions
 ///
@@ -90,15 +90,15 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// - A request whose `Connection` names an end-to-end field is rejected with 400: `Host`, `Authorization`, `Cookie`,
 ///   `Origin`, `Content-Type`, `Forwarded`, and fields that begin with `Sec-` or `X-Forwarded-`. Removing such a field
-///   would change the meaning of the request. A client can remove any other field this way, also one that a layer in
-///   front of this handler added. Add fields that the backend trusts in a layer around the proxy's client.
+///   would change the meaning of the request. A client can have any other field removed this way, even a field added by
+///   a layer in front of this handler. Add fields that the backend trusts in a layer around the proxy's client.
 /// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on only with a CONNECT, whose backend is another proxy.
 ///   A layer that checks these credentials itself has to remove them.
 /// - `Via` is added to requests and responses, with the received version, such as `1.1 tower-upgrade` (RFC 9110
 ///   §7.6.3).
 /// - `Cookie`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are sent in one line each, because many servers
 ///   read only the first line.
-/// - A 426 to an HTTP/1.1 client keeps its `Upgrade`.
+/// - A 426 to an HTTP/1.1 client keeps its `Upgrade` field.
 /// - `Forwarded`, and fields that begin with `X-Forwarded-`, are removed by default, because any client can send them:
 ///   see [`forwarded`](Self::forwarded) and [`x_forwarded`](Self::x_forwarded).
 ///
@@ -109,15 +109,15 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// | failure | status |
 /// |---|---|
-/// | the request is HTTP/1.1 without `Host` (RFC 9112 §3.2), has two, or an invalid one or, over HTTP/2, not its `:authority` (RFC 9113 §8.3.1) | 400 |
-/// | the backend cannot be reached, or TLS with it fails | 502 |
-/// | its connection breaks, or carries something other than HTTP | 502 |
+/// | `Host` is missing on HTTP/1.1, repeated or invalid (RFC 9112 §3.2); over HTTP/2, it differs from `:authority` (RFC 9113 §8.3.1) | 400 |
+/// | the backend cannot be reached, or the TLS handshake with it fails | 502 |
+/// | the backend's connection breaks, or its response is not HTTP | 502 |
 /// | a proxy before the backend rejects the CONNECT | 502 |
-/// | its upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
-/// | it answers an extended CONNECT with a 2xx without an upgrade | 502 |
-/// | it is HTTP/2 and does not allow extended CONNECT, or HTTP/2 cannot express the request | 502 |
-/// | it takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
-/// | it answers an extended CONNECT with 426 | 501, or 400 if it requires another WebSocket version |
+/// | the backend's upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
+/// | the backend answers an extended CONNECT with a 2xx without an upgrade | 502 |
+/// | the backend uses HTTP/2 and does not allow extended CONNECT, or HTTP/2 cannot express the request | 502 |
+/// | the backend takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
+/// | the backend answers an extended CONNECT with 426 | 501, or 400 if it requires another WebSocket version |
 ///
 /// The error of the proxy's client is the source of the [reason](crate::RejectionReason). If the client leaves before
 /// the backend has responded, the proxy closes the connection to the backend.
@@ -156,7 +156,7 @@ impl ReverseProxy {
     ///
     /// # Panics
     ///
-    /// If an item is not a valid protocol.
+    /// Panics if an item is not a valid protocol.
     #[must_use]
     #[track_caller]
     pub fn protocols<I>(mut self, protocols: I) -> Self
@@ -207,24 +207,24 @@ impl ReverseProxy {
     /// Sets the handling of `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Proto` and other fields that begin with
     /// `X-Forwarded-`, also if they are spelled with `_`. By default they are [removed](Forwarding::Remove).
     ///
-    /// These three fields contain the same values as [`Forwarded`](Self::forwarded). A host and a scheme that the
-    /// client sent stay unchanged if they are passed on.
+    /// These three fields contain the same values as [`Forwarded`](Self::forwarded). If the host and the scheme that
+    /// the client sent are passed on, they stay unchanged.
     #[must_use]
     pub fn x_forwarded(mut self, forwarding: Forwarding) -> Self {
         self.x_forwarded = forwarding;
         self
     }
 
-    /// Sets the scheme that the forwarded fields contain. By default it is the scheme of the request, which HTTP/2
-    /// requests contain. The client chooses it, with or without TLS.
+    /// Sets the scheme that the forwarded fields contain. The default is the scheme of the request, which HTTP/2
+    /// requests contain. The client chooses that scheme freely, with or without TLS.
     #[must_use]
     pub fn scheme(mut self, scheme: Scheme) -> Self {
         self.scheme = Some(scheme);
         self
     }
 
-    /// Sets the function that finds the client's address in the extensions of a request, like
-    /// [`SessionsBuilder::peer`](crate::SessionsBuilder::peer). By default it looks for a [`SocketAddr`].
+    /// Sets the function that reads the client's address from the extensions of a request, like
+    /// [`SessionsBuilder::peer`](crate::SessionsBuilder::peer). The default reads a [`SocketAddr`] extension.
     #[must_use]
     pub fn peer<F>(mut self, peer: F) -> Self
     where
@@ -237,11 +237,12 @@ impl ReverseProxy {
     /// Rewrites the headers of a request that is not an upgrade, for a client that passes it on to the backend: by the
     /// [rules for upgrades](Self#headers), with `Content-Length` kept.
     ///
-    /// `Host` is the host that the request is for. The URI and the version stay as they are.
+    /// `Host` is set to the requested host. The URI and the version stay unchanged.
     ///
     /// # Errors
     ///
-    /// 400 if the request has no valid host, or if its `Connection` names a field that is meant for the backend.
+    /// Returns a rejection with 400 if the request does not have a valid host, or if its `Connection` names an
+    /// end-to-end field.
     pub fn rewrite_request(&self, request: &mut Parts) -> Result<(), Rejection> {
         let rewritten = self.head(UpgradeKind::Upgrade, request);
         request.headers = rewritten.map_err(bad_request)?.1;
@@ -253,7 +254,8 @@ impl ReverseProxy {
     ///
     /// # Errors
     ///
-    /// 502 if the response is a 101: the client has not asked to switch protocols (RFC 9110 §15.2.2).
+    /// Returns a rejection with 502 if the response is a 101: the client has not asked to switch protocols (RFC 9110
+    /// §15.2.2).
     pub fn rewrite_response(
         &self,
         version: Version,
@@ -275,12 +277,12 @@ impl ReverseProxy {
         !is_http && self.protocols.as_ref().is_none_or(is_meant)
     }
 
-    /// What the backend is offered.
+    /// Returns the protocols to offer to the backend.
     fn offer(&self, request: &UpgradeRequest) -> Result<Vec<Protocol>, Rejection> {
         if request.kind == UpgradeKind::Connect {
             return Ok(Vec::new());
         }
-        // Registered by name it is for that name.
+        // A proxy registered for one protocol offers only that protocol.
         let chosen = request.protocol.as_ref().filter(|_| !request.is_for_any);
         let offer: Vec<_> = negotiate::offered(request.kind, &request.parts)
             .filter(|member| self.passes(*member))
@@ -290,7 +292,7 @@ impl ReverseProxy {
         match offer.is_empty() {
             true => Err(Rejection::new(
                 StatusCode::NOT_IMPLEMENTED,
-                "this protocol is not passed on",
+                "the proxy does not pass this protocol on",
             )),
             false => Ok(offer),
         }
@@ -307,7 +309,7 @@ impl ReverseProxy {
         client.x_forwarded(self.x_forwarded, headers);
     }
 
-    /// Returns the host that a request is for, and the fields for the backend.
+    /// Returns the requested host, and the fields for the backend.
     fn head(
         &self,
         kind: UpgradeKind,
@@ -334,7 +336,7 @@ impl ReverseProxy {
         let kind = request.kind;
         let offer = self.offer(request)?;
         let (authority, mut headers) = self.head(kind, request.parts()).map_err(bad_request)?;
-        // The body is read to its end, and the client frames it again.
+        // The proxy reads the whole body, and its client frames the body again.
         headers.remove(header::CONTENT_LENGTH);
         let key = if offer.iter().any(is_websocket) {
             let key = key(kind, request.headers())?;
