@@ -91,12 +91,12 @@ impl<T: 'static> Locate<T> for Itself {
     }
 }
 
-/// The socket is beneath the IO.
+/// The IO runs over the socket.
 #[cfg(feature = "tunnel")]
-struct Beneath<F, S>(F, std::marker::PhantomData<fn(&S)>);
+struct Over<F, S>(F, std::marker::PhantomData<fn(&S)>);
 
 #[cfg(feature = "tunnel")]
-impl<T, S, F> Locate<T> for Beneath<F, S>
+impl<T, S, F> Locate<T> for Over<F, S>
 where
     S: Socket,
     F: Fn(&T) -> &S + Send + Unpin,
@@ -165,7 +165,7 @@ impl BoxIo {
         S: Socket,
         F: Fn(&T) -> &S + Send + Unpin + 'static,
     {
-        let locate = Beneath(socket, std::marker::PhantomData);
+        let locate = Over(socket, std::marker::PhantomData);
         let io = Kind::Other(Box::new(Located { io, locate }));
         Self::from_kind(io, Bytes::new())
     }

@@ -1,7 +1,7 @@
 //! # Limits and timeouts
 //!
 //! Every limit of this crate, its default, and the consequence of exceeding it. `none` in the column "default" means
-//! that the limit has to be set. `None` removes a time limit whose setter takes an `Option`.
+//! that the limit is off until you set it. `None` disables a time limit whose setter takes an `Option`.
 //!
 //! # Defaults
 //!
@@ -12,16 +12,16 @@
 //!
 //! | limit | default | when exceeded | reason |
 //! |---|---|---|---|
-//! | [`accept_timeout`](crate::UpgradeLayer::accept_timeout), from the request to the handler's decision | 30 s | 504; the decision is dropped | hyper [may not notice](super::stack_below#a-client-that-half-closes-counts-as-gone) that a client has left |
-//! | [`body_limit`](crate::UpgradeLayer::body_limit), the part of the request body that the layer reads and drops | 64 KiB | 413, and the connection closes | RFC 9110 §7.8: the server switches after it has received the whole request |
-//! | [`body_timeout`](crate::UpgradeLayer::body_timeout), for reading it | 10 s | 408, and the connection closes | the same |
+//! | [`accept_timeout`](crate::UpgradeLayer::accept_timeout), from the request to the handler's decision | 30 s | 504; the decision is dropped | hyper [may not notice](super::stack_below#a-client-that-half-closes-counts-as-disconnected) that a client has left |
+//! | [`body_limit`](crate::UpgradeLayer::body_limit), the part of the request body that the layer reads and drops | 64 KiB | 413, and the connection closes | RFC 9110 §7.8: the server switches protocols after it has received the whole request |
+//! | [`body_timeout`](crate::UpgradeLayer::body_timeout), for reading that part | 10 s | 408, and the connection closes | the same |
 //! | [`handshake_timeout`](crate::UpgradeLayer::handshake_timeout), from the outermost layer's response to the connection | 10 s | the session never starts | a layer or server outside may hold the response back, or never send it |
 //! | [`idle_timeout`](crate::UpgradeLayer::idle_timeout), without a byte in either direction | none | the handler is dropped, and the connection shut down | |
 //! | [`lifetime`](crate::UpgradeLayer::lifetime), from the upgrade response on | none | the session's stop signal fires, and after `shutdown_timeout` its handler is dropped | |
 //! | [`Accept::lifetime`](crate::Accept::lifetime), the same for one session; the earlier of both applies | none | the same | |
 //! | [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), to flush and shut down; for a peer of a WebSocket to answer a close frame | 10 s | the connection is dropped | |
 //! | reading from the peer after the write side was shut down | 1 s, 1 MiB | the connection is dropped | RFC 9112 §9.6: without this, a reset may destroy data that the peer has not read |
-//! | sending a rejection of more than 16 KiB before the connection closes, if the request was not read | 10 s | the connection is closed | hyper [would cut it](super::stack_below#a-long-response-to-an-unread-request-is-cut) |
+//! | sending a rejection of more than 16 KiB before the connection closes, if the request was not read | 10 s | the connection is closed | hyper [would truncate it](super::stack_below#a-long-response-to-an-unread-request-is-truncated) |
 //!
 //! The last two cannot be changed. The time between the decision and the outermost layer has no limit: a layer there
 //! that delays the response keeps the prepared values until a timeout layer inside the outermost `UpgradeLayer` expires
@@ -47,9 +47,9 @@
 //!
 //! | limit | default | when exceeded | reason |
 //! |---|---|---|---|
-//! | `max_message_size` | 1 MiB | closed with 1009; a single frame before its payload is read | RFC 6455 §10.4 |
+//! | `max_message_size` | 1 MiB | closed with 1009; a single frame is rejected before its payload is read | RFC 6455 §10.4 |
 //! | payload of a control frame | 125 bytes | closed with 1002 | RFC 6455 §5.5 |
-//! | pongs that the peer has not read | 16 KiB | reading from the peer stops | |
+//! | unsent pongs for a peer that does not read | 16 KiB | reading from the peer stops | |
 //! | buffers that a thread keeps for the next message | 1 MiB for reading, 1 MiB for writing | they are freed | |
 //! | `keep_alive`: an interval of silence, then a ping, and an interval without an answer; or an interval in which a blocked write makes no progress | none | the session ends as idle, within three intervals | |
 //! | `rate_limit`, a `RateLimit`: messages and bytes per second, with a burst | none | the reader waits, or, as configured, the session is closed with 1008 | |
@@ -64,7 +64,7 @@
 //! | `client::UpgradeLayer::handshake_timeout`, from the call to the session, including the connection | 30 s | an error of kind `Timeout` |
 //! | unread data of a session on a `client::Http2` | 2 MiB | the server waits; other sessions continue |
 //!
-//! Time limits do not apply to a client's session. Wrap the code that uses it in `tokio::time::timeout`.
+//! Time limits do not apply to a client's session. Wrap the code that uses the session in `tokio::time::timeout`.
 //!
 //! ## Tunnels
 //!
@@ -78,7 +78,7 @@
 //! | addresses tried for one name | 16 | further addresses are ignored | |
 //! | `Policy::ports` | 443 | 403 | |
 //! | `Policy::hosts` | any | 403 | |
-//! | addresses | those that are globally reachable | 403 | RFC 6890 |
+//! | addresses | globally reachable addresses | 403 | RFC 6890 |
 //! | body of a request that a `ReverseProxy` passes on | 64 KiB | 413 | the proxy sends the body after it has received all of it |
 //! | `client::UpgradeLayer::handshake_timeout` of a `ReverseProxy`'s client | 30 s | 504 | |
 //! | `Relay::idle_timeout` | none | the relay ends | |
@@ -86,9 +86,9 @@
 //! | shutdown of a connection that belongs to no session | 10 s | the connection is dropped | |
 //! | pipes of a process for `splice` | 32 | bytes are copied | Linux limits the pipes of a user |
 //!
-//! ## Beneath
+//! ## hyper and h2
 //!
-//! hyper and h2 enforce these limits, which a server needs too. [The stack below](super::stack_below) describes the
+//! hyper and h2 enforce these limits, which a server needs as well. [The stack below](super::stack_below) describes the
 //! windows and the streams of HTTP/2.
 //!
 //! | limit, in hyper 1.12 | default | when exceeded |
@@ -100,9 +100,9 @@
 //! | streams that the client resets before they are accepted | 20 | the connection is closed |
 //! | streams that h2 resets for the client's errors | 1024 | the connection is closed |
 //!
-//! Give the server a timer: without one, a client that never completes its request head keeps its connection for ever.
-//! Neither hyper-util's builder nor `axum::serve` has a timer by default, and `axum::serve` does not accept one. Serve
-//! with hyper-util where clients connect directly:
+//! Give the server a timer: without one, a client that never completes its request head keeps its connection open
+//! forever. Neither hyper-util's builder nor `axum::serve` has a timer by default, and `axum::serve` does not accept
+//! one. Serve with hyper-util where clients connect directly:
 //!
 //! ```
 //! use hyper_util::{
@@ -136,22 +136,22 @@
 //!
 //! # How to choose
 //!
-//! | what you know | what to set |
+//! | situation | setting |
 //! |---|---|
-//! | how many sessions the server can hold: file descriptors, memory of your handlers | [`max`](crate::SessionsBuilder::max), with room to spare; a proxy needs two descriptors for each |
-//! | one client must not use all of them | [`max_per_key`](crate::SessionsBuilder::max_per_key), by address or by user. Behind a load balancer all clients have its address: use the forwarded address, if the load balancer is trusted |
-//! | how long a decision takes at most: a look-up, a dial, a backend | `accept_timeout` a little longer, and shorter timeouts for the calls inside, so that the client receives their errors |
+//! | the server has a limited number of file descriptors, and limited memory for handlers | [`max`](crate::SessionsBuilder::max), below those limits; a proxy needs two descriptors for each session |
+//! | one client must not use all sessions | [`max_per_key`](crate::SessionsBuilder::max_per_key), by address or by user. Behind a load balancer all clients have its address: use the forwarded address, if the load balancer is trusted |
+//! | a decision takes a known maximum time: a look-up, a dial, a backend | `accept_timeout` a little longer, and shorter timeouts for the calls inside, so that the client receives their errors |
 //! | handlers read bodies, such as those of Docker's client | the argument of `read_body`, and `body_timeout`; `body_limit` for the part that handlers do not read. Only `accept_timeout` bounds reading with `body_mut` |
-//! | peers disappear without closing | `idle_timeout`; for WebSocket `keep_alive`, which tells a silent peer from one that is gone |
+//! | peers disappear without closing | `idle_timeout`; for WebSocket `keep_alive`, which distinguishes a silent peer from a lost peer |
 //! | a load balancer in front closes idle connections | pings at less than half of its timeout: [Scaling out](super::scaling) |
 //! | credentials, routes or certificates expire | `lifetime`, and clients that reconnect |
-//! | the longest message that the application sends | `max_message_size`. A client can make the server hold that much for each session |
-//! | how long the server may take to stop | the timeout of `drain`, and some seconds more before the process is killed: [Stopping a server](super::stopping) |
+//! | the application's messages have a known maximum size | `max_message_size`. A client can make the server hold that many bytes for each session |
+//! | the server has a limited time to stop | the timeout of `drain`, and some seconds more before the process is killed: [Stopping a server](super::stopping) |
 //!
 //! `idle_timeout` counts bytes. A peer that sends a byte in time or answers pings is not idle: only `lifetime` and your
 //! handler limit such a session.
 //!
-//! # Where it is tested
+//! # Tests
 //!
 //! | | in the repository |
 //! |---|---|

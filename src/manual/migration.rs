@@ -95,11 +95,11 @@
 //! |---|---|
 //! | the code above compares one value of `Upgrade` and ignores `Connection` | parses both headers: lists over several lines, versions, the client's order |
 //! | HTTP/1.1 only | the same handler on HTTP/2, and for CONNECT with [`connect`](crate::UpgradeLayer::connect) |
-//! | the task runs [even after a refusal](super::stack_below#hyper-hands-over-the-connection-even-after-a-refusal) | the session runs only if the upgrade response leaves the outermost layer |
+//! | the task runs [even after a rejection](super::stack_below#hyper-hands-over-the-connection-even-after-a-rejection) | the session runs only if the upgrade response leaves the outermost layer |
 //! | [an unread request body](super::stack_below#a-body-that-was-not-read-becomes-the-new-protocol) is read as the new protocol | the layer reads the body before it sends the 101 |
-//! | errors and panics stay in the task | reported with the [close reason](crate::CloseReason) |
+//! | errors and panics are not reported outside the task | reported with the [close reason](crate::CloseReason) |
 //! | the socket is dropped when the task ends | flushed, shut down, and read until EOF |
-//! | no list of the tasks | [`Sessions`](crate::Sessions) |
+//! | the tasks are not listed | [`Sessions`](crate::Sessions) lists the sessions |
 //! | `TokioIo::new(upgraded)`, `upgraded.downcast::<TokioIo<TcpStream>>()` | [`Upgraded`](crate::Upgraded) has tokio's traits and hyper's; `downcast::<TcpStream>()` |
 //!
 //! # axum's `ws`
@@ -317,19 +317,19 @@
 //!
 //! The counterpart of `connect_async` is `websocket::WebSocketRequest`, sent over any client of the module `client`.
 //!
-//! # What is different in all of them
+//! # Common differences
 //!
 //! | | these crates | the feature `websocket` of this crate |
 //! |---|---|---|
 //! | maximum message size, frame size | 64 MiB, 16 MiB | 1 MiB, 1 MiB: [limits](super::limits#websocket) |
-//! | requests from pages of other origins | accepted | [refused](super::threats#cross-site-websocket-hijacking) with 403 |
+//! | requests from pages of other origins | accepted | [rejected](super::threats#cross-site-websocket-hijacking) with 403 |
 //! | when the handler ends | the connection is dropped | a close frame: 1000, 1011 after an error, 1001 if the session was stopping |
 //! | subprotocol | differs between the crates | the first of the client's list that the server supports |
-//! | when the server stops | the handler has to find out | every client gets 1001, without code in the handler |
-//! | buffers of an idle session | as large as last needed | none |
+//! | when the server stops | the handler needs a signal of the application | every client gets 1001, without code in the handler |
+//! | buffers of an idle session | as large as for the last messages | none |
 //! | WebSocket over HTTP/2 | axum only | yes |
 //!
 //! ## Other frames
 //!
-//! If another library handles the frames, as with tokio-tungstenite in the example for hyper-tungstenite, message
-//! limits, masking, pings and close frames are up to that library. The module `websocket` takes care of all four.
+//! If another library handles the frames, as with tokio-tungstenite in the example for hyper-tungstenite, that library
+//! is responsible for message limits, masking, pings and close frames. The module `websocket` handles all four.

@@ -2,20 +2,20 @@
 //!
 //! | to understand | |
 //! |---|---|
-//! | [The commit](commit) | when a session starts, and when it does not |
-//! | [Threats](threats) | trust, attacks with their defences and tests, and the part that is left to you |
+//! | [The commit](commit) | the condition under which a session starts |
+//! | [Threats](threats) | trust, attacks with their defences and tests, and your responsibilities |
 //! | [Behaviour of the stack below](stack_below) | surprising behaviour of hyper, h2 and hyper-util, and how to configure a server for it |
 //!
 //! | to set up | |
 //! |---|---|
-//! | [Where to put the layer](placement) | among other middleware, and in axum's routers |
+//! | [Where to put the layer](placement) | the order of middleware, and axum's routers |
 //! | [Limits and timeouts](limits) | each limit, its default, and how to choose a value |
 //! | [Around existing code](govern) | the gate, limits and drain for axum's `ws`, socketioxide and others, unchanged |
 //! | [Coming from elsewhere](migration) | moving from hyper, axum, warp, hyper-tungstenite or tokio-tungstenite |
 //!
 //! | to run | |
 //! |---|---|
-//! | [Stopping a server](stopping) | in which order to stop, and how sessions notice |
+//! | [Stopping a server](stopping) | the order of steps, and the stop signal of sessions |
 //! | [Events, spans and metrics](observing) | the span of a session, events with their levels, metrics worth watching |
 //! | [Performance](performance) | memory, handshakes, round trips and throughput, beside other crates and proxies |
 //! | [Scaling out](scaling) | behind nginx, HAProxy, Envoy and Kubernetes; sticky sessions |

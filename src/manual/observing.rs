@@ -17,20 +17,20 @@
 //! | `kind` | | `upgrade`, `connect` or `extended-connect` |
 //! | `protocol` | | as the client wrote it; empty for a CONNECT |
 //! | `peer` | | the client's address, if [the server inserted it](crate::SessionsBuilder::peer) and the layer has `Sessions` |
-//! | `identity` | | the [`Identity`](crate::Identity), as its `Display` writes it, if the handler or a layer set one |
+//! | `identity` | | the `Display` form of the [`Identity`](crate::Identity), if the handler or a layer set one |
 //! | `reason` | at the end | a [close reason](crate::CloseReason::as_str), such as `finished` |
 //! | `bytes_read`, `bytes_written` | | the bytes that the handler read and wrote |
 //! | `duration` | | from the upgrade response on |
 //!
 //! # Events
 //!
-//! All events have the target `tower_upgrade`. The level names the audience: `ERROR` is for the program's developers,
-//! `WARN` for its operators, `DEBUG` for troubleshooting.
+//! All events have the target `tower_upgrade`. The level depends on the audience: `ERROR` is for the program's
+//! developers, `WARN` for its operators, `DEBUG` for troubleshooting.
 //!
 //! | event | level | fields |
 //! |---|---|---|
 //! | `session started` | `DEBUG` | |
-//! | `session failed` because of its connection or its peer: the handler ended with an [`io::Error`](std::io::Error), or an error made of one, after an operation on the session's own IO had failed (`UnexpectedEof`: after the end was read); with an error of its own WebSocket that the peer caused; or `tunnel::relay` failed, by either of its connections | `DEBUG` | `error` |
+//! | `session failed` because of its connection or its peer: the handler returned an [`io::Error`](std::io::Error), or an error caused by one, after an operation on the session's IO had failed (`UnexpectedEof`: after the end was read); the handler returned an error of the session's WebSocket that the peer caused; or either connection of `tunnel::relay` failed | `DEBUG` | `error` |
 //! | `session failed` with any other error of its handler, such as the `io::Error` of a file or of a process that could not be spawned | `WARN` | `error` |
 //! | `session aborted`: its handler was dropped at the deadline | `WARN` | |
 //! | `session panicked` | `ERROR` | `panic` |
@@ -40,7 +40,7 @@
 //! | `upgrade response was replaced by a layer, session does not start` | `DEBUG` | `status` |
 //! | `inner service sent an upgrade response without a session` | `DEBUG` | `status` |
 //! | `upgrade response lost its session`: a layer dropped the extensions of the response | `ERROR` | `status` |
-//! | ``no `UpgradeLayer` is around the route``, where an extractor of the module `extract` is | `ERROR` | |
+//! | ``no `UpgradeLayer` is around the route``, for a route with an extractor of the module `extract` | `ERROR` | |
 //! | `no session can start`: the server does not serve `with_upgrades` | `ERROR` | `error` |
 //! | `handler panicked before accepting or rejecting` | `ERROR` | `panic` |
 //! | `handler rejected a request with the status of an upgrade response` | `ERROR` | `status` |
@@ -52,11 +52,11 @@
 //! Texts may change in any release; targets, levels and fields only in a minor release. The filter `tower_upgrade=warn`
 //! shows the events that need attention.
 //!
-//! A client can cause warnings if a handler returns an error for invalid input, such as that of a parser. Return `Ok` if
-//! such input is expected.
+//! A client can cause warnings if a handler returns an error for invalid input, such as that of a parser. If such input
+//! is expected, return `Ok`.
 //!
-//! Of a request, events contain only the chosen protocol and the client's address. The source of a rejection may contain
-//! other addresses, as that of a `ConnectProxy` does.
+//! Events contain only two values of a request: the chosen protocol and the client's address. The source of a rejection
+//! may contain other addresses, as for a `ConnectProxy`.
 //!
 //! # Metrics
 //!

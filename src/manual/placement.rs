@@ -7,7 +7,7 @@
 //! - **The handler layer** has the protocol handlers, as a layer around a service or as a leaf service. Middleware
 //!   around it sees the request before a handler does, and the response before the client does.
 //!
-//! Put other middleware *between* the two. Middleware there can refuse an upgrade, and the session then never starts.
+//! Put other middleware *between* the two. If middleware there rejects an upgrade, the session does not start.
 //!
 //! # A stack
 //!
@@ -55,7 +55,7 @@
 //! let exchange =
 //!     testing::upgrade(app.clone(), echo_request().header("user", "ann").body(String::new())?).await?;
 //! drop(exchange.expect_upgraded("echo"));
-//! // Authentication refuses the request before the handler is called.
+//! // Authentication rejects the request before the handler is called.
 //! let exchange = testing::upgrade(app.clone(), echo_request().body(String::new())?).await?;
 //! assert_eq!(exchange.response().status(), StatusCode::UNAUTHORIZED);
 //! // The handler accepts, but `CompressionLayer` replaces the 101: the session never starts.
@@ -76,25 +76,25 @@
 //!
 //! # Layer by layer
 //!
-//! In this table, *inside* means between the outermost layer and the handler layer. *Anywhere* means that the
-//! middleware is harmless outside the outermost layer too.
+//! In the table, *inside* means between the outermost layer and the handler layer. *Anywhere* means that the middleware
+//! is harmless outside the outermost layer too.
 //!
 //! | middleware | where | why |
 //! |---|---|---|
 //! | tower-http's `TimeoutLayer`, tower's `TimeoutLayer` | inside | Limits the time until the response, not the session. Handlers already have [`accept_timeout`](crate::UpgradeLayer::accept_timeout); a route that uses an extractor of the module `extract` needs this layer |
 //! | `ValidateRequestHeaderLayer`, `AsyncRequireAuthorizationLayer`, other authentication | inside | Answers 401 before the handler is called. The [session keeps the extensions](crate::Session::extensions) that the layer adds to the request. If the layer answers an HTTP/1 CONNECT with 407, the outermost layer closes the connection (RFC 9931) |
-//! | `TraceLayer` | anywhere around the handler layer | Leaves the response alone. The session's span follows from the span that is current when the handler is chosen. Around the outermost layer, `TraceLayer` logs the final status |
-//! | `CompressionLayer` | inside | Leaves a 101 alone, but that of tower-http 0.7 answers `Accept-Encoding: identity;q=0` with 406 |
+//! | `TraceLayer` | anywhere around the handler layer | Does not change the response. The session's span follows from the span that is current when the handler is chosen. Around the outermost layer, `TraceLayer` logs the final status |
+//! | `CompressionLayer` | inside | Does not change a 101, but in tower-http 0.7 answers `Accept-Encoding: identity;q=0` with 406 |
 //! | `CorsLayer` | anywhere | Answers preflight requests and otherwise only adds headers. Browsers do not apply CORS to WebSocket: use [the origin check](super::threats#cross-site-websocket-hijacking) |
 //! | `RateLimitLayer`, `ConcurrencyLimitLayer`, `GlobalConcurrencyLimitLayer` | inside | Limit handshakes, because they release their permit with the response. [`Sessions`](crate::SessionsBuilder::max) limits sessions |
 //! | `LoadShedLayer`, `BufferLayer` | inside, with a layer around them that turns their error into a response | No session starts when the inner service returns an error, and hyper drops the connection without a response. `BufferLayer` makes a service cloneable |
 //! | `CatchPanicLayer` | inside | Catches panics of the other services inside. The `UpgradeLayer` already catches panics of handlers: in `accept` (500) and in sessions |
 //! | `NormalizePathLayer` | around the router, and around the handler layer if a handler reads the path | A handler sees the path as rewritten by the middleware around its layer. A CONNECT has no path and passes unchanged |
-//! | retries, mirroring, hedging | inside | Two copies of an upgrade request sent from outside [compete for one connection](super::commit#what-it-cannot-see) |
+//! | retries, mirroring, hedging | inside | Two copies of an upgrade request sent from outside [compete for one connection](super::commit#limits) |
 //! | `map_response` and other middleware that rewrites the status | inside | Outside, it can send the client a 403 while the session runs |
 //! | middleware that adds response headers | anywhere | Added headers are kept, except that middleware inside cannot override the headers of the handshake |
 //!
-//! Tests over real connections are in `tests/gate/` of the repository: `matrix.rs` covers middleware that refuses,
+//! Tests over real connections are in `tests/gate/` of the repository: `matrix.rs` covers middleware that rejects,
 //! rewrites or panics, inside and outside; `placement.rs` covers the limiting layers, `CorsLayer` and
 //! `NormalizePathLayer`; `nested.rs` covers a request that is sent twice.
 //!
@@ -104,7 +104,7 @@
 //! |---|---|
 //! | `Router::layer(layer)` | all routes added before, and the fallback if it was set before |
 //! | `Router::route_layer(layer)` | only these routes; an unmatched path gets 404, also for an upgrade request |
-//! | `Router::route_service(path, layer.into_service())` | one path, as a leaf that refuses every request without a handler: 426, or 400 over HTTP/2 |
+//! | `Router::route_service(path, layer.into_service())` | one path, as a leaf that rejects every request without a handler: 426, or 400 over HTTP/2 |
 //! | `Router::nest(prefix, router)`, with the layer on the nested router | paths under the prefix, with the prefix removed |
 //! | `layer.layer(router)` | every request, including CONNECT |
 //!
@@ -141,7 +141,7 @@
 //!
 //! fn connect_as_get(mut request: Request) -> Request {
 //!     let protocol = request.extensions().get::<hyper::ext::Protocol>();
-//!     // Only for served protocols: the client would take a 200 from any other GET route for an upgrade response.
+//!     // Only for served protocols: the client would treat a 200 from any other GET route as an upgrade response.
 //!     if protocol.is_some_and(|protocol| protocol.as_str() == "chat") {
 //!         *request.method_mut() = Method::GET;
 //!     }

@@ -1,7 +1,7 @@
 //! # Scaling out
 //!
-//! How to run several servers behind a load balancer: how to configure the balancer, which state ties a client to a
-//! server, and how to replace a server without cutting sessions.
+//! How to run several servers behind a load balancer: the configuration of the balancer, sticky sessions, and the
+//! replacement of a server without cutting sessions.
 //!
 //! | balancer | tested with this crate | settings |
 //! |---|---|---|
@@ -30,7 +30,7 @@
 //!   ```
 //!
 //! - **Origin.** Configure the balancer to forward the client's `Host`. If the balancer terminates TLS, list the
-//!   origins that the pages have:
+//!   origins of your pages:
 //!
 //!   ```
 //!   use tower_upgrade::websocket::{WebSocketConfig, websocket};
@@ -43,8 +43,8 @@
 //!   `.x_forwarded(Forwarding::Append)` to keep them and append the balancer's address.
 //! - **Idle sessions.** Balancers cut them: see [Idle timeouts](#idle-timeouts).
 //! - **Half-closed connections.** When the server closes its direction, nginx and HAProxy close both. nginx also does
-//!   so when the client closes its direction. A protocol that goes on in one direction needs an end message instead of
-//!   a half-close (`tests/peers/reverse_proxy_chains/half_close.rs`).
+//!   so when the client closes its direction. A protocol that continues in one direction needs an end message instead
+//!   of a half-close (`tests/peers/reverse_proxy_chains/half_close.rs`).
 //! - **Request bodies.** HAProxy turns an upgrade request with a body, such as Docker's, into an ordinary request
 //!   (`tests/peers/reverse_proxy_chains/smuggling.rs`).
 //!
@@ -81,7 +81,7 @@
 //! }
 //! ```
 //!
-//! nginx forwards any `Upgrade`, including `h2c`, and refuses CONNECT.
+//! nginx forwards any `Upgrade`, including `h2c`, and rejects CONNECT.
 //!
 //! # HAProxy
 //!
@@ -116,11 +116,11 @@
 //! ```
 //!
 //! The tests restart both servers with this configuration, one after the other, while clients connect and disconnect.
-//! No client is refused or cut off.
+//! No client is rejected or cut off.
 //!
 //! A 503 of this crate is safe to retry, since no session has started: the layer sends 503 before it calls a handler,
-//! or at the deadline of a drain, while the handler is still deciding. A 503 of your application may mean something
-//! else. In that case remove `503` from `retry-on`.
+//! or at the deadline of a drain, while the handler is still deciding. If your application also sends 503, for another
+//! reason, remove `503` from `retry-on`.
 //!
 //! # Envoy
 //!
@@ -164,19 +164,18 @@
 //! - `preStop` runs; SIGTERM follows when it has finished.
 //! - `terminationGracePeriodSeconds` starts to count, `preStop` included. The default is 30 seconds. SIGKILL follows
 //!   when it is over.
-//! - The pod leaves the endpoints of its service. The change takes a moment to reach all load balancers.
+//! - The pod leaves the endpoints of its service. The change reaches the load balancers with a delay.
 //!
 //! Therefore:
 //!
-//! - **`preStop`** gives the balancers time to notice. The option `--notice` of the example `graceful` has the same
-//!   effect without a hook: the server keeps accepting for a while after SIGTERM. Use one of the two.
-//! - **`terminationGracePeriodSeconds`** has to exceed `preStop`, the timeout of the [drain](crate::Sessions::drain)
-//!   and two seconds for the last connections, taken together. Otherwise sessions are cut.
-//! - **The readiness probe** reports [`is_draining`](crate::Sessions::is_draining). Kubernetes takes a deleted pod for
-//!   not ready regardless of the probe. The probe serves drains that you start yourself, and balancers with their own
-//!   health checks.
-//! - **The liveness probe** is a separate one. A draining server is alive, so do not point the liveness probe at
-//!   `/ready`.
+//! - **`preStop`** gives the balancers time to remove the pod. The option `--notice` of the example `graceful` has the
+//!   same effect without a hook: the server keeps accepting for a while after SIGTERM. Use one of the two.
+//! - **`terminationGracePeriodSeconds`** has to exceed the sum of `preStop`, the timeout of the
+//!   [drain](crate::Sessions::drain) and two seconds for the last connections. Otherwise sessions are cut.
+//! - **The readiness probe** reports [`is_draining`](crate::Sessions::is_draining). Kubernetes treats a deleted pod as
+//!   not ready regardless of the probe. The probe is for drains that you start yourself, and for balancers with
+//!   separate health checks.
+//! - **The liveness probe** must not use `/ready`: a draining server is alive.
 //! - **PID 1** receives SIGTERM. Run the server as PID 1, without a shell around it.
 //!
 //! ingress-nginx sets the timeouts of nginx, 60 seconds by default, with annotations:
@@ -205,38 +204,38 @@
 //! Give the balancer a longer timeout than the server: a server ends an idle WebSocket with a close frame, a balancer
 //! cuts the connection.
 //!
-//! # What has to be sticky
+//! # Sticky sessions
 //!
 //! A session is one connection, or one stream, to one server. The balancer cannot move it, so a session needs no
 //! stickiness.
 //!
-//! | | sticky? |
+//! | | needs stickiness |
 //! |---|---|
 //! | a session, over HTTP/1.1, HTTP/2 or CONNECT | no |
 //! | the handshake | no: one request, and any server can answer the `Sec-WebSocket-Key` |
 //! | a protocol that spreads one conversation over several requests, such as the long-polling fallback of some libraries | yes |
-//! | a client that reconnects and expects its old state | only if that state is in the server's memory; better put it elsewhere |
+//! | a client that reconnects and expects its old state | only if that state is in the server's memory; prefer shared storage |
 //! | rooms, presence, and other state shared by sessions on several servers | no: use a broker between the servers |
 //!
 //! [`Sessions`](crate::Sessions), with its list and its limits, belongs to one server. Behind four servers, a
 //! `max_per_key` of 20 admits 80. Enforce a limit over all servers in the balancer, or in a handler that asks a shared
 //! store in `accept`.
 //!
-//! Open sessions stay on their server, and an added server only gets new ones. To rebalance over time, limit sessions
-//! with [`lifetime`](crate::UpgradeLayer::lifetime); to rebalance at once, end some with
+//! Open sessions stay on their server, and an added server only gets new sessions. To rebalance over time, limit the
+//! [`lifetime`](crate::UpgradeLayer::lifetime) of sessions; to rebalance at once, end some sessions with
 //! [`Sessions::close`](crate::Sessions::close).
 //!
 //! # Replacing a server
 //!
 //! 1. Start the [drain](super::stopping). From now on `/ready` and new upgrade requests get 503.
-//! 2. Keep accepting connections until the balancers have noticed: a little longer than the interval of their health
-//!    checks or of the readiness probe.
+//! 2. Keep accepting connections until the balancers have removed the server: a little longer than the interval of
+//!    their health checks or of the readiness probe.
 //! 3. Close the listener and shut connections down gracefully while sessions end.
 //! 4. At the deadline, abort the remaining sessions and exit.
 //!
 //! All clients of a stopped server reconnect at once. [`DrainOptions::spread`](crate::DrainOptions::spread) spreads the
-//! end of their sessions over a time. Also have clients wait for a random time: the 503 has a `Retry-After`, a closed
-//! session does not.
+//! end of their sessions over a period. Also have clients wait for a random time before they reconnect: the 503 has a
+//! `Retry-After`, a closed session does not.
 //!
 //! The example `graceful` follows all four steps; `chat` does so as part of a complete service. Without step 2 the
 //! balancer has to retry requests, as the rolling restart without notice in `tests/peers/rolling_restart.rs` shows.

@@ -1,7 +1,7 @@
 //! # Behaviour of the stack below
 //!
-//! hyper, h2 and hyper-util behave in some ways that surprise users of upgrades. Each section describes one such
-//! behaviour, how this crate deals with it, and how your code should.
+//! Some behaviour of hyper, h2 and hyper-util surprises users of upgrades. Each section describes one behaviour, its
+//! treatment in this crate, and the action to take in your code.
 //!
 //! Everything here was measured with hyper 1.12, hyper-util 0.1.21 and h2 0.4.20. A test in `tests/stack/` of the
 //! repository pins each behaviour, and fails if a new version changes it.
@@ -9,17 +9,17 @@
 //! | behaviour | what to do |
 //! |---|---|
 //! | **[HTTP/1.1](#http11)** | |
-//! | [hyper hands over the connection even after a refusal](#hyper-hands-over-the-connection-even-after-a-refusal) | put an `UpgradeLayer` outermost |
+//! | [hyper hands over the connection even after a rejection](#hyper-hands-over-the-connection-even-after-a-rejection) | put an `UpgradeLayer` outermost |
 //! | [hyper offers an upgrade without `Connection: upgrade`](#hyper-offers-an-upgrade-without-connection-upgrade) | nothing |
-//! | [hyper does not check `Host`](#hyper-does-not-check-host) | check it where it matters |
+//! | [hyper does not check `Host`](#hyper-does-not-check-host) | check the authority in handlers that depend on it |
 //! | [A 101 goes out to HTTP/1.0 clients](#a-101-goes-out-to-http10-clients) | nothing |
 //! | [A body that was not read becomes the new protocol](#a-body-that-was-not-read-becomes-the-new-protocol) | nothing |
 //! | [A 2xx to CONNECT with a `Content-Length` is not sent](#a-2xx-to-connect-with-a-content-length-is-not-sent) | nothing |
-//! | [A long response to an unread request is cut](#a-long-response-to-an-unread-request-is-cut) | read the body |
+//! | [A long response to an unread request is truncated](#a-long-response-to-an-unread-request-is-truncated) | read the body |
 //! | [An `OnUpgrade` has no constructor](#an-onupgrade-has-no-constructor) | nothing |
 //! | [Only one clone of `OnUpgrade` works](#only-one-clone-of-onupgrade-works) | do not clone requests outside the layer |
-//! | [After a refusal hyper ends the connection without a shutdown](#after-a-refusal-hyper-ends-the-connection-without-a-shutdown) | nothing |
-//! | [A client that half-closes counts as gone](#a-client-that-half-closes-counts-as-gone) | `half_close(true)`, if such clients matter |
+//! | [After a rejection hyper ends the connection without a shutdown](#after-a-rejection-hyper-ends-the-connection-without-a-shutdown) | nothing |
+//! | [A client that half-closes counts as disconnected](#a-client-that-half-closes-counts-as-disconnected) | `half_close(true)`, if such clients matter |
 //! | **[HTTP/2](#http2)** | |
 //! | [Extended CONNECT has to be enabled](#extended-connect-has-to-be-enabled) | `enable_connect_protocol()` |
 //! | [A CONNECT with a `Content-Length` ends the whole connection](#a-connect-with-a-content-length-ends-the-whole-connection) | expect sessions to end with an error |
@@ -27,7 +27,7 @@
 //! | [Small messages that are not read end the connection](#small-messages-that-are-not-read-end-the-connection) | set window sizes, read |
 //! | [A connection has at most 200 sessions](#a-connection-has-at-most-200-sessions) | `max_concurrent_streams` |
 //! | [Frames wait for acknowledgements](#frames-wait-for-acknowledgements) | `TCP_NODELAY` |
-//! | [A flush does not say that anything was sent](#a-flush-does-not-say-that-anything-was-sent) | write in small pieces; acknowledge in the protocol |
+//! | [A flush does not mean that data was sent](#a-flush-does-not-mean-that-data-was-sent) | write in small pieces; acknowledge in the protocol |
 //! | [A stream outlives its session](#a-stream-outlives-its-session) | [bound the graceful shutdown](super::stopping) |
 //! | [A reset can look like an end](#a-reset-can-look-like-an-end) | mark the end of messages in the protocol |
 //! | [A connection that breaks is an error](#a-connection-that-breaks-is-an-error) | nothing |
@@ -47,21 +47,21 @@
 //!
 //! # HTTP/1.1
 //!
-//! ## hyper hands over the connection even after a refusal
+//! ## hyper hands over the connection even after a rejection
 //!
 //! hyper creates an `OnUpgrade` for each request that asks for an upgrade, and resolves it when the connection ends,
-//! even if the response was a 403. A task that awaits `hyper::upgrade::on` then runs with a client that was refused.
-//! After a refusal the connection serves further requests; if one of them asks for an upgrade too, the earlier
-//! `OnUpgrade` resolves to an error.
+//! even if the response was a 403. A task that awaits `hyper::upgrade::on` then runs with a client whose request was
+//! rejected. After a rejection the connection serves further requests; if one of them also asks for an upgrade, the
+//! earlier `OnUpgrade` resolves to an error.
 //!
 //! This crate starts a session only if the response that leaves the outermost layer is the upgrade response. See
 //! [The commit](super::commit).
 //!
-//! *What to do:* put an [`UpgradeLayer`](crate::UpgradeLayer) at the very outside of the stack.
+//! *What to do:* put an [`UpgradeLayer`](crate::UpgradeLayer) outermost in the stack.
 //!
 //! ## hyper offers an upgrade without `Connection: upgrade`
 //!
-//! hyper looks at the `Upgrade` header alone. A request without `Connection: upgrade` has an `OnUpgrade` too, and hyper
+//! hyper checks only the `Upgrade` header. A request without `Connection: upgrade` has an `OnUpgrade` too, and hyper
 //! hands over the connection after a 101.
 //!
 //! This crate ignores an `Upgrade` header without the connection option, as RFC 9110 requires of a server.
@@ -70,14 +70,14 @@
 //!
 //! ## hyper does not check `Host`
 //!
-//! hyper serves an HTTP/1.1 request without `Host`, with two, or with an invalid one, where RFC 9112 §3.2 asks for
-//! 400. Over HTTP/2 it serves one whose `Host` is not its `:authority` (RFC 9113 §8.3.1).
+//! hyper serves an HTTP/1.1 request whose `Host` is missing, repeated or invalid, although RFC 9112 §3.2 requires 400.
+//! Over HTTP/2, it serves a request whose `Host` differs from its `:authority` (RFC 9113 §8.3.1).
 //!
-//! `ReverseProxy` and `ConnectProxy` refuse all of these with 400: another server on the way could read another host
-//! from them. [`UpgradeRequest::authority`](crate::UpgradeRequest::authority) returns the host of the target, or else
-//! of the only `Host`, and an error if neither is valid.
+//! `ReverseProxy` and `ConnectProxy` reject all of these with 400, because another server on the way could read a
+//! different host from them. [`UpgradeRequest::authority`](crate::UpgradeRequest::authority) returns the host of the
+//! target, or otherwise of the only `Host`, and an error if neither is valid.
 //!
-//! *What to do:* ask for the authority in a handler to which the host matters.
+//! *What to do:* call `authority` in a handler that depends on the host.
 //!
 //! ## A 101 goes out to HTTP/1.0 clients
 //!
@@ -91,12 +91,11 @@
 //!
 //! ## A body that was not read becomes the new protocol
 //!
-//! If a service returns a 101 before it has read the request body, hyper hands over the connection at once. The rest of
-//! the body, which the client chose, is then read as the first bytes of the new protocol.
+//! If a service returns a 101 before it has read the request body, hyper hands over the connection at once. The handler
+//! then reads the rest of the body, which the client chose, as the first bytes of the new protocol.
 //!
-//! This crate reads the part of the body that the handler left before it returns the 101: up to
-//! [`body_limit`](crate::UpgradeLayer::body_limit) bytes, within
-//! [`body_timeout`](crate::UpgradeLayer::body_timeout).
+//! Before this crate returns the 101, it reads the part of the body that the handler left unread: up to
+//! [`body_limit`](crate::UpgradeLayer::body_limit) bytes, within [`body_timeout`](crate::UpgradeLayer::body_timeout).
 //!
 //! *What to do:* nothing.
 //!
@@ -110,13 +109,13 @@
 //!
 //! *What to do:* nothing.
 //!
-//! ## A long response to an unread request is cut
+//! ## A long response to an unread request is truncated
 //!
 //! If a request asked for an upgrade and its connection is to be closed, hyper hands over the connection as soon as the
-//! request body has been dropped and the response is in hyper's buffer. The part that the socket has not accepted by
-//! then is lost: of a 20 MB response 3.9 MB arrived.
+//! request body has been dropped and the response is in hyper's buffer. Data that the socket has not accepted by then
+//! is lost: of a 20 MB response 3.9 MB arrived.
 //!
-//! This crate keeps the unread request body alive behind its own long refusals. It cannot do so for responses of an
+//! This crate keeps the unread request body alive while it sends a long rejection. It cannot do so for responses of an
 //! inner service.
 //!
 //! *What to do:* read the request body in services that return long responses.
@@ -161,28 +160,28 @@
 //!
 //! *What to do:* do not clone requests outside the outermost layer, for example to retry them.
 //!
-//! ## After a refusal hyper ends the connection without a shutdown
+//! ## After a rejection hyper ends the connection without a shutdown
 //!
-//! hyper shuts other connections down, but drops a connection on which an upgrade was offered and refused. With TLS
-//! the client gets no close_notify.
+//! hyper shuts other connections down, but drops a connection on which an upgrade request was rejected. With TLS the
+//! client gets no close_notify.
 //!
 //! This crate waits for such a connection and shuts it down.
 //!
-//! *What to do:* nothing. If an inner service refuses the upgrade itself, hyper's behaviour remains.
+//! *What to do:* nothing. If an inner service rejects the upgrade itself, hyper's behaviour remains.
 //!
-//! ## A client that half-closes counts as gone
+//! ## A client that half-closes counts as disconnected
 //!
-//! If a client shuts down its write side before it has the response, hyper takes it for disconnected: hyper drops the
-//! service's future, and the client reads EOF. With `half_close(true)` the client gets its response.
+//! If a client shuts down its write side before it has the response, hyper treats the client as disconnected: hyper
+//! drops the service's future, and the client reads EOF. With `half_close(true)` the client gets its response.
 //!
-//! If the client has sent more bytes after its request, hyper does not read on, and notices EOF with neither setting.
-//! After the upgrade response the session reads such an end as EOF.
+//! If the client has sent more bytes after its request, hyper does not read further, and detects EOF with neither
+//! setting. After the upgrade response the session reads such an end as EOF.
 //!
-//! This crate limits the time of a decision for a client that may be gone:
+//! This crate limits the time of a decision for a client that may have disconnected:
 //! [`accept_timeout`](crate::UpgradeLayer::accept_timeout).
 //!
-//! *What to do:* set `half_close(true)` if such clients matter. `axum::serve` has no such setting and takes them for
-//! disconnected.
+//! *What to do:* set `half_close(true)` if such clients matter. `axum::serve` does not have this setting and treats
+//! them as disconnected.
 //!
 //! ```
 //! use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -223,13 +222,13 @@
 //! session that does not read. The connection's window is then used up, and the other sessions of the connection
 //! receive nothing until the first one reads or ends.
 //!
-//! With smaller stream windows a session blocks only itself, until the windows of the blocked sessions add up to that
-//! of the connection.
+//! With smaller stream windows, a session blocks only itself until the windows of all blocked sessions add up to the
+//! window of the connection.
 //!
-//! This crate leaves the windows alone: they are settings of the server.
+//! This crate does not change the windows: they are settings of the server.
 //!
-//! *What to do:* choose both windows so that the connection's window holds those of all its streams. The connection's
-//! window is also the amount of memory that one connection can make the server use.
+//! *What to do:* choose both windows so that the connection's window is at least the sum of the windows of its streams.
+//! That window is also the amount of memory that one connection can make the server use.
 //!
 //! ```
 //! use hyper_util::{rt::TokioExecutor, server::conn::auto};
@@ -249,8 +248,8 @@
 //! its sessions fail. With hyper's default of 1 MiB, a peer reaches that with 2,057 single bytes to a session that does
 //! not read.
 //!
-//! h2 has this limit since 0.4.16. It depends on the window since 0.4.19; in earlier versions a larger window does not
-//! help.
+//! h2 has had this limit since 0.4.16. Since 0.4.19 the limit depends on the window; in earlier versions a larger
+//! window does not help.
 //!
 //! *What to do:* use a larger window for the connection, as above. Keep reading, or end the session.
 //!
@@ -296,9 +295,9 @@
 //! # }
 //! ```
 //!
-//! ## A flush does not say that anything was sent
+//! ## A flush does not mean that data was sent
 //!
-//! A channel for a few writes connects a session with h2.
+//! Between a session and h2 lies a channel with room for a few writes.
 //!
 //! - **Write:** hyper accepts a write of any length as a whole and copies it: 8 MiB at once for a peer that receives
 //!   nothing. The channel limits the number of writes, not of bytes.
@@ -338,28 +337,28 @@
 //!
 //! ## A stream ends with `NO_ERROR`
 //!
-//! The response to a refused CONNECT ends with `END_STREAM`. If the client has not closed its direction,
-//! `RST_STREAM(NO_ERROR)` follows. The reset reports no error: it tells the client that the server reads no further.
+//! The response to a rejected CONNECT ends with `END_STREAM`. If the client has not closed its direction,
+//! `RST_STREAM(NO_ERROR)` follows. The reset does not report an error: it means that the server reads no further.
 //!
 //! A session that ends first sends its `END_STREAM` at once. This crate then reads for up to a second. If the client
 //! has not closed its direction by then, `RST_STREAM(NO_ERROR)` follows; otherwise no frame follows.
 //!
-//! *What to do:* if the protocol leaves the choice, have the client end first.
+//! *What to do:* if the protocol allows both sides to end first, have the client end first.
 //!
 //! ## A session on HTTP/2 has no `TcpStream`
 //!
 //! [`Upgraded::downcast`](crate::Upgraded::downcast) to `TcpStream` succeeds on HTTP/1.1. On HTTP/2 it returns the
 //! `Upgraded` as an error.
 //!
-//! *What to do:* handle the `Err`, and use the `Upgraded` in it.
+//! *What to do:* handle the `Err`, which holds the `Upgraded`.
 //!
 //! # Shutting down
 //!
 //! ## A graceful shutdown does not wait for HTTP/1.1 sessions
 //!
 //! The future of an HTTP/1.1 connection completes when its session starts. A graceful shutdown that waits for
-//! connections therefore does not wait for sessions: not hyper's `graceful_shutdown()`, hyper-util's
-//! `GracefulShutdown`, nor `axum::serve` with `with_graceful_shutdown`. Sessions go on until the runtime ends.
+//! connections therefore does not wait for sessions. This applies to hyper's `graceful_shutdown()`, hyper-util's
+//! `GracefulShutdown`, and `axum::serve` with `with_graceful_shutdown`. Sessions continue until the runtime ends.
 //!
 //! If a handler is deciding when the shutdown begins, the upgrade continues: the 101 has
 //! `Connection: upgrade, close`, and the session starts.
@@ -392,12 +391,12 @@
 //!
 //! # Clients
 //!
-//! The measures of this crate in this section need the feature `client`.
+//! In this section, the behaviour of this crate requires the feature `client`.
 //!
 //! ## A client is handed the connection for any 101
 //!
-//! hyper's client looks only at the status. It hands over the connection for a 101 without `Upgrade`, for a protocol
-//! that was not offered, or in response to a request without `Upgrade`.
+//! hyper's client checks only the status. It hands over the connection for a 101 without `Upgrade`, for a protocol that
+//! was not offered, or in response to a request without `Upgrade`.
 //!
 //! This crate checks the 101, and drops the connection if the 101 does not match the request.
 //!
@@ -406,14 +405,14 @@
 //! ## A client's unsent body is lost at the upgrade
 //!
 //! If a server sends a 101 before it has read the whole request, hyper's client hands over the connection and drops the
-//! unsent part of the request in its buffer. The server then takes the first bytes of the new protocol for the rest of
+//! unsent part of the request in its buffer. The server then reads the first bytes of the new protocol as the rest of
 //! the body: of a 64 MB body 3.9 MB arrived. A client must not switch protocols before it has sent its request (RFC
 //! 9110 §7.8), but hyper does not report whether it has.
 //!
 //! This crate cannot prevent it.
 //!
-//! *What to do:* if a server may not read the body first, keep the body smaller than the socket's send buffer: some
-//! KiB.
+//! *What to do:* if a server may send the 101 before it reads the body, keep the body smaller than the socket's send
+//! buffer: some KiB.
 //!
 //! ## A client is handed a tunnel for a 200
 //!
@@ -427,7 +426,8 @@
 //! ## A client sends an extended CONNECT to any server
 //!
 //! A client may send an extended CONNECT only if the server's settings allow it (RFC 8441 §3). Neither h2 nor hyper
-//! checks them, and the connection's `is_extended_connect_protocol_enabled` is `false` until the settings have arrived.
+//! checks the settings, and the connection's `is_extended_connect_protocol_enabled` is `false` until the settings have
+//! arrived.
 //!
 //! This crate waits for the settings on the connections that it makes.
 //!
@@ -436,7 +436,7 @@
 //! ## A pool may send an `Upgrade` over HTTP/2
 //!
 //! If TLS negotiates HTTP/2, hyper-util's pooled `Client` sends an `Upgrade` as an ordinary request: hyper removes the
-//! headers, and the server answers a request that asks for no upgrade.
+//! headers, and the server answers a request without an upgrade.
 //!
 //! This crate turns any such response into an error of kind `Unsupported`.
 //!

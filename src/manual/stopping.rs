@@ -10,7 +10,8 @@
 //!    HTTP/2, and [`Sessions::is_draining`](crate::Sessions::is_draining) returns `true`, for a readiness probe. A load
 //!    balancer can send the requests to another server.
 //! 2. **Stop accepting connections**, and shut down the open ones gracefully, *while* the drain runs. Do not wait for
-//!    the connections first: an HTTP/2 connection stays open as long as its sessions. Either can begin first.
+//!    the connections first: an HTTP/2 connection stays open as long as its sessions. The drain and the shutdown of
+//!    connections can begin in either order.
 //! 3. **Wait for the drain.** It takes at most its timeout and two seconds.
 //! 4. **Exit.** Print or log the [`DrainReport`](crate::DrainReport).
 //!
@@ -29,7 +30,7 @@
 //!     let (mut reader, mut writer) = tokio::io::split(session.into_io());
 //!     tokio::select! {
 //!         copied = copy(&mut reader, &mut writer) => drop(copied?),
-//!         () = stop => writer.write_all(b"the server is about to stop\n").await?,
+//!         () = stop => writer.write_all(b"the server is shutting down\n").await?,
 //!     }
 //!     Ok(())
 //! });
@@ -57,8 +58,8 @@
 //! ```
 //!
 //! The example `graceful` of the repository does the same with hyper-util. It also keeps accepting connections for a
-//! while, so that a load balancer has time to notice; a test restarts it behind HAProxy without losing a request.
-//! [Scaling out](super::scaling) has the configuration of HAProxy and of Kubernetes.
+//! while, so that the health checks of a load balancer have time to fail; a test restarts it behind HAProxy without
+//! losing a request. [Scaling out](super::scaling) has the configuration of HAProxy and of Kubernetes.
 //!
 //! # Many clients
 //!
@@ -78,8 +79,8 @@
 //!
 //! # Sessions during a drain
 //!
-//! - [`Session::stop`](crate::Session::stop) completes. A handler that awaits it in a `select!` ends the conversation as
-//!   its protocol requires, and returns. The close reason of its session is `drained`.
+//! - [`Session::stop`](crate::Session::stop) completes. A handler that awaits this future in a `select!` ends the
+//!   conversation as its protocol requires, and returns. The close reason of its session is `drained`.
 //! - A handler that ignores the stop signal runs until the deadline. Then the session aborts it and shuts down the
 //!   connection, with the close reason `aborted`. The same happens to a WebSocket if its peer does not answer the close
 //!   frame before the deadline; the session waits for that answer for at most

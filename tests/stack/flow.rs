@@ -52,7 +52,7 @@ async fn data_of(client: &mut frames::Connection, stream: u32) -> frames::Frame 
     frame
 }
 
-/// Manual: "A flush does not say that anything was sent". The documentation of `Upgraded` says the same of
+/// Manual: "A flush does not mean that data was sent". The documentation of `Upgraded` says the same of
 /// HTTP/2.
 #[tokio::test]
 async fn flush_waits_for_room_in_the_channel_and_not_for_sending() {
@@ -80,7 +80,7 @@ async fn flush_waits_for_room_in_the_channel_and_not_for_sending() {
     assert_eq!(heard, "one, two, three");
 }
 
-/// Manual: "A flush does not say that anything was sent".
+/// Manual: "A flush does not mean that data was sent".
 #[tokio::test]
 async fn write_of_any_length_is_accepted_as_a_whole() {
     const LENGTH: usize = 8 * 1024 * 1024;
@@ -95,7 +95,7 @@ async fn write_of_any_length_is_accepted_as_a_whole() {
     }
 }
 
-/// Manual: "A flush does not say that anything was sent".
+/// Manual: "A flush does not mean that data was sent".
 #[tokio::test]
 async fn shutdown_waits_until_peer_receives_one_byte_of_last_write() {
     let (service, offered) = answering(StatusCode::OK);

@@ -67,7 +67,7 @@ impl Slow {
     }
 }
 
-/// Manual: "A client that half-closes counts as gone", and `src/lib.rs` under "Requirements on the server".
+/// Manual: "A client that half-closes counts as disconnected", and `src/lib.rs` under "Requirements on the server".
 #[tokio::test]
 async fn half_closed_client_is_not_answered_by_default() {
     for via in [Via::Http1, Via::Auto] {
@@ -80,7 +80,7 @@ async fn half_closed_client_is_not_answered_by_default() {
     }
 }
 
-/// Manual: "A client that half-closes counts as gone".
+/// Manual: "A client that half-closes counts as disconnected".
 #[tokio::test]
 async fn half_closed_client_is_answered_with_half_close_set() {
     let slow = Slow::default();
@@ -97,7 +97,7 @@ async fn half_closed_client_is_answered_with_half_close_set() {
     assert_eq!(slow.cancelled.load(Ordering::SeqCst), 0);
 }
 
-/// Manual: "A client that half-closes counts as gone". hyper notices EOF only after it has read all bytes
+/// Manual: "A client that half-closes counts as disconnected". hyper notices EOF only after it has read all bytes
 /// before it.
 #[tokio::test]
 async fn half_close_behind_early_bytes_is_not_noticed() {
@@ -116,7 +116,7 @@ async fn half_close_behind_early_bytes_is_not_noticed() {
     assert_eq!(slow.cancelled.load(Ordering::SeqCst), 1);
 }
 
-/// Manual: "A client that half-closes counts as gone". If `axum::serve` gets such a setting, document it there.
+/// Manual: "A client that half-closes counts as disconnected". If `axum::serve` gets such a setting, document it there.
 #[tokio::test]
 async fn axum_serve_does_not_answer_half_closed_client() {
     let slow = Slow::default();
@@ -135,7 +135,7 @@ async fn axum_serve_does_not_answer_half_closed_client() {
     serving.abort();
 }
 
-/// Manual: "A client that half-closes counts as gone". After the upgrade response the session reads EOF.
+/// Manual: "A client that half-closes counts as disconnected". After the upgrade response the session reads EOF.
 #[tokio::test]
 async fn half_close_after_101_is_eof_for_the_session() {
     let layer = UpgradeLayer::new().protocol("echo", echo());

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::UpgradeLayer;
 
-/// Manual: "hyper hands over the connection even after a refusal". This is the reason for the commit gate,
+/// Manual: "hyper hands over the connection even after a rejection". This is the reason for the commit gate,
 /// which `src/lib.rs`, the README and `src/commit/mod.rs` explain: if hyper changes, so must they.
 #[tokio::test]
 async fn hyper_hands_over_connection_after_refusal() {
@@ -38,7 +38,7 @@ async fn hyper_hands_over_connection_after_refusal() {
     assert_eq!(text(&heard), "to a client that was refused");
 }
 
-/// Manual: "hyper hands over the connection even after a refusal". The commit gate does not depend on this.
+/// Manual: "hyper hands over the connection even after a rejection". The commit gate does not depend on this.
 #[tokio::test]
 async fn later_upgrade_request_cancels_earlier_upgrade() {
     let (service, mut offered) = answering(StatusCode::FORBIDDEN);
@@ -209,7 +209,7 @@ async fn polling_a_clone_of_a_used_upgrade_panics() {
     assert!(error.is_panic());
 }
 
-/// Manual: "After a refusal hyper ends the connection without a shutdown". If hyper shuts down the connection,
+/// Manual: "After a rejection hyper ends the connection without a shutdown". If hyper shuts down the connection,
 /// remove `Drop for HeldUpgrade` in `src/session/held.rs`.
 #[tokio::test]
 async fn hyper_sends_no_close_notify_after_refused_upgrade() {
