@@ -33,8 +33,8 @@
 //! ```
 //!
 //! A handler that decides implements [`ProtocolHandler`]. It can read the whole request and its body, connect to a
-//! backend, and reject the request with any response, all before anything is answered. Values that it prepares move
-//! into the session:
+//! backend, and reject the request with any response, all before the client receives a response. Values that it
+//! prepares move into the session:
 //!
 //! ```
 //! use http::StatusCode;
@@ -60,7 +60,7 @@
 //!
 //! The module `testing` (feature `testing`) tests such a handler without a socket.
 //!
-//! # The way of a request
+//! # The path of a request
 //!
 //! ```text
 //!             request head
@@ -89,20 +89,20 @@
 //!    └───────────────────────────┘
 //! ```
 //!
-//! ## Why commit is its own step
+//! ## Why the commit is a separate step
 //!
-//! hyper hands over the connection when HTTP ends on it, whichever status was sent. A service that spawns its session
-//! while it builds the 101 runs that session even if an outer layer turns the 101 into a 403: on a live connection, with
-//! a client that was refused. A `TimeoutLayer` can do that, and so can a `CompressionLayer` (tower-http 0.7) that
-//! answers 406 to `Accept-Encoding: identity;q=0`, a header that the client controls.
+//! hyper hands over the connection when HTTP ends on it, after a response with any status. A service that spawns its
+//! session while it builds the 101 runs that session even if an outer layer turns the 101 into a 403: on a live
+//! connection, with a client whose request was rejected. A `TimeoutLayer` can do that, and so can a `CompressionLayer`
+//! (tower-http 0.7) that answers 406 to `Accept-Encoding: identity;q=0`, a header that the client controls.
 //!
 //! Here a session starts only if the response that leaves the *outermost* `UpgradeLayer` is still the upgrade response.
 //! Inner layers decide, the outermost one commits: nested layers need no configuration. Put one outermost, as
-//! `UpgradeLayer::new()` if it registers no handler; the gate does not see changes that layers further out make to the
-//! response.
+//! `UpgradeLayer::new()` if it registers no handler; the commit does not cover changes that layers further out make to
+//! the response.
 //!
-//! Measured with axum 0.8's own `WebSocketUpgrade` and the same layers between the upgrader and the client: its handler
-//! ran, and its bytes reached the client, in each of these cases. With this crate no session started.
+//! In a test with axum 0.8's `WebSocketUpgrade` and these layers between it and the client, the handler ran in each
+//! case, and its bytes reached the client. With this crate no session started.
 //!
 //! | in between | the client receives |
 //! |---|---|
@@ -112,12 +112,13 @@
 //! | `CatchPanicLayer` around a layer that panics | 500 |
 //!
 //! The upgrader of another crate inside the layer, such as axum's `WebSocketUpgrade`, works as it does without this
-//! crate, and is not gated, unless the layer [governs](UpgradeLayer::govern) it. There are two exceptions. A rejected CONNECT on HTTP/1 ends its connection, so the
-//! outermost layer takes the connection of every such request. And a layer with handlers for protocols rejects an
-//! extended CONNECT for any other protocol, unless it is configured to [pass it on](UpgradeLayer::unsupported).
+//! crate, and the commit does not cover it unless the layer [governs](UpgradeLayer::govern) it. Two kinds of request
+//! are exceptions. A rejected CONNECT on HTTP/1 ends its connection, so the outermost layer takes the connection of
+//! every such request. And a layer with handlers for protocols rejects an extended CONNECT for any other protocol,
+//! unless it is configured to [pass it on](UpgradeLayer::unsupported).
 //!
-//! [The commit](manual::commit) describes the gate step by step and lists its limits; [Where to put the
-//! layer](manual::placement) goes through other layers one by one.
+//! [The commit](manual::commit) describes each step and the limits; [Where to put the layer](manual::placement) goes
+//! through other layers one by one.
 //!
 //! # Requirements on the server
 //!
@@ -125,11 +126,12 @@
 //!   `serve_connection_with_upgrades` of hyper-util. `axum::serve` does. Otherwise the client gets its 101, and the
 //!   session is reported as one that did not start.
 //! - Run on tokio, with the time driver enabled.
-//! - Decide how to treat a client that shuts down its write side before it is answered. By default hyper takes that for
-//!   a disconnect, and drops the request. With `half_close(true)` on its `http1` builder such a client is answered,
-//!   but the decision for a client that has left then stays pending until [`UpgradeLayer::accept_timeout`].
-//! - For HTTP/2: enable extended CONNECT (`axum::serve` does, if axum has its feature `http2`), set window sizes with
-//!   which a session that does not read cannot stop the others on its connection, and set `TCP_NODELAY`.
+//! - Choose the treatment of a client that shuts down its write side before it receives the response. By default hyper
+//!   treats the client as disconnected, and drops the request. With `half_close(true)` on hyper's `http1` builder such
+//!   a client receives its response, but the decision for a disconnected client then stays pending until
+//!   [`UpgradeLayer::accept_timeout`].
+//! - For HTTP/2: enable extended CONNECT (`axum::serve` does, if axum has its feature `http2`), set window sizes so
+//!   that a session that does not read cannot block the others on its connection, and set `TCP_NODELAY`.
 //! - Give hyper a timer. Without one, a client that never completes a request head stays connected forever.
 //!
 //! ```no_run
@@ -144,22 +146,22 @@
 //!     .initial_connection_window_size(200 * 64 * 1024); // of 200 streams, hyper's limit
 //! ```
 //!
-//! [The stack below](manual::stack_below) lists the behaviour of hyper and h2 that surprises, and how to handle it.
+//! [The stack below](manual::stack_below) lists surprising behaviour of hyper and h2, and how to handle it.
 //!
 //! # Limits, timeouts and shutdown
 //!
-//! [`Sessions`] counts, lists and limits sessions, closes one, and drains them all. Give it to the outermost layer, or
-//! to several layers: [`UpgradeLayer::sessions`]. The documentation of [`UpgradeLayer`] has a table of the time limits
-//! and their defaults; [the manual](manual::limits) has all limits and how to choose them. The close reason of each
-//! session, its bytes and its duration are reported to [`UpgradeLayer::on_close`], to `tracing` and to `metrics`:
-//! [`Closed`], [`CloseReason`]. [Logs and metrics](manual::observing) lists the events with their levels.
+//! [`Sessions`] counts, lists and limits sessions, closes a session, and drains them all. Give it to the outermost
+//! layer, or to several layers: [`UpgradeLayer::sessions`]. The documentation of [`UpgradeLayer`] has a table of the
+//! time limits and their defaults; [the manual](manual::limits) has all limits and how to choose them. The close reason
+//! of each session, its bytes and its duration are reported to [`UpgradeLayer::on_close`], to `tracing` and to
+//! `metrics`: [`Closed`], [`CloseReason`]. [Logs and metrics](manual::observing) lists the events with their levels.
 //!
 //! hyper's graceful shutdown does not wait for HTTP/1.1 sessions, and waits for HTTP/2 sessions without a limit.
 //! [Stopping a server](manual::stopping) gives the order of steps, and [Scaling out](manual::scaling) the configuration
 //! of several servers behind nginx, HAProxy, Envoy or in Kubernetes.
 //!
-//! [Threats](manual::threats) lists the parties that the crate trusts, the attacks that it defends against, and those
-//! left to the application.
+//! [Threats](manual::threats) lists the parties that the crate trusts, the attacks that it prevents, and the attacks
+//! that the application must prevent.
 //!
 //! # WebSocket
 //!
@@ -168,8 +170,8 @@
 //!
 //! # The client side
 //!
-//! The module `client` asks for upgrades over any tower HTTP client. A call returns a session, or an error that holds
-//! the whole response of a server that rejected the request.
+//! The module `client` sends upgrade requests over any tower HTTP client. A call returns a session, or an error that
+//! holds the whole response of a server that rejected the request.
 //!
 //! # Tunnels and proxies
 //!
@@ -183,7 +185,7 @@
 //! | `axum` | no | the module `extract`: extractors for routes that decide themselves |
 //! | `client` | no | the module `client`: the client side |
 //! | `full` | no | all of these |
-//! | `tracing` | yes | a span for each session, which follows from the span of its request; events for refusals, and for sessions that start, end, fail, panic or do not start; without it the message of a panic is reported to the panic hook and to `on_close` only |
+//! | `tracing` | yes | a span for each session, which follows from the span of its request; events for rejections, and for sessions that start, end, fail, panic or do not start; without it the message of a panic is reported to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
 //! | `testing` | no | the module `testing`: an upgrade through a stack in a test, over HTTP/1.1 or HTTP/2, without a socket |
 //! | `tunnel` | no | the module `tunnel`: a relay, a forward proxy for CONNECT, a reverse proxy for upgrades; enables `client` |
@@ -200,7 +202,7 @@
 //! with `axum` the extractor traits of `axum-core`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// From the top floor to the ground: a module imports from those below it. `tests/layout.rs` checks that.
+// Ordered from top to bottom: a module imports only from modules below it, as `tests/layout.rs` checks.
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -249,7 +251,7 @@ mod trace;
 #[doc(hidden)]
 pub mod fuzzing;
 
-// Its examples take all features.
+// The examples in the manual need all features.
 #[cfg(any(not(doctest), feature = "full"))]
 #[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod manual;
