@@ -1,8 +1,8 @@
 //! # Around existing code
 //!
-//! Most upgrades are made by code that will not be rewritten: axum's `WebSocketUpgrade`, socketioxide, jsonrpsee,
-//! async-graphql, or a few lines around `hyper::upgrade::on`. [`UpgradeLayer::govern`](crate::UpgradeLayer::govern)
-//! treats the sessions of such a *foreign upgrader* like those of a handler, without a change to its code.
+//! Much existing code performs upgrades itself: axum's `WebSocketUpgrade`, socketioxide, jsonrpsee, async-graphql, or a
+//! few lines around `hyper::upgrade::on`. [`UpgradeLayer::govern`](crate::UpgradeLayer::govern) treats the sessions of
+//! such a *foreign upgrader* like those of a handler, without a change to its code.
 //!
 //! # axum
 //!
@@ -24,8 +24,8 @@
 //! let app: Router = Router::new().route("/ws", any(existing)).layer(govern);
 //! ```
 //!
-//! The layer goes outermost, as always. socketioxide, jsonrpsee and async-graphql are tower services or axum routes, and
-//! take the layer in the same place.
+//! Put the layer outermost, as in any stack. socketioxide, jsonrpsee and async-graphql are tower services or axum
+//! routes, and take the layer in the same place.
 //!
 //! # hyper
 //!
@@ -51,11 +51,11 @@
 //! | | |
 //! |---|---|
 //! | gate | The upgrader's `OnUpgrade` resolves only if its upgrade response leaves the outermost layer. Otherwise it resolves to an error. |
-//! | limits | The registry admits the request before the inner service sees it: 503 with `Retry-After` over the limit and during a drain. The permit is released if the upgrader does not upgrade. |
-//! | time limits | `idle_timeout` and `lifetime` apply. `accept_timeout` does not: the inner service may answer the request without an upgrade, and take long. Put a `TimeoutLayer` around it. |
+//! | limits | The registry admits the request before the inner service receives it: 503 with `Retry-After` over the limit and during a drain. The permit is released if the upgrader does not upgrade. |
+//! | time limits | `idle_timeout` and `lifetime` apply. `accept_timeout` does not, because the inner service may answer the request without an upgrade, at any time. To limit the decision, put a `TimeoutLayer` around the inner service. |
 //! | identity | An [`Identity`](crate::Identity) in the extensions of the request, or in those of the upgrade response, which takes precedence. |
 //! | response | A 101 must name one offered protocol, otherwise the client receives a 500. The layer removes `Content-Length` and `Transfer-Encoding`. |
-//! | reports | The list, span, metrics and `on_close` have these sessions. Metrics label their protocol `websocket` or `other`. The upgrader's errors and panics are its own: a session that the upgrader has ended is `finished`. |
+//! | reports | The list, span, metrics and `on_close` have these sessions. Metrics label their protocol `websocket` or `other`. The upgrader's errors and panics are not reported: a session that the upgrader has ended is `finished`. |
 //! | stop signal | See below. |
 //!
 //! Bytes pass without a copy and without a task in between. While the inner service decides, a governed request holds
@@ -75,11 +75,11 @@
 //! At the deadline of the stop signal, and at the idle timeout, the session ends in any case: operations on the
 //! upgrader's IO fail.
 //!
-//! # What is not governed
+//! # Exceptions
 //!
 //! | | |
 //! |---|---|
 //! | requests that offer only `h2c`, `HTTP` or `TLS` | pass unchanged, and so does an upgrader for them: many clients send `Upgrade: h2c` with ordinary requests |
 //! | an HTTP/1.1 request with a body, if the layer cannot read the rest of it | is served without its upgrade, as RFC 9110 §7.8 allows. The layer can read the rest of `axum::body::Body`, and of `BoxBody` and `UnsyncBoxBody` of http-body-util with the error [`BoxError`](crate::BoxError): put the layer inside a `MapRequestBodyLayer` to one of these types |
 //! | requests that a handler of this crate inside accepts | are sessions of that handler |
-//! | `downcast` of hyper's `Upgraded` to a socket | fails: the IO is that of the session |
+//! | `downcast` of hyper's `Upgraded` to a socket | fails, because the IO belongs to the session |

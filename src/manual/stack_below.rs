@@ -122,12 +122,12 @@
 //!
 //! ## An `OnUpgrade` has no constructor
 //!
-//! Only hyper's own connections create an `OnUpgrade`. Middleware that wraps the IO of an upgrade, and servers other than
-//! hyper, cannot give one to code that expects it.
+//! Only hyper's own connections create an `OnUpgrade`. Middleware that wraps the IO of an upgrade, and servers other
+//! than hyper, cannot pass an `OnUpgrade` to code that expects one.
 //!
-//! This crate obtains one for [governed](super::govern) upgraders: a hyper connection over a scripted IO reads a constant
-//! upgrade request and answers 101. The flush of that IO stays pending until the session starts; then hyper resolves the
-//! `OnUpgrade` to the IO.
+//! This crate obtains an `OnUpgrade` for [governed](super::govern) upgraders: a hyper connection over a scripted IO
+//! reads a constant upgrade request and answers 101. The flush of that IO stays pending until the session starts; then
+//! hyper resolves the `OnUpgrade` to the IO.
 //!
 //! A constructor in hyper would replace that connection, for example:
 //!
@@ -145,8 +145,8 @@
 //! }
 //! ```
 //!
-//! hyper has both functions, private. Public, they would serve middleware that meters, limits or drains upgraded
-//! connections, HTTP servers of other crates, and tests of upgrade code without a connection.
+//! hyper has both functions, but they are private. If they were public, they would serve middleware that meters, limits
+//! or drains upgraded connections, HTTP servers of other crates, and tests of upgrade code without a connection.
 //!
 //! *What to do:* nothing.
 //!
