@@ -9,11 +9,12 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The body of a response that refused the upgrade, of any body type of the inner client.
+/// The response body of a refused upgrade, with the inner client's body type erased.
 ///
-/// Read the body with `http_body_util::BodyExt::collect`. The server controls the length and the speed of the body, and
-/// the [`handshake_timeout`](super::UpgradeLayer::handshake_timeout) covers only the head of the response: for an
-/// untrusted server, wrap the body in `http_body_util::Limited`, and `collect` in a timeout.
+/// Read the body with `http_body_util::BodyExt::collect`. The
+/// [`handshake_timeout`](super::UpgradeLayer::handshake_timeout) covers only the head of the response, and no limit
+/// applies to the length of the body: for an untrusted server, wrap the body in `http_body_util::Limited`, and
+/// `collect` in a timeout.
 pub struct Body(ErasedBody);
 
 impl Body {

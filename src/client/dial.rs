@@ -16,14 +16,14 @@ use std::{
 };
 use tower_service::Service;
 
-/// Makes a connection for each request, with a hyper-util connector: an HTTP service to wrap in
+/// An HTTP client that opens a connection for each request with a hyper-util connector, to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
 /// `Dial` does not pool connections. A pool could not reuse an upgraded connection, and hyper-util's pool does not
 /// report whether an HTTP/2 server allows extended CONNECT. For many sessions on one HTTP/2 connection, use [`Http2`].
 ///
-/// `Dial` sends the request over HTTP/2 if the connector reports that TLS negotiated HTTP/2 (ALPN), and otherwise over
-/// HTTP/1.1. The report is hyper-util's trait `Connection`, which the connector's connections have to implement: see
+/// `Dial` sends the request over HTTP/2 if TLS negotiated HTTP/2 (ALPN), and otherwise over HTTP/1.1. The connector's
+/// connections report the negotiated version through hyper-util's trait `Connection`, which they must implement: see
 /// [connectors](super#connectors).
 ///
 /// ```no_run
@@ -60,9 +60,9 @@ type MapIo<T> = dyn Fn(T) -> BoxIo + Send + Sync;
 impl<C: Service<Uri>> Dial<C> {
     /// Creates a client that dials the URI of each request with `connector`.
     ///
-    /// A request with only a path as its URI, and a [CONNECT](super::Request::connect), needs a
-    /// [destination](Self::destination). Without a destination the connector gets a URI without a scheme, and the call
-    /// fails with kind [`Connector`](super::ErrorKind::Connector).
+    /// A [destination](Self::destination) is required for a [CONNECT](super::Request::connect), and for a request whose
+    /// URI is only a path. Without a destination the connector gets a URI without a scheme, and the call fails with
+    /// kind [`Connector`](super::ErrorKind::Connector).
     pub fn new(connector: C) -> Self {
         Self {
             connector,
@@ -74,14 +74,14 @@ impl<C: Service<Uri>> Dial<C> {
         }
     }
 
-    /// Connects to `destination` for every request, whatever its URI: to a proxy, for requests with
-    /// [CONNECT](super::Request::connect), or to a backend. The URI of a request may then be only a path; its host is
-    /// the destination's, unless the request has a `Host`.
+    /// Connects to `destination` instead of the host in the request's URI: to a proxy, for requests with
+    /// [CONNECT](super::Request::connect), or to a backend. The URI of a request may then be only a path; for such a
+    /// request, `Host` defaults to the destination's host.
     ///
     /// The URI of a proxy may have a user, as in `http://user:password@proxy:3128`. `Dial` percent-decodes the user and
-    /// sends it in the `Proxy-Authorization: Basic` of each CONNECT (RFC 7617), unless the request already has this
-    /// field. Other requests to such a destination fail with kind [`Request`](super::ErrorKind::Request): send
-    /// `Authorization` instead.
+    /// password, and sends them with each CONNECT as `Proxy-Authorization: Basic` (RFC 7617), unless the request
+    /// already has this field. Other requests to a destination with a user fail with kind
+    /// [`Request`](super::ErrorKind::Request): for these, use a destination without a user, and send `Authorization`.
     #[must_use]
     pub fn destination(mut self, destination: Uri) -> Self {
         let (destination, credentials) = without_user(destination);
@@ -90,7 +90,7 @@ impl<C: Service<Uri>> Dial<C> {
         self
     }
 
-    /// Uses HTTP/2 on every connection, without negotiation: for a server known to support HTTP/2 without TLS.
+    /// Uses HTTP/2 on every connection without negotiation, for a server that supports HTTP/2 without TLS.
     #[must_use]
     pub fn http2_only(mut self) -> Self {
         self.is_http2 = true;
@@ -112,8 +112,8 @@ impl<C: Service<Uri>> Dial<C> {
     /// Converts each connection to a [`BoxIo`], after `Dial` has read the negotiated HTTP version. Applies to the
     /// connections of the [fallback](Self::fallback) as well.
     ///
-    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) resets and splices sockets. It finds the socket in a
-    /// connection of `HttpConnector`, but not in the connection type of a TLS connector. Expose the socket with
+    /// A [relay](crate::tunnel::Relay#the-socket-of-a-connection) resets and splices sockets. The relay finds the
+    /// socket in a connection of `HttpConnector`, but not in a connection of a TLS connector: expose that socket with
     /// `map_io`:
     ///
     #[cfg_attr(feature = "tunnel", doc = "```")]

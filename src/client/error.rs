@@ -58,11 +58,11 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request is invalid: it offers no protocol, has no host, or its URI has a user that would be lost.
-    /// Nothing was sent.
+    /// The request is invalid: for example, it offers no protocol, has no host, or its URI has a user. Nothing was
+    /// sent.
     Request,
-    /// The connection cannot carry the request: an HTTP/2 server has not allowed extended CONNECT, or the inner
-    /// client does not support upgrades.
+    /// The connection cannot carry the request: for example, an HTTP/2 server does not allow extended CONNECT, or the
+    /// inner client does not support upgrades.
     Unsupported,
     /// A connection to the server, or to a proxy on the way, could not be made: the connection was refused, the
     /// network has no route, or the name was not resolved. Nothing was sent.
@@ -70,14 +70,14 @@ pub enum ErrorKind {
     /// TLS failed, with the server or with a proxy on the way: the certificate is not trusted or has another name,
     /// the two sides have no version in common, or the server requires a client certificate.
     ///
-    /// The client recognizes a TLS failure by an [`io::Error`] of kind [`InvalidData`](io::ErrorKind::InvalidData)
-    /// from the connector or the connection, which tokio-rustls and hyper-rustls return. Errors of other TLS libraries,
-    /// such as native-tls, have kind [`Connector`](Self::Connector), unless the connector maps them to such an
-    /// `io::Error`.
+    /// tokio-rustls and hyper-rustls report a TLS failure as an [`io::Error`] of kind
+    /// [`InvalidData`](io::ErrorKind::InvalidData), from which the client recognizes it. Errors of other TLS libraries,
+    /// such as native-tls, have kind [`Connector`](Self::Connector), unless the connector maps them to an `io::Error`
+    /// of this kind.
     Tls,
-    /// The connector failed for another reason than the network or TLS, for example because it does not support the
-    /// URI: a connector without TLS returns `invalid URL, scheme is not http` for `https` and for a URI without a
-    /// scheme. The connector's error is the [source](std::error::Error::source). Nothing was sent.
+    /// The connector failed for a reason other than the network or TLS. For example, a connector without TLS returns
+    /// `invalid URL, scheme is not http` for `https` and for a URI without a scheme. The connector's error is the
+    /// [source](std::error::Error::source). Nothing was sent.
     Connector,
     /// A proxy answered the CONNECT of a [`Tunnel`](super::Tunnel) with a status other than 2xx.
     /// [`Error::response`] returns the proxy's response. The server has not seen the request. Do not trust the response
@@ -85,8 +85,8 @@ pub enum ErrorKind {
     ProxyRefused,
     /// The server answered with a response other than an upgrade response. [`Error::response`] returns the response.
     Refused,
-    /// The server, or a proxy on the way, answered with an invalid upgrade response, such as a 101 without
-    /// `Connection: upgrade`, or to a protocol that was not offered (RFC 9110 §7.8). The connection was dropped.
+    /// The server, or a proxy on the way, answered with an invalid upgrade response, such as a 101 without `Connection:
+    /// upgrade`, or a 101 for a protocol that was not offered (RFC 9110 §7.8). The connection was dropped.
     Protocol,
     /// The connection broke, or the response was not valid HTTP. The error of the inner client is the
     /// [source](std::error::Error::source).
@@ -244,8 +244,8 @@ impl Error {
         self.inner.kind
     }
 
-    /// Returns the response, if any: the server's if the kind is [`Refused`](ErrorKind::Refused), the proxy's
-    /// if it is [`ProxyRefused`](ErrorKind::ProxyRefused).
+    /// Returns the response, if any: for kind [`Refused`](ErrorKind::Refused) the server's response, for kind
+    /// [`ProxyRefused`](ErrorKind::ProxyRefused) the proxy's.
     ///
     /// Check the [kind](Self::kind) before you act on a status. Otherwise a 401 from a proxy could make you send it
     /// the credentials for the server.

@@ -46,11 +46,12 @@ impl Http1 {
     ///
     /// # Errors
     ///
-    /// Returns an error of kind [`Transport`](super::ErrorKind::Transport). Nothing is sent yet.
+    /// Returns an error of kind [`Transport`](super::ErrorKind::Transport) if hyper cannot set up the connection. This
+    /// method sends nothing to the server.
     ///
     /// # Panics
     ///
-    /// Panics outside of a tokio runtime.
+    /// If called outside of a tokio runtime.
     pub async fn handshake<T>(io: T) -> Result<Self, Error>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,

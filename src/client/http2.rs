@@ -78,7 +78,7 @@ impl Http2 {
     ///
     /// # Panics
     ///
-    /// Panics outside of a tokio runtime.
+    /// If called outside of a tokio runtime.
     ///
     /// # Cancel safety
     ///

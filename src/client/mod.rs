@@ -50,10 +50,10 @@
 //!
 //! ## Connectors
 //!
-//! [`Dial`] takes the connectors of hyper-util and hyper-rustls, and [`Tunnel`] is such a connector. The connections
-//! therefore implement hyper-util's trait `Connection`: only this trait reports the HTTP version that TLS negotiated.
-//! hyper-util has the trait in its module `legacy`, and other crates implement it for their types. A trait of this
-//! crate in its place could not cover the connection types of hyper-rustls.
+//! [`Dial`] takes connectors such as those of hyper-util and hyper-rustls; [`Tunnel`] is also a connector. Their
+//! connections implement the trait `Connection` of hyper-util's module `legacy`, because only this trait reports the
+//! HTTP version that TLS negotiated. Other crates implement the trait for their types; a trait of this crate would not
+//! cover the connection types of hyper-rustls.
 //!
 //! Without a connector, open the connection yourself, and pass it to [`Http1::handshake`] or [`Http2::handshake`].
 //! These take any type with tokio's IO traits.
@@ -86,8 +86,8 @@
 //!
 //! # With other layers
 //!
-//! A session begins when the call returns, so outer layers apply to the handshake only: a concurrency limit counts
-//! handshakes, and a timeout bounds them.
+//! The call returns when the session begins. Outer layers therefore apply only to the handshake: a concurrency limit
+//! counts handshakes, and a timeout limits their duration.
 //!
 //! ## Timeout
 //!
@@ -117,9 +117,10 @@
 //!
 //! ## Retry
 //!
-//! A [`Request`] can be cloned, and a policy can act on the response of a refusal: this policy sends credentials
-//! after a 401, and waits after a 503 with `Retry-After`. The table of [`ErrorKind`] shows after which errors another
-//! attempt may help. Check the kind before you act on a response: the response may come from a proxy.
+//! A [`Request`] can be cloned, and a retry policy can read the response of the server that refused. The policy below
+//! sends credentials after a 401, and waits after a 503 with `Retry-After`. The table of [`ErrorKind`] shows after
+//! which errors another attempt may help. Check the kind before you act on a response: the response may come from a
+//! proxy.
 //!
 //! ```
 //! use http::{HeaderValue, StatusCode, header};

@@ -14,7 +14,7 @@ use http::{
 };
 use http_body_util::Full;
 
-/// A request to switch protocols: for one of the offered protocols, or for a tunnel.
+/// A request to switch to one of the offered protocols, or to open a tunnel.
 ///
 /// The same request works over every HTTP version: an HTTP/1.1 connection sends it as `Upgrade`, an
 /// [HTTP/2](super::Http2) connection as extended CONNECT. Clone the request for another attempt.

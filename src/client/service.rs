@@ -20,12 +20,12 @@ use tower_service::Service;
 ///
 /// # Errors
 ///
-/// Returns an [`Error`]. See [`ErrorKind`](super::ErrorKind) for the kinds.
+/// Returns an [`Error`]. [`ErrorKind`](super::ErrorKind) lists the causes.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future cancels the request. Over HTTP/2, the stream is reset. Over HTTP/1.1, the connection is closed,
-/// after the rest of a request body that is being sent.
+/// Dropping the future cancels the request. Over HTTP/2, the stream is reset. Over HTTP/1.1, the connection is closed
+/// once a request body that is being sent has been sent in full.
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,

@@ -9,8 +9,8 @@ use std::fmt;
 
 /// An upgraded connection on the client side.
 ///
-/// The caller owns the session: no registry or timeout applies to it. For an orderly shutdown, shut the connection
-/// down and read to its end. A session that is dropped earlier loses unflushed data, and TLS sends no `close_notify`.
+/// The caller owns the session: no registry or timeout applies to it. For an orderly shutdown, shut down the write side
+/// and read until the end. Dropping the session earlier loses unflushed data, and TLS sends no `close_notify`.
 ///
 /// ```no_run
 /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -11,12 +11,12 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// A connector that connects through a proxy with CONNECT: for hyper-util's `Client`, hyper-rustls or
-/// [`Dial`](super::Dial).
+/// A connector for hyper-util's `Client`, hyper-rustls or [`Dial`](super::Dial) that connects through a proxy with
+/// CONNECT.
 ///
-/// `S` sends the CONNECT to the proxy: an [`Upgrade`](super::Upgrade) service around a client whose connections go to
-/// the proxy, over any HTTP version. The tunnel carries no data before the proxy's 2xx. Bytes that arrived with that
-/// response are read first.
+/// `S` is the service that sends the CONNECT: an [`Upgrade`](super::Upgrade) around a client that connects to the
+/// proxy, over HTTP/1.1 or HTTP/2. The tunnel carries no data before the proxy's 2xx. The first reads return the bytes
+/// that arrived together with that response.
 ///
 /// # Errors
 ///

@@ -36,9 +36,9 @@ use axum::extract::{FromRequest, Request};
 /// let app: Router = Router::new().route("/start", post(start)).layer(UpgradeLayer::new());
 /// ```
 ///
-/// An upgrade may offer only protocols that the route does not support: some clients offer `h2c` with the first request
-/// on each connection. Check [`offered`](crate::UpgradeRequest::offered) before the route has side effects, and either
-/// ignore the offer (RFC 9110 §7.8 allows this for `Upgrade`) or respond with 426.
+/// The client may offer only protocols that the route does not support: some clients offer `h2c` with the first request
+/// on each connection. A route with side effects therefore checks [`offered`](crate::UpgradeRequest::offered) first,
+/// and either ignores such an offer (RFC 9110 §7.8 allows this for `Upgrade`) or responds with 426.
 ///
 /// # Rejections
 ///

@@ -35,8 +35,8 @@
 //!     .layer(UpgradeLayer::new());
 //! ```
 //!
-//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which contains the whole request
-//! if the client does not ask for an upgrade. (An `Option` of an extractor would lose the body.)
+//! A route that serves requests with and without an upgrade takes [`MaybeUpgrade`], which returns the whole request if
+//! the client does not ask for an upgrade. An `Option` of an extractor would lose the body.
 //!
 //! A layer with protocol handlers rejects an extended CONNECT for any other protocol before the request reaches a
 //! route: see [`UpgradeLayer::unsupported`](crate::UpgradeLayer::unsupported).

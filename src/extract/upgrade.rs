@@ -26,9 +26,10 @@ use std::{
 
 /// Extracts an upgrade request, which the route accepts or rejects.
 ///
-/// The extractor dereferences to an [`UpgradeRequest`](crate::UpgradeRequest) whose
-/// [`protocol`](crate::UpgradeRequest::protocol) is not chosen yet. The request counts as a session from extraction on:
-/// if the session limit is reached or the server is shutting down, the extractor rejects the request with 503.
+/// The extractor dereferences to an [`UpgradeRequest`](crate::UpgradeRequest), whose
+/// [`protocol`](crate::UpgradeRequest::protocol) is `None` until the route accepts one. The request counts as a session
+/// as soon as it is extracted: if the session limit is reached or the server is shutting down, the extractor rejects
+/// the request with 503.
 ///
 /// The layer's [`accept_timeout`](crate::UpgradeLayer::accept_timeout) does not apply to the route. To limit its time,
 /// put tower-http's `TimeoutLayer` inside the `UpgradeLayer`.
@@ -55,12 +56,12 @@ impl UpgradeRequest {
     ///
     /// The rest of the request body is read and discarded first.
     ///
-    /// If the client did not offer `protocol`, the request is rejected: with 426 and the supported protocol over
-    /// HTTP/1.1, with 501 over HTTP/2.
+    /// If the client did not offer `protocol`, the request is rejected: an `Upgrade` with 426 and the supported
+    /// protocol, an extended CONNECT or a CONNECT with 501.
     ///
     /// # Panics
     ///
-    /// If `protocol` is not a valid protocol.
+    /// If `protocol` is not `name` or `name/version` of tokens.
     ///
     /// # Cancel safety
     ///
@@ -97,8 +98,8 @@ impl UpgradeRequest {
 
     /// Rejects the upgrade and returns the response.
     ///
-    /// A route can also return the [`Rejection`] directly. Then the server closes an HTTP/1 connection if the request
-    /// body was not read to its end.
+    /// A route can also return the [`Rejection`] directly. In this case the server closes an HTTP/1 connection whose
+    /// request body was not read to its end.
     pub async fn reject(self, rejection: Rejection) -> Response {
         self.conclude(Err(rejection)).await
     }

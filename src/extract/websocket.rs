@@ -18,9 +18,9 @@ use std::{fmt, time::Duration};
 
 /// Extracts a WebSocket opening handshake, which the route accepts or rejects.
 ///
-/// The extractor makes the [checks](crate::websocket::WebSocketUpgrade#checks) of a `websocket` handler, except for the
-/// origin: [`on_upgrade`](Self::on_upgrade) checks the origin against the [`config`](Self::config) of the route. The
-/// extractor reads and discards a request body.
+/// The extractor makes the [checks](crate::websocket::WebSocketUpgrade#checks) of a `websocket` handler except the
+/// check of the origin: [`on_upgrade`](Self::on_upgrade) checks the origin against the [`config`](Self::config) of the
+/// route. The extractor also reads and discards the request body.
 #[must_use = "the connection is upgraded only if the response of `on_upgrade` is returned"]
 pub struct WebSocketUpgrade {
     request: UpgradeRequest,
@@ -64,8 +64,8 @@ impl WebSocketUpgrade {
             .flatten()
     }
 
-    /// Returns the chosen subprotocol, or `None` if the client offers none of the
-    /// [supported](WebSocketConfig::subprotocols) ones.
+    /// Returns the chosen subprotocol, or `None` if the client offers no [supported](WebSocketConfig::subprotocols)
+    /// subprotocol.
     #[must_use]
     pub fn selected_protocol(&self) -> Option<&str> {
         self.handler.choose(self.request.headers())
@@ -84,8 +84,8 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// Sets a callback that runs if the session does not start: the client has disconnected, or middleware has replaced
-    /// the upgrade response.
+    /// Sets a callback that runs if the session does not start, because the client has disconnected or middleware has
+    /// replaced the upgrade response.
     ///
     /// The callback does not run if [`on_upgrade`](Self::on_upgrade) rejects the request.
     pub fn on_failed_upgrade<C>(mut self, callback: C) -> Self

@@ -133,9 +133,9 @@
 //! stream_idle_timeout: 3600s # by default 300s
 //! ```
 //!
-//! Over HTTP/2, from clients or to servers, Envoy uses extended CONNECT for upgrades, which
-//! `http2_protocol_options: { allow_connect: true }` enables. The original method is lost, so only upgrades of GET
-//! requests survive unchanged.
+//! On HTTP/2 connections, from clients and to servers, Envoy uses extended CONNECT for upgrades. Enable extended
+//! CONNECT with `http2_protocol_options: { allow_connect: true }`. Extended CONNECT replaces the method of the request,
+//! so only upgrades of GET requests arrive unchanged.
 //!
 //! CONNECT needs a route with a `connect_matcher`. Omit `connect_config`: Envoy then forwards the CONNECT itself, as
 //! `UpgradeLayer::connect` on the server expects. See "HTTP upgrades" and "How do I configure timeouts?" in the Envoy

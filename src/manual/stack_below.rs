@@ -152,8 +152,8 @@
 //!
 //! ## Only one clone of `OnUpgrade` works
 //!
-//! `OnUpgrade` is `Clone`, and a clone of a request contains a clone of it. Polling one clone after another has
-//! resolved panics.
+//! A clone of a request contains a clone of its `OnUpgrade`. Once one clone has resolved, polling any other clone
+//! panics.
 //!
 //! This crate takes the `OnUpgrade` out of the request as soon as the outermost layer has a handler for it. If
 //! middleware further out has used a clone by then, the layer catches the panic and the session never starts.
@@ -279,7 +279,7 @@
 //! | on the server | 1.9 s |
 //! | on both sides | 0.06 s |
 //!
-//! *What to do:* set it on every accepted socket. With `axum::serve`:
+//! *What to do:* set `TCP_NODELAY` on every accepted socket. With `axum::serve`:
 //!
 //! ```no_run
 //! use axum::{Router, serve::ListenerExt};
@@ -303,8 +303,8 @@
 //!   nothing. The channel limits the number of writes, not of bytes.
 //! - **Flush:** completes when the channel has room for another write. With a peer that receives nothing, two writes
 //!   can be flushed. A third write is accepted; after it a flush, or a further write, waits.
-//! - **Shutdown:** waits until h2 has taken all writes. h2 takes the last one as soon as the peer receives one byte of
-//!   it.
+//! - **Shutdown:** waits until h2 has taken all writes. h2 takes the last write as soon as the peer receives its first
+//!   byte.
 //!
 //! This crate passes writes on unchanged. [`copy`](crate::copy()) writes at most 72 KiB at a time.
 //!

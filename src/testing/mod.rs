@@ -4,8 +4,8 @@
 //! [`Exchange`]: the response, and the client side of the session if one has started. Pass the same stack that you
 //! serve in production.
 //!
-//! Tests can run with tokio's time paused (`start_paused = true`, which needs tokio's feature `test-util`): all
-//! timers of the crate use tokio's clock. Idle timeouts and drains then take no time.
+//! All timers of the crate use tokio's clock. In a test with tokio's time paused (`start_paused = true`, which needs
+//! tokio's feature `test-util`), idle timeouts and drains therefore take no real time.
 //!
 //! | constructor | request | HTTP version | expected outcome |
 //! |---|---|---|---|
@@ -224,8 +224,8 @@ pub fn connect(target: &str) -> http::request::Builder {
 ///
 /// # Errors
 ///
-/// Returns the error of hyper's client if the stack fails or panics before it has responded, or if the request cannot
-/// be sent. Requests of version HTTP/3 cannot be sent.
+/// Returns an error if the stack fails or panics before it has sent the whole response, or if the request cannot be
+/// sent, such as a request of version HTTP/3.
 ///
 /// # Panics
 ///

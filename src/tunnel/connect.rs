@@ -21,8 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A forward proxy: handles CONNECT (RFC 9110 §9.3.6) over HTTP/1 and HTTP/2, and connects clients to the targets
 /// that a [`Policy`] allows.
 ///
-/// The proxy connects to the target before it answers. A client that receives 200 has its tunnel; otherwise the status
-/// gives the reason:
+/// The proxy connects to the target before it responds. After a 200 the tunnel is open; any other status gives the
+/// reason for the failure:
 ///
 /// | reason | status |
 /// |---|---|
@@ -135,8 +135,7 @@ impl ConnectProxy {
 
     /// Sets the time limit for resolving the name and connecting, all attempts together. The default is 10 seconds.
     ///
-    /// `None` disables the limit. The layer's [`accept_timeout`](crate::UpgradeLayer::accept_timeout) applies in any
-    /// case.
+    /// `None` disables this limit, but not the layer's [`accept_timeout`](crate::UpgradeLayer::accept_timeout).
     #[must_use]
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.connect_timeout = limit(timeout.into());

@@ -21,13 +21,13 @@ use std::net::IpAddr;
 ///
 /// All three rules must allow a target; a host listed with a port overrides the ports rule.
 ///
-/// An address is globally reachable unless IANA's special-purpose registries (RFC 6890) for IPv4 and IPv6 list its
-/// range as not globally reachable or deprecated. Exceptions within such a range, for example `192.0.0.9`, are denied
-/// too. An IPv6 address must also be global unicast (`2000::/3`). Loopback, private, link-local, carrier-grade NAT,
-/// multicast and reserved addresses are therefore denied.
+/// An address is globally reachable unless IANA's special-purpose registries for IPv4 and IPv6 (RFC 6890) list its
+/// range as deprecated or as not globally reachable. Exceptions within such a range, for example `192.0.0.9`, are
+/// denied too. An IPv6 address must also be global unicast (`2000::/3`). Loopback, private, link-local, carrier-grade
+/// NAT, multicast and reserved addresses are therefore denied.
 ///
-/// The policy checks an IPv4 address embedded in an IPv6 address, mapped (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`) or
-/// 6to4 (`2002::/16`), as the IPv4 address.
+/// If an IPv6 address embeds an IPv4 address, the policy checks the IPv4 address. This applies to mapped
+/// (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`) and 6to4 (`2002::/16`) addresses.
 ///
 /// ```
 /// use tower_upgrade::tunnel::Policy;

@@ -83,9 +83,9 @@ impl WebSocketRequest {
     ///
     /// # Errors
     ///
-    /// - The errors of the client, also through layers around it.
-    /// - Any other error of such a layer has kind [`Transport`](crate::client::ErrorKind::Transport), or
-    ///   [`Timeout`](crate::client::ErrorKind::Timeout).
+    /// - An error of the client keeps its kind, also if a layer around the client has wrapped the error.
+    /// - Another error of such a layer has kind [`Timeout`](crate::client::ErrorKind::Timeout) if a time limit has
+    ///   passed, and otherwise [`Transport`](crate::client::ErrorKind::Transport).
     /// - A response with a wrong `Sec-WebSocket-Accept`, or with a subprotocol or an extension that was not offered,
     ///   has kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 6455 §4.1).
     ///

@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Duration};
 
 /// The settings of a WebSocket, on the server and on the client.
 ///
-/// The same value configures [`websocket`](super::websocket()) handlers, axum's `WebSocketUpgrade` extractor and client
-/// requests, each with a method `config`. Clones share their lists.
+/// [`websocket`](super::websocket()) handlers, the `WebSocketUpgrade` extractor for axum and client requests take this
+/// type in their method `config`. Clones share the lists of subprotocols and origins.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,8 +53,8 @@ impl WebSocketConfig {
         }
     }
 
-    /// Sets the subprotocols that the client offers or the server supports, in order of preference. By default there
-    /// are none.
+    /// Sets the subprotocols that the client offers or the server supports, in order of preference. The default is
+    /// none.
     ///
     /// The server chooses the first supported subprotocol in the client's order. If the client offers no supported
     /// subprotocol, the handshake succeeds without one.
@@ -83,15 +83,16 @@ impl WebSocketConfig {
     /// Sets the origins of pages that may open a WebSocket, such as `https://example.com`. The server rejects all other
     /// origins with 403.
     ///
-    /// By default the server allows an origin if its host and port equal those of the request, and its scheme if the
-    /// request has one, as over HTTP/2. A request without `Origin` does not come from a page, and is always allowed.
+    /// By default the server allows an origin whose host and port equal those of the request. If the request has a
+    /// scheme, as over HTTP/2, the schemes must also be equal. A request without `Origin` does not come from a page,
+    /// and is always allowed.
     ///
     /// Set the origins explicitly on a server
     ///
     /// - behind a proxy that changes `Host` or the scheme;
     /// - with TLS, where by default an `http` page may open a WebSocket over HTTP/1.1;
-    /// - that trusts every client that can reach it ([the
-    ///   manual](crate::manual::threats#cross-site-websocket-hijacking) explains why).
+    /// - that trusts every client that can connect ([the manual](crate::manual::threats#cross-site-websocket-hijacking)
+    ///   explains why).
     ///
     /// The check matters because a browser sends the user's cookies with a request from any page (RFC 6455 §10.2).
     ///
@@ -126,11 +127,11 @@ impl WebSocketConfig {
         self
     }
 
-    /// Sets the maximum size of a received message, in bytes, in one frame or several. The default is 1 MiB.
+    /// Sets the maximum size of a received message, in bytes, summed over its frames. The default is 1 MiB.
     ///
-    /// A longer message closes the WebSocket with 1009 (RFC 6455 §7.4.1) as soon as the header of the frame that
-    /// exceeds the limit has arrived, before the payload of that frame is read. Memory for a whole frame is allocated
-    /// when its header has arrived, so choose a limit that the machine can afford for each session.
+    /// A longer message closes the WebSocket with 1009 (RFC 6455 §7.4.1). The frame header that exceeds the limit
+    /// suffices: the payload of that frame is not read. A frame header also allocates the memory for its whole payload,
+    /// so choose a limit that the machine can afford for each session.
     pub const fn max_message_size(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
         self
@@ -154,13 +155,13 @@ impl WebSocketConfig {
     /// Then sending and receiving fail with kind [`Idle`](super::ErrorKind::Idle) in all tasks. Detection takes up to
     /// three intervals after the last sign of life from the peer.
     ///
-    /// On the server, the session sends and checks the pings while its handler waits for anything else. The session of
-    /// a silent client ends with the close reason [`Idle`](crate::CloseReason::Idle): the handler is aborted if it has
-    /// not ended after [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout).
+    /// On the server, the session sends pings and checks for answers even while the handler does not use the WebSocket.
+    /// The session of a silent client ends with the close reason [`Idle`](crate::CloseReason::Idle). If the handler has
+    /// not ended after [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), the session aborts the handler.
     ///
-    /// If the handler does not receive, the session reads on its behalf: the session answers pings, and keeps one
+    /// If the handler does not receive, the session reads in its place: the session answers pings, and keeps one
     /// message for the next [`recv`](super::WebSocket::recv). While that message waits, the session reads nothing more,
-    /// and the client does not count as silent unless a write is blocked.
+    /// and only a blocked write can make the client count as silent.
     ///
     /// On the client, pings are sent and checked only while a task receives from the WebSocket or sends to it.
     ///

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-/// The error of receiving or sending a message.
+/// An error from receiving or sending a message.
 ///
 /// If the peer caused the error, the WebSocket sends a close frame with the matching code.
 #[derive(Debug)]

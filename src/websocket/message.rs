@@ -15,9 +15,9 @@ pub enum Message {
     Ping(Bytes),
     /// A pong of up to 125 bytes. An unsolicited pong is a heartbeat that requests no answer.
     Pong(Bytes),
-    /// A close frame, with its code and reason, if any. A received close frame is answered automatically, and no
-    /// message can be sent after a close frame. A received frame with an invalid code is answered with 1002, and has
-    /// the code 1002 here.
+    /// A close frame, with its code and reason, if any. A received close frame is answered automatically. No message
+    /// can be sent after a close frame was sent or received. If the peer's code is invalid, the code here and in the
+    /// answer is 1002.
     Close(Option<CloseFrame>),
 }
 
@@ -27,10 +27,10 @@ pub struct CloseFrame {
     /// The status code, such as 1000 (normal), 1001 (going away), 1008 (policy), or an application-defined code from
     /// 3000 to 4999.
     ///
-    /// The valid codes are the registered ones, 1000 to 1003 and 1007 to 1014, and 3000 to 4999. Any other code is
-    /// undefined, or stands for a close frame without a code (1005) or a missing close frame (1006): a peer treats such
-    /// a frame as an error (RFC 6455 §7.4). Sending an invalid code fails with kind
-    /// [`InvalidCode`](super::ErrorKind::InvalidCode). To send a close frame without a code, use
+    /// Valid codes are 1000 to 1003 and 1007 to 1014, which are registered, and 3000 to 4999. All other codes are
+    /// undefined or reserved: 1005, for example, stands for a close frame without a code, and 1006 for a missing close
+    /// frame. A peer treats a frame with such a code as an error (RFC 6455 §7.4). Sending an invalid code fails with
+    /// kind [`InvalidCode`](super::ErrorKind::InvalidCode). To send a close frame without a code, use
     /// `Message::Close(None)`.
     pub code: u16,
     /// A human-readable reason of up to 123 bytes.

@@ -66,17 +66,19 @@
 //! | the peer exceeded a rate limit that [closes](RateLimit::close) | 1008 | failed, if the handler returns the error |
 //! | the peer did not answer a ping | nothing | idle |
 //!
-//! Where the table says "failed, if the handler returns the error", `recv` or `send` fails and the handler may return
-//! that error with `?`. If the handler returns `Ok` instead, the close reason is finished.
+//! In the rows with "failed, if the handler returns the error", [`recv`](WebSocket::recv) returns an error, and the
+//! handler may return it with `?`. If the handler returns `Ok` instead, or the [`Closed`](ErrorKind::Closed) error of a
+//! later `send`, the close reason is finished.
 //!
-//! Before the close frame, the session writes the queued messages and the rest of a partly written one. The peer has
-//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer the close frame; the session ends when the
-//! answer arrives or the timeout passes. After sending a close frame, the session answers no more pings.
+//! The session writes all queued messages before the close frame, also the rest of a partly written message. The
+//! session ends when the peer answers the close frame, or when
+//! [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) has passed. After the close frame, the session answers
+//! no pings.
 //!
 //! A handler that closes the WebSocket chooses the code: 1000 to 1003, 1007 to 1014, or 3000 to 4999. Sending any other
-//! code fails, and so does sending a reason or a ping that is too long for its frame.
+//! code fails. Sending a reason of more than 123 bytes, or a ping or pong of more than 125 bytes, also fails.
 //!
-//! The WebSocket ends with its handler, also if other tasks hold the halves of the WebSocket: see [`WebSocket`].
+//! The WebSocket ends with its handler, even if other tasks still hold its halves: see [`WebSocket`].
 //!
 //! # Secrets
 //!
@@ -86,20 +88,21 @@
 //! # Memory
 //!
 //! Between messages a session holds no read buffer and at most 2 KiB of write buffer. The session returns its buffers
-//! to a pool of the current thread, from which the next message of any session on that thread takes them. The pool
-//! keeps read buffers for messages of 1 MiB in total, and 1 MiB of write buffers. Messages of 64 KiB, in a stream or
-//! one at a time, therefore reuse buffers; each message of more than 1 MiB allocates one.
+//! to a pool of the current thread, and the next message of any session on that thread reuses them. The pool keeps read
+//! buffers for messages of 1 MiB in total, and 1 MiB of write buffers. Messages of 64 KiB therefore reuse buffers, in a
+//! stream or one at a time. Each message of more than 1 MiB allocates a buffer.
 //!
 //! The handler receives a payload without a copy: the payload is a slice of the read buffer, which stays allocated
-//! until the handler drops the slice. A short payload is copied if the buffer has held a message of more than 2 KiB and
-//! of at least twice the length of the payload: a handler that keeps a few bytes does not keep a large buffer alive.
+//! until the handler drops the slice. A short payload is copied instead, so that a handler that keeps a few bytes does
+//! not keep a large buffer alive. A payload is short if the buffer has held a message of more than 2 KiB that was at
+//! least twice as long as the payload.
 //!
 //! # Why tungstenite
 //!
-//! tungstenite's codec reads the frames, without its IO: between messages the session returns the codec and its buffers
-//! to the pool, and takes any codec from the pool for the next message. tungstenite rejects every invalid frame we
-//! tried, is widely used, and is about as fast as the alternatives measured below. Pooled, it has the smallest idle
-//! sessions:
+//! tungstenite's codec reads the frames, and does no IO itself. Between messages the session returns the codec and its
+//! buffers to the pool; the next message takes any codec from the pool. tungstenite rejects every invalid frame we
+//! tried, is widely used, and is about as fast as the alternatives measured below. With pooled codecs, idle sessions
+//! are the smallest:
 //!
 //! | | idle | after 64 KiB | rate | accepts | |
 //! |---|---|---|---|---|---|
@@ -112,16 +115,17 @@
 //! | the same with small buffers | 4,612 | 4,627 | 0.91 to 0.94 | the same | |
 //! | axum, with tokio-tungstenite | 132,873 | 316,192 | 0.74 to 0.78 | as tokio-tungstenite | MIT |
 //!
-//! `idle` is the resident memory of a server session, in bytes, after an echo of 64 bytes; `after 64 KiB` is the same
-//! after another echo, of 64 KiB. `rate` is the number of 16-byte echoes in 64 sessions, relative to hyper alone, which
-//! copies bytes. All were measured on one machine. The first row is the handler of this module; the other rows are the
-//! same handler with the named library.
+//! `idle` is the resident memory of a server session after an echo of 64 bytes, and `after 64 KiB` is its memory after
+//! a second echo, of 64 KiB; both are in bytes. `rate` is the number of 16-byte echoes in 64 sessions, relative to
+//! hyper alone, which copies bytes. All values are from one machine. The first row is the handler of this module; the
+//! other rows are the same handler with the named library.
 //!
 //! # Frames of another library
 //!
-//! [`Handshake::accept_raw`] checks the same handshake, and gives the handler the byte stream for the frames of another
-//! library. The handler then sends the close frames itself, also at the stop signal of the session. This crate does not
-//! support permessage-deflate (RFC 7692) and accepts no extension; of the libraries above only yawc supports it.
+//! [`Handshake::accept_raw`] accepts the same handshake, and gives the handler the byte stream, for the frames of
+//! another library. The handler then sends the close frames itself, also at the stop signal of the session. This crate
+//! accepts no extension, and therefore does not support permessage-deflate (RFC 7692). Of the libraries above, only
+//! yawc supports permessage-deflate.
 //!
 //! ```
 //! use fastwebsockets::{FragmentCollector, OpCode};

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 /// wait in the buffers of the connection, and the flow control of TCP or HTTP/2 slows the peer down. With
 /// [`close`](Self::close) the WebSocket is closed instead.
 ///
-/// Pings and pongs count as messages. Waiting messages are not lost, and the peer is not notified of the wait.
+/// Pings and pongs count as messages. A limit without [`close`](Self::close) loses no message, and does not notify the
+/// peer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,7 +62,8 @@ impl RateLimit {
 
     /// Limits the payload bytes per second in addition to the messages. By default they are not limited.
     ///
-    /// A message longer than a burst is received, and the next message waits until the average is within the limit.
+    /// A message of more bytes than a burst is still received; the next message waits until the average is within the
+    /// limit. With [`close`](Self::close), such a message closes the WebSocket.
     ///
     /// # Panics
     ///
@@ -74,16 +76,16 @@ impl RateLimit {
         self
     }
 
-    /// Sets the size of a burst, which the peer may send at once, as the time that the same messages take at the
-    /// limited rate. The default is one second.
+    /// Sets the number of messages and bytes that the peer may send at once, as a duration: a burst of 5 seconds allows
+    /// the messages and bytes of 5 seconds at the limited rate. The default is one second.
     #[must_use]
     pub const fn burst(mut self, burst: Duration) -> Self {
         self.burst = burst;
         self
     }
 
-    /// Closes the WebSocket with 1008 when the peer exceeds the limit, instead of slowing the peer down. Then
-    /// [`recv`](super::WebSocket::recv) fails with kind [`RateLimited`](super::ErrorKind::RateLimited).
+    /// Closes the WebSocket with 1008 when the peer exceeds the limit, instead of slowing the peer down.
+    /// [`recv`](super::WebSocket::recv) then fails with kind [`RateLimited`](super::ErrorKind::RateLimited).
     #[must_use]
     pub const fn close(mut self) -> Self {
         self.closes = true;

@@ -27,11 +27,14 @@ use std::{
 ///
 /// A `WebSocket` is also a [`Stream`] and a [`Sink`] of messages, and can be split into both.
 ///
-/// On the server, the session sends a close frame if the handler ends without one: with 1000 if the handler returned
-/// `Ok`, with 1011 if it returned an error or panicked. Dropping the `WebSocket` earlier does not send the close frame
-/// earlier; [`close`](Self::close) does. The WebSocket ends with its handler, even if another task holds the WebSocket
-/// or a half of it: in that task `recv` returns `None`, sending fails with kind [`Closed`](super::ErrorKind::Closed),
-/// and a waiting task is woken. A handler must therefore wait for the tasks that hold halves.
+/// On the server, the session sends the close frame when the handler ends, unless the handler has sent one. The code is
+/// 1000 if the handler returned `Ok`, and 1011 if it returned an error; after the stop signal the code is 1001 in both
+/// cases. After a panic the code is 1011. To close before the handler ends, call [`close`](Self::close); dropping the
+/// `WebSocket` sends nothing.
+///
+/// On the server, the WebSocket ends with its handler, even if another task still holds the WebSocket or a half of it.
+/// In that task `recv` returns `None`, sending fails with kind [`Closed`](super::ErrorKind::Closed), and pending calls
+/// return. A handler must therefore wait for the tasks that hold halves.
 ///
 /// On the client, dropping the WebSocket ends it without a close frame.
 pub struct WebSocket {
@@ -142,11 +145,12 @@ impl WebSocket {
 
     /// Receives the next message, or returns `None` after an orderly close of the WebSocket.
     ///
-    /// A received ping or close frame is answered before this method returns it, or by the next call.
+    /// The answer to a received ping or close frame is queued before this method returns the frame. The next call that
+    /// receives or sends writes the answer, and so does the end of a server session.
     ///
     /// At the [stop](crate::Session::stop) signal of the session this method sends a close frame with 1001, unless the
-    /// handler [has taken the signal](Self::take_stop). It still returns the messages that the peer sends before its
-    /// answer.
+    /// handler [has taken the signal](Self::take_stop). Then this method still returns the messages that the peer sends
+    /// before it answers the close frame.
     ///
     /// # Errors
     ///
@@ -168,6 +172,8 @@ impl WebSocket {
     /// Fails with kind
     ///
     /// - [`Closed`](super::ErrorKind::Closed) if a close frame was sent or received, or the handler has ended;
+    /// - [`Io`](super::ErrorKind::Io) if the connection fails;
+    /// - [`Idle`](super::ErrorKind::Idle) if the peer is [silent](super::WebSocketConfig::keep_alive);
     /// - [`TooLarge`](super::ErrorKind::TooLarge) if the message is a control frame that is too long;
     /// - [`InvalidCode`](super::ErrorKind::InvalidCode) if the message is a close frame whose
     ///   [code](CloseFrame::code) may not be sent.
@@ -176,7 +182,8 @@ impl WebSocket {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the message is either not sent or sent in full, at the latest with the next message.
+    /// If the future is dropped, the message is either not queued, or queued in full and written by a later call or the
+    /// end of a server session.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
         let mut message = Some(message.into());
         poll_fn(|cx| {
@@ -194,15 +201,16 @@ impl WebSocket {
     /// Closes the WebSocket: sends a close frame, and waits for the peer's answer. Messages that arrive before the
     /// answer are dropped.
     ///
-    /// The time limit for a client is [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout). A server has 10
-    /// seconds to answer and to end the connection.
+    /// On the server, the peer has [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout) to answer. On the
+    /// client, the peer has 10 seconds to answer and to end the connection.
     ///
-    /// If a close frame was already sent or received, this one is not sent.
+    /// If a close frame was already sent or received, this method does not send `frame`, and only waits.
     ///
     /// # Errors
     ///
-    /// Fails, and sends nothing, if the [code](CloseFrame::code) may not be sent or the reason is too long. Fails if
-    /// receiving the answer fails.
+    /// Fails without sending `frame` if its [code](CloseFrame::code) is invalid or its reason is too long. Fails with
+    /// kind [`Closed`](super::ErrorKind::Closed) if the handler has ended, and with the error of [`recv`](Self::recv)
+    /// if receiving the answer fails.
     ///
     /// # Cancel safety
     ///

@@ -34,8 +34,8 @@ use std::{fmt, sync::Arc};
 /// let layer = UpgradeLayer::new().protocol("websocket", echo);
 /// ```
 ///
-/// The `Session` argument does not include the IO, which the `WebSocket` owns. Drop the `Session` early: until then it
-/// keeps the request's [extensions](Session::extensions), with all values that middleware put into them.
+/// The `WebSocket` owns the IO, so the `Session` argument comes without it. Drop the `Session` early: it keeps the
+/// request's [extensions](Session::extensions) in memory, with all values that middleware put into them.
 pub fn websocket<F, Fut>(handler: F) -> WebSocketUpgrade<F>
 where
     F: Fn(WebSocket, Session) -> Fut + Send + Sync + 'static,
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// Checks the opening handshake of a WebSocket and runs the session: the handler that [`websocket`] returns.
+/// A protocol handler that checks the opening handshake of a WebSocket and runs the session, created by [`websocket`].
 ///
 /// # Checks
 ///
@@ -118,7 +118,7 @@ impl<F> WebSocketUpgrade<F> {
 
     /// Checks only the `Origin` of a request, against the allowed [`origins`](WebSocketConfig::origins).
     ///
-    /// The request can be any request, for example one for an admin page.
+    /// The request need not ask for a WebSocket: it can be one for an admin page, for example.
     ///
     /// # Errors
     ///
@@ -145,8 +145,7 @@ impl<F> WebSocketUpgrade<F> {
 
     /// Checks the opening handshake (RFC 6455 §4.2, RFC 8441 §5).
     ///
-    /// This method does not check that the [protocol](UpgradeRequest::protocol) of the request is `websocket`; the
-    /// caller does.
+    /// The caller checks that the [protocol](UpgradeRequest::protocol) of the request is `websocket`.
     ///
     /// # Errors
     ///
@@ -221,7 +220,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Returns the chosen subprotocol, or `None` without a subprotocol.
+    /// Returns the chosen subprotocol, if any.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_ref()?.to_str().ok()
@@ -243,8 +242,8 @@ impl Handshake {
         accept
     }
 
-    /// Accepts the handshake, and runs the session with `handler` on the byte stream: with [frames of another
-    /// library](super#frames-of-another-library). The upgrade response is the same as that of `accept`.
+    /// Accepts the handshake, and runs the session with `handler` on the byte stream, for the [frames of another
+    /// library](super#frames-of-another-library). The upgrade response is the same as that of [`accept`](Self::accept).
     pub fn accept_raw<F, Fut>(self, handler: F) -> Accept
     where
         F: FnOnce(Session) -> Fut + Send + 'static,

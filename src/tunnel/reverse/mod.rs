@@ -55,9 +55,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// a backend can compare the host with the `Origin`. The proxy's client never connects to a host from the request: a
 /// [`Dial`](crate::client::Dial) without a [destination](crate::client::Dial::destination) fails.
 ///
-/// The two connections are joined by a [`Relay`](super::Relay#the-socket-of-a-connection), which passes resets on and
-/// uses `splice` if it knows the sockets: serve a [`BoxIo`](crate::BoxIo) to clients instead of an enum of TLS and TCP,
-/// and set [`Dial::map_io`](crate::client::Dial::map_io) with a connector for TLS.
+/// A [`Relay`](super::Relay#the-socket-of-a-connection) joins the two connections. The relay forwards resets and uses
+/// `splice` only if it finds the sockets: accept clients on a [`BoxIo`](crate::BoxIo) instead of an enum of TLS and
+/// TCP, and set [`Dial::map_io`](crate::client::Dial::map_io) if the connector supports TLS.
 ///
 /// # Protocols
 ///
@@ -78,15 +78,16 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// extended CONNECT of HTTP/2, and an extended CONNECT to a GET with `Upgrade`. A request to an HTTP/2 backend contains
 /// one protocol, the first offered, and no body.
 ///
-/// Only HTTP/1.1 has a WebSocket key (RFC 8441 §5). The proxy creates, checks and answers it on the side that uses
-/// HTTP/1.1. An invalid key of a client is rejected with 400, and a backend that does not answer the key with 502.
+/// Only HTTP/1.1 has a WebSocket key (RFC 8441 §5). The proxy sends an HTTP/1.1 backend the client's key, or a random
+/// key if the client uses HTTP/2, and checks the answer. The proxy also answers the key of an HTTP/1.1 client. A client
+/// with an invalid key gets 400. If the backend does not answer the key, the client gets 502.
 ///
 /// # Headers
 ///
-/// The proxy removes the fields of a single connection in both directions: those that `Connection` names, and
-/// `Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` and
-/// `HTTP2-Settings` (RFC 9110 §7.6.1). It also removes `Content-Length` and `Expect` from upgrade requests: it reads
-/// the body, up to 64 KiB (413), and sends it as a whole.
+/// The proxy removes hop-by-hop fields in both directions: the fields that `Connection` names, and `Connection`,
+/// `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` and `HTTP2-Settings` (RFC 9110
+/// §7.6.1). The proxy reads the whole body of an upgrade request before it sends the request, and therefore also
+/// removes `Content-Length` and `Expect`. A body of more than 64 KiB is rejected with 413.
 ///
 /// - A request whose `Connection` names an end-to-end field is rejected with 400: `Host`, `Authorization`, `Cookie`,
 ///   `Origin`, `Content-Type`, `Forwarded`, and fields that begin with `Sec-` or `X-Forwarded-`. Removing such a field
