@@ -240,6 +240,7 @@ mod metrics;
 mod negotiate;
 
 mod error;
+mod frames;
 mod panic;
 #[cfg(any(feature = "client", feature = "testing"))]
 mod service;

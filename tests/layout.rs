@@ -22,7 +22,9 @@ const LEVELS: &[&[&str]] = &[
     &["io"],
     &["metrics"],
     &["negotiate"],
-    &["error", "panic", "service", "sync", "time", "trace"],
+    &[
+        "error", "frames", "panic", "service", "sync", "time", "trace",
+    ],
 ];
 
 #[test]

@@ -6,7 +6,7 @@
 //! flush completes and hyper resolves the `OnUpgrade` to the scripted IO, which passes all operations on to the
 //! connection.
 
-use super::io::{GovernedIo, Handle};
+use super::io::{GovernedIo, Handover};
 use crate::session::upgraded::Upgraded;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -30,7 +30,7 @@ use sync_wrapper::SyncWrapper;
 /// The sender of a minted `OnUpgrade`. If dropped unused, the `OnUpgrade` resolves to an error.
 pub(crate) struct Mint {
     connection: SyncWrapper<Pin<Box<UpgradeableConnection<TokioIo<GovernedIo>, TakeUpgrade>>>>,
-    handle: Handle,
+    handover: Arc<Handover>,
 }
 
 /// Takes the `OnUpgrade` out of the request.
@@ -57,7 +57,7 @@ impl Service<Request<Incoming>> for TakeUpgrade {
 impl Mint {
     /// Creates an `OnUpgrade` and its sender. `None` if hyper does not behave as expected.
     pub(crate) fn new() -> Option<(Self, OnUpgrade)> {
-        let (io, handle) = GovernedIo::new();
+        let (io, handover) = GovernedIo::new();
         let taken = Arc::default();
         let service = TakeUpgrade {
             taken: Arc::clone(&taken),
@@ -79,20 +79,21 @@ impl Mint {
             .take()?;
         let mint = Self {
             connection: SyncWrapper::new(connection),
-            handle,
+            handover,
         };
         Some((mint, on_upgrade))
     }
 
     /// Resolves the `OnUpgrade` to `io`.
-    pub(crate) fn fulfil(mut self, io: Upgraded, is_websocket: bool) -> Handle {
-        self.handle.give(io, is_websocket);
+    pub(crate) fn fulfil(mut self, io: Upgraded, is_websocket: bool) {
+        self.handover.give(io, is_websocket);
         let polled = self
             .connection
             .get_mut()
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));
         debug_assert!(polled.is_ready(), "the flush is complete");
-        self.handle
+        // If hyper has not taken the connection, the session ends instead of waiting.
+        self.handover.take_back();
     }
 }

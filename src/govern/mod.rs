@@ -5,15 +5,10 @@
 //! `OnUpgrade` to the session's connection.
 
 mod body;
-mod frames;
 mod io;
 mod mint;
 
-use self::{
-    body::Lent,
-    io::{CLOSE_FROM_SERVER, Handle, Returned},
-    mint::Mint,
-};
+use self::{body::Lent, mint::Mint};
 use crate::{
     commit::{Decided, Gate, is_decided},
     decide,
@@ -31,14 +26,18 @@ use crate::{
         upgrade_response::{self, UpgradeResponse},
     },
     session::{
-        Identity, Session, SessionHandler, accepted::Accepted, guard::Admitted, held::HeldUpgrade,
+        Identity, SessionHandler, accepted::Accepted, guard::Admitted, held::HeldUpgrade,
         quiet::Quiet, span::SessionSpan, state::State,
     },
     trace,
 };
 use http::{Extensions, Response, StatusCode, Version, request::Parts, response};
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
-use tokio::io::AsyncWriteExt as _;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 /// The time without bytes after which a session of an unknown protocol ends at its stop signal.
 const QUIET: Duration = Duration::from_secs(1);
@@ -211,7 +210,16 @@ fn accepted(
     let state = Arc::new(state.with_identity(identity));
     let permit = admitted.map(|admitted| admitted.permit.enter(&state));
     Box::new(Accepted {
-        run: SessionHandler::new(move |session| Box::pin(run(session, mint, is_websocket))),
+        run: SessionHandler::new(move |session| {
+            let state = Arc::clone(session.state());
+            mint.fulfil(session.into_io(), is_websocket);
+            Box::pin(Lending {
+                state,
+                is_websocket,
+                is_stopping: false,
+                quiet: None,
+            })
+        }),
         span: SessionSpan::new(&state),
         state,
         permit,
@@ -221,67 +229,40 @@ fn accepted(
     })
 }
 
-/// Runs a governed session: gives the connection to the upgrader, and waits until the upgrader drops it.
-///
-/// The future of an idle session is small: it has no `Session`, and the end of the session is a separate box.
-fn run(
-    session: Session,
-    mint: Mint,
+/// A session whose IO the upgrader has. Completes when the upgrader drops the IO, or at the stop signal of a session
+/// that it does not end.
+struct Lending {
+    state: Arc<State>,
     is_websocket: bool,
-) -> impl Future<Output = Result<(), BoxError>> {
-    let state = Arc::clone(session.state());
-    let handle = mint.fulfil(session.into_io(), is_websocket);
-    async move {
-        let returned = poll_fn(|cx| {
-            if let Poll::Ready(returned) = handle.poll_returned(cx) {
-                return Poll::Ready(Some(returned));
-            }
-            // Registered before the check, so that a signal in between is not lost.
-            state.register_task(cx);
-            match state.is_stopping() {
-                true => Poll::Ready(None),
-                false => Poll::Pending,
-            }
-        });
-        Box::pin(end(returned.await, &state, &handle, is_websocket)).await
-    }
+    is_stopping: bool,
+    /// Boxed, because most sessions do not wait at their stop signal.
+    quiet: Option<Box<Quiet>>,
 }
 
-/// Ends a session whose connection was returned, or that has received its stop signal.
-async fn end(
-    returned: Option<Returned>,
-    state: &State,
-    handle: &Handle,
-    is_websocket: bool,
-) -> Result<(), BoxError> {
-    let returned = match returned {
-        Some(returned) => Some(returned),
-        None => stop(state, handle, is_websocket).await,
-    };
-    if let Some(mut returned) = returned {
-        if returned.needs_close && state.is_stopping() {
-            returned.io.write_all(&CLOSE_FROM_SERVER).await?;
-        }
-    }
-    Ok(())
-}
+impl Future for Lending {
+    type Output = Result<(), BoxError>;
 
-/// Makes the upgrader end after the stop signal. Returns the connection, or `None` if the end of the session should
-/// revoke it.
-async fn stop(state: &State, handle: &Handle, is_websocket: bool) -> Option<Returned> {
-    if is_websocket {
-        handle.close_websocket();
-        state.wake_io();
-        return Some(poll_fn(|cx| handle.poll_returned(cx)).await);
-    }
-    // The session cannot end an unknown protocol politely: it waits for a moment without bytes.
-    let mut quiet = Quiet::default();
-    poll_fn(|cx| {
-        let bytes = state.bytes_read() + state.bytes_written();
-        match handle.poll_returned(cx) {
-            Poll::Ready(returned) => Poll::Ready(Some(returned)),
-            Poll::Pending => quiet.poll(cx, QUIET, bytes).map(|()| None),
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        // Registered before the checks, so that a signal in between is not lost.
+        this.state.register_task(cx);
+        if !this.state.is_io_in_use() {
+            return Poll::Ready(Ok(()));
         }
-    })
-    .await
+        if !this.state.is_stopping() {
+            return Poll::Pending;
+        }
+        if this.is_websocket {
+            if !this.is_stopping {
+                this.is_stopping = true;
+                // The upgrader reads a close frame, and then drops its IO.
+                this.state.wake_io();
+            }
+            return Poll::Pending;
+        }
+        // The session cannot end an unknown protocol politely: it waits for a moment without bytes.
+        let quiet = this.quiet.get_or_insert_default();
+        let bytes = this.state.bytes_read() + this.state.bytes_written();
+        quiet.poll(cx, QUIET, bytes).map(Ok)
+    }
 }

@@ -11,12 +11,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 1024 * 1024;
 
-/// Flushes, shuts the write side down, and reads until the peer shuts its side down, within limits.
+/// Writes the last bytes, flushes, shuts the write side down, and reads until the peer shuts its side down, within
+/// limits.
 ///
 /// Dropping a socket with unread bytes resets the connection, and the reset can overtake the written data. Reading
 /// those bytes first prevents the reset. On TLS, the shutdown sends the close_notify.
-pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
-    let is_shut_down = shut_down(&mut io, shutdown_timeout).await;
+pub(crate) async fn close(mut io: BoxIo, last: &[u8], shutdown_timeout: Duration) {
+    let is_shut_down = shut_down(&mut io, last, shutdown_timeout).await;
     if is_shut_down && !io.is_read_to_end() {
         let mut rest = io.take(LINGER_BYTES);
         let _: Option<io::Result<u64>> =
@@ -24,9 +25,10 @@ pub(crate) async fn close(mut io: BoxIo, shutdown_timeout: Duration) {
     }
 }
 
-/// Flushes and shuts the write side down. Returns `true` if both succeed in time.
-pub(crate) async fn shut_down(io: &mut BoxIo, shutdown_timeout: Duration) -> bool {
+/// Writes the last bytes, flushes and shuts the write side down. Returns `true` if all succeed in time.
+pub(crate) async fn shut_down(io: &mut BoxIo, last: &[u8], shutdown_timeout: Duration) -> bool {
     let shutdown = async {
+        io.write_all(last).await?;
         io.flush().await?;
         io.shutdown().await
     };

@@ -98,7 +98,7 @@ impl Drop for HeldUpgrade {
         runtime.spawn(async move {
             let mut upgrade = upgrade;
             if let Ok(io) = poll_fn(|cx| poll_hyper(&mut upgrade, cx)).await {
-                linger::close(io, timeout).await;
+                linger::close(io, &[], timeout).await;
             }
         });
     }

@@ -5,6 +5,7 @@ mod builder;
 mod close;
 pub(crate) mod detach;
 mod drain;
+pub(crate) mod farewell;
 pub(crate) mod guard;
 mod handler;
 pub(crate) mod held;

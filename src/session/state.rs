@@ -1,6 +1,6 @@
 //! The state shared by a session's task, its IO, its handler and the registry.
 
-use super::{identity::Identity, settings::Settings};
+use super::{farewell::AtomicFarewell, identity::Identity, settings::Settings};
 use crate::{
     io::box_io::BoxIo,
     metrics::Labels,
@@ -71,6 +71,8 @@ pub(crate) struct State {
     /// Wakes the session's task, which waits for the return of the IO and for the stop signal.
     task: AtomicWaker,
     io_slot: Mutex<IoSlot>,
+    /// The bytes to write before the orderly shutdown.
+    pub(crate) farewell: AtomicFarewell,
     is_taken: AtomicBool,
     is_over: AtomicBool,
     /// An operation on the IO failed.
@@ -99,8 +101,8 @@ const NEVER: u64 = u64::MAX;
 enum IoSlot {
     /// The handler has the IO.
     InUse,
-    /// The `Upgraded` was dropped and returned the IO.
-    Returned(BoxIo),
+    /// The `Upgraded` was dropped and returned the IO. Boxed, so that the slot is small while the session is open.
+    Returned(Box<BoxIo>),
     /// The handler took ownership of the IO.
     Closed,
 }
@@ -133,6 +135,7 @@ impl State {
             },
             task: AtomicWaker::new(),
             io_slot: Mutex::new(IoSlot::InUse),
+            farewell: AtomicFarewell::default(),
             is_taken: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
@@ -289,6 +292,7 @@ impl State {
 
     /// Returns the IO to its slot for an orderly shutdown. Drops the IO if the slot is closed.
     pub(crate) fn return_io(&self, io: BoxIo) {
+        let io = Box::new(io);
         let mut io_slot = self.io_slot();
         let late = match *io_slot {
             IoSlot::InUse => {
@@ -338,9 +342,14 @@ impl State {
                 *io_slot = IoSlot::InUse;
                 Poll::Pending
             }
-            IoSlot::Returned(io) => Poll::Ready(Some(io)),
+            IoSlot::Returned(io) => Poll::Ready(Some(*io)),
             IoSlot::Closed => Poll::Ready(None),
         }
+    }
+
+    /// Returns `true` while the IO is neither returned nor owned by the handler.
+    pub(crate) fn is_io_in_use(&self) -> bool {
+        matches!(*self.io_slot(), IoSlot::InUse)
     }
 
     fn io_slot(&self) -> MutexGuard<'_, IoSlot> {

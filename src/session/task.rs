@@ -216,6 +216,8 @@ impl End {
     async fn close(mut self, reason: CloseReason) {
         let is_aborted = matches!(reason, CloseReason::Aborted);
         let timeout = self.state.settings().shutdown_timeout();
+        let is_stopped =
+            self.state.is_stopping() || is_aborted || matches!(reason, CloseReason::Idle);
         self.report(reason);
         let mut home = poll_fn(|cx| self.state.poll_returned_io(cx));
         let io = match (&mut home).now_or_never() {
@@ -232,12 +234,14 @@ impl End {
                 io.flatten()
             }
         };
+        let farewell = self.state.farewell.load();
+        let last = farewell.bytes(is_stopped);
         match io {
             // An aborted session does not wait for further data from the peer.
             Some(mut io) if is_aborted => {
-                linger::shut_down(&mut io, timeout).await;
+                linger::shut_down(&mut io, last, timeout).await;
             }
-            Some(io) => linger::close(io, timeout).await,
+            Some(io) => linger::close(io, last, timeout).await,
             None => {}
         }
     }

@@ -67,6 +67,11 @@ impl Upgraded {
         std::mem::replace(&mut self.io, BoxIo::gone())
     }
 
+    /// Returns the state of the session that owns the IO.
+    pub(crate) fn session(&self) -> Option<&State> {
+        self.session.as_deref()
+    }
+
     /// Gives the IO to the handler: the session no longer owns it.
     fn leave_session(&mut self) {
         if let Some(session) = self.session.take() {
@@ -81,7 +86,7 @@ impl Upgraded {
     }
 
     /// Returns an error, and returns the IO to the session, if the session has ended.
-    fn check(&mut self) -> io::Result<()> {
+    pub(crate) fn check(&mut self) -> io::Result<()> {
         match &self.session {
             Some(session) => {
                 let is_going_on = session.is_going_on();

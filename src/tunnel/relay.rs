@@ -321,7 +321,7 @@ impl Relay {
         ours.retain(|io| !io.has_session());
         let closed = ours
             .into_iter()
-            .map(|io| linger::close(io.into_box_io(), SHUTDOWN_TIMEOUT));
+            .map(|io| linger::close(io.into_box_io(), &[], SHUTDOWN_TIMEOUT));
         Box::pin(join_all(closed).map(drop))
     }
 }

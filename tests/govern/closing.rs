@@ -223,7 +223,61 @@ async fn a5_upgrader_reads_no_second_close_frame_behind_the_clients() {
     until(|| list[0].bytes_read() == close.len() as u64).await;
     assert!(sessions.close(list[0].id(), Duration::from_secs(20)));
     assert_eq!(read.recv().await.expect("the bytes"), close);
-    // The upgrader has not answered, so the session does.
+    // The upgrader has not answered, so the session does, with the client's code.
+    assert_eq!(peer.exactly(4).await, [0x88, 2, 0x03, 0xe8]);
+}
+
+/// axum's usual loop ends in this way: its `send` of the client's close frame fails.
+#[tokio::test]
+async fn a5_session_answers_the_clients_close_frame_if_the_upgrader_does_not() {
+    for (close, answer) in [
+        (Frame::close(1000, "bye"), &[0x88, 2, 0x03, 0xe8][..]),
+        (Frame::close(4321, ""), &[0x88, 2, 0x10, 0xe1]),
+        (Frame::new(8, ""), &[0x88, 0]),
+    ] {
+        let server = Server::start(UpgradeLayer::new().govern().layer(deaf(1))).await;
+        let mut peer = open(&server).await;
+        let close = close.masked();
+        let (header, payload) = close.split_at(close.len().min(7));
+        peer.send(header).await;
+        peer.send(payload).await;
+        peer.finish().await;
+        assert_eq!(peer.rest().await.expect("an orderly end"), answer);
+    }
+}
+
+/// Reads to the end of stream this many times, and answers nothing.
+fn deaf(reads: usize) -> crate::matrix::Boxed {
+    crate::upgraders::websocket(move |io| async move {
+        let mut io = io;
+        for _ in 0..reads {
+            let _ = tokio::io::copy(&mut io, &mut tokio::io::sink()).await;
+            tokio::task::yield_now().await;
+        }
+    })
+}
+
+#[tokio::test]
+async fn a5_idle_websocket_is_closed_with_1001() {
+    let layer = UpgradeLayer::new().idle_timeout(Duration::from_millis(50));
+    for (name, upgrader) in WEBSOCKETS {
+        let server = Server::start(layer.clone().govern().layer(upgrader(Count::default()))).await;
+        let mut peer = open(&server).await;
+        assert_eq!(peer.exactly(4).await, [0x88, 2, 0x03, 0xe9], "{name}");
+        peer.finish().await;
+        assert_eq!(peer.rest().await.expect("an orderly end"), b"", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a5_websocket_whose_upgrader_does_not_end_is_closed_with_1001() {
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
+    // Ignores the close frame and the end of stream behind it.
+    let server = Server::start(layer.layer(deaf(usize::MAX))).await;
+    let mut peer = open(&server).await;
+    let report = sessions.drain(Duration::from_millis(50)).await;
+    assert_eq!((report.aborted, report.left), (1, 0), "{report}");
     assert_eq!(peer.exactly(4).await, [0x88, 2, 0x03, 0xe9]);
 }
 
