@@ -3,6 +3,12 @@
 /// The opcode of a close frame.
 const CLOSE: u8 = 0x8;
 
+/// A close frame from a client, with code 1001 and a mask of zeros.
+pub(crate) const GOING_AWAY_FROM_CLIENT: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
+
+/// A close frame from a server, with code 1001.
+pub(crate) const GOING_AWAY_FROM_SERVER: &[u8] = &[0x88, 0x02, 0x03, 0xe9];
+
 /// Follows one direction of a WebSocket.
 #[derive(Default)]
 pub(crate) struct Frames {

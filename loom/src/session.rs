@@ -4,6 +4,8 @@
 mod builder;
 #[path = "../../src/session/drain.rs"]
 mod drain;
+#[path = "../../src/session/farewell.rs"]
+pub(crate) mod farewell;
 #[path = "../../src/session/guard.rs"]
 pub(crate) mod guard;
 #[path = "../../src/session/identity.rs"]

@@ -1,7 +1,7 @@
 //! The IO of a governed session, as the foreign upgrader has it.
 
 use crate::{
-    frames::Frames,
+    frames::{Frames, GOING_AWAY_FROM_CLIENT, GOING_AWAY_FROM_SERVER},
     session::{farewell::Farewell, state::State, upgraded::Upgraded},
 };
 use std::{
@@ -14,12 +14,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The request that hyper reads to create an `OnUpgrade`.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nconnection:upgrade\r\nupgrade:x\r\n\r\n";
-
-/// A close frame with code 1001 from a client: with a mask, of zeros.
-const CLOSE_FROM_CLIENT: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
-
-/// A close frame with code 1001 from a server.
-const CLOSE_FROM_SERVER: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 
 /// First the scripted IO of a minted `OnUpgrade`, then the connection of a session.
 pub(super) enum GovernedIo {
@@ -39,7 +33,7 @@ pub(super) struct WebSocket {
     read: Frames,
     /// The frames from the upgrader.
     written: Frames,
-    /// The number of bytes of `CLOSE_FROM_CLIENT` that the upgrader has read.
+    /// The number of bytes of `GOING_AWAY_FROM_CLIENT` that the upgrader has read.
     closed: u8,
 }
 
@@ -83,7 +77,7 @@ impl WebSocket {
         let farewell = if self.written.has_closed() || !self.written.is_between() {
             Farewell::default()
         } else if !self.read.has_closed() {
-            Farewell::for_stop(&CLOSE_FROM_SERVER)
+            Farewell::for_stop(GOING_AWAY_FROM_SERVER)
         } else {
             // The answer to the client's close frame has the same code (RFC 6455 §5.5.1).
             match self.read.close_code().map(u16::to_be_bytes) {
@@ -131,7 +125,7 @@ impl WebSocket {
         if self.read.is_between() {
             // After the client's close frame, another one would be an error.
             if !self.read.has_closed() {
-                let rest = &CLOSE_FROM_CLIENT[self.closed.into()..];
+                let rest = &GOING_AWAY_FROM_CLIENT[self.closed.into()..];
                 let length = rest.len().min(buf.remaining());
                 buf.put_slice(&rest[..length]);
                 self.closed += length as u8;

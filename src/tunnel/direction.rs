@@ -1,5 +1,6 @@
 //! One direction of a relay.
 
+use super::websocket::WebSocket;
 use crate::{
     io::copy::{Broken, Copy, Ends},
     session::upgraded::Upgraded,
@@ -17,7 +18,7 @@ pub(super) struct Both {
     pub(super) b: Option<Upgraded>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     A,
     B,
@@ -47,6 +48,8 @@ pub(super) struct Direction {
     copy: Copy,
     #[cfg(target_os = "linux")]
     splicing: splicing::Splicing,
+    /// `None` if the bytes are not WebSocket frames.
+    websocket: Option<Box<WebSocket>>,
     is_shutting_down: bool,
     is_over: bool,
     /// The write error, if writing failed.
@@ -61,10 +64,32 @@ impl Direction {
             copy: Copy::default(),
             #[cfg(target_os = "linux")]
             splicing: splicing::Splicing::default(),
+            websocket: None,
             is_shutting_down: false,
             is_over: false,
             failure: None,
         }
+    }
+
+    /// Follows the bytes as WebSocket frames.
+    pub(super) fn follow_websocket(&mut self, ends: &mut Both) {
+        let websocket = WebSocket::new(self.to);
+        websocket.set_farewell(ends.get(self.to), false);
+        self.websocket = Some(Box::new(websocket));
+    }
+
+    /// Ends a WebSocket with a close frame at the next frame boundary. Does nothing for other protocols.
+    pub(super) fn close_websocket(&mut self) {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.close();
+        }
+    }
+
+    /// Returns `true` if a WebSocket was ended with a close frame.
+    pub(super) fn has_closed_websocket(&self) -> bool {
+        self.websocket
+            .as_ref()
+            .is_some_and(|websocket| websocket.is_closing())
     }
 
     /// Returns the number of bytes sent.
@@ -124,7 +149,11 @@ impl Direction {
         if self.is_over {
             return Poll::Ready(Ok(()));
         }
-        let result = match ready!(self.poll_to_end(cx, ends, broken_off)) {
+        let polled = self.poll_to_end(cx, ends, broken_off);
+        if let Some(websocket) = &self.websocket {
+            websocket.set_farewell(ends.get(self.to), self.copy.has_unwritten());
+        }
+        let result = match ready!(polled) {
             Ok(()) => Ok(()),
             Err(Broken::Writer(error)) => {
                 self.failure = Some(error);
@@ -144,6 +173,13 @@ impl Direction {
         broken_off: Option<io::ErrorKind>,
     ) -> Poll<Result<(), Broken>> {
         while !self.is_shutting_down {
+            let has_unwritten = self.copy.has_unwritten();
+            if let Some(websocket) = self.websocket.as_mut().filter(|_| !has_unwritten) {
+                let to = ends.get(self.to);
+                if ready!(websocket.poll_close(cx, to)).map_err(Broken::Writer)? {
+                    return Poll::Ready(Ok(()));
+                }
+            }
             if ready!(self.poll_turn(cx, ends))? == 0 {
                 if let Some(kind) = broken_off {
                     return Poll::Ready(Err(Broken::Reader(kind.into())));
@@ -165,6 +201,7 @@ impl Direction {
             ends,
             from: self.from,
             to: self.to,
+            websocket: self.websocket.as_deref_mut(),
         };
         self.copy.poll_turn(cx, &mut ends)
     }
@@ -174,11 +211,16 @@ struct FromTo<'a> {
     ends: &'a mut Both,
     from: Side,
     to: Side,
+    websocket: Option<&'a mut WebSocket>,
 }
 
 impl Ends for FromTo<'_> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.ends.get(self.from)).poll_read(cx, buf)
+        let from = self.ends.get(self.from);
+        match &mut self.websocket {
+            Some(websocket) => websocket.poll_read(cx, from, buf),
+            None => Pin::new(from).poll_read(cx, buf),
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
@@ -246,9 +288,13 @@ mod splicing {
                 return Poll::Ready(Ok(moved));
             }
             let read = ready!(self.poll_copy(cx, ends))?;
-            self.splicing.count(read, || {
-                ends.get(self.from).as_socket().is_some() && ends.get(self.to).as_socket().is_some()
-            });
+            // `splice` moves bytes unseen, and the frames of a WebSocket have to be followed.
+            if self.websocket.is_none() {
+                self.splicing.count(read, || {
+                    ends.get(self.from).as_socket().is_some()
+                        && ends.get(self.to).as_socket().is_some()
+                });
+            }
             Poll::Ready(Ok(read))
         }
 

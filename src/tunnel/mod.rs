@@ -26,6 +26,7 @@ mod relay;
 mod resolve;
 mod reverse;
 mod sender_check;
+mod websocket;
 
 pub use crate::io::socket::Socket;
 

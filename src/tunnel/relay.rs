@@ -29,7 +29,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Relays bytes between a session and another connection until both have ended.
 ///
 /// Call this function at the end of a handler that has connected to its upstream. The function runs a [`Relay`] that
-/// stops on the session's [stop](Session::stop) signal.
+/// stops on the session's [stop](Session::stop) signal. If the session's protocol is `websocket`, the relay is one of a
+/// [WebSocket](Relay::websocket).
 ///
 /// ```
 /// use http::StatusCode;
@@ -60,7 +61,12 @@ where
 {
     let stop = session.stop();
     let state = Arc::clone(session.state());
-    let relay = Relay::new(session.into_io(), io).stop(stop);
+    let protocol = session.protocol();
+    let is_websocket = protocol.is_some_and(|own| own.name().eq_ignore_ascii_case("websocket"));
+    let mut relay = Relay::new(session.into_io(), io).stop(stop);
+    if is_websocket {
+        relay = relay.websocket();
+    }
     relay.map(move |relayed| {
         let result = relayed.into_result();
         if result.is_err() {
@@ -237,6 +243,39 @@ impl Relay {
         self
     }
 
+    /// Treats the bytes as the frames of a WebSocket, of which the first connection is the client.
+    ///
+    /// At the [stop](Self::stop) signal, the relay sends each end a close frame with code 1001 (RFC 6455 §7.4.1) at the
+    /// next frame boundary, unless that end has already received one, and ends. The relay does not send later frames.
+    /// If the sender does not complete a frame, that direction ends without a close frame after one second without a
+    /// byte.
+    ///
+    /// If the session of the first connection ends its handler, at an idle timeout or a deadline, the session sends the
+    /// client the close frame.
+    ///
+    /// The relay of a WebSocket does not use `splice`, which hides the frames.
+    pub fn websocket(mut self) -> Self {
+        self.a_to_b.follow_websocket(&mut self.ends);
+        if let Some(b_to_a) = &mut self.b_to_a {
+            b_to_a.follow_websocket(&mut self.ends);
+        }
+        self
+    }
+
+    /// Polls the stop signal.
+    fn poll_stop(&mut self, cx: &mut Context<'_>) {
+        let Some(stop) = &mut self.stop else { return };
+        if stop.get_mut().as_mut().poll(cx).is_ready() {
+            self.stop = None;
+            self.is_stopping = true;
+            self.quiet = Quiet::default();
+            self.a_to_b.close_websocket();
+            if let Some(b_to_a) = &mut self.b_to_a {
+                b_to_a.close_websocket();
+            }
+        }
+    }
+
     /// Polls both directions.
     fn poll_directions(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         let a_is_broken = self.b_to_a.as_ref().and_then(Direction::broken_off);
@@ -256,6 +295,7 @@ impl Relay {
                 let failure = failure.or_else(|| self.b_to_a.as_mut()?.failure.take());
                 Poll::Ready(match failure {
                     Some(error) => RelayEnd::Failed(error),
+                    None if self.a_to_b.has_closed_websocket() => RelayEnd::Stopped,
                     None => RelayEnd::Finished,
                 })
             }
@@ -269,15 +309,8 @@ impl Relay {
         }
     }
 
-    /// Polls the stop signal and the idle timer; completes when the idle limit is exceeded.
+    /// Polls the idle timer; completes when the idle limit is exceeded.
     fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        if let Some(stop) = &mut self.stop {
-            if stop.get_mut().as_mut().poll(cx).is_ready() {
-                self.stop = None;
-                self.is_stopping = true;
-                self.quiet = Quiet::default();
-            }
-        }
         // Bytes already read are sent before the relay stops.
         let is_stopping = self.is_stopping && !self.has_unsent();
         let limit = match (self.idle_timeout, is_stopping) {
@@ -341,6 +374,7 @@ impl Future for Relay {
                     end,
                 });
             }
+            this.poll_stop(cx);
             let end = match this.poll_directions(cx) {
                 Poll::Ready(end) => end,
                 Poll::Pending => ready!(this.poll_quiet(cx)),

@@ -12,3 +12,4 @@ mod protocols;
 mod refusals;
 mod smuggling;
 mod versions;
+mod websocket_ends;
