@@ -186,6 +186,11 @@ impl Codec {
         }
     }
 
+    /// Returns whether a close frame can be written to the IO: no close frame was sent, and all frames are written.
+    pub(super) fn can_close(&self) -> bool {
+        self.phase == Phase::Open && !self.out.is_pending()
+    }
+
     /// Returns whether the connection or the peer failed.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed

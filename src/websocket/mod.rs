@@ -58,7 +58,7 @@
 //! | the handler returned an error | 1011 | failed |
 //! | the handler panicked | 1011 | panicked |
 //! | the session received its [stop](crate::Session::stop) signal, for example at a drain | 1001 | drained |
-//! | the handler was aborted: it did not stop in time, or the session was [idle](crate::UpgradeLayer::idle_timeout) | nothing | aborted, lifetime or idle |
+//! | the handler was aborted: it did not stop in time, or the session was [idle](crate::UpgradeLayer::idle_timeout) | 1001, or nothing if a message is partly written | aborted, lifetime or idle |
 //! | the peer sent text or a close reason that is not UTF-8 | 1007 | failed, if the handler returns the error |
 //! | the peer sent a frame or a message over the size limit | 1009 | failed, if the handler returns the error |
 //! | the peer violated the protocol in any other way | 1002 | failed, if the handler returns the error |

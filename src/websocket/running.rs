@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     error::{BoxError, BoxFuture},
+    frames::GOING_AWAY_FROM_SERVER,
     panic::{CatchPanic, Panic},
-    session::{Session, state::State},
+    session::{Session, farewell::Farewell, state::State},
     time::{Timer, after},
 };
 use http::HeaderValue;
@@ -61,6 +62,14 @@ pin_project! {
         end: Option<End>,
         closing: Option<BoxFuture<Result<(), BoxError>>>,
     }
+
+    impl<Fut> PinnedDrop for Running<Fut> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(end) = this.project().end {
+                end.abort();
+            }
+        }
+    }
 }
 
 impl<Fut> Future for Running<Fut>
@@ -99,6 +108,21 @@ struct End {
 }
 
 impl End {
+    /// Ends the WebSocket of an aborted handler. The session sends the close frame, unless it would be within another
+    /// frame.
+    fn abort(&self) {
+        let Some(codec) = self.shared.lock().take() else {
+            return;
+        };
+        if codec.can_close() {
+            let farewell = Farewell::for_stop(GOING_AWAY_FROM_SERVER);
+            self.state.farewell.store(farewell);
+        }
+        drop(codec);
+        // Other tasks may still wait for the WebSocket.
+        self.state.wake_io();
+    }
+
     async fn close(self, ended: Result<Result<(), BoxError>, Panic>) -> Result<(), BoxError> {
         let Self { state, shared } = self;
         let code = match &ended {

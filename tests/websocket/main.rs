@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aborted;
 mod client;
 mod close_codes;
 mod closing;
