@@ -10,7 +10,7 @@
 //!
 //! Both servers allocate in hyper, and once where the echo splits its connection. Hyper alone also allocates
 //! the 8 KiB buffer that `tokio::io::copy` owns; this crate's `copy` borrows a buffer instead. The layer adds
-//! seven allocations:
+//! eight allocations:
 //!
 //! | allocation | reason |
 //! |---|---|
@@ -20,6 +20,7 @@
 //! | the accepted session | large, and moves through layers and then to a task |
 //! | the session's state | shared by the task, the IO and the registry |
 //! | the handler's future | has any type, and is dropped before the session ends |
+//! | the connection, returned by the handler | large, and not part of an idle session |
 //! | the shutdown of the connection | large, and not part of an idle session |
 //!
 //! Timeouts, a lifetime and `on_close` together add one more: the timer of the session.

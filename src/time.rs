@@ -96,7 +96,6 @@ impl Timer {
     }
 }
 
-#[cfg(any(feature = "tunnel", feature = "websocket"))]
 impl Timer {
     /// Returns `true` if the timer has been armed, also if it has fired since.
     pub(crate) fn is_armed(&self) -> bool {
@@ -142,7 +141,6 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 16);
     }
 
-    #[cfg(any(feature = "tunnel", feature = "websocket"))]
     #[tokio::test(start_paused = true)]
     async fn timer_is_armed_again_after_it_has_fired() {
         let mut timer = Timer::default();

@@ -3,16 +3,20 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use http::{Request, Response, StatusCode, header};
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::{
+    convert::Infallible,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 use support::handlers::run_echo;
 use tokio::runtime::Builder;
-use tower::{Layer as _, service_fn};
-use tower_upgrade::{Sessions, UpgradeLayer, handler_fn};
+use tower::{Layer as _, Service, service_fn};
+use tower_upgrade::{BoxError, Sessions, UpgradeLayer, handler_fn};
 
 /// The heap bytes allowed for each idle session.
 ///
@@ -38,7 +42,13 @@ fn open(server: SocketAddr) -> TcpStream {
 }
 
 /// Returns the heap bytes that a server with one thread holds with this number of idle sessions.
-fn held(layer: &UpgradeLayer, sessions: usize) -> i64 {
+fn held<S, B>(service: &S, sessions: usize) -> i64
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
     listener.set_nonblocking(true).expect("a socket");
@@ -58,7 +68,6 @@ fn held(layer: &UpgradeLayer, sessions: usize) -> i64 {
     let mut held_clients = None;
     let info = allocation_counter::measure(|| {
         runtime.block_on(async {
-            let service = layer.layer(service_fn(support::plain));
             let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
             for _ in 0..=sessions {
                 let (io, _) = listener.accept().await.expect("a client");
@@ -79,8 +88,34 @@ fn held(layer: &UpgradeLayer, sessions: usize) -> i64 {
 /// Returns the heap bytes of one idle session.
 fn held_by_one(layer: UpgradeLayer) -> i64 {
     let layer = layer.protocol("echo", handler_fn(run_echo));
-    let (few, many) = (held(&layer, 10), held(&layer, 110));
+    held_by_one_of(&layer.layer(service_fn(support::plain)))
+}
+
+fn held_by_one_of<S, B>(service: &S) -> i64
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let (few, many) = (held(service, 10), held(service, 110));
     (many - few) / 100
+}
+
+/// An upgrader that uses hyper alone.
+async fn foreign(mut request: Request<Incoming>) -> Result<Response<String>, Infallible> {
+    tokio::spawn(async move {
+        let io = hyper::upgrade::on(&mut request).await.expect("an upgrade");
+        drop(request);
+        let (mut reader, mut writer) = tokio::io::split(TokioIo::new(io));
+        // The session may end with an error.
+        let _ = tower_upgrade::copy(&mut reader, &mut writer).await;
+    });
+    let response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, "echo");
+    Ok(response.body(String::new()).expect("a response"))
 }
 
 #[test]
@@ -100,4 +135,15 @@ fn idle_session_with_registry_and_limits_holds_at_most_1100_bytes() {
         .on_close(|closed| assert_eq!(closed.bytes_read(), 64));
     let session = held_by_one(layer);
     assert!(session <= LIMIT, "{session} bytes of the heap");
+}
+
+/// The allocator and the pages add about 60 bytes of resident memory (see `benches/compare`).
+#[test]
+fn a7_governed_idle_session_holds_at_most_900_bytes_more() {
+    let alone = held_by_one_of(&service_fn(foreign));
+    let layer = UpgradeLayer::new().sessions(Sessions::new()).govern();
+    let governed = held_by_one_of(&layer.layer(service_fn(foreign)));
+    let more = governed - alone;
+    assert!(more > 0, "{alone} and {governed} bytes of the heap");
+    assert!(more <= 900, "{more} bytes of the heap more than {alone}");
 }

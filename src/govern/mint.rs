@@ -6,7 +6,10 @@
 //! flush completes and hyper resolves the `OnUpgrade` to the scripted IO, which passes all operations on to the
 //! connection.
 
-use super::io::{GovernedIo, Handover};
+use super::{
+    io::{GovernedIo, Handover},
+    websocket::WebSocket,
+};
 use crate::session::upgraded::Upgraded;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -85,8 +88,8 @@ impl Mint {
     }
 
     /// Resolves the `OnUpgrade` to `io`.
-    pub(crate) fn fulfil(mut self, io: Upgraded, is_websocket: bool) {
-        self.handover.give(io, is_websocket);
+    pub(crate) fn fulfil(mut self, io: Upgraded, websocket: Option<WebSocket>) {
+        self.handover.give(io, websocket);
         let polled = self
             .connection
             .get_mut()

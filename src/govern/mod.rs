@@ -6,9 +6,11 @@
 
 mod body;
 mod io;
+mod keep_alive;
 mod mint;
+mod websocket;
 
-use self::{body::Lent, mint::Mint};
+use self::{body::Lent, mint::Mint, websocket::WebSocket};
 use crate::{
     commit::{Decided, Gate, is_decided},
     decide,
@@ -212,7 +214,10 @@ fn accepted(
     Box::new(Accepted {
         run: SessionHandler::new(move |session| {
             let state = Arc::clone(session.state());
-            mint.fulfil(session.into_io(), is_websocket);
+            let keep_alive = state.settings().govern_keep_alive();
+            let io = session.into_io();
+            let websocket = is_websocket.then(|| WebSocket::new(&io, keep_alive));
+            mint.fulfil(io, websocket);
             Box::pin(Lending {
                 state,
                 is_websocket,

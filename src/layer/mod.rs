@@ -95,7 +95,7 @@ use tower_layer::Layer;
 /// | [`body_limit`](Self::body_limit) | 64 KiB | 413; on HTTP/1 the connection closes |
 /// | [`body_timeout`](Self::body_timeout) | 10 s | 408; on HTTP/1 the connection closes |
 /// | [`handshake_timeout`](Self::handshake_timeout) | 10 s | the session does not start |
-/// | [`idle_timeout`](Self::idle_timeout) | none | the handler is dropped and the connection shut down |
+/// | [`idle_timeout`](Self::idle_timeout) | none | the handler is dropped and the connection shut down; a WebSocket is closed with 1001 |
 /// | [`lifetime`](Self::lifetime) | none | the session gets its stop signal; after another `shutdown_timeout` the handler is dropped and the connection shut down |
 /// | [`shutdown_timeout`](Self::shutdown_timeout) | 10 s | the connection is dropped |
 /// | [`SessionsBuilder::max`](crate::SessionsBuilder::max), [`max_per_key`](crate::SessionsBuilder::max_per_key) | none | 503 |
@@ -277,6 +277,28 @@ impl UpgradeLayer {
     #[must_use]
     pub fn govern(self) -> Self {
         self.with(|config| config.governs = true)
+    }
+
+    /// Sends pings to the clients of governed WebSockets. The default is `None`: no pings.
+    ///
+    /// After an `interval` without a byte from the client, the session puts a ping between two frames of the upgrader,
+    /// and removes the client's pong from the bytes that the upgrader reads. If the client sends nothing for another
+    /// interval, the session ends as [idle](crate::CloseReason::Idle), within three intervals of the last byte. The
+    /// session checks the client while the upgrader reads.
+    ///
+    /// Pings and pongs count as bytes, so that a client that answers does not exceed the
+    /// [`idle_timeout`](Self::idle_timeout). A [`websocket`](crate::websocket) handler has this setting in its
+    /// configuration.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `interval` is zero.
+    #[must_use]
+    #[track_caller]
+    pub fn govern_keep_alive(self, interval: impl Into<Option<Duration>>) -> Self {
+        let interval = limit(interval.into());
+        assert!(!interval.is_zero(), "the interval is zero");
+        self.set(|settings| settings.govern_keep_alive = Some(interval))
     }
 
     /// Sets the response to upgrade requests without a matching handler.

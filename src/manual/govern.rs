@@ -56,24 +56,30 @@
 //! | identity | An [`Identity`](crate::Identity) in the extensions of the request, or in those of the upgrade response, which takes precedence. |
 //! | response | A 101 must name one offered protocol, otherwise the client receives a 500. The layer removes `Content-Length` and `Transfer-Encoding`. |
 //! | reports | The list, span, metrics and `on_close` have these sessions. Metrics label their protocol `websocket` or `other`. The upgrader's errors and panics are not reported: a session that the upgrader has ended is `finished`. |
-//! | stop signal | See below. |
+//! | stop signal | See [below](#close-frames). |
 //!
 //! Bytes pass without a copy and without a task in between. While the inner service decides, a governed request holds
-//! about 11 KB: a hyper connection that will resolve the `OnUpgrade`. An idle governed session costs about 1.1 KB more
+//! about 11 KB: a hyper connection that will resolve the `OnUpgrade`. An idle governed session costs about 0.9 KB more
 //! than the session of the upgrader alone.
 //!
-//! # Stop signals
+//! # Close frames
 //!
 //! At its stop signal, for example in a drain, a governed WebSocket ends with a close frame. At the next frame boundary
 //! the upgrader reads a close frame with code 1001, as if the client had sent it, and then the end of stream. WebSocket
-//! libraries answer that frame. If the upgrader drops its connection at a frame boundary without a close frame, as the
-//! usual loop over axum's `recv` and `send` can, the session sends one with 1001. The session discards later messages
-//! of the client. Extensions such as permessage-deflate do not matter: control frames are never compressed.
+//! libraries answer that frame. The session discards later messages of the client. Extensions such as
+//! permessage-deflate do not matter: control frames are never compressed.
 //!
-//! A session of any other protocol continues while bytes move, and ends at the first second without a byte.
+//! If the upgrader drops its connection at a frame boundary without a close frame, the session sends one in these cases:
 //!
-//! At the deadline of the stop signal, and at the idle timeout, the session ends in any case: operations on the
-//! upgrader's IO fail.
+//! | case | code |
+//! |---|---|
+//! | The session has received its stop signal. | 1001 |
+//! | The client has sent a close frame. The usual loop over axum's `recv` and `send` ends without an answer to it. | the client's |
+//! | The session ends the upgrader, at the idle timeout or at the deadline of the stop signal: operations on its IO fail. | 1001 |
+//! | The upgrader ends for any other reason. | no close frame: the end is passed on unchanged |
+//!
+//! At the stop signal, a session of any other protocol continues while bytes move, and ends at the first second without
+//! a byte.
 //!
 //! # Exceptions
 //!

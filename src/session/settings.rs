@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) shutdown_timeout: Option<Duration>,
+    pub(crate) govern_keep_alive: Option<Duration>,
     pub(crate) body_limit: Option<u64>,
     pub(crate) body_timeout: Option<Duration>,
     pub(crate) sessions: Option<Sessions>,
@@ -40,6 +41,7 @@ impl Settings {
             idle_timeout: self.idle_timeout.or(outer.idle_timeout),
             lifetime: self.lifetime.or(outer.lifetime),
             shutdown_timeout: self.shutdown_timeout.or(outer.shutdown_timeout),
+            govern_keep_alive: self.govern_keep_alive.or(outer.govern_keep_alive),
             body_limit: self.body_limit.or(outer.body_limit),
             body_timeout: self.body_timeout.or(outer.body_timeout),
             sessions: self.sessions.as_ref().or(outer.sessions.as_ref()).cloned(),
@@ -85,6 +87,12 @@ impl Settings {
         self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT)
     }
 
+    /// Returns the interval of pings on governed WebSockets. The default is `None`.
+    pub(crate) fn govern_keep_alive(&self) -> Option<Duration> {
+        self.govern_keep_alive
+            .filter(|interval| *interval != Duration::MAX)
+    }
+
     pub(crate) fn body_limit(&self) -> u64 {
         self.body_limit.unwrap_or(BODY_LIMIT)
     }
@@ -102,6 +110,7 @@ impl fmt::Debug for Settings {
             .field("idle_timeout", &self.idle_timeout)
             .field("lifetime", &self.lifetime)
             .field("shutdown_timeout", &self.shutdown_timeout)
+            .field("govern_keep_alive", &self.govern_keep_alive)
             .field("body_limit", &self.body_limit)
             .field("body_timeout", &self.body_timeout)
             .field("sessions", &self.sessions)

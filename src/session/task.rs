@@ -165,6 +165,7 @@ impl End {
         self.was_dropped = overdue == Overdue::Stop;
         match overdue {
             Overdue::Idle => CloseReason::Idle,
+            Overdue::Stop if self.state.is_idle() => CloseReason::Idle,
             Overdue::Stop if watch.is_too_old() => CloseReason::Lifetime,
             Overdue::Stop => CloseReason::Aborted,
         }

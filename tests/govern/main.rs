@@ -8,6 +8,7 @@ mod support;
 
 mod closing;
 mod gate;
+mod keep_alive;
 mod request;
 mod sessions;
 mod upgraders;

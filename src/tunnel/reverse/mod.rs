@@ -103,6 +103,12 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// - `Forwarded`, and fields that begin with `X-Forwarded-`, are removed by default, because any client can send them:
 ///   see [`forwarded`](Self::forwarded) and [`x_forwarded`](Self::x_forwarded).
 ///
+/// # Stop signal
+///
+/// When a session receives its [stop](crate::Session::stop) signal, for example in a drain, both ends of a WebSocket
+/// receive a close frame with code 1001: see [`Relay::websocket`](super::Relay::websocket). A session of any other
+/// protocol ends at the first second without a byte in either direction.
+///
 /// # Failures
 ///
 /// The proxy responds to the client after the backend has responded. The client receives the backend's rejection, with
