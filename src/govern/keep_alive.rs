@@ -37,7 +37,7 @@ pub(super) struct KeepAlive {
     unwritten: &'static [u8],
     /// A pong has not arrived yet.
     is_awaited: bool,
-    /// The bytes of a frame that may be the pong.
+    /// The bytes of a frame that may be the pong. Empty unless the pong is awaited.
     held: [u8; PONG_LENGTH],
     length: u8,
 }
@@ -129,7 +129,7 @@ impl KeepAlive {
 
     /// Returns `true` if reads have to look for the pong.
     pub(super) fn is_filtering(&self) -> bool {
-        self.is_awaited || self.length > 0
+        self.is_awaited
     }
 
     /// Reads for the upgrader, up to the next frame boundary. Removes the pong.
@@ -146,7 +146,7 @@ impl KeepAlive {
             if held.is_empty() && !frames.is_between() {
                 return poll_read_at_most(frames.at_most(), cx, io, frames, buf);
             }
-            let may_be_pong = self.is_awaited && frames.is_between() && begins_pong(held);
+            let may_be_pong = frames.is_between() && begins_pong(held);
             if !may_be_pong || is_ended {
                 self.give(frames, buf);
                 return Poll::Ready(Ok(()));

@@ -56,6 +56,7 @@
 //! | identity | An [`Identity`](crate::Identity) in the extensions of the request, or in those of the upgrade response, which takes precedence. |
 //! | response | A 101 must name one offered protocol, otherwise the client receives a 500. The layer removes `Content-Length` and `Transfer-Encoding`. |
 //! | reports | The list, span, metrics and `on_close` have these sessions. Metrics label their protocol `websocket` or `other`. The upgrader's errors and panics are not reported: a session that the upgrader has ended is `finished`. |
+//! | pings | With [`govern_keep_alive`](crate::UpgradeLayer::govern_keep_alive) the session pings a silent client between two frames of the upgrader, which does not read the pong. |
 //! | stop signal | See [below](#close-frames). |
 //!
 //! Bytes pass without a copy and without a task in between. While the inner service decides, a governed request holds

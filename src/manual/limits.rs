@@ -19,6 +19,7 @@
 //! | [`idle_timeout`](crate::UpgradeLayer::idle_timeout), without a byte in either direction | none | the handler is dropped, and the connection shut down; a WebSocket is closed with 1001 | |
 //! | [`lifetime`](crate::UpgradeLayer::lifetime), from the upgrade response on | none | the session's stop signal fires, and after `shutdown_timeout` its handler is dropped | |
 //! | [`Accept::lifetime`](crate::Accept::lifetime), the same for one session; the earlier of both applies | none | the same | |
+//! | [`govern_keep_alive`](crate::UpgradeLayer::govern_keep_alive): an interval of silence of a governed WebSocket's client, then a ping, and an interval without an answer | none | the session ends as idle, within three intervals | |
 //! | [`shutdown_timeout`](crate::UpgradeLayer::shutdown_timeout), to flush and shut down; for a peer of a WebSocket to answer a close frame | 10 s | the connection is dropped | |
 //! | reading from the peer after the write side was shut down | 1 s, 1 MiB | the connection is dropped | RFC 9112 §9.6: without this, a reset may destroy data that the peer has not read |
 //! | sending a rejection of more than 16 KiB before the connection closes, if the request was not read | 10 s | the connection is closed | hyper [would truncate it](super::stack_below#a-long-response-to-an-unread-request-is-truncated) |
@@ -142,7 +143,7 @@
 //! | one client must not use all sessions | [`max_per_key`](crate::SessionsBuilder::max_per_key), by address or by user. Behind a load balancer all clients have its address: use the forwarded address, if the load balancer is trusted |
 //! | a decision takes a known maximum time: a look-up, a dial, a backend | `accept_timeout` a little longer, and shorter timeouts for the calls inside, so that the client receives their errors |
 //! | handlers read bodies, such as those of Docker's client | the argument of `read_body`, and `body_timeout`; `body_limit` for the part that handlers do not read. Only `accept_timeout` bounds reading with `body_mut` |
-//! | peers disappear without closing | `idle_timeout`; for WebSocket `keep_alive`, which distinguishes a silent peer from a lost peer |
+//! | peers disappear without closing | `idle_timeout`; for WebSocket `keep_alive` or `govern_keep_alive`, which distinguish a silent peer from a lost peer |
 //! | a load balancer in front closes idle connections | pings at less than half of its timeout: [Scaling out](super::scaling) |
 //! | credentials, routes or certificates expire | `lifetime`, and clients that reconnect |
 //! | the application's messages have a known maximum size | `max_message_size`. A client can make the server hold that many bytes for each session |

@@ -109,8 +109,9 @@ async fn upgrader_does_not_read_the_pong() {
             other[3] ^= 1;
             let before = [
                 Frame::new(PONG, &other).masked(),
-                Frame::new(PONG, "").masked(),
                 Frame::new(1, "before").masked(),
+                // Shorter than the pong, so that one read returns parts of both.
+                Frame::new(PONG, "").masked(),
             ]
             .concat();
             let pong = Frame::new(PONG, &ping.payload).masked();
@@ -185,6 +186,22 @@ async fn stop_signal_after_a_ping_closes_with_1001() {
         assert_eq!(close.opcode(), 8, "{name}");
         assert_eq!(close.payload[..2], [0x03, 0xe9], "{name}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn upgrader_that_ignores_the_end_of_a_silent_client_is_idle() {
+    let deaf = websocket(|io| async move {
+        let mut io = io;
+        loop {
+            let _ = io.read_u8().await;
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut governed = start(deaf).await;
+    let mut peer = governed.open().await;
+    assert_eq!(Frame::read(&mut peer).await.opcode(), PING);
+    let reason = soon(governed.reasons.recv()).await;
+    assert_eq!(reason.as_deref(), Some("idle"));
 }
 
 #[test]
