@@ -5,12 +5,14 @@ use crate::{
     support::{
         Peer, Server, Via,
         clients::Scripted,
+        h2::{Client, extended_connect},
         offer, soon, until,
         websocket::{Frame, TEXT},
     },
 };
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower_upgrade::{Sessions, UpgradeLayer};
 
 const FROM_SERVER: &[u8] = &[0x88, 2, 0x03, 0xe9];
@@ -91,6 +93,38 @@ async fn a5_drain_closes_both_ends_of_an_idle_websocket_with_1001() {
         assert_ends(at_backend, FROM_CLIENT)
     );
     assert_eq!((report.ended, report.aborted), (1, 0), "{report}");
+}
+
+#[tokio::test]
+async fn a5_drain_closes_a_websocket_over_http2_with_1001() {
+    let chain = Chain::start(UpgradeLayer::new()).await;
+    let mut client = Client::connect(chain.front.connect().await).await;
+    let request = extended_connect("websocket").header("sec-websocket-version", "13");
+    let answering = async {
+        let mut at_backend = chain.backend.accept().await;
+        let head = at_backend.request_head().await;
+        let key = head
+            .lines()
+            .find_map(|line| line.strip_prefix("sec-websocket-key: "))
+            .expect("a key");
+        let accept = format!(
+            "Sec-WebSocket-Accept: {}",
+            derive_accept_key(key.as_bytes())
+        );
+        at_backend
+            .send(upgrade_response("websocket", &[&accept]))
+            .await;
+        at_backend
+    };
+    let request = client.ask(request.body(()).expect("a request"));
+    let (answer, at_backend) = soon(async { tokio::join!(request, answering) }).await;
+    let mut client = answer.expect_upgraded();
+    until(|| chain.sessions.len() == 1).await;
+    chain.stop();
+    assert_eq!(client.exactly(4).await, FROM_SERVER);
+    client.finish().await;
+    assert_eq!(client.rest().await.expect("an orderly end"), b"");
+    assert_ends(at_backend, FROM_CLIENT).await;
 }
 
 #[tokio::test]
