@@ -33,7 +33,6 @@ fn upgrader() -> Upgrader {
     Upgrader {
         service: boxed(router),
         starts,
-        starts_at_once: false,
         path: "/ws",
         subprotocol: Some("graphql-transport-ws"),
         dialogue: &[

@@ -36,7 +36,6 @@ fn upgrader() -> Upgrader {
     Upgrader {
         service: boxed(service),
         starts,
-        starts_at_once: false,
         path: "/",
         subprotocol: None,
         dialogue: &[

@@ -28,7 +28,6 @@ fn upgrader() -> Upgrader {
     Upgrader {
         service: boxed(router),
         starts,
-        starts_at_once: false,
         path: "/socket.io/?EIO=4&transport=websocket",
         subprotocol: None,
         dialogue: &[
