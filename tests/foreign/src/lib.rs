@@ -94,7 +94,7 @@ where
 
 /// A hyper server on a loopback address.
 pub struct Server {
-    address: SocketAddr,
+    pub address: SocketAddr,
     ended: mpsc::UnboundedReceiver<()>,
 }
 
@@ -132,14 +132,7 @@ impl Server {
         path: &str,
         subprotocol: Option<&'static str>,
     ) -> Result<Client, tungstenite::Error> {
-        let url = format!("ws://{}{path}", self.address);
-        let mut request = url.into_client_request().expect("a valid URL");
-        if let Some(name) = subprotocol {
-            let value = HeaderValue::from_static(name);
-            let headers = request.headers_mut();
-            headers.insert("sec-websocket-protocol", value);
-        }
-        Ok(within(connect_async(request)).await?.0)
+        connect(self.address, path, subprotocol).await
     }
 
     /// Opens a WebSocket and exchanges the first messages.
@@ -186,6 +179,22 @@ impl Server {
     }
 }
 
+/// Opens a WebSocket.
+pub async fn connect(
+    server: SocketAddr,
+    path: &str,
+    subprotocol: Option<&'static str>,
+) -> Result<Client, tungstenite::Error> {
+    let url = format!("ws://{server}{path}");
+    let mut request = url.into_client_request().expect("a valid URL");
+    if let Some(name) = subprotocol {
+        let value = HeaderValue::from_static(name);
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", value);
+    }
+    Ok(within(connect_async(request)).await?.0)
+}
+
 /// Returns a text frame of a client, with a mask of zeros.
 fn text_frame(text: &str) -> Vec<u8> {
     let length = u8::try_from(text.len()).expect("a short text");
@@ -215,7 +224,7 @@ async fn next(client: &mut Client) -> Message {
     message.expect("no error")
 }
 
-async fn within<F: Future>(future: F) -> F::Output {
+pub async fn within<F: Future>(future: F) -> F::Output {
     timeout(LIMIT, future).await.expect("in time")
 }
 
@@ -321,6 +330,16 @@ pub async fn limit(upgrader: Upgrader) {
     drop(first);
     until(|| sessions.is_empty()).await;
     server.open(&upgrader).await;
+}
+
+/// Drains an example of the manual that has one session.
+pub async fn drain_example(sessions: &Sessions, client: Client) {
+    let list = sessions.list();
+    assert_eq!(list.len(), 1);
+    assert_eq!(list[0].protocol().expect("a protocol"), &"websocket");
+    let (report, code) = tokio::join!(sessions.drain(LIMIT), closed(client));
+    assert_eq!(code, Some(1001));
+    assert_eq!((report.aborted, report.left), (0, 0), "{report}");
 }
 
 pub async fn drain(upgrader: Upgrader) {
