@@ -8,6 +8,8 @@ mod support;
 
 mod closing;
 mod gate;
+mod http2;
+mod observing;
 mod request;
 mod sessions;
 mod upgraders;
