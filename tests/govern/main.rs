@@ -12,4 +12,6 @@ mod http2;
 mod observing;
 mod request;
 mod sessions;
+#[cfg(unix)]
+mod socket;
 mod upgraders;
