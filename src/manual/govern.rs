@@ -54,9 +54,9 @@
 //!
 //! ## A server in another process
 //!
-//! A [`ReverseProxy`](crate::tunnel::ReverseProxy) puts limits, time limits, the list and the drain in front of a server
-//! in any language. The proxy is a handler, so its layer does not need `govern`. A stop signal ends a relayed connection
-//! without a close frame, after the first second without a byte.
+//! `tunnel::ReverseProxy` puts limits, time limits, the list and the drain in front of a server in any language. The
+//! proxy is a handler, so its layer does not need `govern`. A stop signal ends a relayed connection without a close
+//! frame, after the first second without a byte.
 //!
 //! ```
 //! use hyper_util::client::legacy::connect::HttpConnector;

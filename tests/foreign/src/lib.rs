@@ -387,10 +387,10 @@ pub async fn idle_timeout(upgrader: Upgrader) {
     let (layer, mut reasons) = reporting();
     let layer = layer.idle_timeout(Duration::from_millis(300));
     let server = Server::start(layer.layer(upgrader.service.clone())).await;
-    let client = server.open(&upgrader).await;
+    let client = server.connect(upgrader.path, upgrader.subprotocol).await;
     // The idle timeout drops a session of any handler without a close frame. The connection ends in order.
     let mut rest = Vec::new();
-    let mut io = client.into_inner();
+    let mut io = client.expect("the server accepts").into_inner();
     within(io.read_to_end(&mut rest))
         .await
         .expect("an orderly end");
