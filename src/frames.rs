@@ -45,7 +45,7 @@ impl Frames {
         self.at == At::Opcode
     }
 
-    /// Returns `true` once a close frame has begun.
+    /// Returns `true` once the header of a close frame has come.
     pub(crate) fn has_closed(&self) -> bool {
         self.has_closed
     }
@@ -84,7 +84,6 @@ impl Frames {
             At::Opcode => {
                 // Only the first close frame counts.
                 self.is_close = byte & 0x0f == CLOSE && !self.has_closed;
-                self.has_closed |= self.is_close;
                 self.at = At::Length;
             }
             At::Length => {
@@ -126,7 +125,10 @@ impl Frames {
         if is_masked {
             self.at = At::Mask;
             self.rest = 4;
-        } else if self.length == 0 {
+            return;
+        }
+        self.has_closed |= self.is_close;
+        if self.length == 0 {
             self.at = At::Opcode;
         } else {
             self.at = At::Payload;
@@ -213,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn close_frame_is_seen_with_its_first_byte() {
+    fn close_frame_is_seen_with_its_header() {
         let mut frames = Frames::default();
         frames.follow(&frame(0x89, true, 8));
         assert!(!frames.has_closed());
-        frames.follow(&[0x88]);
+        frames.follow(&[0x88, 2]);
         assert!(frames.has_closed());
         assert!(!frames.is_between());
-        frames.follow(&[2, 3, 233]);
+        frames.follow(&[3, 233]);
         assert!(frames.is_between());
         assert_eq!(frames.close_code(), Some(1001));
     }

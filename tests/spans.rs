@@ -3,118 +3,18 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 use support::{
     Server, Via,
     h2::{Client, extended_connect},
-    offer, plain, soon, until,
+    offer, plain, soon,
+    spans::Spans,
+    until,
 };
 use tokio::io::AsyncReadExt as _;
 use tower::{Layer as _, ServiceBuilder, service_fn};
 use tower_http::trace::TraceLayer;
 use tower_upgrade::{Session, SessionId, UpgradeLayer, handler_fn};
-use tracing::{
-    Id, Subscriber,
-    field::{Field, Visit},
-    span::{Attributes, Record},
-};
-use tracing_subscriber::{
-    layer::{Context, SubscriberExt as _},
-    registry::LookupSpan,
-};
-
-/// A recorded span.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    name: &'static str,
-    parent: Option<u64>,
-    follows: Vec<u64>,
-    fields: HashMap<&'static str, String>,
-    is_closed: bool,
-}
-
-impl Visit for Seen {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.fields.insert(field.name(), format!("{value:?}"));
-    }
-}
-
-/// All spans, and the messages with their spans.
-#[derive(Clone, Default)]
-struct Spans {
-    spans: Arc<Mutex<HashMap<u64, Seen>>>,
-    events: Arc<Mutex<Vec<(Option<u64>, String)>>>,
-}
-
-impl Spans {
-    /// The only span with this name.
-    fn only(&self, name: &str) -> (u64, Seen) {
-        let spans = self.spans.lock().expect("no panic");
-        let mut found = spans.iter().filter(|(_, span)| span.name == name);
-        let (id, span) = found.next().expect("one span");
-        assert!(found.next().is_none(), "{spans:?}");
-        (*id, span.clone())
-    }
-
-    fn has(&self, is_it: impl Fn(&Seen) -> bool) -> bool {
-        self.spans.lock().expect("no panic").values().any(is_it)
-    }
-
-    /// The messages that came in a span.
-    fn said_in(&self, span: u64) -> Vec<String> {
-        let events = self.events.lock().expect("no panic");
-        let events = events.iter().filter(|(of, _)| *of == Some(span));
-        events.map(|(_, message)| message.clone()).collect()
-    }
-
-    fn change(&self, id: &Id, change: impl FnOnce(&mut Seen)) {
-        let mut spans = self.spans.lock().expect("no panic");
-        change(spans.entry(id.into_u64()).or_default());
-    }
-}
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Spans {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        self.change(id, |span| {
-            span.name = attributes.metadata().name();
-            let current = || context.current_span().id().map(Id::into_u64);
-            span.parent = match attributes.parent() {
-                Some(parent) => Some(parent.into_u64()),
-                None if attributes.is_contextual() => current(),
-                None => None,
-            };
-            attributes.record(span);
-        });
-    }
-
-    fn on_record(&self, id: &Id, record: &Record<'_>, _context: Context<'_, S>) {
-        self.change(id, |span| record.record(span));
-    }
-
-    fn on_follows_from(&self, id: &Id, follows: &Id, _context: Context<'_, S>) {
-        self.change(id, |span| span.follows.push(follows.into_u64()));
-    }
-
-    fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
-        // h2 emits many events in the current span.
-        if !matches!(event.metadata().target(), "tower_upgrade" | "spans") {
-            return;
-        }
-        let mut seen = Seen::default();
-        event.record(&mut seen);
-        let message = seen.fields.remove("message").unwrap_or_default();
-        let span = context.event_span(event).map(|span| span.id().into_u64());
-        self.events.lock().expect("no panic").push((span, message));
-    }
-
-    fn on_close(&self, id: Id, _context: Context<'_, S>) {
-        self.change(&id, |span| span.is_closed = true);
-    }
-}
 
 /// A server inside a `TraceLayer`, whose sessions log their id and end at the first byte.
 async fn start(via: Via, ids: tokio::sync::mpsc::UnboundedSender<SessionId>) -> Server {
@@ -138,9 +38,7 @@ async fn start(via: Via, ids: tokio::sync::mpsc::UnboundedSender<SessionId>) -> 
 #[tokio::test]
 async fn session_span_follows_from_request_span_without_holding_it() {
     for via in [Via::Http1, Via::Http2] {
-        let spans = Spans::default();
-        let subscriber = tracing_subscriber::registry().with(spans.clone());
-        let _guard = tracing::subscriber::set_default(subscriber);
+        let (spans, _guard) = Spans::start();
         let (sender, mut ids) = tokio::sync::mpsc::unbounded_channel();
         let server = start(via, sender).await;
         let mut peer = match via {
@@ -198,9 +96,7 @@ async fn session_span_follows_from_request_span_without_holding_it() {
 
 #[tokio::test]
 async fn session_that_does_not_start_closes_its_span() {
-    let spans = Spans::default();
-    let subscriber = tracing_subscriber::registry().with(spans.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (spans, _guard) = Spans::start();
     let service = ServiceBuilder::new()
         .layer(UpgradeLayer::new())
         .map_response(|mut response: http::Response<_>| {
@@ -221,9 +117,7 @@ async fn session_that_does_not_start_closes_its_span() {
 /// The request's span is that of the innermost layer: where the handler was chosen.
 #[tokio::test]
 async fn rejection_is_reported_in_the_request_span() {
-    let spans = Spans::default();
-    let subscriber = tracing_subscriber::registry().with(spans.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (spans, _guard) = Spans::start();
     let service = TraceLayer::new_for_http().layer(
         UpgradeLayer::new()
             .protocol("hang", handler_fn(|_session| async { Ok(()) }))

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod authority;
 pub mod early;
 pub mod forwarded;
+pub mod frames;
 pub mod head;
 mod reference;
 pub mod tokens;

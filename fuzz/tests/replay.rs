@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 use tower_upgrade_fuzz::{
-    address, answer, authority, early, forwarded, head, tokens, websocket_handshake,
+    address, answer, authority, early, forwarded, frames, head, tokens, websocket_handshake,
 };
 
 fn replay(target: &str, run: fn(&[u8])) {
@@ -42,6 +42,11 @@ fn early() {
 #[test]
 fn forwarded() {
     replay("forwarded", forwarded::run);
+}
+
+#[test]
+fn frames() {
+    replay("frames", frames::run);
 }
 
 #[test]

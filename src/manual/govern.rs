@@ -4,30 +4,73 @@
 //! few lines around `hyper::upgrade::on`. [`UpgradeLayer::govern`](crate::UpgradeLayer::govern) treats the sessions of
 //! such a *foreign upgrader* like those of a handler, without a change to its code.
 //!
-//! # axum
+//! # Put it around what you have
+//!
+//! Put the layer outermost, as in any stack.
+//!
+//! ## axum
 //!
 //! ```
-//! use axum::{Router, extract::ws::{WebSocket, WebSocketUpgrade}, response::Response, routing::any};
-//! use std::time::Duration;
+//! use axum::{Router, extract::ws::{WebSocket, WebSocketUpgrade}, routing::any};
 //! use tower_upgrade::{Sessions, UpgradeLayer};
 //!
-//! async fn existing(upgrade: WebSocketUpgrade) -> Response {
-//!     upgrade.on_upgrade(|mut socket: WebSocket| async move {
-//!         while let Some(Ok(message)) = socket.recv().await {
-//!             let _ = socket.send(message).await;
-//!         }
-//!     })
+//! async fn echo(mut socket: WebSocket) {
+//!     while let Some(Ok(message)) = socket.recv().await {
+//!         let _ = socket.send(message).await;
+//!     }
 //! }
 //!
-//! let sessions = Sessions::builder().max(10_000).build();
-//! let govern = UpgradeLayer::new().sessions(sessions.clone()).idle_timeout(Duration::from_secs(60)).govern();
-//! let app: Router = Router::new().route("/ws", any(existing)).layer(govern);
+//! fn app(sessions: &Sessions) -> Router {
+//!     let govern = UpgradeLayer::new().sessions(sessions.clone()).govern();
+//!     let echo = any(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(echo));
+//!     Router::new().route("/ws", echo).layer(govern)
+//! }
 //! ```
 //!
-//! Put the layer outermost, as in any stack. socketioxide, jsonrpsee and async-graphql are tower services or axum
-//! routes, and take the layer in the same place.
+//! The settings of the layer and of `Sessions` apply: `Sessions::builder().max(10_000)`, `idle_timeout`, `lifetime`,
+//! `on_close`.
 //!
-//! # hyper
+//! ## socketioxide
+//!
+//! The polling transport of Socket.IO is plain HTTP. The session begins with the upgrade to WebSocket.
+//!
+#![doc = "```ignore"]
+#![doc = include_str!("govern/socketioxide.rs")]
+#![doc = "```"]
+//!
+//! ## jsonrpsee
+//!
+//! The layer goes into the server's HTTP middleware:
+//!
+#![doc = "```ignore"]
+#![doc = include_str!("govern/jsonrpsee.rs")]
+#![doc = "```"]
+//!
+//! ## async-graphql
+//!
+#![doc = "```ignore"]
+#![doc = include_str!("govern/async_graphql.rs")]
+#![doc = "```"]
+//!
+//! ## A server in another process
+//!
+//! `tunnel::ReverseProxy` puts limits, time limits, the list and the drain in front of a server in any language. The
+//! proxy is a handler, so its layer does not need `govern`. A stop signal ends a relayed connection without a close
+//! frame, after the first second without a byte.
+//!
+//! ```
+//! use hyper_util::client::legacy::connect::HttpConnector;
+//! use tower::Layer as _;
+//! use tower_upgrade::{Sessions, UpgradeLayer, client, tunnel::ReverseProxy};
+//!
+//! fn proxy(backend: http::Uri, sessions: &Sessions) -> UpgradeLayer {
+//!     let backend = client::Dial::new(HttpConnector::new()).destination(backend);
+//!     let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
+//!     UpgradeLayer::new().sessions(sessions.clone()).any_protocol(proxy)
+//! }
+//! ```
+//!
+//! ## hyper
 //!
 //! ```
 //! use http::{Request, Response, header};
@@ -89,4 +132,4 @@
 //! | requests that offer only `h2c`, `HTTP` or `TLS` | pass unchanged, and so does an upgrader for them: many clients send `Upgrade: h2c` with ordinary requests |
 //! | an HTTP/1.1 request with a body, if the layer cannot read the rest of it | is served without its upgrade, as RFC 9110 §7.8 allows. The layer can read the rest of `axum::body::Body`, and of `BoxBody` and `UnsyncBoxBody` of http-body-util with the error [`BoxError`](crate::BoxError): put the layer inside a `MapRequestBodyLayer` to one of these types |
 //! | requests that a handler of this crate inside accepts | are sessions of that handler |
-//! | `downcast` of hyper's `Upgraded` to a socket | fails, because the IO belongs to the session |
+//! | `downcast` of hyper's `Upgraded` to a socket | fails, because the IO belongs to the session. The server's request extensions reach the upgrader: axum's `ConnectInfo` has the client's address, or, with a type that implements axum's `Connected`, also a duplicate of the socket, to set its options |

@@ -66,6 +66,25 @@ async fn a1_replaced_upgrade_response_starts_nothing() {
     }
 }
 
+/// Pins the failure that the gate prevents, and that `README.md` documents.
+#[tokio::test]
+async fn ungoverned_upgrader_starts_after_replaced_upgrade_response() {
+    for (name, upgrader) in WEBSOCKETS {
+        for row in ROWS {
+            if row.undecided || !row.reaches_handler {
+                continue;
+            }
+            let count = Count::default();
+            let server = Server::start((row.wrap)(upgrader(count.clone()))).await;
+            let mut peer: Peer<TcpStream> = server.connect().await;
+            peer.send(handshake(row.lines)).await;
+            assert_eq!(peer.head().await.status, row.status, "{name}, {}", row.name);
+            peer.finish().await;
+            until(|| count.get() == 1).await;
+        }
+    }
+}
+
 /// The connection serves further requests after the rejection.
 #[tokio::test]
 async fn a1_connection_stays_open_after_replaced_upgrade_response() {

@@ -8,7 +8,11 @@ mod support;
 
 mod closing;
 mod gate;
+mod http2;
 mod keep_alive;
+mod observing;
 mod request;
 mod sessions;
+#[cfg(unix)]
+mod socket;
 mod upgraders;

@@ -2,8 +2,8 @@
 
 use crate::{
     matrix::boxed,
-    support::{Peer, Server, Via, h2, head, until, websocket::Frame},
-    upgraders::{Count, axum_router, raw},
+    support::{Peer, Server, Via, h2, head, until},
+    upgraders::{Count, raw},
 };
 use axum::{Router, body::Body, extract::Request, routing::any};
 use bytes::Bytes;
@@ -169,22 +169,6 @@ async fn a4_request_with_a_body_that_cannot_be_followed_does_not_upgrade() {
     assert_eq!(peer.response().await.0.status, 500);
     server.abort_connections();
     assert_eq!(count.get(), 0);
-}
-
-#[tokio::test]
-async fn a6_axum_websocket_over_http2() {
-    let count = Count::default();
-    let app = UpgradeLayer::new()
-        .govern()
-        .layer(boxed(axum_router(count.clone())));
-    let server = Server::start_via(Via::Http2, app).await;
-    let mut client = h2::Client::connect(server.connect().await).await;
-    let request = h2::extended_connect("websocket").header("sec-websocket-version", "13");
-    let answer = client.ask(request.body(()).expect("a request")).await;
-    let mut peer = answer.expect_upgraded();
-    peer.send(Frame::new(1, "hello").masked()).await;
-    assert_eq!(Frame::read(&mut peer).await.brief(), "1: \"hello\"");
-    until(|| count.get() == 1).await;
 }
 
 #[tokio::test]

@@ -49,10 +49,6 @@ pub(crate) const WEBSOCKETS: &[(&str, Upgrader)] = &[
 ];
 
 pub(crate) fn axum_websocket(count: Count) -> Boxed {
-    boxed(axum_router(count))
-}
-
-pub(crate) fn axum_router(count: Count) -> Router {
     let handler = move |upgrade: WebSocketUpgrade| async move {
         upgrade
             .protocols(["chat"])
@@ -67,7 +63,7 @@ pub(crate) fn axum_router(count: Count) -> Router {
                 }
             })
     };
-    Router::new().fallback(any(handler))
+    boxed(Router::new().fallback(any(handler)))
 }
 
 fn hyper_tungstenite(count: Count) -> Boxed {

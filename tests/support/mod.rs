@@ -13,6 +13,7 @@ pub mod log;
 pub mod meter;
 mod peer;
 mod server;
+pub mod spans;
 pub mod tcp;
 pub mod tls;
 #[cfg(feature = "tunnel")]

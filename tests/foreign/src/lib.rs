@@ -1,4 +1,4 @@
-//! Five checks of a governing layer around the WebSocket server of another crate, over a real connection.
+//! Checks of a governing layer around the WebSocket server of another crate, over a real connection.
 //!
 //! Each file in `tests/` starts the server of one crate as its documentation shows, and runs [`checks!`].
 
@@ -48,8 +48,6 @@ pub struct Upgrader {
     pub service: Boxed,
     /// The number of sessions in which code of the application has run.
     pub starts: Starts,
-    /// The application counts a session when it starts, not at its first message.
-    pub starts_at_once: bool,
     pub path: &'static str,
     pub subprotocol: Option<&'static str>,
     /// The messages at the start of a session. The last one is from the server.
@@ -96,7 +94,7 @@ where
 
 /// A hyper server on a loopback address.
 pub struct Server {
-    address: SocketAddr,
+    pub address: SocketAddr,
     ended: mpsc::UnboundedReceiver<()>,
 }
 
@@ -134,14 +132,7 @@ impl Server {
         path: &str,
         subprotocol: Option<&'static str>,
     ) -> Result<Client, tungstenite::Error> {
-        let url = format!("ws://{}{path}", self.address);
-        let mut request = url.into_client_request().expect("a valid URL");
-        if let Some(name) = subprotocol {
-            let value = HeaderValue::from_static(name);
-            let headers = request.headers_mut();
-            headers.insert("sec-websocket-protocol", value);
-        }
-        Ok(within(connect_async(request)).await?.0)
+        connect(self.address, path, subprotocol).await
     }
 
     /// Opens a WebSocket and exchanges the first messages.
@@ -152,17 +143,66 @@ impl Server {
         client
     }
 
+    /// Sends an opening handshake and, behind the response, the messages of the client, and leaves after `done`.
+    /// Returns everything that the server sends.
+    async fn converse(
+        &self,
+        upgrader: &Upgrader,
+        connection: &str,
+        done: impl Future<Output = ()>,
+    ) -> String {
+        let mut io = TcpStream::connect(self.address).await.expect("a server");
+        let request = opening(upgrader, connection);
+        io.write_all(&request).await.expect("a connection");
+        let mut answer = Vec::new();
+        within(io.read_buf(&mut answer)).await.expect("a response");
+        for step in upgrader.dialogue {
+            if let Step::Send(text) = step {
+                // A server that does not start a session may have closed the connection.
+                let _ = io.write_all(&text_frame(text)).await;
+            }
+        }
+        done.await;
+        let _ = io.shutdown().await;
+        let _ = within(io.read_to_end(&mut answer)).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     /// Sends a request and returns all that the server sends until it closes the connection.
     pub async fn ask(&self, request: impl AsRef<[u8]>) -> String {
         let mut io = TcpStream::connect(self.address).await.expect("a server");
         io.write_all(request.as_ref()).await.expect("a connection");
         let mut answer = Vec::new();
         within(io.read_buf(&mut answer)).await.expect("a response");
-        // The client leaves: hyper hands over the connection when HTTP on it ends.
-        io.shutdown().await.expect("a connection");
         within(io.read_to_end(&mut answer)).await.expect("an end");
         String::from_utf8_lossy(&answer).into_owned()
     }
+}
+
+/// Opens a WebSocket.
+pub async fn connect(
+    server: SocketAddr,
+    path: &str,
+    subprotocol: Option<&'static str>,
+) -> Result<Client, tungstenite::Error> {
+    let url = format!("ws://{server}{path}");
+    let mut request = url.into_client_request().expect("a valid URL");
+    if let Some(name) = subprotocol {
+        let value = HeaderValue::from_static(name);
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", value);
+    }
+    Ok(within(connect_async(request)).await?.0)
+}
+
+/// Returns a text frame of a client, with a mask of zeros.
+fn text_frame(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len()).expect("a short text");
+    let head: &[u8] = match length {
+        0..126 => &[0x81, 0x80 | length],
+        _ => &[0x81, 0x80 | 126, 0, length],
+    };
+    [head, &[0; 4], text.as_bytes()].concat()
 }
 
 /// Sends and expects the messages in order.
@@ -172,20 +212,19 @@ pub async fn exchange(client: &mut Client, steps: &[Step]) {
             Step::Send(text) => client.send(text.into()).await.expect("an open session"),
             Step::Expect(part) => {
                 // Skips other messages, such as the pings of Engine.IO.
-                while !within(client.next())
-                    .await
-                    .expect("a message")
-                    .expect("no error")
-                    .to_text()
-                    .expect("text")
-                    .contains(part)
-                {}
+                let is_it = |message: Message| message.to_text().expect("text").contains(part);
+                while !is_it(next(client).await) {}
             }
         }
     }
 }
 
-async fn within<F: Future>(future: F) -> F::Output {
+async fn next(client: &mut Client) -> Message {
+    let message = within(client.next()).await.expect("a message");
+    message.expect("no error")
+}
+
+pub async fn within<F: Future>(future: F) -> F::Output {
     timeout(LIMIT, future).await.expect("in time")
 }
 
@@ -230,10 +269,10 @@ pub async fn works(upgrader: Upgrader) {
 }
 
 /// Returns an opening handshake. Bytes behind it would make hyper drop the upgrade after a 403.
-fn opening(upgrader: &Upgrader) -> Vec<u8> {
+fn opening(upgrader: &Upgrader, connection: &str) -> Vec<u8> {
     let path = upgrader.path;
     let mut request = format!(
-        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     );
     if let Some(name) = upgrader.subprotocol {
@@ -243,32 +282,39 @@ fn opening(upgrader: &Upgrader) -> Vec<u8> {
     request.into_bytes()
 }
 
-/// The layer inside the governing layer replaces the upgrade response.
-pub async fn gate(upgrader: Upgrader) {
-    let forbid = MapResponseLayer::new(|mut response: Response<Body>| {
+/// Turns the upgrade response into a 403, inside or without a governing layer.
+fn forbid(upgrader: &Upgrader) -> Boxed {
+    let layer = MapResponseLayer::new(|mut response: Response<Body>| {
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
         *response.status_mut() = StatusCode::FORBIDDEN;
         response
     });
-    let inner = forbid.layer(upgrader.service.clone());
-    let mut server = Server::start(UpgradeLayer::new().govern().layer(inner.clone())).await;
+    boxed(layer.layer(upgrader.service.clone()))
+}
+
+pub async fn gate(upgrader: Upgrader) {
+    let service = UpgradeLayer::new().govern().layer(forbid(&upgrader));
+    let mut server = Server::start(service).await;
     tokio::task::yield_now().await;
     let tasks = Handle::current().metrics().num_alive_tasks();
-    let answer = server.ask(opening(&upgrader)).await;
-    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-    assert!(!answer.contains("sec-websocket-accept"), "{answer}");
-    within(server.ended.recv()).await.expect("a connection");
-    // The task that waits for the upgrade ends, too.
-    until(|| Handle::current().metrics().num_alive_tasks() <= tasks).await;
-    assert_eq!(upgrader.starts.get(), 0);
-
-    if upgrader.starts_at_once {
-        // Without the layer the same request starts a session.
-        let server = Server::start(inner).await;
-        let answer = server.ask(opening(&upgrader)).await;
+    for connection in ["Upgrade", "Upgrade, close"] {
+        let answer = server.converse(&upgrader, connection, async {}).await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-        until(|| upgrader.starts.get() == 1).await;
+        assert!(!answer.contains("sec-websocket-accept"), "{answer}");
+        within(server.ended.recv()).await.expect("a connection");
+        // The task that waits for the upgrade ends, too.
+        until(|| Handle::current().metrics().num_alive_tasks() <= tasks).await;
+        assert_eq!(upgrader.starts.get(), 0);
     }
+}
+
+/// Pins the failure that the gate prevents, and that `README.md` documents.
+pub async fn alone(upgrader: Upgrader) {
+    let server = Server::start(forbid(&upgrader)).await;
+    // With `close` hyper hands over the connection at once. The client can still send.
+    let started = until(|| upgrader.starts.get() == 1);
+    let answer = server.converse(&upgrader, "Upgrade, close", started).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
 
 pub async fn limit(upgrader: Upgrader) {
@@ -286,6 +332,16 @@ pub async fn limit(upgrader: Upgrader) {
     server.open(&upgrader).await;
 }
 
+/// Drains an example of the manual that has one session.
+pub async fn drain_example(sessions: &Sessions, client: Client) {
+    let list = sessions.list();
+    assert_eq!(list.len(), 1);
+    assert_eq!(list[0].protocol().expect("a protocol"), &"websocket");
+    let (report, code) = tokio::join!(sessions.drain(LIMIT), closed(client));
+    assert_eq!(code, Some(1001));
+    assert_eq!((report.aborted, report.left), (0, 0), "{report}");
+}
+
 pub async fn drain(upgrader: Upgrader) {
     let sessions = Sessions::new();
     let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
@@ -296,19 +352,45 @@ pub async fn drain(upgrader: Upgrader) {
     assert_eq!((report.aborted, report.left), (0, 0), "{report}");
 }
 
-pub async fn idle_timeout(upgrader: Upgrader) {
-    let (sender, mut reasons) = mpsc::unbounded_channel();
-    let layer = UpgradeLayer::new()
-        .idle_timeout(Duration::from_millis(300))
-        .on_close(move |closed: &tower_upgrade::Closed| {
-            let _ = sender.send(closed.reason().as_str().to_owned());
-        })
-        .govern();
+/// Closes one of two sessions by its id.
+pub async fn list(upgrader: Upgrader) {
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
     let server = Server::start(layer.layer(upgrader.service.clone())).await;
     let client = server.open(&upgrader).await;
+    let first = sessions.list()[0].id();
+    let mut other = server.open(&upgrader).await;
+    assert_eq!(sessions.list().len(), 2);
+
+    assert!(sessions.close(first, LIMIT));
+    assert_eq!(closed(client).await, Some(1001));
+    until(|| sessions.len() == 1).await;
+    assert_ne!(sessions.list()[0].id(), first);
+    assert!(!sessions.close(first, LIMIT));
+    let ping = Message::Ping("other".into());
+    other.send(ping).await.expect("an open session");
+    let is_pong = |message: &Message| matches!(message, Message::Pong(text) if *text == "other");
+    while !is_pong(&next(&mut other).await) {}
+}
+
+/// Returns a layer, and the close reasons of its sessions.
+fn reporting() -> (UpgradeLayer, mpsc::UnboundedReceiver<String>) {
+    let (sender, reasons) = mpsc::unbounded_channel();
+    let layer = UpgradeLayer::new().govern();
+    let layer = layer.on_close(move |closed: &tower_upgrade::Closed| {
+        let _ = sender.send(closed.reason().as_str().to_owned());
+    });
+    (layer, reasons)
+}
+
+pub async fn idle_timeout(upgrader: Upgrader) {
+    let (layer, mut reasons) = reporting();
+    let layer = layer.idle_timeout(Duration::from_millis(300));
+    let server = Server::start(layer.layer(upgrader.service.clone())).await;
+    let client = server.connect(upgrader.path, upgrader.subprotocol).await;
     // The idle timeout drops a session of any handler without a close frame. The connection ends in order.
     let mut rest = Vec::new();
-    let mut io = client.into_inner();
+    let mut io = client.expect("the server accepts").into_inner();
     within(io.read_to_end(&mut rest))
         .await
         .expect("an orderly end");
@@ -316,7 +398,20 @@ pub async fn idle_timeout(upgrader: Upgrader) {
     assert_eq!(reason, "idle");
 }
 
-/// Defines the five tests for the server that the function `upgrader` returns.
+pub async fn lifetime(upgrader: Upgrader) {
+    let (layer, mut reasons) = reporting();
+    let layer = layer.lifetime(Duration::from_millis(300));
+    let server = Server::start(layer.layer(upgrader.service.clone())).await;
+    let client = server.connect(upgrader.path, upgrader.subprotocol).await;
+    assert_eq!(
+        closed(client.expect("the server accepts")).await,
+        Some(1001)
+    );
+    let reason = within(reasons.recv()).await.expect("a report");
+    assert_eq!(reason, "lifetime");
+}
+
+/// Defines the tests for the server that the function `upgrader` returns.
 #[macro_export]
 macro_rules! checks {
     ($upgrader:expr) => {
@@ -331,8 +426,18 @@ macro_rules! checks {
         }
 
         #[tokio::test]
+        async fn replaced_upgrade_response_starts_ungoverned_session() {
+            $crate::alone($upgrader).await;
+        }
+
+        #[tokio::test]
         async fn a3_session_over_the_limit_is_a_503() {
             $crate::limit($upgrader).await;
+        }
+
+        #[tokio::test]
+        async fn a3_listed_session_is_closed_by_its_id() {
+            $crate::list($upgrader).await;
         }
 
         #[tokio::test]
@@ -343,6 +448,11 @@ macro_rules! checks {
         #[tokio::test]
         async fn a3_idle_session_is_closed() {
             $crate::idle_timeout($upgrader).await;
+        }
+
+        #[tokio::test]
+        async fn a3_lifetime_closes_session_with_1001() {
+            $crate::lifetime($upgrader).await;
         }
     };
 }

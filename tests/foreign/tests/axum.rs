@@ -25,7 +25,6 @@ fn upgrader() -> Upgrader {
     Upgrader {
         service: boxed(Router::new().route("/ws", any(handler))),
         starts,
-        starts_at_once: true,
         path: "/ws",
         subprotocol: None,
         dialogue: &[Step::Send("hello"), Step::Expect("hello")],

@@ -1,13 +1,24 @@
-//! socketioxide, by the text messages of Engine.IO and Socket.IO.
+//! socketioxide, by the text messages of Engine.IO and Socket.IO, and by the Socket.IO client of Python.
 
 use axum::{Router, routing::get};
 use socketioxide::{
     SocketIo,
     extract::{Data, SocketRef},
 };
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+    time::Duration,
+};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tower::Layer as _;
 use tower_upgrade::{Sessions, UpgradeLayer};
-use tower_upgrade_foreign::{Server, Starts, Step, Upgrader, boxed, checks, exchange};
+use tower_upgrade_foreign::{
+    Server, Starts, Step, Upgrader, boxed, checks, drain_example, exchange, within,
+};
+
+#[path = "../../../src/manual/govern/socketioxide.rs"]
+mod example;
 
 fn upgrader() -> Upgrader {
     let starts = Starts::default();
@@ -28,7 +39,6 @@ fn upgrader() -> Upgrader {
     Upgrader {
         service: boxed(router),
         starts,
-        starts_at_once: false,
         path: "/socket.io/?EIO=4&transport=websocket",
         subprotocol: None,
         dialogue: &[
@@ -82,4 +92,93 @@ async fn a3_polling_transport_upgrades_to_websocket() {
         sessions.list()[0].protocol().expect("a protocol"),
         &"websocket"
     );
+}
+
+#[tokio::test]
+async fn example_of_the_manual_is_governed() {
+    let sessions = Sessions::new();
+    let server = Server::start(example::app(&sessions)).await;
+    let path = "/socket.io/?EIO=4&transport=websocket";
+    let mut client = server.connect(path, None).await.expect("a WebSocket");
+    let steps = [
+        Step::Expect("0{"),
+        Step::Send("40"),
+        Step::Expect(r#"42["welcome","hello"]"#),
+    ];
+    exchange(&mut client, &steps).await;
+    drain_example(&sessions, client).await;
+}
+
+/// Connects with the transports of the second argument, exchanges a message, and waits for the end of the connection.
+const CLIENT: &str = r#"
+import asyncio, sys, socketio
+
+async def main(url, *transports):
+    client = socketio.AsyncClient(reconnection=False)
+    replied = asyncio.Event()
+
+    @client.event
+    async def reply(text):
+        if client.transport() == "websocket":
+            print(text, flush=True)
+        replied.set()
+
+    await client.connect(url, transports=list(transports))
+    # The client upgrades while `connect` runs.
+    await client.emit("message", "hello")
+    await replied.wait()
+    await client.wait()
+    print("disconnected", flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"#;
+
+/// Debian's own Python finds the library from Debian's package.
+const PYTHON: &str = "/usr/bin/python3";
+
+async fn python_client(transports: &[&str]) {
+    let found = Command::new(PYTHON)
+        .args(["-c", "import aiohttp, socketio"])
+        .stderr(Stdio::null())
+        .status();
+    if !found.is_ok_and(|status| status.success()) {
+        // Tests capture `eprintln!` if they pass.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: Python's Socket.IO client is not installed: on Debian, \
+            `apt-get install python3-socketio python3-aiohttp`"
+        );
+        return;
+    }
+    let upgrader = upgrader();
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new().sessions(sessions.clone()).govern();
+    let server = Server::start(layer.layer(upgrader.service)).await;
+    let mut client = tokio::process::Command::new(PYTHON)
+        .args(["-c", CLIENT, &format!("http://{}", server.address)])
+        .args(transports)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("Python starts");
+    let mut lines = BufReader::new(client.stdout.take().expect("a pipe")).lines();
+    let line = within(lines.next_line()).await.expect("readable output");
+    assert_eq!(line.as_deref(), Some("hello"));
+    assert_eq!((upgrader.starts.get(), sessions.list().len()), (1, 1));
+
+    let report = within(sessions.drain(Duration::from_secs(20))).await;
+    assert_eq!((report.ended, report.aborted, report.left), (1, 0, 0));
+    let line = within(lines.next_line()).await.expect("readable output");
+    assert_eq!(line.as_deref(), Some("disconnected"));
+    assert!(within(client.wait()).await.expect("a child").success());
+}
+
+#[tokio::test]
+async fn a3_python_client_with_websocket_only() {
+    python_client(&["websocket"]).await;
+}
+
+#[tokio::test]
+async fn a3_python_client_upgrades_from_polling() {
+    python_client(&["polling", "websocket"]).await;
 }

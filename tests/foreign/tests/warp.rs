@@ -20,7 +20,6 @@ fn upgrader() -> Upgrader {
     Upgrader {
         service: boxed(warp::service(route)),
         starts,
-        starts_at_once: true,
         path: "/echo",
         subprotocol: None,
         dialogue: &[Step::Send("hello"), Step::Expect("hello")],
