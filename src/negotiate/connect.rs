@@ -28,12 +28,13 @@ pub(crate) fn target(uri: &Uri) -> Result<(&Authority, u16), &'static str> {
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     // `Authority` is more lenient: it parses the host `[::1]` from `[::1]x:80`, the host `host` from `ann@host`, and
     // the port 80 from `host:+80`.
-    let rest = authority.as_str().strip_prefix(authority.host());
+    let host = authority.host();
+    let rest = authority.as_str().strip_prefix(host);
     let is_port = |rest: &str| match rest.strip_prefix(':') {
         Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
         None => rest.is_empty(),
     };
-    rest.is_some_and(is_port) && is_host(authority.host())
+    rest.is_some_and(is_port) && is_host(host)
 }
 
 /// Returns the port of an authority, if it is from 1 to 65535.
