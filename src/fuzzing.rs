@@ -33,14 +33,13 @@ pub fn choose(
     }
 }
 
-/// Returns the target of a CONNECT.
+/// Returns the target of a CONNECT, and its port.
 ///
 /// # Errors
 ///
 /// Returns a message if the target is invalid.
-pub fn target(uri: &Uri) -> Result<(&Authority, Option<u16>), &'static str> {
-    let target = connect::target(uri)?;
-    Ok((target, connect::port(target)))
+pub fn target(uri: &Uri) -> Result<(&Authority, u16), &'static str> {
+    connect::target(uri)
 }
 
 /// Returns `true` if a proxy with this policy connects to an address.

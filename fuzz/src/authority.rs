@@ -18,7 +18,7 @@ pub fn run(data: &[u8]) {
     match (target, expected) {
         (Some((target, port)), Some(expected)) => {
             assert_eq!(target.as_str().as_bytes(), data);
-            assert_eq!(port, Some(expected));
+            assert_eq!(port, expected);
         }
         (None, None) => {}
         (target, expected) => panic!("{target:?}, and should be {expected:?}"),

@@ -44,6 +44,7 @@ pub struct BoxIo {
     read_buf: Option<Box<Bytes>>,
     is_write_vectored: bool,
     is_read_to_end: bool,
+    is_shut_down: bool,
 }
 
 enum Kind {
@@ -182,6 +183,7 @@ impl BoxIo {
             read_buf,
             is_write_vectored,
             is_read_to_end: false,
+            is_shut_down: false,
         }
     }
 
@@ -199,6 +201,11 @@ impl BoxIo {
     /// Returns `true` if the end of the peer's stream has been read.
     pub(crate) fn is_read_to_end(&self) -> bool {
         self.is_read_to_end
+    }
+
+    /// Returns `true` if the write side was shut down.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.is_shut_down
     }
 
     fn kind(self: Pin<&mut Self>) -> &mut Kind {
@@ -462,11 +469,14 @@ impl AsyncWrite for BoxIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.kind() {
-            Kind::Hyper(io) => Pin::new(io).poll_shutdown(cx),
-            Kind::Other(io) => Pin::new(io).poll_shutdown(cx),
-            Kind::Gone => gone(),
+        let this = self.get_mut();
+        match this.kind.get_mut() {
+            Kind::Hyper(io) => ready!(Pin::new(io).poll_shutdown(cx))?,
+            Kind::Other(io) => ready!(Pin::new(io).poll_shutdown(cx))?,
+            Kind::Gone => return gone(),
         }
+        this.is_shut_down = true;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -3,12 +3,12 @@
 use http::{HeaderMap, Uri, header, uri::Authority};
 use std::net::Ipv6Addr;
 
-/// Returns the target of a CONNECT, which is exactly `host:port`.
+/// Returns the target of a CONNECT, which is exactly `host:port`, and its port.
 ///
 /// # Errors
 ///
 /// Returns a message if the target is invalid.
-pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
+pub(crate) fn target(uri: &Uri) -> Result<(&Authority, u16), &'static str> {
     let authority = match uri.authority() {
         // A URI with an authority and without a scheme has neither path nor query.
         Some(authority) if uri.scheme().is_none() => authority,
@@ -18,7 +18,7 @@ pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
         return Err("the target of a CONNECT is not a valid host and port");
     }
     match port(authority) {
-        Some(_) => Ok(authority),
+        Some(port) => Ok((authority, port)),
         None => Err("the target of a CONNECT must have a port from 1 to 65535"),
     }
 }
@@ -28,12 +28,13 @@ pub(crate) fn target(uri: &Uri) -> Result<&Authority, &'static str> {
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     // `Authority` is more lenient: it parses the host `[::1]` from `[::1]x:80`, the host `host` from `ann@host`, and
     // the port 80 from `host:+80`.
-    let rest = authority.as_str().strip_prefix(authority.host());
+    let host = authority.host();
+    let rest = authority.as_str().strip_prefix(host);
     let is_port = |rest: &str| match rest.strip_prefix(':') {
         Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
         None => rest.is_empty(),
     };
-    rest.is_some_and(is_port) && is_host(authority.host())
+    rest.is_some_and(is_port) && is_host(host)
 }
 
 /// Returns the port of an authority, if it is from 1 to 65535.
@@ -52,7 +53,9 @@ fn is_host(host: &str) -> bool {
 }
 
 fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+    // `&'()*+,-.` are consecutive.
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'$' | b'&'..=b'.' | b';' | b'=' | b'_' | b'~')
 }
 
 /// Returns `true` if a head announces content. On HTTP/1, the content of a CONNECT is indistinguishable from bytes for
@@ -86,9 +89,8 @@ mod tests {
             ("a_b-c.d~e:080", 80),
         ] {
             let uri: Uri = text.parse().expect(text);
-            let authority = target(&uri).expect(text);
-            assert_eq!(authority.as_str(), text);
-            assert_eq!(super::port(authority), Some(port));
+            let (authority, found) = target(&uri).expect(text);
+            assert_eq!((authority.as_str(), found), (text, port));
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     handler::{Accept, ProtocolHandler, request::UpgradeRequest},
     message::rejection::Rejection,
-    negotiate::{self, kind::UpgradeKind},
+    negotiate::{connect, host, kind::UpgradeKind},
     time::{limit, within},
 };
 use http::StatusCode;
@@ -175,26 +175,24 @@ impl ConnectProxy {
 
 impl ProtocolHandler for ConnectProxy {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let (UpgradeKind::Connect, Some(port)) = (request.kind(), request.port()) else {
+        if request.kind() != UpgradeKind::Connect {
             return Err(Rejection::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "this proxy only supports CONNECT",
             ));
-        };
-        negotiate::host::check(request.parts())
-            .map_err(|message| Rejection::new(StatusCode::BAD_REQUEST, message))?;
-        let target = request.authority()?;
-        let host = Host::of(&target).ok_or_else(|| {
-            let message = "the host ends in a number and is not an IPv4 address";
-            Rejection::new(StatusCode::BAD_REQUEST, message)
-        })?;
+        }
+        let bad_request = |message| Rejection::new(StatusCode::BAD_REQUEST, message);
+        let (target, port) = connect::target(request.uri()).map_err(bad_request)?;
+        host::check(request.parts()).map_err(bad_request)?;
+        let host = Host::of(target)
+            .ok_or_else(|| bad_request("the host ends in a number and is not an IPv4 address"))?;
         self.policy
             .check(&host, port)
-            .map_err(|denied| Failure::denied(denied, &target))?;
+            .map_err(|denied| Failure::denied(denied, target))?;
         let dialing = dial::dial(host, port, &self.policy, &*self.resolver);
         let upstream = within(self.connect_timeout, dialing)
             .await
-            .ok_or_else(|| Failure::timed_out(&target, self.connect_timeout))??;
+            .ok_or_else(|| Failure::timed_out(target, self.connect_timeout))??;
         Ok(Accept::new(|session| relay(session, upstream)))
     }
 }

@@ -24,6 +24,10 @@ pub(super) async fn connect_any<F, T, E>(
 where
     F: Future<Output = Result<T, E>>,
 {
+    // A target that is an address needs neither the timer nor the set of a race.
+    if let [address] = addresses {
+        return Some(connect(*address).await);
+    }
     let mut waiting = by_turns(addresses).take(MAX_ATTEMPTS);
     let mut attempts = FuturesUnordered::new();
     let mut failed = None;

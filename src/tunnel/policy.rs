@@ -5,7 +5,7 @@ use super::{
     host::{Host, InvalidHost, Pattern},
 };
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 /// The targets that clients of a [`ConnectProxy`](super::ConnectProxy) may reach.
 ///
@@ -40,7 +40,8 @@ use std::net::IpAddr;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
-    ports: Vec<u16>,
+    /// Merged ranges, in ascending order: a policy that allows all ports compares with one range, not with each port.
+    ports: Vec<RangeInclusive<u16>>,
     hosts: Option<Vec<Pattern>>,
     networks: Vec<IpNet>,
 }
@@ -58,7 +59,7 @@ impl Policy {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            ports: vec![443],
+            ports: ranges([443]),
             hosts: None,
             networks: Vec::new(),
         }
@@ -67,7 +68,7 @@ impl Policy {
     /// Sets the allowed ports, and replaces the ports set before. The default is 443.
     #[must_use]
     pub fn ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
-        self.ports = ports.into_iter().collect();
+        self.ports = ranges(ports);
         self
     }
 
@@ -129,7 +130,7 @@ impl Policy {
 
     /// Checks the host and the port of a target, before its name is resolved.
     pub(crate) fn check(&self, host: &Host, port: u16) -> Result<(), Denied> {
-        let is_listed = self.ports.contains(&port);
+        let is_listed = self.ports.iter().any(|range| range.contains(&port));
         let Some(patterns) = &self.hosts else {
             return is_listed.then_some(()).ok_or(Denied::Port);
         };
@@ -149,6 +150,20 @@ impl Policy {
         address::is_globally_reachable(destination)
             || self.networks.iter().any(|net| net.contains(&destination))
     }
+}
+
+/// Collects ports into ranges.
+fn ranges(ports: impl IntoIterator<Item = u16>) -> Vec<RangeInclusive<u16>> {
+    let mut ports: Vec<_> = ports.into_iter().collect();
+    ports.sort_unstable();
+    let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+    for port in ports {
+        match ranges.last_mut() {
+            Some(last) if port <= last.end().saturating_add(1) => *last = *last.start()..=port,
+            _ => ranges.push(port..=port),
+        }
+    }
+    ranges
 }
 
 impl Default for Policy {
@@ -192,6 +207,27 @@ mod tests {
             check(&Policy::new().ports([]), "example.com:443"),
             Err(Denied::Port)
         );
+    }
+
+    #[test]
+    fn s5_ports_are_allowed_in_any_order_and_number() {
+        for (ports, expected) in [
+            (vec![], vec![]),
+            (
+                vec![443, 80, 443, 81, 83],
+                vec![80..=81, 83..=83, 443..=443],
+            ),
+            (vec![65535, 65534, 0], vec![0..=0, 65534..=65535]),
+            ((0..=65535).collect(), vec![0..=65535]),
+        ] {
+            assert_eq!(ranges(ports), expected);
+        }
+        let allowed = [22, 83, 81, 80, 65535];
+        let policy = Policy::new().ports(allowed);
+        for port in [1, 21, 22, 23, 79, 80, 81, 82, 83, 84, 65534, 65535] {
+            let checked = check(&policy, &format!("example.com:{port}"));
+            assert_eq!(checked.is_ok(), allowed.contains(&port), "{port}");
+        }
     }
 
     #[test]
