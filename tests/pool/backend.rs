@@ -32,11 +32,11 @@ use tower_upgrade::{
     client::{Body, Dial, Error, Pool},
 };
 
-pub const BOTH: [Version; 2] = [Version::Http1, Version::Http2(None)];
+pub(crate) const BOTH: [Version; 2] = [Version::Http1, Version::Http2(None)];
 
 /// The version of HTTP; over HTTP/2 with the maximum of concurrent streams.
 #[derive(Clone, Copy, Debug)]
-pub enum Version {
+pub(crate) enum Version {
     Http1,
     Http2(Option<u32>),
 }
@@ -45,7 +45,7 @@ type Accept = dyn Fn(DuplexStream) -> io::Result<()> + Send + Sync;
 
 /// A connector whose connections lead to a server in memory. Counts the connections.
 #[derive(Clone)]
-pub struct Backend {
+pub(crate) struct Backend {
     accept: Arc<Accept>,
     opened: Arc<AtomicUsize>,
     closed: Arc<AtomicUsize>,
@@ -53,7 +53,7 @@ pub struct Backend {
 
 impl Backend {
     /// A hyper server.
-    pub fn serve<S, B>(version: Version, service: S) -> Self
+    pub(crate) fn serve<S, B>(version: Version, service: S) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
@@ -94,14 +94,14 @@ impl Backend {
     }
 
     /// The test is the server of each connection.
-    pub fn raw() -> (Self, mpsc::UnboundedReceiver<Peer<DuplexStream>>) {
+    pub(crate) fn raw() -> (Self, mpsc::UnboundedReceiver<Peer<DuplexStream>>) {
         let (send, receive) = mpsc::unbounded_channel();
         let accept = move |io| send.send(Peer::new(io)).map_err(io::Error::other);
         (Self::new(accept), receive)
     }
 
     /// Refuses all connections.
-    pub fn refusing() -> Self {
+    pub(crate) fn refusing() -> Self {
         Self::new(|_| Err(io::ErrorKind::ConnectionRefused.into()))
     }
 
@@ -113,7 +113,7 @@ impl Backend {
         }
     }
 
-    pub fn pool(&self, version: Version) -> Pool<Self> {
+    pub(crate) fn pool(&self, version: Version) -> Pool<Self> {
         let dial = Dial::new(self.clone()).destination(uri("http://backend:80"));
         Pool::new(match version {
             Version::Http1 => dial,
@@ -121,12 +121,12 @@ impl Backend {
         })
     }
 
-    pub fn opened(&self) -> usize {
+    pub(crate) fn opened(&self) -> usize {
         self.opened.load(Ordering::SeqCst)
     }
 
     /// The number of open connections of a hyper server.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.opened() - self.closed.load(Ordering::SeqCst)
     }
 }
@@ -153,12 +153,12 @@ impl Service<Uri> for Backend {
     }
 }
 
-pub fn uri(uri: &str) -> Uri {
+pub(crate) fn uri(uri: &str) -> Uri {
     uri.parse().expect(uri)
 }
 
 /// Waits until no task has work left: only then does the paused clock advance.
-pub async fn settle() {
+pub(crate) async fn settle() {
     let start = Instant::now();
     sleep(Duration::from_millis(1)).await;
     assert!(
@@ -167,18 +167,18 @@ pub async fn settle() {
     );
 }
 
-pub fn get(path: &str) -> Request<Body> {
+pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).expect(path)
 }
 
-pub fn post(path: &str, body: &'static str) -> Request<Body> {
+pub(crate) fn post(path: &str, body: &'static str) -> Request<Body> {
     let body = Body::new(http_body_util::Full::new(Bytes::from(body)));
     Request::post(path).body(body).expect(path)
 }
 
 /// Sends a request, and reads the response to its end. Returns once the connection is idle.
 #[track_caller]
-pub fn exchange<S>(pool: &S, request: Request<Body>) -> impl Future<Output = String>
+pub(crate) fn exchange<S>(pool: &S, request: Request<Body>) -> impl Future<Output = String>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Error> + Clone,
 {
@@ -192,7 +192,7 @@ where
 }
 
 /// Answers with the method, the host, the path and the body.
-pub async fn reflect(
+pub(crate) async fn reflect(
     request: Request<Incoming>,
 ) -> Result<Response<http_body_util::Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
