@@ -35,5 +35,5 @@ pub use self::{
     policy::Policy,
     relay::{Relay, RelayEnd, Relayed, relay},
     resolve::Resolve,
-    reverse::{Forwarding, ReverseProxy},
+    reverse::{ForwardFuture, Forwarding, ReverseProxy},
 };

@@ -1,38 +1,39 @@
 //! The reverse proxy for upgrades.
 
 mod answer;
+mod backend;
 mod forwarded;
+mod future;
 mod headers;
+mod plain;
+mod progress;
+mod upgrade;
 
-pub use self::forwarded::Forwarding;
+pub use self::{forwarded::Forwarding, future::ForwardFuture};
 
-use self::forwarded::Client;
+use self::{backend::Backend, forwarded::Client};
 use crate::{
-    client::{Request, Session},
-    error::{BoxError, BoxFuture},
-    handler::{Accept, ProtocolHandler, request::UpgradeRequest},
+    client::Body,
+    error::BoxError,
     message::rejection::Rejection,
     negotiate::{
         self,
         kind::UpgradeKind,
         protocol::{Member, Protocol},
-        websocket_key,
     },
-    service,
+    time,
 };
-use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header,
+    Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header,
     request::Parts,
-    response,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body_util::Full;
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tower_service::Service;
 
-/// The maximum length of a request body that the proxy passes on, in bytes.
-const BODY_LIMIT: usize = 64 * 1024;
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+const NO_HOST: &str = "the request has no valid host";
 
 /// A handler that passes upgrade requests on to a backend, and joins the two connections if the backend accepts.
 ///
@@ -130,16 +131,19 @@ pub struct ReverseProxy {
     forwarded: Forwarding,
     x_forwarded: Forwarding,
     scheme: Option<Scheme>,
+    response_timeout: Duration,
     peer: Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>,
 }
 
 impl ReverseProxy {
     /// Creates a proxy that sends each request with a clone of `client`.
-    pub fn new<S>(client: S) -> Self
+    pub fn new<S, B>(client: S) -> Self
     where
-        S: Service<Request, Response = Session> + Clone + Send + Sync + 'static,
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<BoxError>,
     {
         Self {
             backend: Arc::new(client),
@@ -147,6 +151,7 @@ impl ReverseProxy {
             forwarded: Forwarding::Remove,
             x_forwarded: Forwarding::Remove,
             scheme: None,
+            response_timeout: RESPONSE_TIMEOUT,
             peer: Arc::new(|extensions| extensions.get::<SocketAddr>().copied()),
         }
     }
@@ -235,39 +240,21 @@ impl ReverseProxy {
         self
     }
 
-    /// Rewrites the headers of a request that is not an upgrade, for a client that passes it on to the backend: by the
-    /// [rules for upgrades](Self#headers), with `Content-Length` kept.
+    /// Sets the time limit for the head of the backend's response. The default is 60 seconds; `None` disables the limit.
+    /// When the limit is exceeded, the client gets 504.
     ///
-    /// `Host` is set to the requested host. The URI and the version stay unchanged.
+    /// | request | the limit starts |
+    /// |---|---|
+    /// | plain | with the call, and again with each frame of the request body that the proxy's client takes |
+    /// | upgrade | with the call |
     ///
-    /// # Errors
-    ///
-    /// Returns a rejection with 400 if the request does not have a valid host, or if its `Connection` names an
-    /// end-to-end field.
-    pub fn rewrite_request(&self, request: &mut Parts) -> Result<(), Rejection> {
-        let rewritten = self.head(UpgradeKind::Upgrade, request);
-        request.headers = rewritten.map_err(bad_request)?.1;
-        Ok(())
-    }
-
-    /// Rewrites the headers of the backend's response to a request that was not an upgrade, for a client of HTTP
-    /// `version`: by the [rules for upgrades](Self#headers).
-    ///
-    /// # Errors
-    ///
-    /// Returns a rejection with 502 if the response is a 101: the client has not asked to switch protocols (RFC 9110
-    /// §15.2.2).
-    pub fn rewrite_response(
-        &self,
-        version: Version,
-        response: &mut response::Parts,
-    ) -> Result<(), Rejection> {
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            let message = "the backend answered 101 to a request without `Upgrade`";
-            return Err(Rejection::new(StatusCode::BAD_GATEWAY, message));
-        }
-        response.headers = answer::headers_of(UpgradeKind::Upgrade, version, response);
-        Ok(())
+    /// The limit includes the time until the proxy's client is ready, and the time to connect. It does not cover the
+    /// body of the response. For an upgrade, [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout),
+    /// which is 30 seconds by default, applies as well.
+    #[must_use]
+    pub fn response_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.response_timeout = time::limit(timeout.into());
+        self
     }
 
     fn passes(&self, member: Member<'_>) -> bool {
@@ -276,27 +263,6 @@ impl ReverseProxy {
             .any(|name| member.name.eq_ignore_ascii_case(name));
         let is_meant = |protocols: &Arc<[Protocol]>| protocols.iter().any(|own| own.takes(member));
         !is_http && self.protocols.as_ref().is_none_or(is_meant)
-    }
-
-    /// Returns the protocols to offer to the backend.
-    fn offer(&self, request: &UpgradeRequest) -> Result<Vec<Protocol>, Rejection> {
-        if request.kind == UpgradeKind::Connect {
-            return Ok(Vec::new());
-        }
-        // A proxy registered for one protocol offers only that protocol.
-        let chosen = request.protocol.as_ref().filter(|_| !request.is_for_any);
-        let offer: Vec<_> = negotiate::offered(request.kind, &request.parts)
-            .filter(|member| self.passes(*member))
-            .map(Protocol::from)
-            .filter(|protocol| chosen.is_none_or(|chosen| chosen == protocol))
-            .collect();
-        match offer.is_empty() {
-            true => Err(Rejection::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "the proxy does not pass this protocol on",
-            )),
-            false => Ok(offer),
-        }
     }
 
     fn add_forwarded(&self, parts: &Parts, host: Option<&Authority>, headers: &mut HeaderMap) {
@@ -310,75 +276,30 @@ impl ReverseProxy {
         client.x_forwarded(self.x_forwarded, headers);
     }
 
-    /// Returns the requested host, and the fields for the backend.
+    /// Returns the requested host, and the fields for the backend. `kind` is `None` for a plain request. Only a plain
+    /// request of HTTP/1.0 may have no host.
     fn head(
         &self,
-        kind: UpgradeKind,
+        kind: Option<UpgradeKind>,
         parts: &Parts,
-    ) -> Result<(Authority, HeaderMap), &'static str> {
-        const INVALID: &str = "the request has no valid host";
+    ) -> Result<(Option<Authority>, HeaderMap), &'static str> {
         negotiate::host::check(parts)?;
-        let authority = negotiate::authority(parts).ok_or(INVALID)?;
+        let authority = negotiate::authority(parts);
+        let is_optional = kind.is_none() && parts.version < Version::HTTP_11;
+        let has_none = parts.uri.authority().is_none() && !parts.headers.contains_key(header::HOST);
+        if authority.is_none() && !(is_optional && has_none) {
+            return Err(NO_HOST);
+        }
         let mut headers = headers::of_request(kind, &parts.headers)?;
-        let host = (kind != UpgradeKind::Connect).then_some(&authority);
+        let host = authority.as_ref();
+        let host = host.filter(|_| kind != Some(UpgradeKind::Connect));
         self.add_forwarded(parts, host, &mut headers);
         forwarded::via(parts.version, &mut headers);
-        let named = HeaderValue::from_str(authority.as_str()).map_err(|_| INVALID)?;
-        headers.insert(header::HOST, named);
+        if let Some(authority) = &authority {
+            let named = HeaderValue::from_str(authority.as_str()).map_err(|_| NO_HOST)?;
+            headers.insert(header::HOST, named);
+        }
         Ok((authority, headers))
-    }
-
-    /// Returns the request for the backend. For a WebSocket, also returns the key that the backend must answer over
-    /// HTTP/1.1.
-    async fn backend_request(
-        &self,
-        request: &mut UpgradeRequest,
-    ) -> Result<(Request, Option<HeaderValue>), Rejection> {
-        let kind = request.kind;
-        let offer = self.offer(request)?;
-        let (authority, mut headers) = self.head(kind, request.parts()).map_err(bad_request)?;
-        // The proxy reads the whole body, and its client frames the body again.
-        headers.remove(header::CONTENT_LENGTH);
-        let key = if offer.iter().any(is_websocket) {
-            let key = key(kind, request.headers())?;
-            headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
-            Some(key)
-        } else {
-            None
-        };
-        let (method, uri, body) = match kind {
-            UpgradeKind::Upgrade => {
-                let body = request.read_body(BODY_LIMIT).await?;
-                (request.method().clone(), path(request.uri()), body)
-            }
-            UpgradeKind::ExtendedConnect => (Method::GET, path(request.uri()), Bytes::new()),
-            UpgradeKind::Connect => (Method::CONNECT, authority.into(), Bytes::new()),
-        };
-        let mut http = http::Request::new(Full::new(body));
-        *http.method_mut() = method;
-        *http.uri_mut() = uri;
-        *http.headers_mut() = headers;
-        Ok((Request::from(http).offering(offer), key))
-    }
-}
-
-impl ProtocolHandler for ReverseProxy {
-    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let (kind, version) = (request.kind, request.parts.version);
-        let (backend_request, key) = self.backend_request(request).await?;
-        match self.backend.request(backend_request).await {
-            Ok(session) => answer::upgrade(kind, version, key.as_ref(), session),
-            Err(error) => Err(answer::refusal(kind, version, error)),
-        }
-    }
-
-    fn matches(&self, parts: &Parts) -> bool {
-        let (method, version) = (&parts.method, parts.version);
-        match negotiate::kind(method, version, &parts.headers, &parts.extensions) {
-            Some(UpgradeKind::Connect) => true,
-            Some(kind) => negotiate::offered(kind, parts).any(|member| self.passes(member)),
-            None => false,
-        }
     }
 }
 
@@ -390,41 +311,11 @@ fn is_websocket(protocol: &Protocol) -> bool {
     protocol.name().eq_ignore_ascii_case("websocket")
 }
 
-/// Returns the key for the backend: the client's key, or a random one if the client's HTTP version does not use keys.
-fn key(kind: UpgradeKind, headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
-    match kind {
-        UpgradeKind::Upgrade => websocket_key::key(headers).cloned().ok_or_else(|| {
-            bad_request("Sec-WebSocket-Key must appear once, with 16 bytes in base64")
-        }),
-        UpgradeKind::Connect | UpgradeKind::ExtendedConnect => Ok(websocket_key::random_key()),
-    }
-}
-
 /// Returns the path and query of a request target, without scheme and authority.
 fn path(uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned();
     path.unwrap_or_else(|| PathAndQuery::from_static("/"))
         .into()
-}
-
-/// The type-erased client of a backend.
-trait Backend: Send + Sync {
-    fn request(&self, request: Request) -> BoxFuture<Result<Session, BoxError>>;
-}
-
-impl<S> Backend for S
-where
-    S: Service<Request, Response = Session> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    fn request(&self, request: Request) -> BoxFuture<Result<Session, BoxError>> {
-        let mut client = self.clone();
-        Box::pin(async move {
-            let session = service::call(&mut client, request).await;
-            session.map_err(Into::into)
-        })
-    }
 }
 
 impl fmt::Debug for ReverseProxy {
@@ -434,6 +325,7 @@ impl fmt::Debug for ReverseProxy {
             .field("forwarded", &self.forwarded)
             .field("x_forwarded", &self.x_forwarded)
             .field("scheme", &self.scheme)
+            .field("response_timeout", &self.response_timeout)
             .finish_non_exhaustive()
     }
 }
