@@ -4,6 +4,7 @@ use crate::{
     backend::{BOTH, Backend, Version, exchange, get, post, reflect, settle},
     support::soon,
 };
+use http_body_util::BodyExt as _;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
@@ -142,6 +143,35 @@ async fn request_on_a_new_connection_is_not_retried() {
         let error = soon(pool.oneshot(get("/"))).await.expect_err("closed");
         assert_eq!(error.kind(), ErrorKind::Transport, "{version:?}");
         assert_eq!(backend.opened(), 1, "{version:?}");
+        server.abort();
+    }
+}
+
+/// Otherwise a server could answer a request before it is made, and requests get the answers of others.
+#[tokio::test(start_paused = true)]
+async fn connection_with_an_unsolicited_response_is_not_reused() {
+    for is_noticed in [true, false] {
+        let (backend, mut accepted) = Backend::raw();
+        let pool = backend.pool(Version::Http1);
+        let server = tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Some(mut peer) = accepted.recv().await {
+                peer.request_head().await;
+                peer.send(ANSWER).await;
+                peer.send(ANSWER.replace("ok", "no")).await;
+                connections.push(peer);
+            }
+        });
+        for opened in 1..4 {
+            let response = soon(pool.clone().oneshot(get("/"))).await;
+            let body = response.expect("a response").into_body();
+            let body = soon(body.collect()).await.expect("a body");
+            assert_eq!(body.to_bytes(), "ok");
+            assert_eq!(backend.opened(), opened);
+            if is_noticed {
+                settle().await;
+            }
+        }
         server.abort();
     }
 }
