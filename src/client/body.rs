@@ -25,17 +25,21 @@ pub struct Body {
 }
 
 impl Body {
-    /// Erases the type of a body.
+    /// Erases the type of a body. A `Body` stays the same.
     #[must_use]
     pub fn new<B>(body: B) -> Self
     where
         B: http_body::Body + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self {
+        let mut body = Some(body);
+        if let Some(erased) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
+            return erased.take().unwrap_or_default();
+        }
+        body.map_or_else(Self::empty, |body| Self {
             body: ErasedBody::new(body),
             held: None,
-        }
+        })
     }
 
     /// Creates an empty body.

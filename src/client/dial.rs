@@ -21,7 +21,8 @@ use tower_service::Service;
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
 /// `Dial` does not pool connections. A pool could not reuse an upgraded connection, and hyper-util's pool does not
-/// report whether an HTTP/2 server allows extended CONNECT. For many sessions on one HTTP/2 connection, use [`Http2`].
+/// report whether an HTTP/2 server allows extended CONNECT. For other requests to the same server, wrap `Dial` in a
+/// [`Pool`](super::Pool). For many sessions on one HTTP/2 connection, use [`Http2`].
 ///
 /// `Dial` sends the request over HTTP/2 if TLS negotiated HTTP/2 (ALPN), and otherwise over HTTP/1.1. The connector's
 /// connections report the negotiated version through hyper-util's trait `Connection`, which they must implement: see

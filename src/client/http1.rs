@@ -3,7 +3,7 @@
 use super::{Error, ResponseFuture, error::Unsent, request::has_no_user};
 use crate::{error::BoxError, message::target, negotiate::http1::connection_has};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, uri::PathAndQuery};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -138,18 +138,13 @@ where
     }
 }
 
-/// Sets the request target and `Host` as HTTP/1.1 requires (RFC 9112 §3.2), and `Connection: TE` (RFC 9110 §10.1.4):
-/// hyper's server sends the trailers of a response only if the request has `TE: trailers`, and a proxy removes a `TE`
-/// that `Connection` does not list.
+/// Sets the request target and `Host` as HTTP/1.1 requires (RFC 9112 §3.2), and lists `TE` in `Connection`.
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     has_no_user(request.uri())?;
     if !target::set_host(request) {
         return Err(Error::no_host());
     }
-    let headers = request.headers_mut();
-    if headers.contains_key(header::TE) && !connection_has(headers, "te") {
-        headers.append(header::CONNECTION, HeaderValue::from_static("TE"));
-    }
+    list_te(request.headers_mut());
     let uri = std::mem::take(request.uri_mut()).into_parts();
     *request.uri_mut() = if *request.method() == Method::CONNECT {
         uri.authority.ok_or_else(Error::no_host)?.into()
@@ -159,6 +154,24 @@ fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
             .into()
     };
     Ok(())
+}
+
+/// Lists `TE` in `Connection` if the request has this field (RFC 9110 §10.1.4). Without `TE: trailers`, a server may
+/// leave out the trailers of its response, which gRPC needs.
+fn list_te(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::TE) || connection_has(headers, "te") {
+        return;
+    }
+    match headers.get_mut(header::CONNECTION) {
+        // Some servers read only one `Connection` line.
+        Some(options) => {
+            let list = [options.as_bytes(), b", TE"].concat();
+            *options = HeaderValue::try_from(list).expect("a valid value and a token");
+        }
+        None => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
+    }
 }
 
 impl<B> fmt::Debug for Http1<B> {

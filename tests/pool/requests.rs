@@ -70,10 +70,12 @@ async fn trailers(request: Request<Incoming>) -> Result<Response<Body>, Infallib
 async fn te_is_listed_in_connection_and_brings_trailers() {
     let listed = format!("{:?}", (Some(b"TE"), Some(b"trailers")));
     let by_caller = format!("{:?}", (Some(b"te"), Some(b"trailers")));
+    let one_line = format!("{:?}", (Some(b"x-hop, TE"), Some(b"trailers")));
     let http2 = format!("{:?}", (None::<()>, Some(b"trailers")));
     for (version, connection, expected) in [
         (Version::Http1, None, listed),
         (Version::Http1, Some("te"), by_caller),
+        (Version::Http1, Some("x-hop"), one_line),
         (Version::Http2(None), None, http2),
     ] {
         let backend = Backend::serve(version, service_fn(trailers));

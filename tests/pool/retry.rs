@@ -4,8 +4,11 @@ use crate::{
     backend::{BOTH, Backend, Version, exchange, get, post, reflect, settle},
     support::soon,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::service::TowerToHyperService;
+use http_body_util::BodyExt as _;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
 use tower::{ServiceExt as _, service_fn};
 use tower_upgrade::client::ErrorKind;
 
@@ -13,7 +16,7 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[tokio::test(start_paused = true)]
 async fn closed_http1_connection_is_replaced() {
-    // The connection may know of the end when the request arrives, or not.
+    // The pool takes the request before or after hyper has read the end of the connection.
     for is_noticed in [true, false] {
         let (backend, mut accepted) = Backend::raw();
         let pool = backend.pool(Version::Http1);
@@ -49,28 +52,28 @@ async fn closed_http1_connection_is_replaced() {
 async fn closed_http2_connection_is_replaced() {
     for is_noticed in [true, false] {
         let (backend, mut accepted) = Backend::raw();
-        let pool = backend.pool(Version::Http2(None));
-        let serve = move |io| {
-            let service = TowerToHyperService::new(service_fn(reflect));
-            let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(http2.serve_connection(TokioIo::new(io), service))
-        };
-        let (answer, first) = tokio::join!(exchange(&pool, get("/")), async {
-            serve(accepted.recv().await.expect("a connection").io)
+        let (serving, mut served) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(peer) = accepted.recv().await {
+                let service = TowerToHyperService::new(service_fn(reflect));
+                let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let connection = http2.serve_connection(TokioIo::new(peer.io), service);
+                let _ = serving.send(tokio::spawn(connection));
+            }
         });
-        assert_eq!(answer, "GET backend:80 / ");
+        let pool = backend.pool(Version::Http2(None));
+        assert_eq!(exchange(&pool, get("/")).await, "GET backend:80 / ");
+        let first = served.try_recv().expect("a connection");
         first.abort();
-        // The client reads the end only after it has taken the next request, unless the test waits.
-        let _aborted = first.await;
+        let aborted = first.await;
+        assert!(aborted.is_err(), "{aborted:?}");
         if is_noticed {
             settle().await;
         }
         let mut request = post("/post", "body");
         let host = http::HeaderValue::from_static("user.test");
         request.headers_mut().insert("host", host);
-        let (answer, _second) = tokio::join!(exchange(&pool, request), async {
-            serve(accepted.recv().await.expect("a connection").io)
-        });
+        let answer = exchange(&pool, request).await;
         assert_eq!(answer, "POST user.test /post body");
         assert_eq!(backend.opened(), 2);
     }
@@ -140,6 +143,35 @@ async fn request_on_a_new_connection_is_not_retried() {
         let error = soon(pool.oneshot(get("/"))).await.expect_err("closed");
         assert_eq!(error.kind(), ErrorKind::Transport, "{version:?}");
         assert_eq!(backend.opened(), 1, "{version:?}");
+        server.abort();
+    }
+}
+
+/// Otherwise a server could answer a request before it is made, and requests get the answers of others.
+#[tokio::test(start_paused = true)]
+async fn connection_with_an_unsolicited_response_is_not_reused() {
+    for is_noticed in [true, false] {
+        let (backend, mut accepted) = Backend::raw();
+        let pool = backend.pool(Version::Http1);
+        let server = tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Some(mut peer) = accepted.recv().await {
+                peer.request_head().await;
+                peer.send(ANSWER).await;
+                peer.send(ANSWER.replace("ok", "no")).await;
+                connections.push(peer);
+            }
+        });
+        for opened in 1..4 {
+            let response = soon(pool.clone().oneshot(get("/"))).await;
+            let body = response.expect("a response").into_body();
+            let body = soon(body.collect()).await.expect("a body");
+            assert_eq!(body.to_bytes(), "ok");
+            assert_eq!(backend.opened(), opened);
+            if is_noticed {
+                settle().await;
+            }
+        }
         server.abort();
     }
 }
