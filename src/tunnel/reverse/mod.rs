@@ -1,4 +1,4 @@
-//! The reverse proxy for upgrades.
+//! The reverse proxy.
 
 mod answer;
 mod backend;
@@ -35,7 +35,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 const NO_HOST: &str = "the request has no valid host";
 
-/// A handler that passes upgrade requests on to a backend, and joins the two connections if the backend accepts.
+/// A reverse proxy: a handler that forwards upgrades to a backend, and a service that forwards all other requests.
 ///
 /// ```
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -45,20 +45,98 @@ const NO_HOST: &str = "the request has no valid host";
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut tcp = HttpConnector::new();
 /// tcp.set_nodelay(true); // or each small write may wait 40 ms for an acknowledgement
-/// let backend = client::Dial::new(tcp).destination("http://127.0.0.1:4000".parse()?);
-/// let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
-/// let layer = UpgradeLayer::new().any_protocol(proxy);
+/// // An upgrade gets a connection to itself. Plain requests reuse connections.
+/// let dial = client::Dial::new(tcp).destination("http://127.0.0.1:4000".parse()?);
+/// let proxy = ReverseProxy::new(client::Pool::new(dial));
+/// let app = UpgradeLayer::new().any_protocol(proxy.clone()).layer(proxy);
+/// # fn is_app<S: tower::Service<http::Request<hyper::body::Incoming>>>(_: S) {}
+/// # is_app(app);
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// The proxy's client determines the address of the backend. The request keeps its path and the client's host, so that
-/// a backend can compare the host with the `Origin`. The proxy's client never connects to a host from the request: a
-/// [`Dial`](crate::client::Dial) without a [destination](crate::client::Dial::destination) fails.
+/// If the backend accepts an upgrade, a [`Relay`](super::Relay#the-socket-of-a-connection) joins the two connections.
+/// The relay forwards resets and uses `splice` only if it finds the sockets: accept clients on a
+/// [`BoxIo`](crate::BoxIo) instead of an enum of TLS and TCP, and set [`Dial::map_io`](crate::client::Dial::map_io) if
+/// the connector supports TLS.
 ///
-/// A [`Relay`](super::Relay#the-socket-of-a-connection) joins the two connections. The relay forwards resets and uses
-/// `splice` only if it finds the sockets: accept clients on a [`BoxIo`](crate::BoxIo) instead of an enum of TLS and
-/// TCP, and set [`Dial::map_io`](crate::client::Dial::map_io) if the connector supports TLS.
+/// # The client
+///
+/// The proxy sends all requests with clones of one HTTP client, which determines the address of the backend. Each
+/// request has only a path as its URI, and the client's host in `Host`, so that a backend can compare the host with the
+/// `Origin`. A [`Pool`](crate::client::Pool) and a [`Dial`](crate::client::Dial) with a
+/// [destination](crate::client::Dial::destination) send the host as `Host` or as `:authority`. A `Dial` without a
+/// destination fails: the proxy never connects to a host from the request. The request has no extensions.
+///
+/// hyper-util's client needs a URI with the backend's authority, which a layer has to set. Over HTTP/1.1 this client
+/// keeps `Host`. Over HTTP/2 it sends the authority of the URI in place of the client's host:
+///
+/// ```
+/// use http::Request;
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower::ServiceExt as _;
+/// use tower_upgrade::{client::Body, tunnel::ReverseProxy};
+///
+/// let client = Client::builder(TokioExecutor::new()).build_http();
+/// let client = client.map_request(|mut request: Request<Body>| {
+///     let mut uri = std::mem::take(request.uri_mut()).into_parts();
+///     uri.scheme = Some(http::uri::Scheme::HTTP);
+///     uri.authority = Some(http::uri::Authority::from_static("127.0.0.1:4000"));
+///     *request.uri_mut() = http::Uri::from_parts(uri).expect("a scheme, an authority and a path");
+///     request
+/// });
+/// let proxy = ReverseProxy::new(client);
+/// ```
+///
+/// # Several backends
+///
+/// A service around several clients selects the backend of each request, upgrade or not. tower's `Steer` selects by the
+/// head of the request:
+///
+/// ```
+/// use http::{Request, Uri};
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use tower::steer::Steer;
+/// use tower_upgrade::{client::{Body, Dial, Pool}, tunnel::ReverseProxy};
+///
+/// fn proxy(api: Uri, web: Uri) -> ReverseProxy {
+///     let backends = [api, web].map(|uri| Pool::new(Dial::new(HttpConnector::new()).destination(uri)));
+///     let by_path = |request: &Request<Body>, _: &[_]| match request.uri().path().starts_with("/api/") {
+///         true => 0,
+///         false => 1,
+///     };
+///     ReverseProxy::new(Steer::new(backends, by_path))
+/// }
+/// ```
+///
+/// tower's `Balance` selects the less loaded of two random backends. Here the load is the number of requests without a
+/// response: the session of an upgrade does not count. `Buffer` makes the balancer `Clone`, and spawns its task, which
+/// needs a tokio runtime:
+///
+/// ```
+/// use http::Uri;
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use tower::{
+///     balance::p2c::Balance,
+///     buffer::Buffer,
+///     discover::ServiceList,
+///     load::{CompleteOnResponse, PendingRequests},
+/// };
+/// use tower_upgrade::{client::{Dial, Pool}, tunnel::ReverseProxy};
+///
+/// fn proxy(backends: Vec<Uri>) -> ReverseProxy {
+///     let backends = backends.into_iter().map(|uri| {
+///         let pool = Pool::new(Dial::new(HttpConnector::new()).destination(uri));
+///         PendingRequests::new(pool, CompleteOnResponse::default())
+///     });
+///     let balance = Balance::new(ServiceList::new(backends.collect::<Vec<_>>()));
+///     ReverseProxy::new(Buffer::new(balance, 1024))
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// #     proxy(vec![Uri::from_static("http://127.0.0.1:1")]);
+/// # }
+/// ```
 ///
 /// # Protocols
 ///
@@ -71,7 +149,8 @@ const NO_HOST: &str = "the request has no valid host";
 ///
 /// The proxy never passes on `h2c`, or `HTTP` and `TLS` of any version: they carry further requests, which bypass all
 /// checks of the proxy. `TLS` is HTTP within TLS (RFC 2817), and RFC 9113 §3.1 has removed `h2c`. A request that offers
-/// only these goes to the inner service. Any other protocol opens a tunnel to the backend too: list the intended ones.
+/// only these goes to the inner service, and from there to the backend without `Upgrade`, if the inner service is the
+/// proxy. Any other protocol opens a tunnel to the backend too: list the intended ones.
 ///
 /// # Between versions
 ///
@@ -86,14 +165,20 @@ const NO_HOST: &str = "the request has no valid host";
 /// # Headers
 ///
 /// The proxy removes hop-by-hop fields in both directions: the fields that `Connection` names, and `Connection`,
-/// `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` and `HTTP2-Settings` (RFC 9110
-/// §7.6.1). The proxy reads the whole body of an upgrade request before it sends the request, and therefore also
-/// removes `Content-Length` and `Expect`. A body of more than 64 KiB is rejected with 413.
+/// `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade` and `HTTP2-Settings` (RFC 9110 §7.6.1).
+/// `Expect` is removed as well: the server answers the expectation when the proxy reads the body.
+///
+/// | field | upgrade | plain request |
+/// |---|---|---|
+/// | `Content-Length` | removed: the proxy reads the whole body before it sends the request, and rejects more than 64 KiB with 413 | kept |
+/// | `TE` | removed | `trailers` is kept |
+/// | `Trailer` | removed | kept |
+/// | `Max-Forwards` | kept | counted down in OPTIONS and TRACE (RFC 9110 §7.6.2) |
 ///
 /// - A request whose `Connection` names an end-to-end field is rejected with 400: `Host`, `Authorization`, `Cookie`,
 ///   `Origin`, `Content-Type`, `Forwarded`, and fields that begin with `Sec-` or `X-Forwarded-`. Removing such a field
 ///   would change the meaning of the request. A client can have any other field removed this way, even a field added by
-///   a layer in front of this handler. Add fields that the backend trusts in a layer around the proxy's client.
+///   a layer in front of the proxy. Add fields that the backend trusts in a layer around the proxy's client.
 /// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on only with a CONNECT, whose backend is another proxy.
 ///   A layer that checks these credentials itself has to remove them.
 /// - `Via` is added to requests and responses, with the received version, such as `1.1 tower-upgrade` (RFC 9110
@@ -104,25 +189,46 @@ const NO_HOST: &str = "the request has no valid host";
 /// - `Forwarded`, and fields that begin with `X-Forwarded-`, are removed by default, because any client can send them:
 ///   see [`forwarded`](Self::forwarded) and [`x_forwarded`](Self::x_forwarded).
 ///
+/// # Plain requests
+///
+/// Bodies and their trailers stream in both directions. Over HTTP/1.1, hyper sends only the trailers that `Trailer`
+/// names, and to a client only if it sent `TE: trailers`. If the body of a request breaks, the request to the backend is
+/// cancelled; if the body of a response breaks, the client's response breaks as well, and does not end like a complete
+/// one. Dropping the future or the body of the response cancels the request to the backend.
+///
+/// The proxy ignores interim responses (1xx) of the backend. It answers these requests itself:
+///
+/// | request | status |
+/// |---|---|
+/// | CONNECT, with or without a protocol | 501 |
+/// | OPTIONS with `Max-Forwards: 0` | 200, without a body |
+/// | TRACE with `Max-Forwards: 0` | 501 |
+///
+/// An HTTP/1.0 request without `Host` is sent with the host of the backend.
+///
 /// # Failures
 ///
-/// The proxy responds to the client after the backend has responded. The client receives the backend's rejection, with
-/// its status, headers and body.
+/// The proxy responds to the client after the backend has responded. The client receives the backend's rejection of an
+/// upgrade, with its status, headers and body.
 ///
 /// | failure | status |
 /// |---|---|
 /// | `Host` is missing on HTTP/1.1, repeated or invalid (RFC 9112 §3.2); over HTTP/2, it differs from `:authority` (RFC 9113 §8.3.1) | 400 |
+/// | `Max-Forwards` of an OPTIONS or TRACE is not a number | 400 |
+/// | the body of a plain request breaks before the backend responds | 400 |
 /// | the backend cannot be reached, or the TLS handshake with it fails | 502 |
 /// | the backend's connection breaks, or its response is not HTTP | 502 |
+/// | the backend answers a plain request with 101 (RFC 9110 §15.2.2) | 502 |
 /// | a proxy before the backend rejects the CONNECT | 502 |
 /// | the backend's upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
 /// | the backend answers an extended CONNECT with a 2xx without an upgrade | 502 |
 /// | the backend uses HTTP/2 and does not allow extended CONNECT, or HTTP/2 cannot express the request | 502 |
-/// | the backend takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
+/// | the backend takes longer than the [`response_timeout`](Self::response_timeout), or than tower's `Timeout` around the client | 504 |
 /// | the backend answers an extended CONNECT with 426 | 501, or 400 if it requires another WebSocket version |
 ///
-/// The error of the proxy's client is the source of the [reason](crate::RejectionReason). If the client leaves before
-/// the backend has responded, the proxy closes the connection to the backend.
+/// The response names the failure as plain text, without addresses. The error of the proxy's client is the source of
+/// the [reason](crate::RejectionReason), and part of the `tracing` event. If the client leaves before the backend has
+/// responded, the proxy cancels the request to the backend.
 #[derive(Clone)]
 pub struct ReverseProxy {
     backend: Arc<dyn Backend>,
@@ -136,7 +242,8 @@ pub struct ReverseProxy {
 }
 
 impl ReverseProxy {
-    /// Creates a proxy that sends each request with a clone of `client`.
+    /// Creates a proxy that sends each request with a clone of `client`. The proxy wraps the clone in
+    /// [`client::UpgradeLayer`](crate::client::UpgradeLayer) for upgrades.
     pub fn new<S, B>(client: S) -> Self
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
