@@ -112,6 +112,11 @@ pub(super) fn plain(
     if head.status.is_informational() {
         return Err(bad_gateway("the backend's response is not final"));
     }
+    if !headers::is_decoded(&head.headers) {
+        return Err(bad_gateway(
+            "the backend's response has an unknown transfer coding",
+        ));
+    }
     head.headers = headers_of(None, version, &head);
     // The server sends the version of the client's connection.
     head.version = Version::default();

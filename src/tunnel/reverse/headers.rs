@@ -101,6 +101,18 @@ pub(super) fn of_response(
     headers
 }
 
+/// Returns `true` if the only transfer coding is `chunked`, which hyper decodes. Without the field `Transfer-Encoding`,
+/// the recipient would take a body with another coding for the content.
+pub(super) fn is_decoded(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = lines.flat_map(|line| token::members(line.as_bytes()));
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// Removes a `Content-Length` that `Transfer-Encoding` overrides (RFC 9112 §6.3).
 fn remove_false_length(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {

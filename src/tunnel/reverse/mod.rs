@@ -214,11 +214,12 @@ const NO_HOST: &str = "the request has no valid host";
 /// | failure | status |
 /// |---|---|
 /// | `Host` is missing on HTTP/1.1, repeated or invalid (RFC 9112 §3.2); over HTTP/2, it differs from `:authority` (RFC 9113 §8.3.1) | 400 |
+/// | the request has a transfer coding other than `chunked` (RFC 9112 §6.1) | 501 |
 /// | `Max-Forwards` of an OPTIONS or TRACE is not a number | 400 |
 /// | the body of a plain request breaks before the backend responds | 400 |
 /// | the backend cannot be reached, or the TLS handshake with it fails | 502 |
 /// | the backend's connection breaks, or its response is not HTTP | 502 |
-/// | the backend answers a plain request with 101 (RFC 9110 §15.2.2) | 502 |
+/// | the backend answers a plain request with 101 (RFC 9110 §15.2.2), or with a transfer coding other than `chunked` | 502 |
 /// | a proxy before the backend rejects the CONNECT | 502 |
 /// | the backend's upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
 /// | the backend answers an extended CONNECT with a 2xx without an upgrade | 502 |
@@ -383,27 +384,33 @@ impl ReverseProxy {
         client.x_forwarded(self.x_forwarded, headers);
     }
 
-    /// Returns the requested host, and the fields for the backend. `kind` is `None` for a plain request. Only a plain
+    /// Returns the requested host, and the fields for the backend, or a rejection. `kind` is `None` for a plain request. Only a plain
     /// request of HTTP/1.0 may have no host.
     fn head(
         &self,
         kind: Option<UpgradeKind>,
         parts: &Parts,
-    ) -> Result<(Option<Authority>, HeaderMap), &'static str> {
-        negotiate::host::check(parts)?;
+    ) -> Result<(Option<Authority>, HeaderMap), Rejection> {
+        if !headers::is_decoded(&parts.headers) {
+            // RFC 9112 §6.1.
+            let message = "the request has an unknown transfer coding";
+            return Err(Rejection::new(StatusCode::NOT_IMPLEMENTED, message));
+        }
+        negotiate::host::check(parts).map_err(bad_request)?;
         let authority = negotiate::authority(parts);
         let is_optional = kind.is_none() && parts.version < Version::HTTP_11;
         let has_none = parts.uri.authority().is_none() && !parts.headers.contains_key(header::HOST);
         if authority.is_none() && !(is_optional && has_none) {
-            return Err(NO_HOST);
+            return Err(bad_request(NO_HOST));
         }
-        let mut headers = headers::of_request(kind, &parts.headers)?;
+        let mut headers = headers::of_request(kind, &parts.headers).map_err(bad_request)?;
         let host = authority.as_ref();
         let host = host.filter(|_| kind != Some(UpgradeKind::Connect));
         self.add_forwarded(parts, host, &mut headers);
         forwarded::via(parts.version, &mut headers);
         if let Some(authority) = &authority {
-            let named = HeaderValue::from_str(authority.as_str()).map_err(|_| NO_HOST)?;
+            let named = HeaderValue::from_str(authority.as_str());
+            let named = named.map_err(|_| bad_request(NO_HOST))?;
             headers.insert(header::HOST, named);
         }
         Ok((authority, headers))

@@ -48,7 +48,7 @@ impl ReverseProxy {
         if parts.method == Method::CONNECT {
             return Err(not_implemented(version, "the proxy opens no tunnel here"));
         }
-        let (_, mut headers) = self.head(None, &parts).map_err(bad_request)?;
+        let (_, mut headers) = self.head(None, &parts)?;
         if let Some(response) = hop(&parts, &mut headers)? {
             return Ok(response);
         }

@@ -44,8 +44,7 @@ impl ReverseProxy {
     ) -> Result<(Request<Body>, Option<HeaderValue>), Rejection> {
         let kind = request.kind;
         let offer = self.offer(request)?;
-        let head = self.head(Some(kind), request.parts());
-        let (authority, mut headers) = head.map_err(bad_request)?;
+        let (authority, mut headers) = self.head(Some(kind), request.parts())?;
         // The proxy reads the whole body, and its client frames the body again.
         headers.remove(header::CONTENT_LENGTH);
         let key = if offer.iter().any(is_websocket) {

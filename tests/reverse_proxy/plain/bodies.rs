@@ -251,6 +251,46 @@ async fn broken_request_body_breaks_the_request() {
     assert_eq!(read_until_closed(&mut at_backend).await, "");
 }
 
+/// hyper decodes only `chunked`. The body would lose the name of the other coding.
+#[tokio::test]
+async fn unknown_transfer_coding_is_refused() {
+    const GZIP: &str = "Transfer-Encoding: gzip, chunked";
+    let (backend, front) = scripted().await;
+    let mut client = front.connect().await;
+    for lines in [
+        &["POST / HTTP/1.1"][..],
+        &["POST / HTTP/1.1", "Connection: Upgrade", "Upgrade: chat"],
+    ] {
+        let request = [lines, &["Host: test", GZIP]].concat();
+        client.send(head(&request) + "0\r\n\r\n").await;
+        assert_eq!(client.response().await.0.status, 501);
+    }
+    let (mut client, mut at_backend) = get(&front, &backend).await;
+    at_backend
+        .send(head(&["HTTP/1.1 200 OK", GZIP]) + "0\r\n\r\n")
+        .await;
+    let (head, body) = client.response().await;
+    assert_eq!(head.status, 502);
+    assert_eq!(
+        body,
+        "the backend's response has an unknown transfer coding"
+    );
+}
+
+/// As a server that rejects an upload and does not read it.
+#[tokio::test]
+async fn response_before_the_end_of_the_request_is_forwarded() {
+    let (backend, front) = scripted().await;
+    let request = head(&["POST / HTTP/1.1", "Host: test", CHUNKED]) + "4\r\npart\r\n";
+    let (_, mut client, mut at_backend) = send_through(&front, &backend, &request).await;
+    at_backend.exactly(9).await;
+    let answer = ["HTTP/1.1 413 No", "Content-Length: 2", "Connection: close"];
+    at_backend.send(head(&answer) + "no").await;
+    drop(at_backend);
+    let (head, body) = client.response().await;
+    assert_eq!((head.status, body.as_str()), (413, "no"));
+}
+
 /// The framing error is the client's, and not the backend's.
 #[tokio::test]
 async fn invalid_request_body_becomes_400() {
@@ -265,4 +305,16 @@ async fn invalid_request_body_becomes_400() {
         (400, "the request body could not be read")
     );
     assert_eq!(read_until_closed(&mut at_backend).await, "");
+
+    let address = http2_backend(|mut request, _respond| async move {
+        while let Some(Ok(_)) = request.body_mut().data().await {}
+    })
+    .await;
+    let front = super::front(ReverseProxy::new(pool(Via::Http2, address))).await;
+    let mut client = front.connect().await;
+    let request = ["POST / HTTP/1.1", "Host: test", CHUNKED];
+    client
+        .send(crate::support::head(&request) + "not a chunk\r\n")
+        .await;
+    assert_eq!(client.response().await.0.status, 400);
 }
