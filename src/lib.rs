@@ -176,7 +176,7 @@
 //! # Tunnels and proxies
 //!
 //! The module `tunnel` has a relay that joins a session with another connection, a forward proxy for CONNECT with a
-//! policy of allowed targets, and a reverse proxy for upgrades of any protocol.
+//! policy of allowed targets, and a reverse proxy for upgrades of any protocol and plain requests.
 //!
 //! # Features
 //!
@@ -188,7 +188,7 @@
 //! | `tracing` | yes | a span for each session, which follows from the span of its request; events for rejections, and for sessions that start, end, fail, panic or do not start; without it the message of a panic is reported to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
 //! | `testing` | no | the module `testing`: an upgrade through a stack in a test, over HTTP/1.1 or HTTP/2, without a socket |
-//! | `tunnel` | no | the module `tunnel`: a relay, a forward proxy for CONNECT, a reverse proxy for upgrades; enables `client` |
+//! | `tunnel` | no | the module `tunnel`: a relay, a forward proxy for CONNECT, a reverse proxy; enables `client` |
 //! | `websocket` | no | the module `websocket`: a handler for WebSocket, and with `client` its client side |
 //!
 //! # Stability

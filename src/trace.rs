@@ -36,6 +36,23 @@ pub(crate) fn rejected(
     );
 }
 
+/// Reports a plain request that a proxy answered itself.
+#[cfg(feature = "tunnel")]
+pub(crate) fn plain_rejected(
+    status: StatusCode,
+    reason: &str,
+    source: Option<&(dyn Error + Send + Sync + 'static)>,
+) {
+    unused!(status, reason, source);
+    event!(
+        DEBUG,
+        status = status.as_u16(),
+        reason,
+        error = source.map(tracing::field::display),
+        "request rejected"
+    );
+}
+
 pub(crate) fn handler_panicked(panic: &str) {
     unused!(panic);
     event!(

@@ -195,7 +195,7 @@ async fn relay_through_reverse_proxy(open: impl Fn() -> usize) {
     let backend = Server::start(backend.layer(service_fn(plain))).await;
     let at = format!("http://{}", backend.address);
     let client = client::Dial::new(HttpConnector::new()).destination(at.parse().expect("a URI"));
-    let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(client));
+    let proxy = ReverseProxy::new(client);
     for via in [Via::Http1, Via::Auto] {
         let sessions = Sessions::new();
         let layer = UpgradeLayer::new().any_protocol(proxy.clone());

@@ -181,13 +181,13 @@ impl Setup {
 
     fn layer(&self, seen: &Arc<Mutex<Vec<u8>>>, answer: &[u8]) -> UpgradeLayer {
         let (seen, answer) = (Arc::clone(seen), answer.to_vec());
-        let backend = service_fn(move |request| {
+        let backend = service_fn(move |request: http::Request<client::Body>| {
             let (near, far) = tokio::io::duplex(64 * 1024);
             tokio::spawn(backend(far, Arc::clone(&seen), answer.clone()));
-            async move { Http1::handshake(near).await?.oneshot(request).await }
+            async move { Http1::handshake_with_body(near).await?.oneshot(request).await }
         });
         let peer = self.peer;
-        let mut proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend))
+        let mut proxy = ReverseProxy::new(backend)
             .forwarded(self.forwarded)
             .x_forwarded(self.x_forwarded)
             .peer(move |_| peer.map(|address| SocketAddr::new(address, 1)));

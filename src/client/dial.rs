@@ -3,9 +3,10 @@
 use super::{Error, Http1, Http2, ResponseFuture, request::has_no_user};
 use crate::{error::BoxError, io::box_io::BoxIo, service};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};
-use http_body_util::Full;
+use http::{
+    HeaderValue, Method, Request, Response, Uri, header,
+    uri::{Authority, Scheme},
+};
 use hyper::body::Incoming;
 use hyper_util::{client::legacy::connect::Connection, rt::TokioIo};
 use percent_encoding::percent_decode_str;
@@ -20,7 +21,8 @@ use tower_service::Service;
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
 /// `Dial` does not pool connections. A pool could not reuse an upgraded connection, and hyper-util's pool does not
-/// report whether an HTTP/2 server allows extended CONNECT. For many sessions on one HTTP/2 connection, use [`Http2`].
+/// report whether an HTTP/2 server allows extended CONNECT. For other requests to the same server, wrap `Dial` in a
+/// [`Pool`](super::Pool). For many sessions on one HTTP/2 connection, use [`Http2`].
 ///
 /// `Dial` sends the request over HTTP/2 if TLS negotiated HTTP/2 (ALPN), and otherwise over HTTP/1.1. The connector's
 /// connections report the negotiated version through hyper-util's trait `Connection`, which they must implement: see
@@ -164,12 +166,75 @@ impl<C: Service<Uri> + fmt::Debug> fmt::Debug for Dial<C> {
     }
 }
 
-impl<C> Service<Request<Full<Bytes>>> for Dial<C>
+/// A new connection, of the negotiated version.
+pub(super) enum Connected<B> {
+    Http1(Http1<B>),
+    Http2(Http2<B>),
+}
+
+impl<C> Dial<C>
 where
     C: Service<Uri> + Clone + Send + 'static,
     C::Response: hyper::rt::Read + hyper::rt::Write + Connection + Send + Unpin + 'static,
     C::Future: Send,
     C::Error: Into<BoxError>,
+{
+    pub(super) fn has_destination(&self) -> bool {
+        self.destination.is_some()
+    }
+
+    /// Returns whether the first connection is expected to be HTTP/1.1. TLS may negotiate another version.
+    pub(super) fn expects_http1(&self) -> bool {
+        let scheme = self.destination.as_ref().and_then(Uri::scheme);
+        !self.is_http2 && scheme == Some(&Scheme::HTTP)
+    }
+
+    /// Completes a request, and returns the URI to connect to.
+    pub(super) fn prepare<B>(&self, request: &mut Request<B>) -> Result<Uri, Error> {
+        has_no_user(request.uri())?;
+        authorize(request, &self.credentials)?;
+        if let Some(destination) = &self.destination {
+            complete(request.uri_mut(), destination);
+        }
+        Ok(self.destination.as_ref().unwrap_or(request.uri()).clone())
+    }
+
+    /// Opens a connection with the connector, which must be ready.
+    pub(super) fn connect<B>(
+        &mut self,
+        destination: Uri,
+    ) -> impl Future<Output = Result<Connected<B>, Error>> + Send + use<C, B>
+    where
+        B: http_body::Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let io = self.connector.call(destination);
+        let is_http2 = self.is_http2;
+        let map_io = self.map_io.clone();
+        async move {
+            let io = io.await.map_err(Error::connect)?;
+            Ok(if is_http2 || io.connected().is_negotiated_h2() {
+                Connected::Http2(match &map_io {
+                    Some(map_io) => Http2::on(TokioIo::new(map_io(io))).await?,
+                    None => Http2::on(io).await?,
+                })
+            } else {
+                Connected::Http1(http1(io, map_io.as_deref()).await?)
+            })
+        }
+    }
+}
+
+impl<C, B> Service<Request<B>> for Dial<C>
+where
+    C: Service<Uri> + Clone + Send + 'static,
+    C::Response: hyper::rt::Read + hyper::rt::Write + Connection + Send + Unpin + 'static,
+    C::Future: Send,
+    C::Error: Into<BoxError>,
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<Incoming>;
     type Error = Error;
@@ -179,46 +244,37 @@ where
         self.connector.poll_ready(cx).map_err(Error::connect)
     }
 
-    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
-        let checked =
-            has_no_user(request.uri()).and_then(|()| authorize(&mut request, &self.credentials));
-        if let Err(error) = checked {
-            return ResponseFuture::error(error);
-        }
-        if let Some(destination) = &self.destination {
-            complete(request.uri_mut(), destination);
-        }
-        let destination = self.destination.as_ref().unwrap_or(request.uri()).clone();
-        let io = self.connector.call(destination.clone());
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let destination = match self.prepare(&mut request) {
+            Ok(destination) => destination,
+            Err(error) => return ResponseFuture::error(error),
+        };
+        let connected = self.connect(destination.clone());
         let fallback = self.fallback.clone();
-        let is_http2 = self.is_http2;
         let map_io = self.map_io.clone();
         ResponseFuture::new(async move {
-            let io = io.await.map_err(Error::connect)?;
-            let mut http1 = if is_http2 || io.connected().is_negotiated_h2() {
-                let mut http2 = match &map_io {
-                    Some(map_io) => Http2::on(TokioIo::new(map_io(io))).await?,
-                    None => Http2::on(io).await?,
-                };
-                match (http2.supports(&request), fallback) {
+            let mut http1 = match connected.await? {
+                Connected::Http1(http1) => http1,
+                Connected::Http2(mut http2) => match (http2.supports(&request), fallback) {
                     (Err(_), Some(mut fallback)) => {
                         drop(http2);
                         let io = service::call(&mut fallback, destination).await;
                         http1(io.map_err(Error::connect)?, map_io.as_deref()).await?
                     }
                     _ => return http2.call(request).await,
-                }
-            } else {
-                http1(io, map_io.as_deref()).await?
+                },
             };
             service::call(&mut http1, request).await
         })
     }
 }
 
-async fn http1<T>(io: T, map_io: Option<&MapIo<T>>) -> Result<Http1, Error>
+async fn http1<T, B>(io: T, map_io: Option<&MapIo<T>>) -> Result<Http1<B>, Error>
 where
     T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
 {
     match map_io {
         Some(map_io) => Http1::on(TokioIo::new(map_io(io))).await,

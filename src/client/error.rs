@@ -5,7 +5,8 @@ use super::{
     cause::{self, Cause, TIMED_OUT},
 };
 use crate::error::BoxError;
-use http::Response;
+use http::{Request, Response};
+use hyper::client::conn::TrySendError;
 #[cfg(doc)]
 use std::io;
 use std::{borrow::Cow, error::Error as _, fmt, sync::Arc};
@@ -147,6 +148,13 @@ impl Error {
         Self::request("the request has no host")
     }
 
+    pub(super) fn no_destination() -> Self {
+        Self::new(
+            ErrorKind::Connector,
+            "the `Dial` of the pool has no destination",
+        )
+    }
+
     pub(super) fn unsupported(message: &'static str) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
@@ -259,6 +267,30 @@ impl Error {
     #[must_use]
     pub fn into_response(self) -> Option<Response<Body>> {
         Arc::into_inner(self.inner)?.response
+    }
+}
+
+/// A failed request, which the connection returns if it has sent no part of it.
+pub(super) struct Unsent<B> {
+    pub(super) error: Error,
+    pub(super) request: Option<Request<B>>,
+}
+
+impl<B> From<Error> for Unsent<B> {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            request: None,
+        }
+    }
+}
+
+impl<B> From<TrySendError<Request<B>>> for Unsent<B> {
+    fn from(mut error: TrySendError<Request<B>>) -> Self {
+        Self {
+            request: error.take_message(),
+            error: Error::transport(error.into_error()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use sync_wrapper::SyncWrapper;
 /// | service | output, if the call succeeds |
 /// |---|---|
 /// | [`Upgrade`](super::Upgrade) | a [`Session`](super::Session) |
-/// | [`Dial`](super::Dial), [`Http1`](super::Http1), [`Http2`](super::Http2) | an [`http::Response`] |
+/// | [`Dial`](super::Dial), [`Http1`](super::Http1), [`Http2`](super::Http2), [`Pool`](super::Pool) | an [`http::Response`] |
 /// | [`Tunnel`](super::Tunnel) | the [`Upgraded`](crate::Upgraded) connection to the proxy |
 ///
 /// # Cancel safety

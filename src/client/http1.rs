@@ -1,9 +1,9 @@
 //! A client connection of HTTP/1.1.
 
-use super::{Error, ResponseFuture, request::has_no_user};
-use crate::message::target;
+use super::{Error, ResponseFuture, error::Unsent, request::has_no_user};
+use crate::{error::BoxError, message::target, negotiate::http1::connection_has};
 use bytes::Bytes;
-use http::{Method, Request, Response, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, uri::PathAndQuery};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -17,7 +17,8 @@ use tower_service::Service;
 /// An HTTP client on one HTTP/1.1 connection that the caller has opened, to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// The client sends the request target in the form that HTTP/1.1 requires (RFC 9112 §3.2), and adds a missing `Host`.
+/// The client sends the request target in the form that HTTP/1.1 requires (RFC 9112 §3.2), adds a missing `Host`, and
+/// lists `TE` in `Connection` if the request has this field (RFC 9110 §10.1.4). `B` is the type of the request body.
 /// If the server refuses the upgrade, the connection can carry the next request. After an upgrade the session owns the
 /// connection, and [`poll_ready`](Service::poll_ready) fails.
 ///
@@ -37,8 +38,8 @@ use tower_service::Service;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Http1 {
-    sender: http1::SendRequest<Full<Bytes>>,
+pub struct Http1<B = Full<Bytes>> {
+    sender: http1::SendRequest<B>,
 }
 
 impl Http1 {
@@ -58,6 +59,29 @@ impl Http1 {
     {
         Self::on(TokioIo::new(io)).await
     }
+}
+
+impl<B> Http1<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Does the same as [`handshake`](Self::handshake), for requests with bodies of type `B`.
+    ///
+    /// # Errors
+    ///
+    /// The same as of `handshake`.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    pub async fn handshake_with_body<T>(io: T) -> Result<Self, Error>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::on(TokioIo::new(io)).await
+    }
 
     pub(super) async fn on<T>(io: T) -> Result<Self, Error>
     where
@@ -67,17 +91,36 @@ impl Http1 {
         tokio::spawn(connection.with_upgrades());
         Ok(sender.into())
     }
+
+    /// Sends a request, and returns an unsent request with the error.
+    pub(super) async fn try_send(
+        &mut self,
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, Unsent<B>> {
+        address(&mut request)?;
+        Ok(self.sender.try_send_request(request).await?)
+    }
+
+    /// Returns whether the connection is open and can take a request at once.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
 }
 
-impl From<http1::SendRequest<Full<Bytes>>> for Http1 {
+impl<B> From<http1::SendRequest<B>> for Http1<B> {
     /// Converts the request sender of a hyper connection. The caller has to run the connection, with
     /// hyper's `with_upgrades`.
-    fn from(sender: http1::SendRequest<Full<Bytes>>) -> Self {
+    fn from(sender: http1::SendRequest<B>) -> Self {
         Self { sender }
     }
 }
 
-impl Service<Request<Full<Bytes>>> for Http1 {
+impl<B> Service<Request<B>> for Http1<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
     type Response = Response<Incoming>;
     type Error = Error;
     type Future = ResponseFuture<Response<Incoming>>;
@@ -86,7 +129,7 @@ impl Service<Request<Full<Bytes>>> for Http1 {
         self.sender.poll_ready(cx).map_err(Error::transport)
     }
 
-    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if let Err(error) = address(&mut request) {
             return ResponseFuture::error(error);
         }
@@ -95,12 +138,13 @@ impl Service<Request<Full<Bytes>>> for Http1 {
     }
 }
 
-/// Sets the request target and `Host` as HTTP/1.1 requires (RFC 9112 §3.2).
+/// Sets the request target and `Host` as HTTP/1.1 requires (RFC 9112 §3.2), and lists `TE` in `Connection`.
 fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     has_no_user(request.uri())?;
     if !target::set_host(request) {
         return Err(Error::no_host());
     }
+    list_te(request.headers_mut());
     let uri = std::mem::take(request.uri_mut()).into_parts();
     *request.uri_mut() = if *request.method() == Method::CONNECT {
         uri.authority.ok_or_else(Error::no_host)?.into()
@@ -112,7 +156,25 @@ fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
     Ok(())
 }
 
-impl fmt::Debug for Http1 {
+/// Lists `TE` in `Connection` if the request has this field (RFC 9110 §10.1.4). Without `TE: trailers`, a server may
+/// leave out the trailers of its response, which gRPC needs.
+fn list_te(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::TE) || connection_has(headers, "te") {
+        return;
+    }
+    match headers.get_mut(header::CONNECTION) {
+        // Some servers read only one `Connection` line.
+        Some(options) => {
+            let list = [options.as_bytes(), b", TE"].concat();
+            *options = HeaderValue::try_from(list).expect("a valid value and a token");
+        }
+        None => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
+    }
+}
+
+impl<B> fmt::Debug for Http1<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http1").finish_non_exhaustive()
     }

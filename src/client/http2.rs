@@ -2,23 +2,28 @@
 
 use super::{
     Error, ResponseFuture,
+    error::Unsent,
     request::{Asked, has_no_user},
 };
 use crate::{
+    error::BoxError,
     message::target,
     negotiate::{self, kind::UpgradeKind, protocol::Protocol},
 };
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{Method, Request, Response, Version, header, uri::Authority};
-use http_body::Body as _;
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http2, rt::Executor};
 use hyper_util::rt::TokioIo;
 use std::{
     fmt,
+    future::poll_fn,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 use tokio::{
@@ -34,7 +39,8 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// An HTTP client on one HTTP/2 connection that the caller has opened, for many sessions, to wrap in
 /// [`UpgradeLayer`](super::UpgradeLayer).
 ///
-/// The client sends an `Upgrade` as an extended CONNECT (RFC 8441), if the server allows it.
+/// The client sends an `Upgrade` as an extended CONNECT (RFC 8441), if the server allows it. `B` is the type of the
+/// request body.
 ///
 /// All clones use the same connection, which closes when all clones have been dropped and its last session has ended.
 /// If a session does not read, up to 2 MiB are buffered for it, and the other sessions continue. If the server does not
@@ -57,10 +63,11 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
-pub struct Http2 {
-    sender: http2::SendRequest<Full<Bytes>>,
+pub struct Http2<B = Full<Bytes>> {
+    sender: http2::SendRequest<B>,
     allows_extended_connect: bool,
+    /// The server's `SETTINGS_MAX_CONCURRENT_STREAMS`, at the last request.
+    max_streams: Arc<AtomicUsize>,
 }
 
 impl Http2 {
@@ -84,6 +91,33 @@ impl Http2 {
     ///
     /// Dropping the future closes the connection.
     pub async fn handshake<T>(io: T) -> Result<Self, Error>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::on(TokioIo::new(io)).await
+    }
+}
+
+impl<B> Http2<B>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Does the same as [`handshake`](Self::handshake), for requests with bodies of type `B`.
+    ///
+    /// # Errors
+    ///
+    /// The same as of `handshake`.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub async fn handshake_with_body<T>(io: T) -> Result<Self, Error>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -113,17 +147,40 @@ impl Http2 {
             }
         }
         let allows_extended_connect = connection.is_extended_connect_protocol_enabled();
-        tokio::spawn(connection);
+        let max_streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        tokio::spawn({
+            let max_streams = Arc::clone(&max_streams);
+            poll_fn(move |cx| {
+                let ended = connection.as_mut().poll(cx);
+                max_streams.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                ended
+            })
+        });
         Ok(Self {
             sender,
             allows_extended_connect,
+            max_streams,
         })
     }
 
-    /// Returns whether the server allows extended CONNECT (`SETTINGS_ENABLE_CONNECT_PROTOCOL`, RFC 8441 §3).
-    #[must_use]
-    pub fn allows_extended_connect(&self) -> bool {
-        self.allows_extended_connect
+    /// Sends a request, and returns an unsent request with the error.
+    pub(super) async fn try_send(
+        &mut self,
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, Unsent<B>> {
+        address(&mut request)?;
+        *request.version_mut() = Version::HTTP_2;
+        Ok(self.sender.try_send_request(request).await?)
+    }
+
+    /// Returns whether the connection has ended, or takes no further requests.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Returns the server's limit of concurrent streams.
+    pub(super) fn max_streams(&self) -> usize {
+        self.max_streams.load(Ordering::Relaxed)
     }
 
     /// Checks that this connection can carry the request.
@@ -131,7 +188,7 @@ impl Http2 {
     /// # Errors
     ///
     /// Returns an error if the `Upgrade` has no HTTP/2 equivalent, or if the server does not allow extended CONNECT.
-    pub(super) fn supports(&self, request: &Request<Full<Bytes>>) -> Result<(), Error> {
+    pub(super) fn supports(&self, request: &Request<B>) -> Result<(), Error> {
         if !is_upgrade(request) {
             Ok(())
         } else if !self.allows_extended_connect {
@@ -148,7 +205,30 @@ impl Http2 {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for Http2 {
+impl<B> Http2<B> {
+    /// Returns whether the server allows extended CONNECT (`SETTINGS_ENABLE_CONNECT_PROTOCOL`, RFC 8441 §3).
+    #[must_use]
+    pub fn allows_extended_connect(&self) -> bool {
+        self.allows_extended_connect
+    }
+}
+
+impl<B> Clone for Http2<B> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            allows_extended_connect: self.allows_extended_connect,
+            max_streams: Arc::clone(&self.max_streams),
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for Http2<B>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
     type Response = Response<Incoming>;
     type Error = Error;
     type Future = ResponseFuture<Response<Incoming>>;
@@ -157,7 +237,7 @@ impl Service<Request<Full<Bytes>>> for Http2 {
         self.sender.poll_ready(cx).map_err(Error::transport)
     }
 
-    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let asked = match self.supports(&request) {
             Ok(()) => address(&mut request).map(|()| ask(&mut request)),
             Err(error) => Err(error),
@@ -255,7 +335,7 @@ where
     }
 }
 
-impl fmt::Debug for Http2 {
+impl<B> fmt::Debug for Http2<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http2")
             .field("allows_extended_connect", &self.allows_extended_connect)

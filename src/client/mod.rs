@@ -36,6 +36,7 @@
 //! | [`Dial`] over a connector: a new connection for each session | yes | where TLS negotiates it, or [`http2_only`](Dial::http2_only) | yes: [`Dial::destination`] the proxy |
 //! | [`Http1`]: a connection that the caller has opened | yes | | yes |
 //! | [`Http2`]: a connection that the caller has opened, for many sessions | | yes | yes |
+//! | [`Pool`] over a [`Dial`] with a destination: a new connection for each session, and connections that other requests reuse | as [`Dial`] | as [`Dial`] | as [`Dial`] |
 //! | hyper-util's `Client` | yes | no | if its connector goes to the proxy |
 //! | reqwest's client, as below | yes | no | no |
 //! | any other client whose responses have hyper's `OnUpgrade`, or a [`PendingUpgrade`](crate::PendingUpgrade), in their extensions | yes | | yes |
@@ -248,6 +249,7 @@ mod future;
 mod http1;
 mod http2;
 mod layer;
+mod pool;
 mod request;
 mod service;
 mod session;
@@ -261,6 +263,7 @@ pub use self::{
     http1::Http1,
     http2::Http2,
     layer::UpgradeLayer,
+    pool::Pool,
     request::Request,
     service::Upgrade,
     session::Session,

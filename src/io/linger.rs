@@ -93,7 +93,7 @@ mod tests {
             if handler_shuts_down {
                 io.shutdown().await.expect("memory");
             }
-            close(io, Duration::MAX).await;
+            close(io, &[], Duration::MAX).await;
             assert_eq!(shutdowns.0.load(Ordering::Relaxed), 1);
         }
     }

@@ -80,8 +80,8 @@
 //! | `Policy::ports` | 443 | 403 | |
 //! | `Policy::hosts` | any | 403 | |
 //! | addresses | globally reachable addresses | 403 | RFC 6890 |
-//! | body of a request that a `ReverseProxy` passes on | 64 KiB | 413 | the proxy sends the body after it has received all of it |
-//! | `client::UpgradeLayer::handshake_timeout` of a `ReverseProxy`'s client | 30 s | 504 | |
+//! | body of an upgrade request that a `ReverseProxy` passes on | 64 KiB | 413 | the proxy sends the body after it has received all of it; bodies of plain requests stream without a limit |
+//! | `ReverseProxy::response_timeout`, from the last frame of the request body to the head of the response | 60 s | 504 | `UpgradeLayer::accept_timeout` applies to upgrades as well |
 //! | `Relay::idle_timeout` | none | the relay ends | |
 //! | silence that ends a relay after its stop signal | 1 s, after all data was delivered | the relay shuts both connections down | |
 //! | shutdown of a connection that belongs to no session | 10 s | the connection is dropped | |
@@ -162,4 +162,4 @@
 //! | the ends of connections | `tests/conformance/closing.rs`, `tests/session/end.rs` |
 //! | WebSocket | `tests/websocket/strictness.rs`, `keep_alive.rs`, `closing.rs` |
 //! | the client | `tests/client/failures.rs`, `tests/client/http2.rs` |
-//! | tunnels | `tests/tunnel/connect.rs`, `tests/relay/ends.rs`, `tests/reverse_proxy/backend_errors.rs`, `tests/pipes.rs` |
+//! | tunnels | `tests/tunnel/connect.rs`, `tests/relay/ends.rs`, `tests/reverse_proxy/backend_errors.rs`, `tests/reverse_proxy/plain/failures.rs`, `tests/pipes.rs` |

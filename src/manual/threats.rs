@@ -45,9 +45,11 @@
 //! example through an endpoint that returns a status from the request.
 //!
 //! - *Here:* `ReverseProxy` opens a tunnel only for a backend's 101 or 2xx that answers the request; it forwards any
-//!   other response, and with `client::Dial` each request uses a separate connection. A backend with this crate does
-//!   not return a 101 without a session (S8), and a rejection with the status of an upgrade response becomes a 500.
-//! - *Shown by:* `reverse_proxy/smuggling.rs`, `reverse_proxy/refusals.rs`
+//!   other response, and with `client::Dial` or `client::Pool` each upgrade uses a separate connection. A 101 to a plain
+//!   request becomes a 502. A backend with this crate does not return a 101 without a session (S8), and a rejection
+//!   with the status of an upgrade response becomes a 500.
+//! - *Shown by:* `reverse_proxy/smuggling.rs`, `reverse_proxy/plain/headers.rs` (`unasked_101_becomes_502`),
+//!   `reverse_proxy/refusals.rs`
 //!   (`k2_invalid_upgrade_response_becomes_502_naming_the_field`),
 //!   `s8_rejection_with_101_becomes_500`,
 //!   `k2_upgrade_to_another_protocol_is_an_error`; behind nginx and HAProxy
@@ -88,7 +90,7 @@
 //!
 //! - *Here:* the layer reads and drops the whole request body before the upgrade response. If the body exceeds a limit
 //!   of size or time, or is malformed, the layer rejects the request, and the connection closes. `ReverseProxy` sends
-//!   the request to the backend with new framing, after it has received the whole body.
+//!   an upgrade request to the backend with new framing, after it has received the whole body.
 //! - *Shown by:* `u7_` in `conformance/request_body.rs`, `reverse_proxy/smuggling.rs`.
 //! - *Yours:* nothing.
 //!

@@ -146,12 +146,33 @@ impl Rejection {
 
     pub(crate) fn into_response(self) -> Response<ErasedBody> {
         let Refusal {
+            response,
+            source,
+            message,
+        } = &*self.refusal;
+        trace::rejected(response.status(), message, source.as_deref());
+        metrics::rejected(response.status());
+        self.with_reason()
+    }
+
+    /// Returns the response to a request that does not ask for an upgrade.
+    #[cfg(feature = "tunnel")]
+    pub(crate) fn into_plain_response(self) -> Response<ErasedBody> {
+        let Refusal {
+            response,
+            source,
+            message,
+        } = &*self.refusal;
+        trace::plain_rejected(response.status(), message, source.as_deref());
+        self.with_reason()
+    }
+
+    fn with_reason(self) -> Response<ErasedBody> {
+        let Refusal {
             mut response,
             source,
             message,
         } = *self.refusal;
-        trace::rejected(response.status(), &message, source.as_deref());
-        metrics::rejected(response.status());
         response.extensions_mut().insert(RejectionReason {
             message,
             source: source.map(Into::into),

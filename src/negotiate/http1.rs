@@ -16,11 +16,16 @@ pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
 }
 
 pub(crate) fn connection_has_upgrade(headers: &HeaderMap) -> bool {
+    connection_has(headers, "upgrade")
+}
+
+/// Returns `true` if `Connection` lists `name`.
+pub(crate) fn connection_has(headers: &HeaderMap, name: &str) -> bool {
     headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|line| token::members(line.as_bytes()))
-        .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        .any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 fn offers_well_formed(headers: &HeaderMap) -> bool {

@@ -3,7 +3,7 @@
 //! | | purpose | used with |
 //! |---|---|---|
 //! | [`ConnectProxy`] | a forward proxy: clients request a tunnel to a host and a port with CONNECT | [`UpgradeLayer::connect`](crate::UpgradeLayer::connect) |
-//! | [`ReverseProxy`] | forwards upgrades of any protocol to a backend | [`UpgradeLayer::any_protocol`](crate::UpgradeLayer::any_protocol), or [`protocol`](crate::UpgradeLayer::protocol) for selected protocols |
+//! | [`ReverseProxy`] | forwards upgrades of any protocol, and plain requests, to a backend | [`UpgradeLayer::any_protocol`](crate::UpgradeLayer::any_protocol), or [`protocol`](crate::UpgradeLayer::protocol) for selected protocols; for plain requests also as the inner service |
 //! | [`relay`] | joins a session with another connection | a custom handler that has connected to its upstream |
 //! | [`Relay`] | joins any two connections | anywhere |
 //!
@@ -36,5 +36,5 @@ pub use self::{
     policy::Policy,
     relay::{Relay, RelayEnd, Relayed, relay},
     resolve::Resolve,
-    reverse::{Forwarding, ReverseProxy},
+    reverse::{ForwardFuture, Forwarding, ReverseProxy},
 };

@@ -130,7 +130,7 @@ async fn dial_falls_back_to_http1_without_extended_connect() {
 async fn dial_falls_back_to_http1_for_unsupported_requests() {
     let (server, tls) = start(Via::Auto, &["h2", "http/1.1"]).await;
     let dial = Dial::new(any_version(&tls)).fallback(http1(&tls));
-    let post = http::Request::post(uri(&server)).body(Full::from("body"));
+    let post = http::Request::post(uri(&server)).body(Full::<Bytes>::from("body"));
     let request = Request::from(post.expect("a request")).protocol("echo");
     let session = UpgradeLayer::new().layer(dial).oneshot(request).await;
     let session = session.expect("a session");

@@ -223,7 +223,9 @@ impl tower::Service<http::Uri> for Closed {
 #[tokio::test]
 async fn connector_is_called_only_when_ready() {
     let mut client = UpgradeLayer::new().layer(Dial::new(Closed));
-    let ready = client.ready().await.map(drop);
+    let ready = tower::ServiceExt::<Request>::ready(&mut client)
+        .await
+        .map(drop);
     assert_eq!(ready.expect_err("closed").kind(), ErrorKind::Unreachable);
     let mut tunnel = Tunnel::new(client);
     let ready = tunnel.ready().await.map(drop);

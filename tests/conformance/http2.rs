@@ -415,13 +415,11 @@ async fn axum_ws() -> Server {
     Server::start_via(Via::Http2, app).await
 }
 
-fn http2_client(server: &Server) -> client::Upgrade<client::Dial<HttpConnector>> {
+fn http2_client(server: &Server) -> client::Dial<HttpConnector> {
     let uri = format!("http://{}", server.address).parse().expect("a URI");
-    client::UpgradeLayer::new().layer(
-        client::Dial::new(HttpConnector::new())
-            .destination(uri)
-            .http2_only(),
-    )
+    client::Dial::new(HttpConnector::new())
+        .destination(uri)
+        .http2_only()
 }
 
 #[tokio::test]
@@ -431,7 +429,8 @@ async fn e7_websocket_is_written_in_lower_case_to_http_2() {
         let request = client::Request::get("/".parse().expect("a path"))
             .protocol(name)
             .header("sec-websocket-version", HeaderValue::from_static("13"));
-        let session = soon(http2_client(&backend).oneshot(request)).await;
+        let client = client::UpgradeLayer::new().layer(http2_client(&backend));
+        let session = soon(client.oneshot(request)).await;
         let session = session.expect("a session");
         assert_eq!(session.protocol().expect("a protocol").as_str(), name);
         let mut peer = Peer::new(session.into_io());
@@ -467,7 +466,7 @@ async fn e7_reverse_proxy_keeps_the_clients_spelling() {
 async fn e7_name_keeps_its_spelling_over_http1() {
     let backend = Scripted::start().await;
     let dial = client::Dial::new(HttpConnector::new()).destination(backend.uri(""));
-    let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(dial));
+    let proxy = ReverseProxy::new(dial);
     let layer = UpgradeLayer::new().any_protocol(proxy);
     let front = Server::start(layer.layer(service_fn(plain))).await;
     for (name, key) in [

@@ -16,7 +16,7 @@ use tokio::{
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     BoxIo, UpgradeLayer,
-    client::{self, Dial},
+    client::Dial,
     tunnel::{ConnectProxy, ReverseProxy},
 };
 
@@ -151,7 +151,7 @@ async fn session(
     let dial = Dial::new(https(backend_tls.unwrap_or(&none)))
         .destination(uri.parse().expect("a URI"))
         .map_io(box_io);
-    let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(dial));
+    let proxy = ReverseProxy::new(dial);
     let layer = UpgradeLayer::new().any_protocol(proxy);
     let server = serve(Via::Auto, client_tls, layer).await;
     let at_backend = async {

@@ -1,7 +1,7 @@
 //! Errors of the connection to the backend: the proxy answers 502 or 504.
 
 use crate::{
-    chain::{client, dial, front, proxy, scripted, send_through},
+    chain::{client, front, proxy, scripted, send_through},
     support::{Server, Via, clients::Scripted, handlers::echo, log::Log, offer, plain},
 };
 use http::Response;
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_upgrade::{
     Accept, BoxError, ProtocolHandler, Rejection, RejectionReason, UpgradeLayer, UpgradeRequest,
-    client::UpgradeLayer as ClientLayer, tunnel::ReverseProxy,
+    client::Body, tunnel::ReverseProxy,
 };
 
 /// The rejection reasons that an outer layer finds in response extensions.
@@ -94,13 +94,11 @@ async fn backend_timeout_becomes_504() {
         .accept_timeout(None);
     let backend = Server::start(layer.layer(service_fn(plain))).await;
     let second = Duration::from_secs(1);
-    let by_client = ClientLayer::new()
-        .handshake_timeout(second)
-        .layer(dial(backend.address));
+    let by_proxy = proxy(Via::Http1, backend.address).response_timeout(second);
     let by_tower = ServiceBuilder::new()
         .timeout(second)
         .service(client(Via::Http1, backend.address));
-    for proxy in [ReverseProxy::new(by_client), ReverseProxy::new(by_tower)] {
+    for proxy in [by_proxy, ReverseProxy::new(by_tower)] {
         let (front, reasons) = front_with_reasons(proxy).await;
         let mut peer = front.connect().await;
         let start = tokio::time::Instant::now();
@@ -150,8 +148,8 @@ async fn request_impossible_over_http2_becomes_502() {
 /// A layer around the client fails with an unrelated error.
 #[tokio::test]
 async fn unknown_client_error_becomes_502() {
-    let failing = service_fn(|_| async {
-        Err::<tower_upgrade::client::Session, BoxError>("out of capacity".into())
+    let failing = service_fn(|_: http::Request<Body>| async {
+        Err::<Response<Body>, BoxError>("out of capacity".into())
     });
     let (front, reasons) = front_with_reasons(ReverseProxy::new(failing)).await;
     let mut peer = front.connect().await;

@@ -1,10 +1,6 @@
 //! Shared support: a proxy between a client and a backend.
 
-use crate::support::{
-    Head, Peer, Server, Via,
-    clients::{AnyClient, Scripted},
-    head, plain, soon, text,
-};
+use crate::support::{Head, Peer, Server, Via, clients::Scripted, head, plain, soon, text};
 use http::{Request, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,12 +12,8 @@ use std::{
     },
 };
 use tokio::net::TcpStream;
-use tower::{Layer as _, ServiceExt as _, service_fn, util::BoxCloneSyncService};
-use tower_upgrade::{
-    UpgradeLayer,
-    client::{self, Dial},
-    tunnel::ReverseProxy,
-};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_upgrade::{UpgradeLayer, client::Dial, tunnel::ReverseProxy};
 
 fn uri(address: SocketAddr) -> Uri {
     let uri = format!("http://{address}");
@@ -34,12 +26,11 @@ pub(crate) fn dial(address: SocketAddr) -> Dial<HttpConnector> {
     Dial::new(tcp).destination(uri(address))
 }
 
-pub(crate) fn client(via: Via, address: SocketAddr) -> AnyClient {
-    let dial = match via {
+pub(crate) fn client(via: Via, address: SocketAddr) -> Dial<HttpConnector> {
+    match via {
         Via::Http2 => dial(address).http2_only(),
         _ => dial(address),
-    };
-    BoxCloneSyncService::new(client::UpgradeLayer::new().layer(dial))
+    }
 }
 
 /// Returns a proxy to a backend of HTTP/1.1 or HTTP/2.

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::{Arc, Mutex};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
-    Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest, client::Request,
+    Accept, ProtocolHandler, Rejection, UpgradeLayer, UpgradeRequest, client::Body,
     tunnel::ReverseProxy,
 };
 
@@ -128,11 +128,12 @@ async fn connection_option_naming_end_to_end_field_is_refused() {
 #[tokio::test]
 async fn field_set_by_a_client_layer_is_kept() {
     let backend = Scripted::start().await;
-    let client = client(Via::Http1, backend.address).map_request(|mut request: Request| {
-        let headers = request.http_mut().headers_mut();
-        headers.insert("x-user", HeaderValue::from_static("ann"));
-        request
-    });
+    let client =
+        client(Via::Http1, backend.address).map_request(|mut request: http::Request<Body>| {
+            let headers = request.headers_mut();
+            headers.insert("x-user", HeaderValue::from_static("ann"));
+            request
+        });
     let front = serve(UpgradeLayer::new().any_protocol(ReverseProxy::new(client))).await;
     let request = offer("chat", &["Connection: x-user", "x-user: root"]);
     let (seen, ..) = send_through(&front, &backend, &request).await;

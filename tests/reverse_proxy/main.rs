@@ -8,6 +8,7 @@ mod chain;
 mod ends;
 mod forwarded;
 mod headers;
+mod plain;
 mod protocols;
 mod refusals;
 mod smuggling;

@@ -165,11 +165,11 @@ async fn protocol_list_with_invalid_entry_panics() {
 #[tokio::test]
 async fn dial_without_destination_connects_nowhere() {
     use hyper_util::client::legacy::connect::HttpConnector;
-    use tower_upgrade::client::{Dial, UpgradeLayer as Client};
+    use tower_upgrade::client::Dial;
 
     let named = Scripted::start().await;
     let dial = Dial::new(HttpConnector::new());
-    let proxy = ReverseProxy::new(Client::new().layer(dial));
+    let proxy = ReverseProxy::new(dial);
     let layer = UpgradeLayer::new().any_protocol(proxy);
     let front = crate::support::Server::start(layer.layer(service_fn(plain))).await;
     let authority = named.address.to_string();

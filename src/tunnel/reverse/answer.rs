@@ -2,7 +2,7 @@
 
 use super::{forwarded, headers, is_websocket};
 use crate::{
-    client::{Error, ErrorKind, Session},
+    client::{Body, Error, ErrorKind, Session},
     error::BoxError,
     handler::Accept,
     message::rejection::Rejection,
@@ -26,7 +26,7 @@ pub(super) fn upgrade(
             return Err(bad_gateway("the backend did not answer the key"));
         }
     }
-    let mut headers = headers_of(kind, version, head);
+    let mut headers = headers_of(Some(kind), version, head);
     if session.protocol().is_some_and(is_websocket) {
         if !has_one_subprotocol(&headers) {
             return Err(bad_gateway(
@@ -57,19 +57,24 @@ pub(super) fn upgrade(
     Ok(accept)
 }
 
-/// Rejects a request after an error of the client that asked the backend. The message names the failed part for the
-/// client; addresses stay in the source, for the log.
+/// Rejects an upgrade after an error of the client that asked the backend.
 pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> Rejection {
     let error = Error::transport(error);
-    let rejection = match error.kind() {
+    match error.kind() {
         ErrorKind::Refused => match error.into_response() {
-            Some(response) => return refused(kind, version, response),
-            None => return bad_gateway("the backend refused"),
+            Some(response) => refused(kind, version, response),
+            None => bad_gateway("the backend refused"),
         },
-        ErrorKind::Timeout => Rejection::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "the backend did not answer in time",
-        ),
+        _ => failure(error),
+    }
+}
+
+/// Rejects a request after an error of the client. The message names the failed part for the client of the proxy;
+/// addresses stay in the source, for the log.
+pub(super) fn failure(error: impl Into<BoxError>) -> Rejection {
+    let error = Error::transport(error);
+    let rejection = match error.kind() {
+        ErrorKind::Timeout => timeout(),
         ErrorKind::Protocol => bad_gateway(format!(
             "the backend's upgrade response is invalid: {error}"
         )),
@@ -77,11 +82,45 @@ pub(super) fn refusal(kind: UpgradeKind, version: Version, error: BoxError) -> R
         ErrorKind::ProxyRefused => bad_gateway("a proxy on the way to the backend refused"),
         ErrorKind::Tls => bad_gateway("TLS with the backend failed"),
         ErrorKind::Transport => bad_gateway(format!("the backend did not answer: {error}")),
+        ErrorKind::Refused => bad_gateway("the backend refused"),
         ErrorKind::Request | ErrorKind::Unreachable | ErrorKind::Connector => {
             bad_gateway("the backend cannot be reached")
         }
     };
     rejection.with_source(error)
+}
+
+pub(super) fn timeout() -> Rejection {
+    Rejection::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "the backend did not answer in time",
+    )
+}
+
+/// Converts the response to a plain request, for a client of `version`.
+pub(super) fn plain(
+    version: Version,
+    response: Response<Body>,
+) -> Result<Response<Body>, Rejection> {
+    let (mut head, body) = response.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // The client has not asked to switch protocols (RFC 9110 §15.2.2).
+        return Err(bad_gateway(
+            "the backend answered 101 to a request without `Upgrade`",
+        ));
+    }
+    if head.status.is_informational() {
+        return Err(bad_gateway("the backend's response is not final"));
+    }
+    if !headers::is_decoded(&head.headers) {
+        return Err(bad_gateway(
+            "the backend's response has an unknown transfer coding",
+        ));
+    }
+    head.headers = headers_of(None, version, &head);
+    // The server sends the version of the client's connection.
+    head.version = Version::default();
+    Ok(Response::from_parts(head, body))
 }
 
 /// Converts a backend's response that is not an upgrade response, for a client of `version`.
@@ -91,7 +130,7 @@ where
     B::Error: Into<BoxError>,
 {
     let (head, body) = response.into_parts();
-    let headers = headers_of(kind, version, &head);
+    let headers = headers_of(Some(kind), version, &head);
     let mut response = Response::new(body);
     *response.status_mut() = match head.status {
         // A client that sent CONNECT would take a 2xx for an upgrade response.
@@ -112,7 +151,7 @@ where
 }
 
 /// Returns the fields of a backend's response to forward to a client of `version`.
-pub(super) fn headers_of(kind: UpgradeKind, version: Version, head: &Parts) -> HeaderMap {
+fn headers_of(kind: Option<UpgradeKind>, version: Version, head: &Parts) -> HeaderMap {
     let mut headers = headers::of_response(kind, version, head.status, head.headers.clone());
     forwarded::via(head.version, &mut headers);
     headers

@@ -1,40 +1,41 @@
-//! The reverse proxy for upgrades.
+//! The reverse proxy.
 
 mod answer;
+mod backend;
 mod forwarded;
+mod future;
 mod headers;
+mod plain;
+mod progress;
+mod upgrade;
 
-pub use self::forwarded::Forwarding;
+pub use self::{forwarded::Forwarding, future::ForwardFuture};
 
-use self::forwarded::Client;
+use self::{backend::Backend, forwarded::Client};
 use crate::{
-    client::{Request, Session},
-    error::{BoxError, BoxFuture},
-    handler::{Accept, ProtocolHandler, request::UpgradeRequest},
+    client::Body,
+    error::BoxError,
     message::rejection::Rejection,
     negotiate::{
         self,
         kind::UpgradeKind,
         protocol::{Member, Protocol},
-        websocket_key,
     },
-    service,
+    time,
 };
-use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header,
+    Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header,
     request::Parts,
-    response,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body_util::Full;
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tower_service::Service;
 
-/// The maximum length of a request body that the proxy passes on, in bytes.
-const BODY_LIMIT: usize = 64 * 1024;
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A handler that passes upgrade requests on to a backend, and joins the two connections if the backend accepts.
+const NO_HOST: &str = "the request has no valid host";
+
+/// A reverse proxy: a handler that forwards upgrades to a backend, and a service that forwards all other requests.
 ///
 /// ```
 /// use hyper_util::client::legacy::connect::HttpConnector;
@@ -44,20 +45,98 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut tcp = HttpConnector::new();
 /// tcp.set_nodelay(true); // or each small write may wait 40 ms for an acknowledgement
-/// let backend = client::Dial::new(tcp).destination("http://127.0.0.1:4000".parse()?);
-/// let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
-/// let layer = UpgradeLayer::new().any_protocol(proxy);
+/// // An upgrade gets a connection to itself. Plain requests reuse connections.
+/// let dial = client::Dial::new(tcp).destination("http://127.0.0.1:4000".parse()?);
+/// let proxy = ReverseProxy::new(client::Pool::new(dial));
+/// let app = UpgradeLayer::new().any_protocol(proxy.clone()).layer(proxy);
+/// # fn is_app<S: tower::Service<http::Request<hyper::body::Incoming>>>(_: S) {}
+/// # is_app(app);
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// The proxy's client determines the address of the backend. The request keeps its path and the client's host, so that
-/// a backend can compare the host with the `Origin`. The proxy's client never connects to a host from the request: a
-/// [`Dial`](crate::client::Dial) without a [destination](crate::client::Dial::destination) fails.
+/// If the backend accepts an upgrade, a [`Relay`](super::Relay#the-socket-of-a-connection) joins the two connections.
+/// The relay forwards resets and uses `splice` only if it finds the sockets: accept clients on a
+/// [`BoxIo`](crate::BoxIo) instead of an enum of TLS and TCP, and set [`Dial::map_io`](crate::client::Dial::map_io) if
+/// the connector supports TLS.
 ///
-/// A [`Relay`](super::Relay#the-socket-of-a-connection) joins the two connections. The relay forwards resets and uses
-/// `splice` only if it finds the sockets: accept clients on a [`BoxIo`](crate::BoxIo) instead of an enum of TLS and
-/// TCP, and set [`Dial::map_io`](crate::client::Dial::map_io) if the connector supports TLS.
+/// # The client
+///
+/// The proxy sends all requests with clones of one HTTP client, which determines the address of the backend. Each
+/// request has only a path as its URI, and the client's host in `Host`, so that a backend can compare the host with the
+/// `Origin`. A [`Pool`](crate::client::Pool) and a [`Dial`](crate::client::Dial) with a
+/// [destination](crate::client::Dial::destination) send the host as `Host` or as `:authority`. A `Dial` without a
+/// destination fails: the proxy never connects to a host from the request. The request has no extensions.
+///
+/// hyper-util's client needs a URI with the backend's authority, which a layer has to set. Over HTTP/1.1 this client
+/// keeps `Host`. Over HTTP/2 it sends the authority of the URI in place of the client's host:
+///
+/// ```
+/// use http::Request;
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower::ServiceExt as _;
+/// use tower_upgrade::{client::Body, tunnel::ReverseProxy};
+///
+/// let client = Client::builder(TokioExecutor::new()).build_http();
+/// let client = client.map_request(|mut request: Request<Body>| {
+///     let mut uri = std::mem::take(request.uri_mut()).into_parts();
+///     uri.scheme = Some(http::uri::Scheme::HTTP);
+///     uri.authority = Some(http::uri::Authority::from_static("127.0.0.1:4000"));
+///     *request.uri_mut() = http::Uri::from_parts(uri).expect("a scheme, an authority and a path");
+///     request
+/// });
+/// let proxy = ReverseProxy::new(client);
+/// ```
+///
+/// # Several backends
+///
+/// A service around several clients selects the backend of each request, upgrade or not. tower's `Steer` selects by the
+/// head of the request:
+///
+/// ```
+/// use http::{Request, Uri};
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use tower::steer::Steer;
+/// use tower_upgrade::{client::{Body, Dial, Pool}, tunnel::ReverseProxy};
+///
+/// fn proxy(api: Uri, web: Uri) -> ReverseProxy {
+///     let backends = [api, web].map(|uri| Pool::new(Dial::new(HttpConnector::new()).destination(uri)));
+///     let by_path = |request: &Request<Body>, _: &[_]| match request.uri().path().starts_with("/api/") {
+///         true => 0,
+///         false => 1,
+///     };
+///     ReverseProxy::new(Steer::new(backends, by_path))
+/// }
+/// ```
+///
+/// tower's `Balance` selects the less loaded of two random backends. Here the load is the number of requests without a
+/// response: the session of an upgrade does not count. `Buffer` makes the balancer `Clone`, and spawns its task, which
+/// needs a tokio runtime:
+///
+/// ```
+/// use http::Uri;
+/// use hyper_util::client::legacy::connect::HttpConnector;
+/// use tower::{
+///     balance::p2c::Balance,
+///     buffer::Buffer,
+///     discover::ServiceList,
+///     load::{CompleteOnResponse, PendingRequests},
+/// };
+/// use tower_upgrade::{client::{Dial, Pool}, tunnel::ReverseProxy};
+///
+/// fn proxy(backends: Vec<Uri>) -> ReverseProxy {
+///     let backends = backends.into_iter().map(|uri| {
+///         let pool = Pool::new(Dial::new(HttpConnector::new()).destination(uri));
+///         PendingRequests::new(pool, CompleteOnResponse::default())
+///     });
+///     let balance = Balance::new(ServiceList::new(backends.collect::<Vec<_>>()));
+///     ReverseProxy::new(Buffer::new(balance, 1024))
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// #     proxy(vec![Uri::from_static("http://127.0.0.1:1")]);
+/// # }
+/// ```
 ///
 /// # Protocols
 ///
@@ -70,7 +149,8 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// The proxy never passes on `h2c`, or `HTTP` and `TLS` of any version: they carry further requests, which bypass all
 /// checks of the proxy. `TLS` is HTTP within TLS (RFC 2817), and RFC 9113 §3.1 has removed `h2c`. A request that offers
-/// only these goes to the inner service. Any other protocol opens a tunnel to the backend too: list the intended ones.
+/// only these goes to the inner service, and from there to the backend without `Upgrade`, if the inner service is the
+/// proxy. Any other protocol opens a tunnel to the backend too: list the intended ones.
 ///
 /// # Between versions
 ///
@@ -85,14 +165,20 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// # Headers
 ///
 /// The proxy removes hop-by-hop fields in both directions: the fields that `Connection` names, and `Connection`,
-/// `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` and `HTTP2-Settings` (RFC 9110
-/// §7.6.1). The proxy reads the whole body of an upgrade request before it sends the request, and therefore also
-/// removes `Content-Length` and `Expect`. A body of more than 64 KiB is rejected with 413.
+/// `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade` and `HTTP2-Settings` (RFC 9110 §7.6.1).
+/// `Expect` is removed as well: the server answers the expectation when the proxy reads the body.
+///
+/// | field | upgrade | plain request |
+/// |---|---|---|
+/// | `Content-Length` | removed: the proxy reads the whole body before it sends the request, and rejects more than 64 KiB with 413 | kept |
+/// | `TE` | removed | `trailers` is kept |
+/// | `Trailer` | removed | kept |
+/// | `Max-Forwards` | kept | counted down in OPTIONS and TRACE (RFC 9110 §7.6.2) |
 ///
 /// - A request whose `Connection` names an end-to-end field is rejected with 400: `Host`, `Authorization`, `Cookie`,
 ///   `Origin`, `Content-Type`, `Forwarded`, and fields that begin with `Sec-` or `X-Forwarded-`. Removing such a field
 ///   would change the meaning of the request. A client can have any other field removed this way, even a field added by
-///   a layer in front of this handler. Add fields that the backend trusts in a layer around the proxy's client.
+///   a layer in front of the proxy. Add fields that the backend trusts in a layer around the proxy's client.
 /// - `Proxy-Authorization` and `Proxy-Authenticate` are passed on only with a CONNECT, whose backend is another proxy.
 ///   A layer that checks these credentials itself has to remove them.
 /// - `Via` is added to requests and responses, with the received version, such as `1.1 tower-upgrade` (RFC 9110
@@ -103,6 +189,23 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// - `Forwarded`, and fields that begin with `X-Forwarded-`, are removed by default, because any client can send them:
 ///   see [`forwarded`](Self::forwarded) and [`x_forwarded`](Self::x_forwarded).
 ///
+/// # Plain requests
+///
+/// Bodies and their trailers stream in both directions. Over HTTP/1.1, hyper sends only the trailers that `Trailer`
+/// names, and to a client only if it sent `TE: trailers`. If the body of a request breaks, the request to the backend is
+/// cancelled; if the body of a response breaks, the client's response breaks as well, and does not end like a complete
+/// one. Dropping the future or the body of the response cancels the request to the backend.
+///
+/// The proxy ignores interim responses (1xx) of the backend. It answers these requests itself:
+///
+/// | request | status |
+/// |---|---|
+/// | CONNECT, with or without a protocol | 501 |
+/// | OPTIONS with `Max-Forwards: 0` | 200, without a body |
+/// | TRACE with `Max-Forwards: 0` | 501 |
+///
+/// An HTTP/1.0 request without `Host` is sent with the host of the backend.
+///
 /// # Stop signal
 ///
 /// When a session receives its [stop](crate::Session::stop) signal, for example in a drain, both ends of a WebSocket
@@ -111,23 +214,28 @@ const BODY_LIMIT: usize = 64 * 1024;
 ///
 /// # Failures
 ///
-/// The proxy responds to the client after the backend has responded. The client receives the backend's rejection, with
-/// its status, headers and body.
+/// The proxy responds to the client after the backend has responded. The client receives the backend's rejection of an
+/// upgrade, with its status, headers and body.
 ///
 /// | failure | status |
 /// |---|---|
 /// | `Host` is missing on HTTP/1.1, repeated or invalid (RFC 9112 §3.2); over HTTP/2, it differs from `:authority` (RFC 9113 §8.3.1) | 400 |
+/// | the request has a transfer coding other than `chunked` (RFC 9112 §6.1) | 501 |
+/// | `Max-Forwards` of an OPTIONS or TRACE is not a number | 400 |
+/// | the body of a plain request breaks before the backend responds | 400 |
 /// | the backend cannot be reached, or the TLS handshake with it fails | 502 |
 /// | the backend's connection breaks, or its response is not HTTP | 502 |
+/// | the backend answers a plain request with 101 (RFC 9110 §15.2.2), or with a transfer coding other than `chunked` | 502 |
 /// | a proxy before the backend rejects the CONNECT | 502 |
 /// | the backend's upgrade response is invalid, does not answer the key, or has more than one subprotocol (RFC 6455 §4.2.2) | 502 |
 /// | the backend answers an extended CONNECT with a 2xx without an upgrade | 502 |
 /// | the backend uses HTTP/2 and does not allow extended CONNECT, or HTTP/2 cannot express the request | 502 |
-/// | the backend takes longer than [`handshake_timeout`](crate::client::UpgradeLayer::handshake_timeout), or than tower's `Timeout` around the client | 504 |
+/// | the backend takes longer than the [`response_timeout`](Self::response_timeout), or than tower's `Timeout` around the client | 504 |
 /// | the backend answers an extended CONNECT with 426 | 501, or 400 if it requires another WebSocket version |
 ///
-/// The error of the proxy's client is the source of the [reason](crate::RejectionReason). If the client leaves before
-/// the backend has responded, the proxy closes the connection to the backend.
+/// The response names the failure as plain text, without addresses. The error of the proxy's client is the source of
+/// the [reason](crate::RejectionReason), and part of the `tracing` event. If the client leaves before the backend has
+/// responded, the proxy cancels the request to the backend.
 #[derive(Clone)]
 pub struct ReverseProxy {
     backend: Arc<dyn Backend>,
@@ -136,16 +244,20 @@ pub struct ReverseProxy {
     forwarded: Forwarding,
     x_forwarded: Forwarding,
     scheme: Option<Scheme>,
+    response_timeout: Duration,
     peer: Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>,
 }
 
 impl ReverseProxy {
-    /// Creates a proxy that sends each request with a clone of `client`.
-    pub fn new<S>(client: S) -> Self
+    /// Creates a proxy that sends each request with a clone of `client`. The proxy wraps the clone in
+    /// [`client::UpgradeLayer`](crate::client::UpgradeLayer) for upgrades.
+    pub fn new<S, B>(client: S) -> Self
     where
-        S: Service<Request, Response = Session> + Clone + Send + Sync + 'static,
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<BoxError>,
     {
         Self {
             backend: Arc::new(client),
@@ -153,6 +265,7 @@ impl ReverseProxy {
             forwarded: Forwarding::Remove,
             x_forwarded: Forwarding::Remove,
             scheme: None,
+            response_timeout: RESPONSE_TIMEOUT,
             peer: Arc::new(|extensions| extensions.get::<SocketAddr>().copied()),
         }
     }
@@ -241,39 +354,21 @@ impl ReverseProxy {
         self
     }
 
-    /// Rewrites the headers of a request that is not an upgrade, for a client that passes it on to the backend: by the
-    /// [rules for upgrades](Self#headers), with `Content-Length` kept.
+    /// Sets the time limit for the head of the backend's response. The default is 60 seconds; `None` disables the limit.
+    /// When the limit is exceeded, the client gets 504.
     ///
-    /// `Host` is set to the requested host. The URI and the version stay unchanged.
+    /// | request | the limit starts |
+    /// |---|---|
+    /// | plain | with the call, and again with each frame of the request body that the proxy's client takes |
+    /// | upgrade | with the call |
     ///
-    /// # Errors
-    ///
-    /// Returns a rejection with 400 if the request does not have a valid host, or if its `Connection` names an
-    /// end-to-end field.
-    pub fn rewrite_request(&self, request: &mut Parts) -> Result<(), Rejection> {
-        let rewritten = self.head(UpgradeKind::Upgrade, request);
-        request.headers = rewritten.map_err(bad_request)?.1;
-        Ok(())
-    }
-
-    /// Rewrites the headers of the backend's response to a request that was not an upgrade, for a client of HTTP
-    /// `version`: by the [rules for upgrades](Self#headers).
-    ///
-    /// # Errors
-    ///
-    /// Returns a rejection with 502 if the response is a 101: the client has not asked to switch protocols (RFC 9110
-    /// §15.2.2).
-    pub fn rewrite_response(
-        &self,
-        version: Version,
-        response: &mut response::Parts,
-    ) -> Result<(), Rejection> {
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            let message = "the backend answered 101 to a request without `Upgrade`";
-            return Err(Rejection::new(StatusCode::BAD_GATEWAY, message));
-        }
-        response.headers = answer::headers_of(UpgradeKind::Upgrade, version, response);
-        Ok(())
+    /// The limit includes the time until the proxy's client is ready, and the time to connect. It does not cover the
+    /// body of the response. For an upgrade, [`UpgradeLayer::accept_timeout`](crate::UpgradeLayer::accept_timeout),
+    /// which is 30 seconds by default, applies as well.
+    #[must_use]
+    pub fn response_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.response_timeout = time::limit(timeout.into());
+        self
     }
 
     fn passes(&self, member: Member<'_>) -> bool {
@@ -282,27 +377,6 @@ impl ReverseProxy {
             .any(|name| member.name.eq_ignore_ascii_case(name));
         let is_meant = |protocols: &Arc<[Protocol]>| protocols.iter().any(|own| own.takes(member));
         !is_http && self.protocols.as_ref().is_none_or(is_meant)
-    }
-
-    /// Returns the protocols to offer to the backend.
-    fn offer(&self, request: &UpgradeRequest) -> Result<Vec<Protocol>, Rejection> {
-        if request.kind == UpgradeKind::Connect {
-            return Ok(Vec::new());
-        }
-        // A proxy registered for one protocol offers only that protocol.
-        let chosen = request.protocol.as_ref().filter(|_| !request.is_for_any);
-        let offer: Vec<_> = negotiate::offered(request.kind, &request.parts)
-            .filter(|member| self.passes(*member))
-            .map(Protocol::from)
-            .filter(|protocol| chosen.is_none_or(|chosen| chosen == protocol))
-            .collect();
-        match offer.is_empty() {
-            true => Err(Rejection::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "the proxy does not pass this protocol on",
-            )),
-            false => Ok(offer),
-        }
     }
 
     fn add_forwarded(&self, parts: &Parts, host: Option<&Authority>, headers: &mut HeaderMap) {
@@ -316,75 +390,36 @@ impl ReverseProxy {
         client.x_forwarded(self.x_forwarded, headers);
     }
 
-    /// Returns the requested host, and the fields for the backend.
+    /// Returns the requested host, and the fields for the backend, or a rejection. `kind` is `None` for a plain request. Only a plain
+    /// request of HTTP/1.0 may have no host.
     fn head(
         &self,
-        kind: UpgradeKind,
+        kind: Option<UpgradeKind>,
         parts: &Parts,
-    ) -> Result<(Authority, HeaderMap), &'static str> {
-        const INVALID: &str = "the request has no valid host";
-        negotiate::host::check(parts)?;
-        let authority = negotiate::authority(parts).ok_or(INVALID)?;
-        let mut headers = headers::of_request(kind, &parts.headers)?;
-        let host = (kind != UpgradeKind::Connect).then_some(&authority);
+    ) -> Result<(Option<Authority>, HeaderMap), Rejection> {
+        if !headers::is_decoded(&parts.headers) {
+            // RFC 9112 §6.1.
+            let message = "the request has an unknown transfer coding";
+            return Err(Rejection::new(StatusCode::NOT_IMPLEMENTED, message));
+        }
+        negotiate::host::check(parts).map_err(bad_request)?;
+        let authority = negotiate::authority(parts);
+        let is_optional = kind.is_none() && parts.version < Version::HTTP_11;
+        let has_none = parts.uri.authority().is_none() && !parts.headers.contains_key(header::HOST);
+        if authority.is_none() && !(is_optional && has_none) {
+            return Err(bad_request(NO_HOST));
+        }
+        let mut headers = headers::of_request(kind, &parts.headers).map_err(bad_request)?;
+        let host = authority.as_ref();
+        let host = host.filter(|_| kind != Some(UpgradeKind::Connect));
         self.add_forwarded(parts, host, &mut headers);
         forwarded::via(parts.version, &mut headers);
-        let named = HeaderValue::from_str(authority.as_str()).map_err(|_| INVALID)?;
-        headers.insert(header::HOST, named);
+        if let Some(authority) = &authority {
+            let named = HeaderValue::from_str(authority.as_str());
+            let named = named.map_err(|_| bad_request(NO_HOST))?;
+            headers.insert(header::HOST, named);
+        }
         Ok((authority, headers))
-    }
-
-    /// Returns the request for the backend. For a WebSocket, also returns the key that the backend must answer over
-    /// HTTP/1.1.
-    async fn backend_request(
-        &self,
-        request: &mut UpgradeRequest,
-    ) -> Result<(Request, Option<HeaderValue>), Rejection> {
-        let kind = request.kind;
-        let offer = self.offer(request)?;
-        let (authority, mut headers) = self.head(kind, request.parts()).map_err(bad_request)?;
-        // The proxy reads the whole body, and its client frames the body again.
-        headers.remove(header::CONTENT_LENGTH);
-        let key = if offer.iter().any(is_websocket) {
-            let key = key(kind, request.headers())?;
-            headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
-            Some(key)
-        } else {
-            None
-        };
-        let (method, uri, body) = match kind {
-            UpgradeKind::Upgrade => {
-                let body = request.read_body(BODY_LIMIT).await?;
-                (request.method().clone(), path(request.uri()), body)
-            }
-            UpgradeKind::ExtendedConnect => (Method::GET, path(request.uri()), Bytes::new()),
-            UpgradeKind::Connect => (Method::CONNECT, authority.into(), Bytes::new()),
-        };
-        let mut http = http::Request::new(Full::new(body));
-        *http.method_mut() = method;
-        *http.uri_mut() = uri;
-        *http.headers_mut() = headers;
-        Ok((Request::from(http).offering(offer), key))
-    }
-}
-
-impl ProtocolHandler for ReverseProxy {
-    async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let (kind, version) = (request.kind, request.parts.version);
-        let (backend_request, key) = self.backend_request(request).await?;
-        match self.backend.request(backend_request).await {
-            Ok(session) => answer::upgrade(kind, version, key.as_ref(), session),
-            Err(error) => Err(answer::refusal(kind, version, error)),
-        }
-    }
-
-    fn matches(&self, parts: &Parts) -> bool {
-        let (method, version) = (&parts.method, parts.version);
-        match negotiate::kind(method, version, &parts.headers, &parts.extensions) {
-            Some(UpgradeKind::Connect) => true,
-            Some(kind) => negotiate::offered(kind, parts).any(|member| self.passes(member)),
-            None => false,
-        }
     }
 }
 
@@ -396,41 +431,11 @@ fn is_websocket(protocol: &Protocol) -> bool {
     protocol.name().eq_ignore_ascii_case("websocket")
 }
 
-/// Returns the key for the backend: the client's key, or a random one if the client's HTTP version does not use keys.
-fn key(kind: UpgradeKind, headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
-    match kind {
-        UpgradeKind::Upgrade => websocket_key::key(headers).cloned().ok_or_else(|| {
-            bad_request("Sec-WebSocket-Key must appear once, with 16 bytes in base64")
-        }),
-        UpgradeKind::Connect | UpgradeKind::ExtendedConnect => Ok(websocket_key::random_key()),
-    }
-}
-
 /// Returns the path and query of a request target, without scheme and authority.
 fn path(uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned();
     path.unwrap_or_else(|| PathAndQuery::from_static("/"))
         .into()
-}
-
-/// The type-erased client of a backend.
-trait Backend: Send + Sync {
-    fn request(&self, request: Request) -> BoxFuture<Result<Session, BoxError>>;
-}
-
-impl<S> Backend for S
-where
-    S: Service<Request, Response = Session> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    fn request(&self, request: Request) -> BoxFuture<Result<Session, BoxError>> {
-        let mut client = self.clone();
-        Box::pin(async move {
-            let session = service::call(&mut client, request).await;
-            session.map_err(Into::into)
-        })
-    }
 }
 
 impl fmt::Debug for ReverseProxy {
@@ -440,6 +445,7 @@ impl fmt::Debug for ReverseProxy {
             .field("forwarded", &self.forwarded)
             .field("x_forwarded", &self.x_forwarded)
             .field("scheme", &self.scheme)
+            .field("response_timeout", &self.response_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -28,7 +28,7 @@ use tokio::{net::TcpListener, process::Command, task::JoinHandle};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
     UpgradeLayer,
-    client::{self, Dial},
+    client::Dial,
     tunnel::{Forwarding, ReverseProxy},
 };
 
@@ -70,7 +70,7 @@ impl Chain {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         let backend = format!("http://{backend}").parse().expect("a URI");
-        let client = client::UpgradeLayer::new().layer(Dial::new(tcp).destination(backend));
+        let client = Dial::new(tcp).destination(backend);
         // Trust the fields of a balancer, but not those of clients.
         let forwarding = match balancer {
             Balancer::Direct => Forwarding::Replace,
