@@ -25,7 +25,7 @@
 mod support;
 
 use http::{
-    Request, Response, StatusCode, Uri, Version, header,
+    HeaderValue, Request, Response, StatusCode, Uri, Version, header,
     uri::{PathAndQuery, Scheme},
 };
 use http_body_util::Either;
@@ -148,8 +148,14 @@ impl Backend {
     ) -> Result<Response<Body>, Rejection> {
         let (mut head, body) = request.into_parts();
         let version = head.version;
+        let takes_trailers = head.headers.get_all(header::TE).iter().any(takes_trailers);
         proxy.rewrite_request(&mut head)?;
         if self.is_http2 {
+            // Both connections carry trailers, and gRPC servers reject requests without this field.
+            if takes_trailers && version == Version::HTTP_2 {
+                let trailers = HeaderValue::from_static("trailers");
+                head.headers.insert(header::TE, trailers);
+            }
             // The pool sends the host of the URI, which it connects to, as `:authority`.
             head.headers.remove(header::HOST);
         }
@@ -167,6 +173,12 @@ impl Backend {
         proxy.rewrite_response(version, &mut head)?;
         Ok(Response::from_parts(head, Either::Left(body)))
     }
+}
+
+/// Returns whether a line of `TE` lists `trailers` (RFC 9110 §10.1.4).
+fn takes_trailers(line: &HeaderValue) -> bool {
+    let mut members = line.as_bytes().split(|byte| *byte == b',');
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Returns a `BoxIo`, in which the relay finds the socket: to splice without TLS, and to reset the connection.

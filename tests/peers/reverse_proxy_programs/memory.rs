@@ -22,14 +22,8 @@ use tokio::{
 /// The growth of the proxy's peak memory that these tests allow.
 const LIMIT: usize = 32 << 20;
 
-/// The length of a large body: 256 MiB, or the MiB in `REVERSE_PROXY_BODY_MIB`.
-fn length() -> usize {
-    let mebibytes = match std::env::var("REVERSE_PROXY_BODY_MIB") {
-        Ok(number) => number.parse().expect("a number of MiB"),
-        Err(_) => 256,
-    };
-    mebibytes << 20
-}
+/// The length of a large body.
+const LARGE: usize = 1 << 30;
 
 /// Writes zeros, counts them, and returns when all are written.
 async fn write(io: &mut TcpStream, length: usize, written: &AtomicUsize) {
@@ -102,7 +96,7 @@ impl Warm {
 
 #[tokio::test]
 async fn large_upload_and_download_need_little_memory() {
-    let length = length();
+    let length = LARGE;
     let warm = Warm::start().await;
     let (mut client, mut server) = warm.begin_upload(length).await;
     let early = server.unread().len();

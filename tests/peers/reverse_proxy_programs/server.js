@@ -50,9 +50,9 @@ const ROUTES = {
   '/tagged': (request, response) => {
     response.setHeader('ETag', '"v1"');
     if (request.headers['if-none-match'] === '"v1"') response.writeHead(304).end();
-    else response.setHeader('Content-Length', 6).end('tagged');
+    else response.writeHead(200, { 'Content-Length': 6 }).end('tagged');
   },
-  '/large': (request, response) => response.setHeader('X-Large', 'x'.repeat(12000)).end('large'),
+  '/large': (request, response) => response.writeHead(200, { 'X-Large': 'x'.repeat(12000) }).end('large'),
   '/chunked': (request, response) => {
     response.write('one,');
     response.write('two,');
