@@ -38,7 +38,7 @@ async fn vite(folder: &Folder) -> Script {
     let package = installed.join("node_modules/vite");
     assert!(
         package.exists(),
-        "Vite is not installed: `npm install --prefix target/npm {VITE}`"
+        "Vite is not installed: `npm install --prefix target/npm --no-save {VITE}`"
     );
     Script::start(node("vite.js").arg(package).arg(&folder.0)).await
 }
