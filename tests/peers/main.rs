@@ -13,6 +13,7 @@ mod process;
 mod python_websockets;
 mod reverse_proxy_chains;
 mod reverse_proxy_example;
+mod reverse_proxy_programs;
 mod rolling_restart;
 #[cfg(target_os = "linux")]
 mod splice;

@@ -101,6 +101,18 @@ impl Example {
             .expect("a limit of a child process");
     }
 
+    /// Returns the peak of the resident memory in bytes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory(&self) -> usize {
+        let id = self.process.id().expect("a running process");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"));
+        let status = status.expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes: usize = kibibytes.expect("a peak").parse().expect("a number");
+        kibibytes << 10
+    }
+
     /// Returns the host and port of the URL.
     pub(crate) fn address(&self) -> &str {
         self.url.split_once("://").expect("a scheme").1
@@ -157,7 +169,7 @@ impl Example {
     }
 }
 
-/// A server in another language, as a process on a free port.
+/// A program in another language, usually a server on a free port.
 pub(crate) struct Script {
     pub(crate) url: String,
     stdout: Lines<BufReader<ChildStdout>>,
@@ -167,13 +179,7 @@ pub(crate) struct Script {
 impl Script {
     /// Starts `command`, whose first line of output is `listening on URL`, as for the examples.
     pub(crate) async fn start(command: &mut Command) -> Self {
-        let mut process = command.spawn().expect("the server starts");
-        let stdout = process.stdout.take().expect("a pipe");
-        let mut server = Self {
-            url: String::new(),
-            stdout: BufReader::new(stdout).lines(),
-            _process: process,
-        };
+        let mut server = Self::spawn(command);
         // If the server fails, stderr shows the reason.
         let line = server.next_line().await.expect("a line of output");
         let url = line
@@ -181,6 +187,17 @@ impl Script {
             .expect("the line with the URL");
         server.url = url.to_owned();
         server
+    }
+
+    /// Starts `command`, which is not a server: its URL is empty.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut process = command.spawn().expect("the program starts");
+        let stdout = process.stdout.take().expect("a pipe");
+        Self {
+            url: String::new(),
+            stdout: BufReader::new(stdout).lines(),
+            _process: process,
+        }
     }
 
     pub(crate) async fn next_line(&mut self) -> Option<String> {

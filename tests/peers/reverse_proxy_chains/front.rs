@@ -18,17 +18,17 @@ use tokio::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Balancer {
+pub(crate) enum Balancer {
     /// No balancer: clients connect to the proxy.
     Direct,
     Nginx,
     Haproxy,
 }
 
-pub(super) const ALL: [Balancer; 3] = [Balancer::Direct, Balancer::Nginx, Balancer::Haproxy];
+pub(crate) const ALL: [Balancer; 3] = [Balancer::Direct, Balancer::Nginx, Balancer::Haproxy];
 
-pub(super) struct Front {
-    pub(super) address: SocketAddr,
+pub(crate) struct Front {
+    pub(crate) address: SocketAddr,
     _process: Option<Process>,
 }
 
@@ -38,7 +38,7 @@ struct Process {
 }
 
 impl Front {
-    pub(super) async fn start(balancer: Balancer, proxy: SocketAddr) -> Self {
+    pub(crate) async fn start(balancer: Balancer, proxy: SocketAddr) -> Self {
         match balancer {
             Balancer::Direct => Self {
                 address: proxy,
@@ -49,7 +49,7 @@ impl Front {
         }
     }
 
-    pub(super) async fn connect(&self) -> Peer<TcpStream> {
+    pub(crate) async fn connect(&self) -> Peer<TcpStream> {
         let io = soon(TcpStream::connect(self.address)).await;
         let io = io.expect("a listener");
         io.set_nodelay(true).expect("a socket");

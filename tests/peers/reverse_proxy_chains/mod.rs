@@ -1,6 +1,6 @@
 //! `ReverseProxy` in a chain: other clients, nginx or HAProxy or no balancer, and other backends.
 
-mod front;
+pub(crate) mod front;
 mod half_close;
 mod recorder;
 mod smuggling;
