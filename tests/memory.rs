@@ -20,9 +20,9 @@ use tower_upgrade::{BoxError, Sessions, UpgradeLayer, handler_fn};
 
 /// The heap bytes allowed for each idle session.
 ///
-/// The allocator and the pages add about 930 bytes of resident memory (see `benches/memory.rs`). Together they
-/// must stay below 2 KiB.
-const LIMIT: i64 = 1100;
+/// The allocator and the pages add about 230 bytes of resident memory (see `benches/compare`). Together they must stay
+/// below 2 KiB.
+const LIMIT: i64 = 1500;
 
 /// Opens a session with a request head of 4 KB, which fills the server's buffer, and reads one echo.
 fn open(server: SocketAddr) -> TcpStream {
@@ -98,6 +98,8 @@ where
     S::Future: Send,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    // The thread keeps the buffers that its first session allocates.
+    held(service, 1);
     let (few, many) = (held(service, 10), held(service, 110));
     (many - few) / 100
 }
@@ -119,14 +121,14 @@ async fn foreign(mut request: Request<Incoming>) -> Result<Response<String>, Inf
 }
 
 #[test]
-fn idle_session_holds_at_most_1100_bytes() {
+fn idle_session_holds_at_most_1500_bytes() {
     let session = held_by_one(UpgradeLayer::new());
     assert!(session > 0, "the allocation counter does not work");
     assert!(session <= LIMIT, "{session} bytes of the heap");
 }
 
 #[test]
-fn idle_session_with_registry_and_limits_holds_at_most_1100_bytes() {
+fn idle_session_with_registry_and_limits_holds_at_most_1500_bytes() {
     let hour = Duration::from_secs(3600);
     let layer = UpgradeLayer::new()
         .sessions(Sessions::new())
@@ -139,11 +141,11 @@ fn idle_session_with_registry_and_limits_holds_at_most_1100_bytes() {
 
 /// The allocator and the pages add about 60 bytes of resident memory (see `benches/compare`).
 #[test]
-fn a7_governed_idle_session_holds_at_most_900_bytes_more() {
+fn a7_governed_idle_session_holds_at_most_1024_bytes_more() {
     let alone = held_by_one_of(&service_fn(foreign));
     let layer = UpgradeLayer::new().sessions(Sessions::new()).govern();
     let governed = held_by_one_of(&layer.layer(service_fn(foreign)));
     let more = governed - alone;
     assert!(more > 0, "{alone} and {governed} bytes of the heap");
-    assert!(more <= 900, "{more} bytes of the heap more than {alone}");
+    assert!(more <= 1024, "{more} bytes of the heap more than {alone}");
 }

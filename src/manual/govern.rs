@@ -55,19 +55,21 @@
 //! ## A server in another process
 //!
 //! `tunnel::ReverseProxy` puts limits, time limits, the list and the drain in front of a server in any language. The
-//! proxy is a handler, so its layer does not need `govern`. A stop signal ends a relayed connection without a close
-//! frame, after the first second without a byte.
+//! proxy is a handler, so its layer does not need `govern`. At a stop signal both ends of a WebSocket receive a close
+//! frame with code 1001.
 //!
 //! ```
 //! use hyper_util::client::legacy::connect::HttpConnector;
 //! use tower::Layer as _;
-//! use tower_upgrade::{Sessions, UpgradeLayer, client, tunnel::ReverseProxy};
+//! use tower_upgrade::{Sessions, UpgradeLayer, client::{Dial, Pool}, tunnel::ReverseProxy};
 //!
-//! fn proxy(backend: http::Uri, sessions: &Sessions) -> UpgradeLayer {
-//!     let backend = client::Dial::new(HttpConnector::new()).destination(backend);
-//!     let proxy = ReverseProxy::new(client::UpgradeLayer::new().layer(backend));
-//!     UpgradeLayer::new().sessions(sessions.clone()).any_protocol(proxy)
-//! }
+//! # fn example(backend: http::Uri, sessions: &Sessions) {
+//! let backend = Pool::new(Dial::new(HttpConnector::new()).destination(backend));
+//! let proxy = ReverseProxy::new(backend);
+//! let app = UpgradeLayer::new().sessions(sessions.clone()).any_protocol(proxy.clone()).layer(proxy);
+//! # fn is_service<S: tower::Service<http::Request<hyper::body::Incoming>>>(_: &S) {}
+//! # is_service(&app);
+//! # }
 //! ```
 //!
 //! ## hyper
