@@ -69,6 +69,7 @@ async fn vite_serves_a_page_and_announces_its_changes() {
         .expect("a token in the script");
     let (token, _) = token.split_once('"').expect("a string");
 
+    let mut sockets = Vec::new();
     for is_http2 in [false, true] {
         let dial = Dial::new(HttpConnector::new());
         let dial = if is_http2 { dial.http2_only() } else { dial };
@@ -80,10 +81,14 @@ async fn vite_serves_a_page_and_announces_its_changes() {
         let (mut socket, _) = connected.expect("a socket");
         assert_eq!(socket.subprotocol(), Some("vite-hmr"));
         assert_eq!(message(&mut socket).await["type"], "connected");
-        let client = Client::new(&proxy.url, is_http2);
-        assert_eq!(client.get("/change").await.body(), "changed");
+        sockets.push(socket);
+    }
+    assert_eq!(client.get("/change").await.body(), "changed");
+    for mut socket in sockets {
         let update = message(&mut socket).await;
         assert_eq!(update["type"], "update", "{update}");
         assert_eq!(update["updates"][0]["path"], "/main.js", "{update}");
     }
+    let module = client.get("/main.js").await;
+    assert!(module.body().contains("version = 2"), "{module:?}");
 }
