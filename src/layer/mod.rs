@@ -282,13 +282,8 @@ impl UpgradeLayer {
     /// Sends pings to the clients of governed WebSockets. The default is `None`: no pings.
     ///
     /// After an `interval` without a byte from the client, the session puts a ping between two frames of the upgrader,
-    /// and removes the client's pong from the bytes that the upgrader reads. If the client sends nothing for another
-    /// interval, the session ends as [idle](crate::CloseReason::Idle), within three intervals of the last byte. The
-    /// session checks the client while the upgrader reads.
-    ///
-    /// Pings and pongs count as bytes, so that a client that answers does not exceed the
-    /// [`idle_timeout`](Self::idle_timeout). A [`websocket`](crate::websocket) handler has this setting in its
-    /// configuration.
+    /// which does not read the pong. After another interval of silence the session ends as
+    /// [idle](crate::CloseReason::Idle). The session checks the client while the upgrader reads.
     ///
     /// # Panics
     ///
