@@ -34,8 +34,11 @@ async fn requests_share_a_connection_and_keep_their_host() {
                 let host = HeaderValue::from_static(host);
                 request.headers_mut().insert(header::HOST, host);
             }
-            // The pool replaces the version: a proxy forwards a request of either one.
-            *request.version_mut() = http::Version::HTTP_2;
+            // A proxy forwards requests of any version. With HTTP/1.0, hyper would close the connection.
+            *request.version_mut() = match host {
+                Some(_) => http::Version::HTTP_10,
+                None => http::Version::HTTP_2,
+            };
             assert_eq!(exchange(&pool, request).await, expected, "{version:?}");
         }
         assert_eq!(backend.opened(), 1, "{version:?}");

@@ -52,28 +52,30 @@ async fn closed_http1_connection_is_replaced() {
 async fn closed_http2_connection_is_replaced() {
     for is_noticed in [true, false] {
         let (backend, mut accepted) = Backend::raw();
-        let (serving, mut served) = tokio::sync::mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(peer) = accepted.recv().await {
-                let service = TowerToHyperService::new(service_fn(reflect));
-                let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                let connection = http2.serve_connection(TokioIo::new(peer.io), service);
-                let _ = serving.send(tokio::spawn(connection));
-            }
-        });
         let pool = backend.pool(Version::Http2(None));
-        assert_eq!(exchange(&pool, get("/")).await, "GET backend:80 / ");
-        let first = served.try_recv().expect("a connection");
-        first.abort();
-        let aborted = first.await;
-        assert!(aborted.is_err(), "{aborted:?}");
+        let mut serve = async || {
+            let io = accepted.recv().await.expect("a connection").io;
+            let service = TowerToHyperService::new(service_fn(reflect));
+            let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            // The caller has the server: it can close the connection without a wait.
+            let ended = http2.serve_connection(TokioIo::new(io), service).await;
+            panic!("the connection ended: {ended:?}");
+        };
+        let answer = tokio::select! {
+            answer = exchange(&pool, get("/")) => answer,
+            () = serve() => unreachable!(),
+        };
+        assert_eq!(answer, "GET backend:80 / ");
         if is_noticed {
             settle().await;
         }
         let mut request = post("/post", "body");
         let host = http::HeaderValue::from_static("user.test");
         request.headers_mut().insert("host", host);
-        let answer = exchange(&pool, request).await;
+        let answer = tokio::select! {
+            answer = exchange(&pool, request) => answer,
+            () = serve() => unreachable!(),
+        };
         assert_eq!(answer, "POST user.test /post body");
         assert_eq!(backend.opened(), 2);
     }
