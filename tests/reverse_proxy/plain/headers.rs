@@ -3,7 +3,12 @@
 use super::{front, get, pool, scripted};
 use crate::{
     chain::{assert_no_connection, fields, send_through},
-    support::{Via, clients::Scripted, h2::Client, head, offer},
+    support::{
+        Server, Via,
+        clients::Scripted,
+        h2::{Client, connect, extended_connect},
+        head, offer, soon,
+    },
 };
 use http::{Method, Request, Version};
 use tower_upgrade::tunnel::{Forwarding, ReverseProxy};
@@ -140,6 +145,16 @@ async fn invalid_host_is_refused() {
         assert_eq!(head.status, 400, "{name}");
         assert_eq!(body, "`Connection` names an end-to-end field");
     }
+    let mut client = front.connect().await;
+    let request = ["GET http://test/ HTTP/1.1", "Host: test", "Host: test"];
+    client.send(head(&request)).await;
+    assert_eq!(client.response().await.0.status, 400);
+    let mut client = Client::connect(front.connect().await).await;
+    let request = Request::get("http://test/")
+        .version(Version::HTTP_2)
+        .header("host", "other");
+    let answer = client.ask(request.body(()).expect("a request")).await;
+    assert_eq!(answer.refused().await.0, 400);
     assert_no_connection(&backend).await;
 }
 
@@ -215,10 +230,12 @@ async fn other_interim_responses_are_ignored() {
     assert_eq!(head.get("link"), None);
 }
 
-/// Without a registered handler a CONNECT reaches the inner service.
+/// An `UpgradeLayer` answers a CONNECT itself. Without one it reaches the service.
 #[tokio::test]
 async fn connect_becomes_501() {
-    let (backend, front) = scripted().await;
+    let backend = Scripted::start().await;
+    let proxy = ReverseProxy::new(pool(Via::Http1, backend.address));
+    let front = Server::start_via(Via::Auto, proxy).await;
     let mut client = front.connect().await;
     client
         .send(head(&["CONNECT test:443 HTTP/1.1", "Host: test:443"]))
@@ -227,6 +244,11 @@ async fn connect_becomes_501() {
     assert_eq!(head.status, 501);
     assert_eq!(head.get("connection").as_deref(), Some("close"));
     client.expect_end().await;
+    for request in [connect("test:443"), extended_connect("chat")] {
+        let mut client = Client::connect(front.connect().await).await;
+        let request = request.body(()).expect("a request");
+        assert_eq!(client.ask(request).await.refused().await.0, 501);
+    }
     assert_no_connection(&backend).await;
 }
 
@@ -240,7 +262,7 @@ async fn options_asterisk_is_forwarded() {
             paths.send(path.unwrap_or_default()).expect("open");
             crate::support::plain(request)
         });
-        let backend = crate::support::Server::start_via(via, backend).await;
+        let backend = Server::start_via(via, backend).await;
         let front = front(ReverseProxy::new(pool(via, backend.address))).await;
         let mut client = front.connect().await;
         client
@@ -260,7 +282,7 @@ async fn options_asterisk_is_forwarded() {
         *request.uri_mut() = http::Uri::from_parts(uri).expect("a URI");
         let (response, mut body) = client.send(request).await;
         body.send_data(bytes::Bytes::new(), true).expect("open");
-        let response = crate::support::soon(response).await.expect("a response");
+        let response = soon(response).await.expect("a response");
         assert_eq!(response.status(), 200, "{via:?}");
         assert_eq!(seen.recv().await.as_deref(), Some("*"));
     }
