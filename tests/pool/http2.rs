@@ -18,7 +18,7 @@ use std::{
     },
 };
 use tower::{ServiceExt as _, service_fn};
-use tower_upgrade::client::{Dial, ErrorKind, Pool};
+use tower_upgrade::client::{Body, Dial, ErrorKind, Pool};
 
 const HTTP2: Version = Version::Http2(None);
 
@@ -95,6 +95,33 @@ async fn connection_at_its_maximum_of_streams_gets_no_request() {
     let _fourth = call().await;
     assert_eq!(backend.opened(), 2);
     drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stream_is_open_until_the_request_body_has_ended() {
+    let version = Version::Http2(Some(1));
+    let service = service_fn(|request: Request<Incoming>| async move {
+        // Answers at once, and goes on to read the body.
+        tokio::spawn(request.into_body().collect());
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let backend = Backend::serve(version, service);
+    let pool = backend.pool(version);
+    let (end, ended) = tokio::sync::oneshot::channel::<Infallible>();
+    let last = futures_util::stream::once(async {
+        let _ = ended.await;
+        Ok::<_, Infallible>(http_body::Frame::data(Bytes::from_static(b"end")))
+    });
+    let body = Body::new(http_body_util::StreamBody::new(Box::pin(last)));
+    let request = Request::post("/").body(body).expect("a request");
+    exchange(&pool, request).await;
+    exchange(&pool, get("/")).await;
+    assert_eq!(backend.opened(), 2);
+    drop(end);
+    settle().await;
+    let requests = (0..2).map(|_| exchange(&pool, get("/")));
+    join_all(requests).await;
+    assert_eq!(backend.opened(), 2);
 }
 
 #[tokio::test(start_paused = true)]
