@@ -38,6 +38,20 @@ impl Farewell {
         farewell
     }
 
+    fn to_number(self) -> u64 {
+        let [a, b, c, d] = self.bytes;
+        u64::from_be_bytes([0, 0, self.is_for_stop.into(), self.length, a, b, c, d])
+    }
+
+    fn from_number(number: u64) -> Self {
+        let [_, _, flag, length, a, b, c, d] = number.to_be_bytes();
+        Self {
+            bytes: [a, b, c, d],
+            length,
+            is_for_stop: flag == 1,
+        }
+    }
+
     /// Returns the bytes to write. `is_stopped` states whether the session has ended its handler.
     pub(crate) fn bytes(&self, is_stopped: bool) -> &[u8] {
         match self.is_for_stop && !is_stopped {
@@ -55,19 +69,11 @@ impl AtomicFarewell {
     // The return of the IO, under a lock, orders these operations.
 
     pub(crate) fn store(&self, farewell: Farewell) {
-        let [a, b, c, d] = farewell.bytes;
-        let flag = farewell.is_for_stop.into();
-        let number = u64::from_be_bytes([0, 0, flag, farewell.length, a, b, c, d]);
-        self.0.store(number, Ordering::Relaxed);
+        self.0.store(farewell.to_number(), Ordering::Relaxed);
     }
 
     pub(crate) fn load(&self) -> Farewell {
-        let [_, _, flag, length, a, b, c, d] = self.0.load(Ordering::Relaxed).to_be_bytes();
-        Farewell {
-            bytes: [a, b, c, d],
-            length,
-            is_for_stop: flag == 1,
-        }
+        Farewell::from_number(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -77,15 +83,13 @@ mod tests {
 
     #[test]
     fn farewell_is_read_as_it_was_stored() {
-        let atomic = AtomicFarewell::default();
-        assert_eq!(atomic.load().bytes(true), b"");
+        assert_eq!(Farewell::from_number(0).bytes(true), b"");
         for farewell in [
             Farewell::new(&[1, 2]),
             Farewell::for_stop(&[1, 2, 3, 255]),
             Farewell::default(),
         ] {
-            atomic.store(farewell);
-            assert_eq!(atomic.load(), farewell);
+            assert_eq!(Farewell::from_number(farewell.to_number()), farewell);
         }
         assert_eq!(Farewell::new(&[1, 2]).bytes(false), [1, 2]);
         assert_eq!(Farewell::for_stop(&[1, 2]).bytes(false), b"");
