@@ -184,7 +184,12 @@ impl Setup {
         let backend = service_fn(move |request: http::Request<client::Body>| {
             let (near, far) = tokio::io::duplex(64 * 1024);
             tokio::spawn(backend(far, Arc::clone(&seen), answer.clone()));
-            async move { Http1::handshake_with_body(near).await?.oneshot(request).await }
+            async move {
+                Http1::handshake_with_body(near)
+                    .await?
+                    .oneshot(request)
+                    .await
+            }
         });
         let peer = self.peer;
         let mut proxy = ReverseProxy::new(backend)
