@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{ServiceExt as _, service_fn};
 use tower_upgrade::{
     UpgradeLayer,
     client::{self, Http1},
