@@ -95,7 +95,7 @@ use tower_layer::Layer;
 /// | [`body_limit`](Self::body_limit) | 64 KiB | 413; on HTTP/1 the connection closes |
 /// | [`body_timeout`](Self::body_timeout) | 10 s | 408; on HTTP/1 the connection closes |
 /// | [`handshake_timeout`](Self::handshake_timeout) | 10 s | the session does not start |
-/// | [`idle_timeout`](Self::idle_timeout) | none | the handler is dropped and the connection shut down; a WebSocket is closed with 1001 |
+/// | [`idle_timeout`](Self::idle_timeout) | none | the handler is dropped and the connection shut down; a WebSocket of `websocket()`, `govern` or `relay` is closed with 1001 |
 /// | [`lifetime`](Self::lifetime) | none | the session gets its stop signal; after another `shutdown_timeout` the handler is dropped and the connection shut down |
 /// | [`shutdown_timeout`](Self::shutdown_timeout) | 10 s | the connection is dropped |
 /// | [`SessionsBuilder::max`](crate::SessionsBuilder::max), [`max_per_key`](crate::SessionsBuilder::max_per_key) | none | 503 |

@@ -16,7 +16,7 @@
 //! | [`body_limit`](crate::UpgradeLayer::body_limit), the part of the request body that the layer reads and drops | 64 KiB | 413, and the connection closes | RFC 9110 §7.8: the server switches protocols after it has received the whole request |
 //! | [`body_timeout`](crate::UpgradeLayer::body_timeout), for reading that part | 10 s | 408, and the connection closes | the same |
 //! | [`handshake_timeout`](crate::UpgradeLayer::handshake_timeout), from the outermost layer's response to the connection | 10 s | the session never starts | a layer or server outside may hold the response back, or never send it |
-//! | [`idle_timeout`](crate::UpgradeLayer::idle_timeout), without a byte in either direction | none | the handler is dropped, and the connection shut down; a WebSocket is closed with 1001 | |
+//! | [`idle_timeout`](crate::UpgradeLayer::idle_timeout), without a byte in either direction | none | the handler is dropped, and the connection shut down; a WebSocket of `websocket()`, `govern` or `relay` is closed with 1001 | |
 //! | [`lifetime`](crate::UpgradeLayer::lifetime), from the upgrade response on | none | the session's stop signal fires, and after `shutdown_timeout` its handler is dropped | |
 //! | [`Accept::lifetime`](crate::Accept::lifetime), the same for one session; the earlier of both applies | none | the same | |
 //! | [`govern_keep_alive`](crate::UpgradeLayer::govern_keep_alive): an interval of silence of a governed WebSocket's client, then a ping, and an interval without an answer | none | the session ends as idle, within three intervals | |

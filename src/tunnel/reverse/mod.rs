@@ -390,8 +390,8 @@ impl ReverseProxy {
         client.x_forwarded(self.x_forwarded, headers);
     }
 
-    /// Returns the requested host, and the fields for the backend, or a rejection. `kind` is `None` for a plain request. Only a plain
-    /// request of HTTP/1.0 may have no host.
+    /// Returns the requested host, and the fields for the backend, or a rejection. `kind` is `None` for a plain request.
+    /// Only a plain request of HTTP/1.0 may have no host.
     fn head(
         &self,
         kind: Option<UpgradeKind>,
