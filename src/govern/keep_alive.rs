@@ -2,6 +2,7 @@
 
 use crate::{
     frames::Frames,
+    io::read::poll_read_at_most,
     session::upgraded::Upgraded,
     time::{Timer, after},
 };
@@ -144,7 +145,7 @@ impl KeepAlive {
         loop {
             let held = &self.held[..self.length.into()];
             if held.is_empty() && !frames.is_between() {
-                return poll_read_at_most(frames.at_most(), cx, io, frames, buf);
+                return poll_follow(frames.at_most(), cx, io, frames, buf);
             }
             let may_be_pong = frames.is_between() && begins_pong(held);
             if !may_be_pong || is_ended {
@@ -154,7 +155,7 @@ impl KeepAlive {
             if held.len() == PONG_LENGTH {
                 self.is_awaited = false;
                 self.length = 0;
-                return poll_read_at_most(usize::MAX, cx, io, frames, buf);
+                return poll_follow(usize::MAX, cx, io, frames, buf);
             }
             let mut rest = ReadBuf::new(&mut self.held[self.length.into()..]);
             ready!(Pin::new(&mut *io).poll_read(cx, &mut rest))?;
@@ -180,19 +181,17 @@ impl KeepAlive {
     }
 }
 
-fn poll_read_at_most(
+/// Reads at most `limit` bytes, and follows their frames.
+fn poll_follow(
     limit: usize,
     cx: &mut Context<'_>,
     io: &mut Upgraded,
     frames: &mut Frames,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
-    let room = buf.remaining().min(limit);
-    let mut rest = ReadBuf::new(buf.initialize_unfilled_to(room));
-    ready!(Pin::new(io).poll_read(cx, &mut rest))?;
-    frames.follow(rest.filled());
-    let length = rest.filled().len();
-    buf.advance(length);
+    let before = buf.filled().len();
+    ready!(poll_read_at_most(limit, Pin::new(io), cx, buf))?;
+    frames.follow(&buf.filled()[before..]);
     Poll::Ready(Ok(()))
 }
 

@@ -185,10 +185,6 @@ fn is_http(kind: UpgradeKind, offered: &[Protocol]) -> bool {
     kind == UpgradeKind::Upgrade && offered.iter().all(is_http)
 }
 
-fn is_websocket(protocol: Option<&Protocol>) -> bool {
-    protocol.is_some_and(|protocol| protocol.name().eq_ignore_ascii_case("websocket"))
-}
-
 fn accepted(
     gate: &Gate,
     kind: UpgradeKind,
@@ -198,10 +194,10 @@ fn accepted(
 ) -> Box<Accepted> {
     let settings = Arc::clone(gate.settings());
     let admitted: Option<Admitted> = gate.take_admitted();
-    // Labels are not of the client's choice.
-    let websocket = is_websocket(protocol.as_ref()).then(|| "websocket".parse().expect("a token"));
-    let labels = Labels::new(kind, websocket.as_ref());
-    let is_websocket = websocket.is_some();
+    let is_websocket = protocol.as_ref().is_some_and(Protocol::is_websocket);
+    // A name that the client has made up would be a label without bounds.
+    let label = is_websocket.then(|| "websocket".parse().expect("`websocket` is a token"));
+    let labels = Labels::new(kind, label.as_ref());
     let state = State::new(
         kind,
         protocol,

@@ -3,6 +3,7 @@
 use super::keep_alive::KeepAlive;
 use crate::{
     frames::{Frames, GOING_AWAY_FROM_CLIENT, GOING_AWAY_FROM_SERVER},
+    io::read::poll_read_at_most,
     session::{farewell::Farewell, state::State, upgraded::Upgraded},
 };
 use std::{
@@ -111,12 +112,10 @@ impl WebSocket {
             }
             return Poll::Ready(Ok(()));
         }
-        let room = buf.remaining().min(self.read.at_most());
-        let mut rest = ReadBuf::new(buf.initialize_unfilled_to(room));
-        ready!(Pin::new(&mut *io).poll_read(cx, &mut rest))?;
-        self.read.follow(rest.filled());
-        let length = rest.filled().len();
-        buf.advance(length);
+        let before = buf.filled().len();
+        let limit = self.read.at_most();
+        ready!(poll_read_at_most(limit, Pin::new(&mut *io), cx, buf))?;
+        self.read.follow(&buf.filled()[before..]);
         self.set_farewell(io);
         Poll::Ready(Ok(()))
     }

@@ -6,6 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod linger;
 pub(crate) mod parts;
 pub(crate) mod pool;
+pub(crate) mod read;
 #[cfg(feature = "tunnel")]
 pub(crate) mod socket;
 #[cfg(all(feature = "tunnel", target_os = "linux"))]

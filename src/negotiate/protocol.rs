@@ -48,6 +48,11 @@ impl Protocol {
         &self.text
     }
 
+    /// Returns whether the protocol is WebSocket, whose name has no version (RFC 6455 §11.2).
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.name().eq_ignore_ascii_case("websocket")
+    }
+
     #[cfg(feature = "metrics")]
     pub(crate) fn shared(&self) -> Arc<str> {
         Arc::clone(&self.text)

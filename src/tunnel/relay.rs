@@ -7,6 +7,7 @@ use super::{
 use crate::{
     error::{BoxError, BoxFuture},
     io::linger,
+    negotiate::protocol::Protocol,
     session::{Session, quiet::Quiet, upgraded::Upgraded},
 };
 use futures_util::{FutureExt as _, future::join_all};
@@ -61,8 +62,7 @@ where
 {
     let stop = session.stop();
     let state = Arc::clone(session.state());
-    let protocol = session.protocol();
-    let is_websocket = protocol.is_some_and(|own| own.name().eq_ignore_ascii_case("websocket"));
+    let is_websocket = session.protocol().is_some_and(Protocol::is_websocket);
     let mut relay = Relay::new(session.into_io(), io).stop(stop);
     if is_websocket {
         relay = relay.websocket();

@@ -3,6 +3,7 @@
 use super::direction::Side;
 use crate::{
     frames::{Frames, GOING_AWAY_FROM_CLIENT, GOING_AWAY_FROM_SERVER},
+    io::read::poll_read_at_most,
     session::{farewell::Farewell, upgraded::Upgraded},
 };
 use std::{
@@ -10,7 +11,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncWrite as _, ReadBuf};
 
 /// Follows the frames of one direction.
 pub(super) struct WebSocket {
@@ -62,15 +63,11 @@ impl WebSocket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let start = buf.filled().len();
-        if self.is_closing() {
-            let room = buf.remaining().min(self.frames.at_most());
-            let mut rest = ReadBuf::new(buf.initialize_unfilled_to(room));
-            ready!(Pin::new(from).poll_read(cx, &mut rest))?;
-            let length = rest.filled().len();
-            buf.advance(length);
-        } else {
-            ready!(Pin::new(from).poll_read(cx, buf))?;
-        }
+        let limit = match self.is_closing() {
+            true => self.frames.at_most(),
+            false => usize::MAX,
+        };
+        ready!(poll_read_at_most(limit, Pin::new(from), cx, buf))?;
         self.frames.follow(&buf.filled()[start..]);
         Poll::Ready(Ok(()))
     }

@@ -5,7 +5,7 @@ use crate::{
     error::BoxError,
     handler::{Accept, ProtocolHandler, request::UpgradeRequest},
     message::rejection::{Rejection, not_implemented},
-    negotiate::{self, kind::UpgradeKind, websocket_key},
+    negotiate::{self, kind::UpgradeKind, protocol::Protocol, websocket_key},
     session::Session,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
@@ -261,8 +261,7 @@ where
     Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     async fn accept(&self, request: &mut UpgradeRequest) -> Result<Accept, Rejection> {
-        let protocol = request.protocol();
-        if !protocol.is_some_and(|protocol| protocol.name().eq_ignore_ascii_case("websocket")) {
+        if !request.protocol().is_some_and(Protocol::is_websocket) {
             return Err(not_implemented("only WebSocket is supported here"));
         }
         let handshake = self.check(request)?;

@@ -1,12 +1,14 @@
 //! The response to the client after the backend's response.
 
-use super::{forwarded, headers, is_websocket};
+use super::{forwarded, headers};
 use crate::{
     client::{Body, Error, ErrorKind, Session},
     error::BoxError,
     handler::Accept,
     message::rejection::Rejection,
-    negotiate::{join, kind::UpgradeKind, token, upgrade_response, websocket_key},
+    negotiate::{
+        join, kind::UpgradeKind, protocol::Protocol, token, upgrade_response, websocket_key,
+    },
     tunnel::relay,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, response::Parts};
@@ -20,14 +22,14 @@ pub(super) fn upgrade(
     session: Session,
 ) -> Result<Accept, Rejection> {
     let head = session.response();
-    let key = key.filter(|_| session.protocol().is_some_and(is_websocket));
+    let key = key.filter(|_| session.protocol().is_some_and(Protocol::is_websocket));
     if let (Some(key), UpgradeKind::Upgrade) = (key, session.kind()) {
         if !websocket_key::is_answered(key, &head.headers) {
             return Err(bad_gateway("the backend did not answer the key"));
         }
     }
     let mut headers = headers_of(Some(kind), version, head);
-    if session.protocol().is_some_and(is_websocket) {
+    if session.protocol().is_some_and(Protocol::is_websocket) {
         if !has_one_subprotocol(&headers) {
             return Err(bad_gateway(
                 "the backend's `Sec-WebSocket-Protocol` is not one subprotocol",

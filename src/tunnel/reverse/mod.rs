@@ -427,10 +427,6 @@ fn bad_request(message: &'static str) -> Rejection {
     Rejection::new(StatusCode::BAD_REQUEST, message)
 }
 
-fn is_websocket(protocol: &Protocol) -> bool {
-    protocol.name().eq_ignore_ascii_case("websocket")
-}
-
 /// Returns the path and query of a request target, without scheme and authority.
 fn path(uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned();

@@ -1,6 +1,6 @@
 //! Upgrades through the proxy.
 
-use super::{ReverseProxy, answer, bad_request, is_websocket, path};
+use super::{ReverseProxy, answer, bad_request, path};
 use crate::{
     client::{Body, Request},
     handler::{Accept, ProtocolHandler, request::UpgradeRequest},
@@ -47,7 +47,7 @@ impl ReverseProxy {
         let (authority, mut headers) = self.head(Some(kind), request.parts())?;
         // The proxy reads the whole body, and its client frames the body again.
         headers.remove(header::CONTENT_LENGTH);
-        let key = if offer.iter().any(is_websocket) {
+        let key = if offer.iter().any(Protocol::is_websocket) {
             let key = key(kind, request.headers())?;
             headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
             Some(key)
