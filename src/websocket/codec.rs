@@ -1,44 +1,44 @@
 //! The WebSocket codec of one connection, with its queues and buffers.
 
-mod link;
 mod liveness;
 mod send;
 mod wakers;
 
-use self::{link::Link, liveness::Idle, wakers::Wakers};
+use self::{liveness::Idle, wakers::Wakers};
 use super::{
-    CloseFrame, Error, Message,
-    frames::Frames,
+    CloseFrame, Error, ErrorKind, Message,
+    input::Input,
     reader::{Limits, Reader},
     write_queue::WriteQueue,
 };
 use crate::session::upgraded::Upgraded;
 use std::{
-    io::{self, ErrorKind},
+    io,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
-use tungstenite::protocol::Role;
+use tungstenite::protocol::{
+    Role,
+    frame::coding::{Control, OpCode},
+};
 
 /// Queued bytes of answers (pongs, close frames) from which on the codec stops reading from a peer that does not read.
 const MAX_QUEUED_ANSWERS: usize = 16 * 1024;
 
-/// tungstenite's codec around an IO.
+/// The messages of one connection, over its IO.
 ///
-/// The connection holds a `Reader` only while the `Reader` has state. Between messages the `Reader` is in the pool of
-/// the thread, and reads the next message of any session.
-///
-/// The `Reader` reads frames and answers them. Sent messages bypass the `Reader`, except close frames, which change its
-/// state.
+/// Between messages the codec holds no memory for them: neither a read buffer, which is in the pool of the thread, nor
+/// the state of a message.
 pub(super) struct Codec {
-    io: Frames<Upgraded>,
-    reader: Option<Box<Reader>>,
+    io: Input<Upgraded>,
+    reader: Reader,
     role: Role,
-    limits: Limits,
     out: WriteQueue,
     /// Bytes of answers to the peer in `out`.
     answers: usize,
     phase: Phase,
+    /// The peer's close frame has arrived.
+    has_closed: bool,
     has_failed: bool,
     /// Whether the peer was silent for too long: `recv` returns the error once, `send` always.
     idle: Idle,
@@ -53,9 +53,9 @@ pub(super) struct Codec {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// A close frame was sent or received: the `Reader` has state that must not be discarded.
+    /// A close frame was sent.
     Closing,
-    /// The client's close frame is answered: the connection ends when the answer is written.
+    /// Both close frames were sent, and this is the server: the connection ends when all bytes are written.
     Closed,
     /// The codec receives no more messages.
     Ended,
@@ -64,13 +64,13 @@ enum Phase {
 impl Codec {
     pub(super) fn new(io: Upgraded, role: Role, limits: Limits) -> Self {
         Self {
-            io: Frames::new(io),
-            reader: None,
+            io: Input::new(io),
+            reader: Reader::new(role, limits),
             role,
-            limits,
             out: WriteQueue::default(),
             answers: 0,
             phase: Phase::Open,
+            has_closed: false,
             has_failed: false,
             idle: Idle::No,
             waiting: None,
@@ -116,7 +116,7 @@ impl Codec {
             self.wakers.receiver.register(cx.waker());
         }
         match self.poll_write_all(cx, |wakers| &wakers.receiver) {
-            Poll::Ready(Err(error)) => Poll::Ready(self.fail(cx, error.into())),
+            Poll::Ready(Err(error)) => Poll::Ready(self.fail(cx, Error::io(error))),
             _ => Poll::Pending,
         }
     }
@@ -130,60 +130,81 @@ impl Codec {
             return Poll::Ready(None);
         }
         if let Poll::Ready(Err(error)) = written {
-            return Poll::Ready(self.fail(cx, error.into()));
+            return Poll::Ready(self.fail(cx, Error::io(error)));
         }
         match self.phase {
-            Phase::Open => {
-                if self.answers >= MAX_QUEUED_ANSWERS {
-                    return Poll::Pending;
-                }
-                // The codec clears its buffer before each read, so call it only when bytes have arrived, or at
-                // the end of the stream, where the codec returns the right error.
-                match self.io.poll_fill(cx) {
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(self.fail(cx, error.into())),
-                    Poll::Pending => {
-                        self.release();
-                        return Poll::Pending;
-                    }
-                }
-            }
+            Phase::Open if self.answers >= MAX_QUEUED_ANSWERS => return Poll::Pending,
+            Phase::Open | Phase::Closing => {}
             Phase::Closed => return written.map(|_| None),
-            Phase::Closing | Phase::Ended => {}
+            Phase::Ended => return Poll::Ready(None),
         }
-        match self.read(cx) {
-            Ok(message) => {
-                if matches!(message, Message::Ping(_) | Message::Close(_)) {
-                    self.answer(&message);
+        let read = match self.poll_message(cx) {
+            Poll::Ready(read) => read,
+            Poll::Pending => {
+                self.out.release();
+                match self.reader.check_text() {
+                    Ok(()) => return Poll::Pending,
+                    Err(error) => Err(error),
                 }
-                Poll::Ready(Some(Ok(message)))
             }
-            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(self.fail(cx, error)),
-        }
+        };
+        Poll::Ready(match read.and_then(|message| self.answer(message)) {
+            Ok(message) => Some(Ok(message)),
+            Err(error) => self.fail(cx, error),
+        })
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) -> tungstenite::Result<Message> {
-        let reader = reader(&mut self.reader, self.role, self.limits);
-        let (io, out) = (&mut self.io, &mut self.out);
-        reader.read(&mut Link { io, cx, out })
-    }
-
-    /// Queues the codec's answer to `message`.
-    fn answer(&mut self, message: &Message) {
-        let before = self.out.len();
-        let reader = reader(&mut self.reader, self.role, self.limits);
-        let flushed = reader.flush(&mut self.out);
-        self.answers += self.out.len() - before;
-        if matches!(message, Message::Close(_)) {
-            self.phase = match flushed {
-                // The server side ends the connection.
-                Err(tungstenite::Error::ConnectionClosed) => Phase::Closed,
-                _ => Phase::Closing,
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        loop {
+            if self.has_closed {
+                // The peer sends nothing after its close frame, and what it sends is discarded (RFC 6455 §1.4).
+                self.io.ahead.clear();
+                match ready!(self.io.poll_fill(cx)).map_err(Error::io)? {
+                    true => continue,
+                    false => return Poll::Ready(Err(Error::no_close_frame())),
+                }
+            }
+            if let Some(message) = self.reader.read(&mut self.io.ahead)? {
+                return Poll::Ready(Ok(message));
+            }
+            let read = match self.reader.rest() {
+                Some((payload, rest)) => {
+                    let length = ready!(self.io.poll_read_into(cx, payload, rest));
+                    let length = length.map_err(Error::io)?;
+                    if let Some(message) = self.reader.received(length)? {
+                        return Poll::Ready(Ok(message));
+                    }
+                    length > 0
+                }
+                None => ready!(self.io.poll_fill(cx)).map_err(Error::io)?,
             };
+            if !read {
+                return Poll::Ready(Err(Error::no_close_frame()));
+            }
         }
+    }
+
+    /// Queues the answer to a ping or a close frame.
+    fn answer(&mut self, message: Message) -> Result<Message, Error> {
+        let before = self.out.len();
+        match &message {
+            Message::Ping(payload) if self.phase == Phase::Open => {
+                self.queue(OpCode::Control(Control::Pong), payload.clone());
+            }
+            Message::Close(frame) => {
+                self.has_closed = true;
+                if self.phase == Phase::Open {
+                    self.queue_close(frame.as_ref());
+                }
+                // The server ends the connection (RFC 6455 §7.1.1).
+                if self.role == Role::Server {
+                    self.phase = Phase::Closed;
+                }
+            }
+            _ => {}
+        }
+        self.answers += self.out.len() - before;
+        Ok(message)
     }
 
     /// Returns whether a close frame can be written to the IO: no close frame was sent, and all frames are written.
@@ -208,30 +229,19 @@ impl Codec {
 
     /// Ends the WebSocket after the peer's time to close. Returns an error if the peer's close frame has not arrived.
     pub(super) fn give_up<T>(&mut self) -> Option<Result<T, Error>> {
-        let has_closed = self.has_closed();
-        self.has_failed |= !has_closed;
+        self.has_failed |= !self.has_closed;
         self.phase = Phase::Ended;
-        (!has_closed).then(|| Err(Error::unanswered()))
+        (!self.has_closed).then(|| Err(Error::unanswered()))
     }
 
     /// Ends the WebSocket, and sends the peer a close code if the error has one.
-    fn fail(
-        &mut self,
-        cx: &mut Context<'_>,
-        error: tungstenite::Error,
-    ) -> Option<Result<Message, Error>> {
-        let is_over = match &error {
-            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => true,
-            // After the peer's close frame, an IO error is a normal end.
-            tungstenite::Error::Io(_) => self.has_closed(),
-            _ => false,
-        };
-        if is_over {
+    fn fail(&mut self, cx: &mut Context<'_>, error: Error) -> Option<Result<Message, Error>> {
+        // After the peer's close frame, any end of the connection is orderly.
+        if self.has_closed && error.kind() == ErrorKind::Io {
             self.phase = Phase::Ended;
             return None;
         }
         self.has_failed = true;
-        let error = Error::codec(error);
         if let Some(code) = error.close_code() {
             let _ = self.start_close(CloseFrame::new(code, ""));
             // The end of the session writes the close frame if the IO is blocked now.
@@ -240,25 +250,6 @@ impl Codec {
         self.phase = Phase::Ended;
         Some(Err(error))
     }
-
-    /// Returns whether the peer's close frame has arrived.
-    fn has_closed(&self) -> bool {
-        self.reader.as_deref().is_some_and(Reader::has_closed)
-    }
-
-    /// Returns the codec and a large write buffer to the pools of the thread, if they have no state.
-    fn release(&mut self) {
-        self.out.release();
-        let is_needed = self.phase != Phase::Open || !self.io.is_between_messages();
-        if let Some(reader) = self.reader.take_if(|_| !is_needed) {
-            reader.give_back();
-        }
-    }
-}
-
-/// Returns the connection's codec, or borrows one from the pool.
-fn reader(reader: &mut Option<Box<Reader>>, role: Role, limits: Limits) -> &mut Reader {
-    reader.get_or_insert_with(|| Reader::borrow(role, limits))
 }
 
 #[cfg(test)]

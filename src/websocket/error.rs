@@ -12,7 +12,19 @@ pub struct Error {
 
 #[derive(Debug)]
 enum Repr {
-    Codec(tungstenite::Error),
+    /// The connection failed.
+    Io(io::Error),
+    /// The connection ended without a close frame.
+    NoCloseFrame,
+    Closed,
+    /// The peer violated the protocol.
+    Protocol(&'static str),
+    NotUtf8,
+    /// A message of the peer has at least this size.
+    TooLarge {
+        size: usize,
+        max: usize,
+    },
     Idle,
     RateLimited,
     Unanswered,
@@ -43,14 +55,39 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(super) fn codec(error: tungstenite::Error) -> Self {
+    pub(super) fn io(error: io::Error) -> Self {
         Self {
-            repr: Repr::Codec(error),
+            repr: Repr::Io(error),
+        }
+    }
+
+    pub(super) fn no_close_frame() -> Self {
+        Self {
+            repr: Repr::NoCloseFrame,
         }
     }
 
     pub(super) fn closed() -> Self {
-        Self::codec(tungstenite::Error::AlreadyClosed)
+        Self { repr: Repr::Closed }
+    }
+
+    pub(super) fn protocol(message: &'static str) -> Self {
+        Self {
+            repr: Repr::Protocol(message),
+        }
+    }
+
+    /// A text or the reason of a close frame is not UTF-8.
+    pub(super) fn not_utf8() -> Self {
+        Self {
+            repr: Repr::NotUtf8,
+        }
+    }
+
+    /// A message of `size` bytes or more is over the limit of `max` bytes.
+    pub(super) fn too_large(size: usize, max: usize) -> Self {
+        let repr = Repr::TooLarge { size, max };
+        Self { repr }
     }
 
     pub(super) fn idle() -> Self {
@@ -95,29 +132,21 @@ impl Error {
     /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        use tungstenite::error::ProtocolError::{ResetWithoutClosingHandshake, SendAfterClosing};
         match &self.repr {
+            Repr::Io(_) | Repr::NoCloseFrame | Repr::Unanswered => ErrorKind::Io,
+            Repr::Closed => ErrorKind::Closed,
+            Repr::Protocol(_) | Repr::NotUtf8 => ErrorKind::Protocol,
+            Repr::TooLarge { .. } | Repr::TooLong(_) => ErrorKind::TooLarge,
             Repr::Idle => ErrorKind::Idle,
             Repr::RateLimited => ErrorKind::RateLimited,
-            Repr::Unanswered => ErrorKind::Io,
-            Repr::TooLong(_) => ErrorKind::TooLarge,
             Repr::Code(_) => ErrorKind::InvalidCode,
-            Repr::Codec(error) => match error {
-                tungstenite::Error::Io(_)
-                | tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => ErrorKind::Io,
-                tungstenite::Error::ConnectionClosed
-                | tungstenite::Error::AlreadyClosed
-                | tungstenite::Error::Protocol(SendAfterClosing) => ErrorKind::Closed,
-                tungstenite::Error::Capacity(_) => ErrorKind::TooLarge,
-                _ => ErrorKind::Protocol,
-            },
         }
     }
 
     /// Returns the code of the close frame to send to the peer, or `None` to send no frame.
     pub(super) fn close_code(&self) -> Option<u16> {
         match (self.kind(), &self.repr) {
-            (_, Repr::Codec(tungstenite::Error::Utf8(_))) => Some(1007),
+            (_, Repr::NotUtf8) => Some(1007),
             (ErrorKind::Protocol, _) => Some(1002),
             (ErrorKind::TooLarge, _) => Some(1009),
             (ErrorKind::RateLimited, _) => Some(1008),
@@ -131,7 +160,17 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.repr {
-            Repr::Codec(error) => error.fmt(f),
+            Repr::Io(error) => write!(f, "the connection failed: {error}"),
+            Repr::NoCloseFrame => f.write_str("the connection ended without a close frame"),
+            Repr::Closed => f.write_str("the WebSocket is closed"),
+            Repr::Protocol(message) => write!(f, "the peer violated the protocol: {message}"),
+            Repr::NotUtf8 => f.write_str("the peer sent text that is not UTF-8"),
+            Repr::TooLarge { size, max } => {
+                write!(
+                    f,
+                    "a message of {size} bytes or more is over the limit of {max} bytes"
+                )
+            }
             Repr::Idle => f.write_str("the peer did not answer a ping, or did not read"),
             Repr::RateLimited => f.write_str("the peer exceeded the rate limit"),
             Repr::Unanswered => f.write_str("the peer did not answer the close frame"),
@@ -144,12 +183,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.repr {
-            Repr::Codec(error) => error.source(),
-            Repr::Idle
-            | Repr::RateLimited
-            | Repr::Unanswered
-            | Repr::TooLong(_)
-            | Repr::Code(_) => None,
+            Repr::Io(error) => Some(error),
+            _ => None,
         }
     }
 }
@@ -157,7 +192,7 @@ impl std::error::Error for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error.repr {
-            Repr::Codec(tungstenite::Error::Io(error)) => error,
+            Repr::Io(error) => error,
             repr => Self::other(Error { repr }),
         }
     }

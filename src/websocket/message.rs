@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use std::{fmt, ops::Deref, str::Utf8Error};
-use tungstenite::protocol::frame;
 
 /// A message, or a control frame (RFC 6455 §5.5 and §5.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,33 +79,6 @@ impl Message {
             _ => None,
         }
     }
-
-    pub(super) fn from_codec(message: tungstenite::Message) -> Self {
-        match message {
-            tungstenite::Message::Text(text) => Self::Text(Utf8Bytes(text)),
-            tungstenite::Message::Binary(bytes) => Self::Binary(bytes),
-            tungstenite::Message::Ping(bytes) => Self::Ping(bytes),
-            tungstenite::Message::Pong(bytes) => Self::Pong(bytes),
-            tungstenite::Message::Close(close) => Self::Close(close.map(|close| CloseFrame {
-                code: close.code.into(),
-                reason: Utf8Bytes(close.reason),
-            })),
-            tungstenite::Message::Frame(_) => unreachable!("a codec reads messages"),
-        }
-    }
-
-    /// Copies the payload into an allocation of exactly its size, which no other message shares.
-    pub(super) fn detached(self) -> Self {
-        match self {
-            Self::Text(text) => Self::Text(text.as_str().into()),
-            Self::Binary(bytes) => Self::Binary(Bytes::copy_from_slice(&bytes)),
-            Self::Ping(bytes) => Self::Ping(Bytes::copy_from_slice(&bytes)),
-            Self::Pong(bytes) => Self::Pong(Bytes::copy_from_slice(&bytes)),
-            Self::Close(frame) => {
-                Self::Close(frame.map(|frame| CloseFrame::new(frame.code, frame.reason.as_str())))
-            }
-        }
-    }
 }
 
 impl From<String> for Message {
@@ -151,13 +123,6 @@ impl CloseFrame {
     /// Returns whether the code may be sent (RFC 6455 §7.4 and the IANA registry of close codes).
     pub(super) fn has_valid_code(&self) -> bool {
         matches!(self.code, 1000..=1003 | 1007..=1014 | 3000..=4999)
-    }
-
-    pub(super) fn into_codec(self) -> frame::CloseFrame {
-        frame::CloseFrame {
-            code: self.code.into(),
-            reason: self.reason.0,
-        }
     }
 }
 

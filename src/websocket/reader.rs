@@ -1,26 +1,27 @@
-//! tungstenite's codec and its read buffer.
+//! Messages from the bytes of a peer: frames, masks, fragments and text (RFC 6455 §5). No IO here.
 
-use super::message::Message;
-use crate::io::pool::{self, Pool};
-use std::{
-    cell::RefCell,
-    io::{Read, Write},
-    thread::LocalKey,
+use super::{CloseFrame, Error, Message, Utf8Bytes, input::Ahead, mask};
+use bytes::{Bytes, BytesMut};
+use std::io::Cursor;
+use tungstenite::protocol::{
+    Role,
+    frame::{
+        FrameHeader,
+        coding::{Control, Data, OpCode},
+    },
 };
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext, frame::CloseFrame};
-
-/// The size of one read of the codec, in bytes. The codec zeroes as many bytes before each read.
-const READ_SIZE: usize = 512;
-
-/// The maximum size of a small buffer, in bytes. A session may keep a small buffer, and a message may keep the small
-/// read buffer that it is a part of.
-pub(super) const SMALL: usize = 2 * 1024;
-
-/// The maximum number of pooled bytes per thread and kind.
-pub(super) const MAX_POOLED: usize = 1024 * 1024;
 
 /// The maximum payload length of a control frame (RFC 6455 §5.5).
 pub(super) const MAX_CONTROL_PAYLOAD: usize = 125;
+
+/// The maximum length of a header.
+const MAX_HEADER: usize = 14;
+
+/// The rest of a payload from which on it is worth a read of its own, which saves a copy.
+const OWN_READ: usize = 8 * 1024;
+
+/// The room for an incomplete payload of which few bytes have arrived.
+const MIN_ROOM: usize = 4 * 1024;
 
 /// Limits on received messages.
 #[derive(Clone, Copy, Debug)]
@@ -29,89 +30,372 @@ pub(super) struct Limits {
     pub(super) message: usize,
 }
 
-thread_local! {
-    static SERVERS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(MAX_POOLED)) };
-    static CLIENTS: RefCell<Pool<Box<Reader>>> = const { RefCell::new(Pool::new(MAX_POOLED)) };
+/// Decodes the frames of a peer, and assembles its messages.
+pub(super) struct Reader {
+    role: Role,
+    limits: Limits,
+    /// `None` at the boundary between two messages.
+    partial: Option<Box<Partial>>,
 }
 
-/// The codec. Between messages, before any close frame, a codec has no state: sessions with the same role can exchange
-/// their codecs.
-pub(super) struct Reader {
-    context: WebSocketContext,
-    role: Role,
-    /// Size of the largest message read. The read buffer grows with messages and does not shrink.
-    largest: usize,
+/// A message or frame that has arrived in part.
+#[derive(Default)]
+struct Partial {
+    /// The bytes of an incomplete header.
+    header: Vec<u8>,
+    /// The frame whose payload is incomplete.
+    frame: Option<Frame>,
+    /// The payload of an incomplete control frame.
+    control: Vec<u8>,
+    /// The message, from its first frame to its last.
+    message: Option<Assembly>,
+}
+
+#[derive(Clone, Copy)]
+struct Frame {
+    opcode: OpCode,
+    is_final: bool,
+    mask: Option<[u8; 4]>,
+    /// The number of payload bytes that have been read.
+    read: usize,
+    /// The number of payload bytes to come.
+    rest: usize,
+}
+
+struct Assembly {
+    is_text: bool,
+    payload: BytesMut,
+    /// The number of bytes of `payload` that are known to be UTF-8.
+    valid: usize,
 }
 
 impl Reader {
-    /// Takes a codec without state from the pool of the thread, or creates one.
-    pub(super) fn borrow(role: Role, limits: Limits) -> Box<Self> {
-        let set = |config: &mut WebSocketConfig| {
-            config.max_message_size = Some(limits.message);
-            // A frame longer than the message limit fails as soon as its header has arrived.
-            config.max_frame_size = Some(limits.message.max(MAX_CONTROL_PAYLOAD));
-        };
-        if let Some(mut reader) = pool::borrow(pool_of(role)) {
-            reader.context.set_config(set);
-            return reader;
-        }
-        let mut config = WebSocketConfig::default()
-            .read_buffer_size(READ_SIZE)
-            .write_buffer_size(0);
-        set(&mut config);
-        Box::new(Self {
-            context: WebSocketContext::new(role, Some(config)),
+    pub(super) fn new(role: Role, limits: Limits) -> Self {
+        Self {
             role,
-            largest: 0,
-        })
+            limits,
+            partial: None,
+        }
     }
 
-    /// Returns the codec, which has no state, to the pool of the thread.
-    pub(super) fn give_back(self: Box<Self>) {
-        let bytes = size_of::<Self>() + self.largest.max(READ_SIZE);
-        pool::give_back(pool_of(self.role), self, bytes);
+    /// Reads a message or control frame from `ahead`. Returns `None` once all bytes are used.
+    pub(super) fn read(&mut self, ahead: &mut Ahead) -> Result<Option<Message>, Error> {
+        while !ahead.is_empty() {
+            let incomplete = self
+                .partial
+                .as_mut()
+                .and_then(|partial| partial.frame.take());
+            let frame = match incomplete {
+                Some(frame) => frame,
+                None => match self.read_header(ahead)? {
+                    Some(frame) => frame,
+                    None => return Ok(None),
+                },
+            };
+            let message = match frame.opcode {
+                OpCode::Control(control) => self.read_control(control, frame, ahead)?,
+                OpCode::Data(_) => self.read_data(frame, ahead)?,
+            };
+            if message.is_some() {
+                return Ok(message);
+            }
+        }
+        Ok(None)
     }
 
-    /// Reads the next message.
-    pub(super) fn read(
-        &mut self,
-        stream: &mut (impl Read + Write),
-    ) -> tungstenite::Result<Message> {
-        let message = self.context.read(stream)?;
-        let size = message.len();
-        self.largest = self.largest.max(size);
-        let message = Message::from_codec(message);
-        // The message is a slice of the read buffer, and would keep the whole buffer alive.
-        let is_small_part = self.largest > SMALL && size <= self.largest / 2;
-        Ok(if is_small_part {
-            message.detached()
+    /// Returns the buffer for the rest of an incomplete payload, and the length of that rest.
+    ///
+    /// Returns `None` unless the rest is long. After bytes were read into the buffer, call `received`.
+    pub(super) fn rest(&mut self) -> Option<(&mut BytesMut, usize)> {
+        let Partial { frame, message, .. } = self.partial.as_deref_mut()?;
+        let (Some(frame), Some(message)) = (frame, message) else {
+            return None;
+        };
+        if frame.rest < OWN_READ || matches!(frame.opcode, OpCode::Control(_)) {
+            return None;
+        }
+        message.reserve(0, frame.rest);
+        Some((&mut message.payload, frame.rest))
+    }
+
+    /// Continues after `length` bytes were read into the buffer that `rest` returned.
+    pub(super) fn received(&mut self, length: usize) -> Result<Option<Message>, Error> {
+        let Some(Partial { frame, message, .. }) = self.partial.as_deref_mut() else {
+            return Ok(None);
+        };
+        let (Some(mut own), Some(message)) = (frame.take(), message) else {
+            return Ok(None);
+        };
+        let start = message.payload.len() - length;
+        own.unmask(&mut message.payload[start..]);
+        self.end_of_data(own)
+    }
+
+    /// Checks the text that has come so far. RFC 6455 §8.1 has a peer fail as soon as its text is not UTF-8.
+    pub(super) fn check_text(&mut self) -> Result<(), Error> {
+        match self.partial.as_deref_mut() {
+            Some(Partial {
+                message: Some(message),
+                ..
+            }) => message.check_text(),
+            _ => Ok(()),
+        }
+    }
+
+    fn assembly(&self) -> Option<&Assembly> {
+        self.partial.as_ref()?.message.as_ref()
+    }
+
+    fn partial(&mut self) -> &mut Partial {
+        self.partial.get_or_insert_default()
+    }
+
+    /// Reads the header of a frame, and stores an incomplete one.
+    fn read_header(&mut self, ahead: &mut Ahead) -> Result<Option<Frame>, Error> {
+        let before = self
+            .partial
+            .as_ref()
+            .map_or(0, |partial| partial.header.len());
+        let (parsed, length) = if before == 0 {
+            parse(ahead.bytes())?
         } else {
-            message
+            let mut header = std::mem::take(&mut self.partial().header);
+            let more = ahead.bytes();
+            header.extend_from_slice(&more[..more.len().min(MAX_HEADER - before)]);
+            let parsed = parse(&header)?;
+            header.truncate(before);
+            self.partial().header = header;
+            parsed
+        };
+        let Some((header, payload)) = parsed else {
+            let bytes = ahead.bytes();
+            self.partial().header.extend_from_slice(bytes);
+            ahead.advance(ahead.len());
+            return Ok(None);
+        };
+        ahead.advance(length - before);
+        if let Some(partial) = &mut self.partial {
+            partial.header = Vec::new();
+        }
+        self.check(&header, payload, length).map(Some)
+    }
+
+    /// Checks a header (RFC 6455 §5.2, §5.4 and §5.5).
+    fn check(&self, header: &FrameHeader, payload: u64, length: usize) -> Result<Frame, Error> {
+        let message = self.assembly();
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(Error::protocol("a reserved bit of a frame is set"));
+        }
+        match (self.role, header.mask) {
+            (Role::Server, None) => {
+                return Err(Error::protocol("a frame of the client is not masked"));
+            }
+            (Role::Client, Some(_)) => {
+                return Err(Error::protocol("a frame of the server is masked"));
+            }
+            _ => {}
+        }
+        if header.len(payload) != length {
+            return Err(Error::protocol(
+                "the length of a frame does not have its shortest form",
+            ));
+        }
+        let payload = usize::try_from(payload).unwrap_or(usize::MAX);
+        match header.opcode {
+            OpCode::Control(Control::Reserved(_)) | OpCode::Data(Data::Reserved(_)) => {
+                return Err(Error::protocol("the opcode of a frame is reserved"));
+            }
+            OpCode::Control(_) if !header.is_final => {
+                return Err(Error::protocol("a control frame is fragmented"));
+            }
+            OpCode::Control(_) if payload > MAX_CONTROL_PAYLOAD => {
+                return Err(Error::protocol("a control frame is longer than 125 bytes"));
+            }
+            OpCode::Data(Data::Continue) if message.is_none() => {
+                return Err(Error::protocol(
+                    "a continuation frame does not continue a message",
+                ));
+            }
+            OpCode::Data(Data::Text | Data::Binary) if message.is_some() => {
+                return Err(Error::protocol("a message begins within another message"));
+            }
+            OpCode::Data(_) => {
+                let before = message.map_or(0, |message| message.payload.len());
+                let size = payload.saturating_add(before);
+                if size > self.limits.message {
+                    return Err(Error::too_large(size, self.limits.message));
+                }
+            }
+            OpCode::Control(_) => {}
+        }
+        Ok(Frame {
+            opcode: header.opcode,
+            is_final: header.is_final,
+            mask: header.mask,
+            read: 0,
+            rest: payload,
         })
     }
 
-    /// Writes the codec's answers.
-    pub(super) fn flush(&mut self, stream: &mut (impl Read + Write)) -> tungstenite::Result<()> {
-        self.context.flush(stream)
-    }
-
-    pub(super) fn close(
+    fn read_control(
         &mut self,
-        stream: &mut (impl Read + Write),
-        frame: Option<CloseFrame>,
-    ) -> tungstenite::Result<()> {
-        self.context.close(stream, frame)
+        control: Control,
+        mut frame: Frame,
+        ahead: &mut Ahead,
+    ) -> Result<Option<Message>, Error> {
+        let length = frame.rest.min(ahead.len());
+        let bytes = &mut ahead.bytes_mut()[..length];
+        frame.unmask(bytes);
+        let payload = if frame.rest == 0 && frame.read == length {
+            Bytes::copy_from_slice(bytes)
+        } else {
+            let partial = self.partial();
+            partial.control.extend_from_slice(bytes);
+            if frame.rest > 0 {
+                partial.frame = Some(frame);
+                ahead.advance(length);
+                return Ok(None);
+            }
+            std::mem::take(&mut partial.control).into()
+        };
+        ahead.advance(length);
+        self.release();
+        let message = match control {
+            Control::Ping => Message::Ping(payload),
+            Control::Pong => Message::Pong(payload),
+            Control::Close | Control::Reserved(_) => Message::Close(close_frame(payload)?),
+        };
+        Ok(Some(message))
     }
 
-    /// Returns whether the peer's close frame has arrived.
-    pub(super) fn has_closed(&self) -> bool {
-        !self.context.can_read()
+    fn read_data(&mut self, mut frame: Frame, ahead: &mut Ahead) -> Result<Option<Message>, Error> {
+        let length = frame.rest.min(ahead.len());
+        let bytes = &mut ahead.bytes_mut()[..length];
+        frame.unmask(bytes);
+        let is_text = matches!(frame.opcode, OpCode::Data(Data::Text));
+        if frame.rest == 0 && frame.is_final && self.assembly().is_none() {
+            // The whole message is here.
+            let message = message(is_text, ahead.take(length));
+            self.release();
+            return message.map(Some);
+        }
+        let message = self
+            .partial()
+            .message
+            .get_or_insert_with(|| Assembly::new(is_text));
+        message.reserve(length, frame.rest);
+        message.payload.extend_from_slice(bytes);
+        ahead.advance(length);
+        self.end_of_data(frame)
+    }
+
+    /// Stores an incomplete data frame. Returns the message if the frame completes it.
+    fn end_of_data(&mut self, frame: Frame) -> Result<Option<Message>, Error> {
+        let partial = self.partial();
+        if frame.rest > 0 {
+            partial.frame = Some(frame);
+            return Ok(None);
+        }
+        if !frame.is_final {
+            // A control frame may come next: the error comes before it.
+            self.check_text()?;
+            return Ok(None);
+        }
+        let Some(Assembly {
+            is_text, payload, ..
+        }) = partial.message.take()
+        else {
+            return Ok(None);
+        };
+        self.release();
+        message(is_text, payload.freeze()).map(Some)
+    }
+
+    /// Frees the memory of an incomplete message at the boundary between two messages.
+    fn release(&mut self) {
+        self.partial.take_if(|partial| partial.message.is_none());
     }
 }
 
-fn pool_of(role: Role) -> &'static LocalKey<RefCell<Pool<Box<Reader>>>> {
-    match role {
-        Role::Server => &SERVERS,
-        Role::Client => &CLIENTS,
+impl Frame {
+    /// Unmasks the next bytes of the payload.
+    fn unmask(&mut self, bytes: &mut [u8]) {
+        if let Some(mask) = self.mask {
+            mask::apply(bytes, mask, self.read);
+        }
+        self.read += bytes.len();
+        self.rest -= bytes.len();
     }
+}
+
+impl Assembly {
+    fn new(is_text: bool) -> Self {
+        Self {
+            is_text,
+            payload: BytesMut::new(),
+            valid: 0,
+        }
+    }
+
+    /// Reserves room for `length` bytes of a payload, and for some of the `rest` bytes after them.
+    ///
+    /// The memory grows with the bytes that have arrived: a header alone does not allocate the memory for its payload.
+    fn reserve(&mut self, length: usize, rest: usize) {
+        let room = self.payload.capacity() - self.payload.len();
+        if room == 0 || room < length {
+            let arrived = self.payload.len() + length;
+            self.payload
+                .reserve(length + rest.min(arrived.max(MIN_ROOM)));
+        }
+    }
+
+    fn check_text(&mut self) -> Result<(), Error> {
+        if !self.is_text {
+            return Ok(());
+        }
+        match std::str::from_utf8(&self.payload[self.valid..]) {
+            Ok(_) => self.valid = self.payload.len(),
+            Err(error) if error.error_len().is_some() => return Err(Error::not_utf8()),
+            // The last character is incomplete.
+            Err(error) => self.valid += error.valid_up_to(),
+        }
+        Ok(())
+    }
+}
+
+type Parsed = Option<(FrameHeader, u64)>;
+
+/// Parses a header. Returns the header with the length of the payload, and its own length.
+fn parse(bytes: &[u8]) -> Result<(Parsed, usize), Error> {
+    let mut cursor = Cursor::new(bytes);
+    match FrameHeader::parse(&mut cursor) {
+        Ok(parsed) => Ok((parsed, cursor.position() as usize)),
+        Err(_) => Err(Error::protocol("the opcode of a frame is reserved")),
+    }
+}
+
+fn message(is_text: bool, payload: Bytes) -> Result<Message, Error> {
+    if !is_text {
+        return Ok(Message::Binary(payload));
+    }
+    let text = Utf8Bytes::try_from(payload).map_err(|_| Error::not_utf8())?;
+    Ok(Message::Text(text))
+}
+
+/// Returns the code and reason of a close frame (RFC 6455 §5.5.1).
+fn close_frame(mut payload: Bytes) -> Result<Option<CloseFrame>, Error> {
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    if payload.len() < 2 {
+        return Err(Error::protocol("a close frame has an incomplete code"));
+    }
+    let code = u16::from_be_bytes([payload[0], payload[1]]);
+    let reason = payload.split_off(2);
+    let reason = Utf8Bytes::try_from(reason).map_err(|_| Error::not_utf8())?;
+    let frame = CloseFrame { code, reason };
+    Ok(Some(match frame.has_valid_code() {
+        true => frame,
+        false => CloseFrame::new(1002, "the code of the close frame is invalid"),
+    }))
 }

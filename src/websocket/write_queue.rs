@@ -1,29 +1,39 @@
 //! The write queue of a WebSocket.
 
-use super::{
-    frames::Frames,
-    reader::{MAX_POOLED, SMALL},
-};
+use super::input::Input;
 use crate::{
     io::pool::{self, Pool},
     session::upgraded::Upgraded,
 };
+use bytes::Bytes;
 use std::{
     cell::RefCell,
-    io::{self, ErrorKind, Read, Write},
-    pin::Pin,
+    io::{self, ErrorKind, IoSlice},
     task::{Context, Poll, ready},
 };
-use tokio::io::AsyncWrite;
+use tungstenite::protocol::frame::{Frame, FrameHeader, coding::OpCode};
+
+/// The maximum size of a small buffer, in bytes, which an idle session may keep.
+pub(super) const SMALL: usize = 2 * 1024;
+
+/// The maximum number of pooled bytes per thread.
+const MAX_POOLED: usize = 1024 * 1024;
+
+/// The payload length from which on a payload is written from its own memory. A shorter one is copied, to be written
+/// together with other frames.
+const LARGE: usize = 16 * 1024;
 
 thread_local! {
     static POOL: RefCell<Pool<Vec<u8>>> = const { RefCell::new(Pool::new(MAX_POOLED)) };
 }
 
-/// A queue of bytes to write. Accepts every write; reads return nothing.
+/// A queue of frames to write.
 #[derive(Default)]
 pub(super) struct WriteQueue {
     bytes: Vec<u8>,
+    /// The payload after `bytes`, if it is large.
+    payload: Bytes,
+    /// The number of bytes of both that are written.
     written: usize,
     /// Queued bytes have not all been written and flushed.
     is_pending: bool,
@@ -34,9 +44,9 @@ impl WriteQueue {
         self.is_pending
     }
 
-    /// Returns the number of bytes in the buffer, including written ones.
+    /// Returns the number of bytes in the queue, including written ones.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.payload.len()
     }
 
     #[cfg(test)]
@@ -44,8 +54,32 @@ impl WriteQueue {
         self.bytes.capacity()
     }
 
+    /// Adds a frame.
+    pub(super) fn push(&mut self, opcode: OpCode, mask: Option<[u8; 4]>, payload: Bytes) {
+        self.is_pending = true;
+        let header = FrameHeader {
+            opcode,
+            mask,
+            ..FrameHeader::default()
+        };
+        let previous = std::mem::take(&mut self.payload);
+        self.reserve(previous.len());
+        self.bytes.extend_from_slice(&previous);
+        let formatted = if mask.is_none() && payload.len() >= LARGE {
+            let length = payload.len() as u64;
+            self.reserve(header.len(length));
+            self.payload = payload;
+            header.format(length, &mut self.bytes)
+        } else {
+            let frame = Frame::from_payload(header, payload);
+            self.reserve(frame.len());
+            frame.format(&mut self.bytes)
+        };
+        formatted.expect("writing to a vector does not fail");
+    }
+
     /// Reserves room for `more` bytes.
-    pub(super) fn reserve(&mut self, more: usize) {
+    fn reserve(&mut self, more: usize) {
         let needed = self.bytes.len() + more;
         if needed > SMALL && needed > self.bytes.capacity() {
             if let Some(mut large) = pool::borrow(&POOL) {
@@ -71,7 +105,7 @@ impl WriteQueue {
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        io: &mut Frames<Upgraded>,
+        io: &mut Input<Upgraded>,
     ) -> Poll<io::Result<()>> {
         let written = ready!(self.poll_write_all(cx, io));
         self.is_pending = false;
@@ -81,34 +115,28 @@ impl WriteQueue {
     fn poll_write_all(
         &mut self,
         cx: &mut Context<'_>,
-        io: &mut Frames<Upgraded>,
+        io: &mut Input<Upgraded>,
     ) -> Poll<io::Result<()>> {
-        while self.written < self.bytes.len() {
-            let rest = &self.bytes[self.written..];
-            match ready!(Pin::new(&mut *io).poll_write(cx, rest))? {
+        while self.written < self.len() {
+            let in_bytes = self.written.min(self.bytes.len());
+            let bufs = [
+                IoSlice::new(&self.bytes[in_bytes..]),
+                IoSlice::new(&self.payload[self.written - in_bytes..]),
+            ];
+            // An empty slice must not come first: an IO without vectored writes writes only the first one.
+            let bufs = match in_bytes < self.bytes.len() {
+                true if self.payload.is_empty() => &bufs[..1],
+                true => &bufs[..],
+                false => &bufs[1..],
+            };
+            match ready!(io.poll_write_vectored(cx, bufs))? {
                 0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 written => self.written += written,
             }
         }
         self.bytes.clear();
+        self.payload = Bytes::new();
         self.written = 0;
-        Pin::new(io).poll_flush(cx)
-    }
-}
-
-impl Read for WriteQueue {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(ErrorKind::WouldBlock.into())
-    }
-}
-
-impl Write for WriteQueue {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.is_pending = true;
-        self.bytes.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        io.poll_flush(cx)
     }
 }

@@ -1,7 +1,8 @@
 //! Sending: queues messages and close frames, and writes the queue.
 
-use super::{Codec, Phase, reader, wakers::Wakers};
+use super::{Codec, Phase, wakers::Wakers};
 use crate::websocket::{CloseFrame, Error, Message, reader::MAX_CONTROL_PAYLOAD};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use std::{
     io,
@@ -9,10 +10,7 @@ use std::{
 };
 use tungstenite::protocol::{
     Role,
-    frame::{
-        Frame, FrameHeader,
-        coding::{Control, Data, OpCode},
-    },
+    frame::coding::{Control, Data, OpCode},
 };
 
 /// Queued bytes from which on `poll_ready` flushes the queue.
@@ -35,14 +33,14 @@ impl Codec {
         if let OpCode::Control(_) = opcode {
             check_control(payload.len())?;
         }
-        let header = FrameHeader {
-            opcode,
-            mask: (self.role == Role::Client).then(rand::random),
-            ..FrameHeader::default()
-        };
-        let frame = Frame::from_payload(header, payload);
-        self.out.reserve(frame.len());
-        frame.format(&mut self.out).map_err(Error::codec)
+        self.queue(opcode, payload);
+        Ok(())
+    }
+
+    /// Queues a frame.
+    pub(super) fn queue(&mut self, opcode: OpCode, payload: Bytes) {
+        let mask = (self.role == Role::Client).then(rand::random);
+        self.out.push(opcode, mask, payload);
     }
 
     pub(super) fn send_close(&mut self, frame: Option<CloseFrame>) -> Result<(), Error> {
@@ -52,10 +50,20 @@ impl Codec {
             }
             check_control(2 + frame.reason.len())?;
         }
+        self.queue_close(frame.as_ref());
+        Ok(())
+    }
+
+    /// Queues a valid close frame.
+    pub(super) fn queue_close(&mut self, frame: Option<&CloseFrame>) {
         self.phase = Phase::Closing;
-        let frame = frame.map(CloseFrame::into_codec);
-        let reader = reader(&mut self.reader, self.role, self.limits);
-        reader.close(&mut self.out, frame).map_err(Error::codec)
+        let payload = frame.map(|CloseFrame { code, reason }| {
+            [&code.to_be_bytes()[..], reason.as_str().as_bytes()].concat()
+        });
+        self.queue(
+            OpCode::Control(Control::Close),
+            payload.unwrap_or_default().into(),
+        );
     }
 
     /// Starts the closing handshake unless it has already started. Fails only if the frame is invalid.
@@ -84,9 +92,9 @@ impl Codec {
     ) -> Poll<Result<(), Error>> {
         self.check_idle()?;
         let flushed = ready!(self.poll_write_all(cx, |wakers| &wakers.sender));
-        self.release();
+        self.out.release();
         self.has_failed |= flushed.is_err();
-        Poll::Ready(flushed.map_err(|error| Error::codec(error.into())))
+        Poll::Ready(flushed.map_err(Error::io))
     }
 
     /// Writes as many queued bytes as the IO accepts, and wakes all waiting tasks when the queue is written. `cx` must
