@@ -55,3 +55,16 @@ pub fn may_connect(policy: &Policy, address: IpAddr) -> bool {
 pub fn may_ask_for(policy: &Policy, target: &Authority, port: u16) -> bool {
     Host::of(target).is_some_and(|host| policy.check(&host, port).is_ok())
 }
+
+/// Reads the messages of a WebSocket peer whose bytes arrive in these parts, of at most 64 KiB each.
+///
+/// Returns the messages, and the close code of the error that ended them. A part may end anywhere, also within a header.
+#[cfg(feature = "websocket")]
+#[must_use]
+pub fn receive<'a>(
+    is_server: bool,
+    max_message_size: usize,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<crate::websocket::Message>, Option<u16>) {
+    crate::websocket::fuzzing::receive(is_server, max_message_size, parts)
+}

@@ -4,6 +4,7 @@
 //! stream arrives in parts of these lengths, repeated until its end, or in one part without a length.
 
 use self::tracked::Frames;
+use crate::parts;
 
 /// The source file of the crate, unchanged.
 #[allow(dead_code)]
@@ -28,31 +29,13 @@ pub fn run(data: &[u8]) {
     let mut tracked = Frames::default();
     let mut at = 0;
     assert_eq!((tracked.is_between(), tracked.has_closed()), expected(at));
-    for length in parts(lengths, stream.len()) {
+    for length in parts::lengths(lengths, stream.len(), 1) {
         tracked.follow(&stream[at..at + length]);
         at += length;
         let found = (tracked.is_between(), tracked.has_closed());
         assert_eq!(found, expected(at), "after {at} bytes");
     }
     assert_eq!(at, stream.len());
-}
-
-/// Returns the lengths of the parts of a stream.
-fn parts(lengths: &[u8], mut rest: usize) -> Vec<usize> {
-    // Lengths of zero only would not reach the end.
-    if lengths.iter().all(|length| *length == 0) {
-        return vec![rest];
-    }
-    let mut parts = Vec::new();
-    for length in lengths.iter().cycle() {
-        let length = rest.min(usize::from(*length));
-        parts.push(length);
-        rest -= length;
-        if rest == 0 {
-            break;
-        }
-    }
-    parts
 }
 
 /// A frame whose header is complete.

@@ -8,6 +8,8 @@ pub mod early;
 pub mod forwarded;
 pub mod frames;
 pub mod head;
+pub mod messages;
+mod parts;
 mod reference;
 pub mod tokens;
 pub mod websocket_handshake;

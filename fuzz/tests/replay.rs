@@ -2,7 +2,8 @@
 
 use std::{fs, path::Path};
 use tower_upgrade_fuzz::{
-    address, answer, authority, early, forwarded, frames, head, tokens, websocket_handshake,
+    address, answer, authority, early, forwarded, frames, head, messages, tokens,
+    websocket_handshake,
 };
 
 fn replay(target: &str, run: fn(&[u8])) {
@@ -52,6 +53,11 @@ fn frames() {
 #[test]
 fn head() {
     replay("head", head::run);
+}
+
+#[test]
+fn messages() {
+    replay("messages", messages::run);
 }
 
 #[test]

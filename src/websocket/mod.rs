@@ -202,6 +202,8 @@ mod client;
 mod codec;
 mod config;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod handshake;
 mod input;
 mod keep_alive;
