@@ -168,8 +168,8 @@ impl Codec {
                 return Poll::Ready(Ok(message));
             }
             let read = match self.reader.rest() {
-                Some((payload, rest)) => {
-                    let length = ready!(self.io.poll_read_into(cx, payload, rest));
+                Some(mut room) => {
+                    let length = ready!(self.io.poll_read_into(cx, room.buffer()));
                     let length = length.map_err(Error::io)?;
                     if let Some(message) = self.reader.received(length)? {
                         return Poll::Ready(Ok(message));

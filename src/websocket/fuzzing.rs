@@ -6,6 +6,7 @@ use super::{
     reader::{Limits, Reader},
 };
 use crate::io::buffer::Buffer;
+use bytes::BufMut as _;
 use tungstenite::protocol::Role;
 
 /// Reads the messages of a peer whose bytes arrive in these parts, of at most 64 KiB each.
@@ -27,9 +28,10 @@ pub(crate) fn receive<'a>(
         let mut ahead = Ahead::default();
         while !part.is_empty() {
             let read = match reader.rest() {
-                Some((payload, rest)) => {
-                    let (bytes, others) = part.split_at(part.len().min(rest));
-                    payload.extend_from_slice(bytes);
+                Some(mut room) => {
+                    let room = room.buffer();
+                    let (bytes, others) = part.split_at(part.len().min(room.remaining_mut()));
+                    room.put_slice(bytes);
                     part = others;
                     reader.received(bytes.len())
                 }

@@ -1,7 +1,7 @@
 //! The IO of a WebSocket, and the bytes that were read before they were needed.
 
 use crate::io::buffer::{BYTES, Buffer};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use std::{
     io,
     pin::{Pin, pin},
@@ -60,16 +60,14 @@ impl<T: AsyncRead + Unpin> Input<T> {
         Poll::Ready(Ok(end > 0))
     }
 
-    /// Reads at most `limit` bytes into `bytes`, past `ahead`, which must be empty. Returns the number of bytes, which
-    /// is 0 at the end of the stream.
+    /// Reads into `room`, past `ahead`, which must be empty. Returns the number of bytes, which is 0 at the end of the
+    /// stream.
     pub(super) fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &mut BytesMut,
-        limit: usize,
+        room: &mut dyn BufMut,
     ) -> Poll<io::Result<usize>> {
-        let mut bytes = bytes.limit(limit);
-        let length = ready!(pin!(self.io.read_buf(&mut bytes)).poll(cx))?;
+        let length = ready!(pin!(self.io.read_buf(room)).poll(cx))?;
         self.has_read = true;
         Poll::Ready(Ok(length))
     }
@@ -134,6 +132,42 @@ impl Ahead {
             Some(buffer) => &mut buffer[self.start as usize..self.end as usize],
             None => &mut [],
         }
+    }
+
+    /// Moves the bytes within the buffer, so that `more` bytes have room behind them. Returns `false` if they are too
+    /// many.
+    pub(super) fn make_room(&mut self, more: usize) -> bool {
+        if self.len() + more > BYTES {
+            return false;
+        }
+        if let Some(buffer) = &mut self.buffer {
+            if self.end as usize + more > BYTES {
+                buffer.copy_within(self.start as usize..self.end as usize, 0);
+                self.end -= self.start;
+                self.start = 0;
+            }
+        }
+        self.buffer.is_some()
+    }
+
+    /// Returns the length of the rest of the buffer.
+    pub(super) fn space(&self) -> usize {
+        BYTES - self.end as usize
+    }
+
+    /// Returns the rest of the buffer.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        match &mut self.buffer {
+            Some(buffer) => &mut buffer[self.end as usize..],
+            None => &mut [],
+        }
+    }
+
+    /// Adds the first `length` bytes of the room, and returns them.
+    pub(super) fn filled(&mut self, length: usize) -> &mut [u8] {
+        self.end += length as u32;
+        let start = self.len() - length;
+        &mut self.bytes_mut()[start..]
     }
 
     /// Removes all bytes.

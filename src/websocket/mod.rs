@@ -210,6 +210,7 @@ mod keep_alive;
 mod mask;
 mod message;
 mod origin;
+mod payload;
 mod rate_limit;
 mod reader;
 mod running;

@@ -1,7 +1,12 @@
 //! Messages from the bytes of a peer: frames, masks, fragments and text (RFC 6455 §5). No IO here.
 
-use super::{CloseFrame, Error, Message, Utf8Bytes, input::Ahead, mask};
-use bytes::{Bytes, BytesMut};
+use super::{
+    CloseFrame, Error, Message, Utf8Bytes,
+    input::Ahead,
+    mask,
+    payload::{Payload, Room},
+};
+use bytes::Bytes;
 use std::io::Cursor;
 use tungstenite::protocol::{
     Role,
@@ -19,9 +24,6 @@ const MAX_HEADER: usize = 14;
 
 /// The rest of a payload from which on it is worth a read of its own, which saves a copy.
 const OWN_READ: usize = 8 * 1024;
-
-/// The room for an incomplete payload of which few bytes have arrived.
-const MIN_ROOM: usize = 4 * 1024;
 
 /// Limits on received messages.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,7 @@ struct Frame {
 
 struct Assembly {
     is_text: bool,
-    payload: BytesMut,
+    payload: Payload,
     /// The number of bytes of `payload` that are known to be UTF-8.
     valid: usize,
 }
@@ -103,19 +105,19 @@ impl Reader {
         Ok(None)
     }
 
-    /// Returns the buffer for the rest of an incomplete payload, and the length of that rest.
+    /// Returns the place of the rest of an incomplete payload.
     ///
-    /// Returns `None` unless the rest is long. After bytes were read into the buffer, call `received`.
-    pub(super) fn rest(&mut self) -> Option<(&mut BytesMut, usize)> {
+    /// Returns `None` unless a long rest has its place already. After bytes were read into it, call `received`.
+    pub(super) fn rest(&mut self) -> Option<Room<'_>> {
         let Partial { frame, message, .. } = self.partial.as_deref_mut()?;
         let (Some(frame), Some(message)) = (frame, message) else {
             return None;
         };
-        if frame.rest < OWN_READ || matches!(frame.opcode, OpCode::Control(_)) {
+        let is_long = frame.rest >= OWN_READ && frame.read > 0;
+        if !is_long || matches!(frame.opcode, OpCode::Control(_)) {
             return None;
         }
-        message.reserve(0, frame.rest);
-        Some((&mut message.payload, frame.rest))
+        Some(message.payload.room(frame.rest))
     }
 
     /// Continues after `length` bytes were read into the buffer that `rest` returned.
@@ -126,8 +128,7 @@ impl Reader {
         let (Some(mut own), Some(message)) = (frame.take(), message) else {
             return Ok(None);
         };
-        let start = message.payload.len() - length;
-        own.unmask(&mut message.payload[start..]);
+        own.unmask(message.payload.filled(length));
         self.end_of_data(own)
     }
 
@@ -283,9 +284,7 @@ impl Reader {
             .partial()
             .message
             .get_or_insert_with(|| Assembly::new(is_text));
-        message.reserve(length, frame.rest);
-        message.payload.extend_from_slice(bytes);
-        ahead.advance(length);
+        message.payload.push(ahead, length, frame.rest);
         self.end_of_data(frame)
     }
 
@@ -332,20 +331,8 @@ impl Assembly {
     fn new(is_text: bool) -> Self {
         Self {
             is_text,
-            payload: BytesMut::new(),
+            payload: Payload::new(),
             valid: 0,
-        }
-    }
-
-    /// Reserves room for `length` bytes of a payload, and for some of the `rest` bytes after them.
-    ///
-    /// The memory grows with the bytes that have arrived: a header alone does not allocate the memory for its payload.
-    fn reserve(&mut self, length: usize, rest: usize) {
-        let room = self.payload.capacity() - self.payload.len();
-        if room == 0 || room < length {
-            let arrived = self.payload.len() + length;
-            self.payload
-                .reserve(length + rest.min(arrived.max(MIN_ROOM)));
         }
     }
 
@@ -353,7 +340,7 @@ impl Assembly {
         if !self.is_text {
             return Ok(());
         }
-        match std::str::from_utf8(&self.payload[self.valid..]) {
+        match std::str::from_utf8(&self.payload.bytes()[self.valid..]) {
             Ok(_) => self.valid = self.payload.len(),
             Err(error) if error.error_len().is_some() => return Err(Error::not_utf8()),
             // The last character is incomplete.
