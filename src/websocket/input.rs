@@ -74,12 +74,25 @@ impl<T: AsyncRead + Unpin> Input<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Input<T> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.after_write(written)
+    }
+
     pub(super) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.after_write(written)
+    }
+
+    fn after_write(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.has_unblocked |= self.is_blocked && matches!(written, Poll::Ready(Ok(1..)));
         self.is_blocked = written.is_pending();
         written

@@ -7,13 +7,9 @@ use super::{
     payload::{Payload, Room},
 };
 use bytes::Bytes;
-use std::io::Cursor;
 use tungstenite::protocol::{
     Role,
-    frame::{
-        FrameHeader,
-        coding::{Control, Data, OpCode},
-    },
+    frame::coding::{Control, Data, OpCode},
 };
 
 /// The maximum payload length of a control frame (RFC 6455 §5.5).
@@ -51,6 +47,18 @@ struct Partial {
     control: Vec<u8>,
     /// The message, from its first frame to its last.
     message: Option<Assembly>,
+}
+
+/// The header of a frame (RFC 6455 §5.2).
+struct Header {
+    is_final: bool,
+    /// The reserved bits, in their place.
+    reserved: u8,
+    opcode: OpCode,
+    mask: Option<[u8; 4]>,
+    /// The length of the payload.
+    payload: u64,
+    has_shortest_length: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -153,38 +161,32 @@ impl Reader {
 
     /// Reads the header of a frame, and stores an incomplete one.
     fn read_header(&mut self, ahead: &mut Ahead) -> Result<Option<Frame>, Error> {
-        let before = self
-            .partial
-            .as_ref()
-            .map_or(0, |partial| partial.header.len());
-        let (parsed, length) = if before == 0 {
-            parse(ahead.bytes())?
-        } else {
-            let mut header = std::mem::take(&mut self.partial().header);
-            let more = ahead.bytes();
-            header.extend_from_slice(&more[..more.len().min(MAX_HEADER - before)]);
-            let parsed = parse(&header)?;
-            header.truncate(before);
-            self.partial().header = header;
-            parsed
+        let stored = match &mut self.partial {
+            Some(partial) => std::mem::take(&mut partial.header),
+            None => Vec::new(),
         };
-        let Some((header, payload)) = parsed else {
-            let bytes = ahead.bytes();
-            self.partial().header.extend_from_slice(bytes);
+        let before = stored.len();
+        let parsed = if before == 0 {
+            Header::parse(ahead.bytes())
+        } else {
+            let more = &ahead.bytes()[..ahead.len().min(MAX_HEADER - before)];
+            Header::parse(&[&stored, more].concat())
+        };
+        let Some((header, length)) = parsed else {
+            let mut stored = stored;
+            stored.extend_from_slice(ahead.bytes());
+            self.partial().header = stored;
             ahead.advance(ahead.len());
             return Ok(None);
         };
         ahead.advance(length - before);
-        if let Some(partial) = &mut self.partial {
-            partial.header = Vec::new();
-        }
-        self.check(&header, payload, length).map(Some)
+        self.check(&header).map(Some)
     }
 
     /// Checks a header (RFC 6455 §5.2, §5.4 and §5.5).
-    fn check(&self, header: &FrameHeader, payload: u64, length: usize) -> Result<Frame, Error> {
+    fn check(&self, header: &Header) -> Result<Frame, Error> {
         let message = self.assembly();
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        if header.reserved != 0 {
             return Err(Error::protocol("a reserved bit of a frame is set"));
         }
         match (self.role, header.mask) {
@@ -196,12 +198,12 @@ impl Reader {
             }
             _ => {}
         }
-        if header.len(payload) != length {
+        if !header.has_shortest_length {
             return Err(Error::protocol(
                 "the length of a frame does not have its shortest form",
             ));
         }
-        let payload = usize::try_from(payload).unwrap_or(usize::MAX);
+        let payload = usize::try_from(header.payload).unwrap_or(usize::MAX);
         match header.opcode {
             OpCode::Control(Control::Reserved(_)) | OpCode::Data(Data::Reserved(_)) => {
                 return Err(Error::protocol("the opcode of a frame is reserved"));
@@ -350,14 +352,37 @@ impl Assembly {
     }
 }
 
-type Parsed = Option<(FrameHeader, u64)>;
-
-/// Parses a header. Returns the header with the length of the payload, and its own length.
-fn parse(bytes: &[u8]) -> Result<(Parsed, usize), Error> {
-    let mut cursor = Cursor::new(bytes);
-    match FrameHeader::parse(&mut cursor) {
-        Ok(parsed) => Ok((parsed, cursor.position() as usize)),
-        Err(_) => Err(Error::protocol("the opcode of a frame is reserved")),
+impl Header {
+    /// Parses a header, and returns it with its own length. Returns `None` if it is incomplete.
+    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+        let (&[first, second], rest) = bytes.split_first_chunk()?;
+        let (payload, shortest, rest) = match second & 0x7f {
+            126 => {
+                let (payload, rest) = rest.split_first_chunk()?;
+                (u16::from_be_bytes(*payload).into(), 126, rest)
+            }
+            127 => {
+                let (payload, rest) = rest.split_first_chunk()?;
+                (u64::from_be_bytes(*payload), 1 << 16, rest)
+            }
+            payload => (payload.into(), 0, rest),
+        };
+        let (mask, rest) = match second & 0x80 {
+            0 => (None, rest),
+            _ => {
+                let (mask, rest) = rest.split_first_chunk()?;
+                (Some(*mask), rest)
+            }
+        };
+        let header = Self {
+            is_final: first & 0x80 != 0,
+            reserved: first & 0x70,
+            opcode: OpCode::from(first & 0x0f),
+            mask,
+            payload,
+            has_shortest_length: payload >= shortest,
+        };
+        Some((header, bytes.len() - rest.len()))
     }
 }
 

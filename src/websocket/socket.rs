@@ -15,7 +15,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -186,14 +186,13 @@ impl WebSocket {
     /// end of a server session.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
         let mut message = Some(message.into());
+        let is_close = matches!(message, Some(Message::Close(_)));
         poll_fn(|cx| {
-            if message.is_some() {
-                ready!(self.poll_write(cx, Codec::poll_ready))?;
+            let polled = self.poll_write(cx, |codec, cx| codec.poll_send(cx, &mut message));
+            if is_close && message.is_none() && !matches!(polled, Poll::Ready(Err(_))) {
+                self.await_answer();
             }
-            if let Some(message) = message.take() {
-                self.queue(message)?;
-            }
-            self.poll_write(cx, Codec::poll_flush)
+            polled
         })
         .await
     }
@@ -226,7 +225,7 @@ impl WebSocket {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        poll: fn(&mut Codec, &mut Context<'_>) -> Poll<Result<(), Error>>,
+        poll: impl FnOnce(&mut Codec, &mut Context<'_>) -> Poll<Result<(), Error>>,
     ) -> Poll<Result<(), Error>> {
         let polled = match &mut *self.shared.lock() {
             Some(codec) => poll(codec, cx),

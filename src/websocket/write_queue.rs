@@ -1,6 +1,6 @@
 //! The write queue of a WebSocket.
 
-use super::input::Input;
+use super::{input::Input, mask};
 use crate::{
     io::pool::{self, Pool},
     session::upgraded::Upgraded,
@@ -11,7 +11,7 @@ use std::{
     io::{self, ErrorKind, IoSlice},
     task::{Context, Poll, ready},
 };
-use tungstenite::protocol::frame::{Frame, FrameHeader, coding::OpCode};
+use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
 /// The maximum size of a small buffer, in bytes, which an idle session may keep.
 pub(super) const SMALL: usize = 2 * 1024;
@@ -31,8 +31,8 @@ thread_local! {
 #[derive(Default)]
 pub(super) struct WriteQueue {
     bytes: Vec<u8>,
-    /// The payload after `bytes`, if it is large.
-    payload: Bytes,
+    /// The payload after `bytes`, if it is large. Boxed, because an idle session has none.
+    large: Option<Box<Bytes>>,
     /// The number of bytes of both that are written.
     written: usize,
     /// Queued bytes have not all been written and flushed.
@@ -46,7 +46,7 @@ impl WriteQueue {
 
     /// Returns the number of bytes in the queue, including written ones.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() + self.payload.len()
+        self.bytes.len() + self.large.as_ref().map_or(0, |large| large.len())
     }
 
     #[cfg(test)]
@@ -62,20 +62,26 @@ impl WriteQueue {
             mask,
             ..FrameHeader::default()
         };
-        let previous = std::mem::take(&mut self.payload);
-        self.reserve(previous.len());
-        self.bytes.extend_from_slice(&previous);
-        let formatted = if mask.is_none() && payload.len() >= LARGE {
-            let length = payload.len() as u64;
-            self.reserve(header.len(length));
-            self.payload = payload;
-            header.format(length, &mut self.bytes)
-        } else {
-            let frame = Frame::from_payload(header, payload);
-            self.reserve(frame.len());
-            frame.format(&mut self.bytes)
-        };
-        formatted.expect("writing to a vector does not fail");
+        if let Some(previous) = self.large.take() {
+            self.reserve(previous.len());
+            self.bytes.extend_from_slice(&previous);
+        }
+        let length = payload.len() as u64;
+        let is_large = mask.is_none() && payload.len() >= LARGE;
+        let copied = if is_large { 0 } else { payload.len() };
+        self.reserve(header.len(length) + copied);
+        header
+            .format(length, &mut self.bytes)
+            .expect("writing to a vector does not fail");
+        if is_large {
+            self.large = Some(Box::new(payload));
+            return;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&payload);
+        if let Some(mask) = mask {
+            mask::apply(&mut self.bytes[start..], mask, 0);
+        }
     }
 
     /// Reserves room for `more` bytes.
@@ -118,24 +124,21 @@ impl WriteQueue {
         io: &mut Input<Upgraded>,
     ) -> Poll<io::Result<()>> {
         while self.written < self.len() {
-            let in_bytes = self.written.min(self.bytes.len());
-            let bufs = [
-                IoSlice::new(&self.bytes[in_bytes..]),
-                IoSlice::new(&self.payload[self.written - in_bytes..]),
-            ];
-            // An empty slice must not come first: an IO without vectored writes writes only the first one.
-            let bufs = match in_bytes < self.bytes.len() {
-                true if self.payload.is_empty() => &bufs[..1],
-                true => &bufs[..],
-                false => &bufs[1..],
+            let large = self.large.as_deref().map_or(&[][..], |large| large);
+            let written = match self.bytes.get(self.written..) {
+                Some(bytes @ [_, ..]) if large.is_empty() => io.poll_write(cx, bytes),
+                Some(bytes @ [_, ..]) => {
+                    io.poll_write_vectored(cx, &[IoSlice::new(bytes), IoSlice::new(large)])
+                }
+                _ => io.poll_write(cx, &large[self.written - self.bytes.len()..]),
             };
-            match ready!(io.poll_write_vectored(cx, bufs))? {
+            match ready!(written)? {
                 0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 written => self.written += written,
             }
         }
         self.bytes.clear();
-        self.payload = Bytes::new();
+        self.large = None;
         self.written = 0;
         io.poll_flush(cx)
     }

@@ -74,6 +74,21 @@ impl Codec {
         }
     }
 
+    /// Queues the message once the queue has room, and waits until it is written.
+    pub(in crate::websocket) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut Option<Message>,
+    ) -> Poll<Result<(), Error>> {
+        if message.is_some() {
+            ready!(self.poll_ready(cx))?;
+        }
+        if let Some(message) = message.take() {
+            self.start_send(message)?;
+        }
+        self.poll_flush(cx)
+    }
+
     /// Waits until the queue has room for another message.
     pub(in crate::websocket) fn poll_ready(
         &mut self,
