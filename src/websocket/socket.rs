@@ -239,7 +239,10 @@ impl WebSocket {
 
     /// Returns whether the server is silent, on the client.
     fn poll_keep_alive(&mut self) -> bool {
-        let (Some(keep_alive), Some(waker)) = (&mut self.keep_alive, self.shared.waker()) else {
+        let Some(keep_alive) = &mut self.keep_alive else {
+            return false;
+        };
+        let Some(waker) = self.shared.waker() else {
             return false;
         };
         // A timer keeps one waker, and two tasks may hold the halves of a WebSocket: this waker wakes both.
