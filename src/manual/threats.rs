@@ -207,9 +207,8 @@
 //! tungstenite parsed the head of a handshake from its beginning after each read, which took minutes for a long header
 //! (CVE-2023-43669, up to 0.20.0).
 //!
-//! - *Here:* hyper parses heads, with [limits](super::limits#hyper-and-h2). Tungstenite, version 0.30 or later, parses
-//!   only frames.
-//! - *Shown by:* `Cargo.toml`, which depends on tungstenite without its feature `handshake`.
+//! - *Here:* hyper parses heads, with [limits](super::limits#hyper-and-h2).
+//! - *Shown by:* `Cargo.toml`, which depends on tungstenite, for its types, without its feature `handshake`.
 //! - *Yours:* nothing.
 //!
 //! ## Panics

@@ -130,8 +130,8 @@ impl WebSocketConfig {
     /// Sets the maximum size of a received message, in bytes, summed over its frames. The default is 1 MiB.
     ///
     /// A longer message closes the WebSocket with 1009 (RFC 6455 §7.4.1). The frame header that exceeds the limit
-    /// suffices: the payload of that frame is not read. A frame header also allocates the memory for its whole payload,
-    /// so choose a limit that the machine can afford for each session.
+    /// suffices: the payload of that frame is not read. A message takes memory as it arrives, so choose a limit that the
+    /// machine can afford for each session.
     pub const fn max_message_size(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
         self
