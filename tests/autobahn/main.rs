@@ -1,0 +1,91 @@
+//! The Autobahn test suite against all ways to serve a WebSocket, and against the client.
+//!
+//! `.ci/run` installs the suite, and prints the results. HTML reports of each case are in `target/tmp/autobahn/`. To
+//! repeat a single case, give it to `wstest` as its `cases`: `spec.json` is beside each report.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod report;
+mod servers;
+mod suite;
+
+use servers::{behind_reverse_proxy, extractor, handler};
+use suite::{test_client, test_server};
+use support::Via;
+
+/// Whether to run the sections about permessage-deflate (RFC 7692).
+const WITH_DEFLATE: bool = false;
+
+/// The cases that may be `NON-STRICT`: the suite sends text that is not UTF-8 in parts, and prefers an error at the
+/// first invalid byte to an error at the end of the frame.
+const NON_STRICT: &[&str] = &["6.4.3", "6.4.4"];
+
+/// A section of the suite, with the number of its cases in the version that `.ci/run` installs.
+struct Section {
+    number: u32,
+    name: &'static str,
+    cases: usize,
+}
+
+impl Section {
+    const fn new(number: u32, name: &'static str, cases: usize) -> Self {
+        Self {
+            number,
+            name,
+            cases,
+        }
+    }
+}
+
+/// Section 8 is empty, and section 11 does not exist.
+const SECTIONS: &[Section] = &[
+    Section::new(1, "framing", 16),
+    Section::new(2, "pings and pongs", 11),
+    Section::new(3, "reserved bits", 7),
+    Section::new(4, "opcodes", 10),
+    Section::new(5, "fragmentation", 20),
+    Section::new(6, "UTF-8", 145),
+    Section::new(7, "close handling", 37),
+    Section::new(9, "limits and performance", 54),
+    Section::new(10, "automatic fragmentation", 1),
+    Section::new(12, "compression of various payloads", 90),
+    Section::new(13, "compression with various parameters", 126),
+];
+
+/// The sections that run one after another. Runs are parallel: many cases wait for a second, others are slow.
+const RUNS: &[&[u32]] = &[&[1, 2, 3, 4, 5, 7, 10], &[6], &[9]];
+const DEFLATE_RUNS: &[&[u32]] = &[&[12], &[13]];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handler_passes_the_autobahn_suite() {
+    let server = handler(Via::Http1).await;
+    test_server("handler", server.address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extractor_passes_the_autobahn_suite() {
+    let server = extractor().await;
+    test_server("axum extractor", server.address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handler_behind_an_http1_reverse_proxy_passes_the_autobahn_suite() {
+    let (proxy, _backend) = behind_reverse_proxy(Via::Http1).await;
+    test_server(
+        "handler behind a reverse proxy over HTTP/1.1",
+        proxy.address,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handler_behind_an_http2_reverse_proxy_passes_the_autobahn_suite() {
+    let (proxy, _backend) = behind_reverse_proxy(Via::Http2).await;
+    test_server("handler behind a reverse proxy over HTTP/2", proxy.address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_passes_the_autobahn_suite() {
+    test_client("client").await;
+}
