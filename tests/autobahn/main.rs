@@ -17,10 +17,6 @@ use support::Via;
 /// Whether to run the sections about permessage-deflate (RFC 7692).
 const WITH_DEFLATE: bool = false;
 
-/// The cases that may be `NON-STRICT`: the suite sends text that is not UTF-8 in parts, and prefers an error at the
-/// first invalid byte to an error at the end of the frame.
-const NON_STRICT: &[&str] = &["6.4.3", "6.4.4"];
-
 /// A section of the suite, with the number of its cases in the version that `.ci/run` installs.
 struct Section {
     number: u32,

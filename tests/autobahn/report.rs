@@ -1,6 +1,6 @@
 //! Reads the reports of the suite.
 
-use crate::{NON_STRICT, Section};
+use crate::Section;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -71,8 +71,7 @@ impl Report {
         Self(reports.into_iter().flat_map(|report| report.0).collect())
     }
 
-    /// Prints a table with a row for each section. Panics if a case failed, is missing, or is `NON-STRICT` and not in
-    /// [`NON_STRICT`].
+    /// Prints a table with a row for each section. Panics if a case failed, is missing, or is `NON-STRICT`.
     pub(crate) fn check(&self, side: &str, sections: &[&Section]) {
         let table = self.table(sections);
         println!("\nAutobahn test suite: {side}\n{table}");
@@ -108,15 +107,10 @@ impl Report {
                 count(Verdict::Failed),
             );
         }
-        for (case, outcome) in &self.0 {
-            if outcome.verdict() == Verdict::NonStrict {
-                let _ = writeln!(table, "NON-STRICT: {}", id(case));
-            }
-        }
         table
     }
 
-    /// Describes each case that failed, is missing, or is unexpectedly strict or `NON-STRICT`.
+    /// Describes each case that failed, is missing, or is `NON-STRICT`.
     fn wrong(&self, sections: &[&Section]) -> Vec<String> {
         let mut wrong = Vec::new();
         for section in sections {
@@ -127,17 +121,11 @@ impl Report {
             }
         }
         for (case, outcome) in &self.0 {
-            let case = id(case);
-            let may_be_non_strict = NON_STRICT.contains(&case.as_str());
             match outcome.verdict() {
-                Verdict::Failed => wrong.push(format!("{case}: {}", outcome.describe())),
-                Verdict::NonStrict if !may_be_non_strict => {
-                    wrong.push(format!("{case}: {}", outcome.describe()));
+                Verdict::Failed | Verdict::NonStrict => {
+                    wrong.push(format!("{}: {}", id(case), outcome.describe()));
                 }
-                Verdict::Ok if may_be_non_strict => {
-                    wrong.push(format!("{case} is strict: remove it from `NON_STRICT`"));
-                }
-                Verdict::Ok | Verdict::NonStrict | Verdict::Informational => {}
+                Verdict::Ok | Verdict::Informational => {}
             }
         }
         wrong
