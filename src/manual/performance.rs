@@ -55,6 +55,15 @@
 //! measured with 10,000 sessions, and with servers that restart every three rounds. One of the two processors runs the
 //! client, so the rates of long messages measure the client as much as the server, and vary more than CPU times.
 //!
+//! The two loops over a payload of 64 KiB, in GiB per second, beside copying as many bytes in the same cache:
+//!
+//! | copy | unmask | check UTF-8: ASCII | German | Russian |
+//! |---|---|---|---|---|
+//! | 44 | 50 | 31 | 3.4 | 2.6 |
+//!
+//! The check is the standard library's. A faster one would have to be repeated: `Utf8Bytes` takes checked bytes with
+//! `unsafe` code only, which this crate forbids.
+//!
 //! # Tunnels
 //!
 //! A tunnel of plain TCP, with one thread for the proxy, beside `tokio::io::copy_bidirectional` in the same role,
@@ -86,6 +95,7 @@
 //! cargo bench --bench allocations
 //! cargo bench --bench layer
 //! cargo bench --features websocket --bench websocket
+//! cargo bench --bench payload
 //! cargo bench --features tunnel --bench tunnel
 //! cargo bench --features websocket --bench compare
 //! ```
