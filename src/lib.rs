@@ -206,6 +206,9 @@
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "datagram")]
+pub mod datagram;
+
 #[cfg(feature = "axum")]
 pub mod extract;
 #[cfg(feature = "tunnel")]

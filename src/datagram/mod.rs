@@ -1,0 +1,6 @@
+//! HTTP datagrams.
+
+#![allow(dead_code)]
+
+mod capsule;
+mod varint;
