@@ -1,6 +1,28 @@
-//! HTTP datagrams.
-
-#![allow(dead_code)]
+//! HTTP datagrams (RFC 9297), and a proxy for UDP (RFC 9298).
+//!
+//! | | purpose | used with |
+//! |---|---|---|
+//! | [`ConnectUdp`] | a proxy for UDP: clients request a flow to a host and a port | [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol), for `connect-udp` |
+//! | [`UdpRequest`], [`Udp`] | the client side of such a proxy | any service of the module [`client`](crate::client) |
+//! | [`HttpDatagrams`] | sends and receives datagrams of any protocol | a [`Session`](crate::Session) of the server or of the client |
+//!
+//! The same handlers serve HTTP/1.1, with `Upgrade`, and HTTP/2, with extended CONNECT. Both carry datagrams in capsules,
+//! in a stream that is reliable and ordered: a lost packet of the TCP connection delays all datagrams after it. QUIC
+//! through such a proxy works, and takes a proxy over HTTP/3 where one is available.
 
 mod capsule;
+mod client;
+mod connect_udp;
+mod datagrams;
+mod relay;
+mod send_queue;
+mod template;
+mod udp;
 mod varint;
+
+pub use self::{
+    client::{Udp, UdpRequest},
+    connect_udp::ConnectUdp,
+    datagrams::HttpDatagrams,
+    template::InvalidTemplate,
+};

@@ -11,30 +11,40 @@ use tokio::net::TcpStream;
 const MAX_LOGGED: usize = 8;
 
 /// Connects to a host.
-///
-/// The name is resolved once, and only addresses from that answer are checked and connected to: a second lookup
-/// could return different addresses.
 pub(super) async fn dial(
     host: Host<'_>,
     port: u16,
     policy: &Policy,
     resolver: &dyn AnyResolver,
 ) -> Result<TcpStream, Failure> {
+    let allowed = allowed(host, port, policy, resolver).await?;
+    let connected = connect_any(&allowed, connect).await;
+    connected.expect("at least one address")
+}
+
+/// Returns the allowed addresses of a host, at least one.
+///
+/// The name is resolved once, and only addresses from that answer are checked and connected to: a second lookup
+/// could return different addresses.
+pub(crate) async fn allowed(
+    host: Host<'_>,
+    port: u16,
+    policy: &Policy,
+    resolver: &dyn AnyResolver,
+) -> Result<Vec<SocketAddr>, Failure> {
     let (name, found) = match host {
         Host::Address(address) => (None, vec![SocketAddr::new(address, port)]),
         Host::Name(name) => (Some(name), resolve(name, port, resolver).await?),
     };
     let is_allowed = |address: &SocketAddr| policy.allows(address.ip());
     let allowed: Vec<_> = found.iter().copied().filter(is_allowed).collect();
-    match connect_any(&allowed, connect).await {
-        Some(connected) => connected,
-        None => {
-            let name = name.map_or_else(String::new, |name| format!("{name} resolves to "));
-            let some = &found[..found.len().min(MAX_LOGGED)];
-            let denied = format!("{name}{some:?}");
-            Err(Failure::denied(Denied::Address, denied))
-        }
+    if allowed.is_empty() {
+        let name = name.map_or_else(String::new, |name| format!("{name} resolves to "));
+        let some = &found[..found.len().min(MAX_LOGGED)];
+        let denied = format!("{name}{some:?}");
+        return Err(Failure::denied(Denied::Address, denied));
     }
+    Ok(allowed)
 }
 
 async fn resolve(

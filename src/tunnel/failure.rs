@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 /// The `Display` text is for the log only: it can contain addresses of the internal network, which clients must not
 /// receive.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     kind: Kind,
     details: String,
     source: Option<BoxError>,
@@ -38,21 +38,21 @@ impl Failure {
         self
     }
 
-    pub(super) fn denied(denied: Denied, target: impl fmt::Display) -> Self {
+    pub(crate) fn denied(denied: Denied, target: impl fmt::Display) -> Self {
         Self::new(Kind::Denied(denied), target.to_string())
     }
 
     /// The resolver failed.
-    pub(super) fn unresolved(name: &str, error: BoxError) -> Self {
+    pub(crate) fn unresolved(name: &str, error: BoxError) -> Self {
         Self::new(Kind::Unresolved, name.to_owned()).with_source(error)
     }
 
     /// The resolver returned no addresses.
-    pub(super) fn no_address(name: &str) -> Self {
+    pub(crate) fn no_address(name: &str) -> Self {
         Self::new(Kind::Unresolved, format!("{name} has no address"))
     }
 
-    pub(super) fn unreachable(target: impl fmt::Display, error: std::io::Error) -> Self {
+    pub(crate) fn unreachable(target: impl fmt::Display, error: std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::TimedOut => Kind::TimedOut,
             _ => Kind::Unreachable,
@@ -60,7 +60,7 @@ impl Failure {
         Self::new(kind, target.to_string()).with_source(error.into())
     }
 
-    pub(super) fn timed_out(target: &Authority, limit: Duration) -> Self {
+    pub(crate) fn timed_out(target: &Authority, limit: Duration) -> Self {
         Self::new(
             Kind::TimedOut,
             format!("{target}: timed out after {limit:?}"),

@@ -16,14 +16,14 @@
 
 mod address;
 mod connect;
-mod dial;
+pub(crate) mod dial;
 mod direction;
-mod failure;
+pub(crate) mod failure;
 mod happy_eyeballs;
 pub(crate) mod host;
 mod policy;
 mod relay;
-mod resolve;
+pub(crate) mod resolve;
 mod reverse;
 mod sender_check;
 mod websocket;

@@ -93,10 +93,10 @@ impl<R: Resolve> Resolve for Arc<R> {
 ///
 /// Uses hyper-util's resolver instead of tokio's `lookup_host`: dropping a call also removes it from the queue of the
 /// blocking pool.
-pub(super) struct System(GaiResolver);
+pub(crate) struct System(GaiResolver);
 
 impl System {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(GaiResolver::new())
     }
 }
@@ -109,7 +109,7 @@ impl Resolve for System {
 }
 
 /// An object-safe [`Resolve`].
-pub(super) trait AnyResolver: Send + Sync {
+pub(crate) trait AnyResolver: Send + Sync {
     fn resolve_boxed<'a>(
         &'a self,
         host: &'a str,

@@ -1,0 +1,280 @@
+//! Relays UDP payloads between a session and a connected socket.
+
+use super::{capsule, capsule::Malformed, datagrams::HttpDatagrams, udp};
+use crate::{
+    error::BoxError,
+    io::buffer::{BYTES, Buffer},
+    session::Session,
+    time::{Timer, within},
+};
+use bytes::Bytes;
+use std::{
+    future::poll_fn,
+    io::{self, ErrorKind},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{io::ReadBuf, net::UdpSocket, time::Instant};
+
+/// The length of the header and the Context ID of a capsule with a payload of 63 to 16,382 bytes.
+const USUAL_HEADER: usize = 4;
+
+/// The maximum length of the header and the Context ID of a capsule.
+const MAX_HEADER: usize = 6;
+
+/// The room that the next datagram may need in a batch.
+const ROOM: usize = MAX_HEADER + udp::MAX_PAYLOAD;
+
+// A batch has room for a datagram of any length after several of the usual length.
+const _: () = assert!(BYTES >= ROOM + 5 * 1500);
+
+/// Relays until one side ends, the session is stopped, or no datagram moves for the idle timeout.
+pub(super) async fn relay(
+    session: Session,
+    socket: UdpSocket,
+    idle_timeout: Duration,
+) -> Result<(), BoxError> {
+    let state = Arc::clone(session.state());
+    let shutdown_timeout = session.shutdown_timeout();
+    let mut stop = pin!(session.stop());
+    let mut relay = Relay {
+        datagrams: session.into(),
+        socket,
+        blocked: None,
+        is_targets_turn: false,
+        idle_timeout,
+        active: Instant::now(),
+        timer: Timer::default(),
+    };
+    let end = poll_fn(|cx| match stop.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(Ok(End::Finished)),
+        Poll::Pending => relay.poll(cx),
+    });
+    match end.await {
+        Ok(End::Finished) => {
+            // Completes the capsule that is being written, if the client still reads.
+            let mut datagrams = relay.datagrams;
+            datagrams.queue_mut().clear();
+            within(shutdown_timeout, datagrams.flush())
+                .await
+                .transpose()?;
+        }
+        Ok(End::Idle) => state.set_idle(),
+        Err(error) => {
+            // The client or the target causes the error, which needs no attention of the operator.
+            state.blame_peer();
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// The end of a relay without an error.
+enum End {
+    Finished,
+    Idle,
+}
+
+struct Relay {
+    datagrams: HttpDatagrams,
+    socket: UdpSocket,
+    /// A payload that the socket did not accept. The relay receives no more from the client meanwhile.
+    blocked: Option<Bytes>,
+    /// Which direction is polled first. They alternate: one direction can use up the budget of the task.
+    is_targets_turn: bool,
+    idle_timeout: Duration,
+    /// The time at which a datagram was last relayed.
+    active: Instant,
+    timer: Timer,
+}
+
+impl Relay {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+        self.is_targets_turn = !self.is_targets_turn;
+        let mut is_active = false;
+        for is_to_target in [self.is_targets_turn, !self.is_targets_turn] {
+            let ended = match is_to_target {
+                true => self.poll_to_target(cx, &mut is_active)?,
+                false => self.poll_to_client(cx, &mut is_active)?,
+            };
+            if ended.is_ready() {
+                return Poll::Ready(Ok(End::Finished));
+            }
+        }
+        if self.idle_timeout == Duration::MAX {
+            return Poll::Pending;
+        }
+        if is_active {
+            self.active = Instant::now();
+        }
+        let deadline = self.active + self.idle_timeout;
+        self.timer.poll_at(cx, deadline).map(|()| Ok(End::Idle))
+    }
+
+    /// Relays payloads to the target, until the client ends its stream.
+    fn poll_to_target(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_active: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(payload) = &self.blocked {
+                let sent = ready!(self.socket.poll_send(cx, payload));
+                *is_active |= is_relayed(sent)?;
+                self.blocked = None;
+            }
+            let send = |cx: &mut Context<'_>, datagram: &[u8]| {
+                let Some(payload) = udp::payload(datagram)? else {
+                    return Ok(Sent::Ignored);
+                };
+                Ok(match self.socket.poll_send(cx, payload) {
+                    Poll::Ready(sent) => Sent::Done(sent),
+                    Poll::Pending => Sent::Blocked(Bytes::copy_from_slice(payload)),
+                })
+            };
+            let sent: Result<_, Malformed> = match ready!(self.datagrams.poll_recv_with(cx, send)) {
+                Some(sent) => sent?,
+                None => return Poll::Ready(Ok(())),
+            };
+            match sent {
+                Ok(Sent::Done(sent)) => *is_active |= is_relayed(sent)?,
+                Ok(Sent::Blocked(payload)) => self.blocked = Some(payload),
+                Ok(Sent::Ignored) => {}
+                Err(malformed) => return Poll::Ready(Err(self.datagrams.abort(malformed))),
+            }
+        }
+    }
+
+    /// Relays payloads to the client. Never completes without an error.
+    ///
+    /// While the client does not read, datagrams of the target move to the queue, which keeps the latest ones.
+    fn poll_to_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_active: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let is_blocked = self.datagrams.poll_flush(cx)?.is_pending();
+            let mut buffer = Buffer::borrow();
+            if is_blocked {
+                let length = ready!(self.poll_receive(cx, &mut buffer))?;
+                let payload = Bytes::copy_from_slice(&buffer[..length]);
+                self.datagrams.queue_mut().push(udp::CONTEXT, payload);
+                continue;
+            }
+            let mut end = 0;
+            while BYTES - end >= ROOM {
+                let room = &mut buffer[end + USUAL_HEADER..];
+                let Poll::Ready(length) = self.poll_receive(cx, room)? else {
+                    break;
+                };
+                end += add_header(&mut buffer[end..], length);
+            }
+            if end == 0 {
+                return Poll::Pending;
+            }
+            *is_active = true;
+            self.datagrams.queue_mut().write_encoded(buffer, end);
+        }
+    }
+
+    /// Receives a payload from the target, and returns its length.
+    fn poll_receive(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let length = room.len().min(udp::MAX_PAYLOAD);
+        loop {
+            let mut read_buf = ReadBuf::new(&mut room[..length]);
+            let received = ready!(self.socket.poll_recv(cx, &mut read_buf));
+            let length = read_buf.filled().len();
+            if is_relayed(received)? {
+                return Poll::Ready(Ok(length));
+            }
+        }
+    }
+}
+
+/// The result of sending the payload of a datagram.
+enum Sent {
+    Done(io::Result<usize>),
+    Blocked(Bytes),
+    /// The datagram has another Context ID, which RFC 9298 §4 requires to drop in silence.
+    Ignored,
+}
+
+/// Writes the header and the Context ID before a payload of this length, which starts at `USUAL_HEADER`. Returns the
+/// length of the capsule.
+fn add_header(bytes: &mut [u8], length: usize) -> usize {
+    let mut header = [0; capsule::MAX_HEADER];
+    let end = capsule::datagram_header(udp::CONTEXT.len() + length, &mut header);
+    // The Context ID is 0.
+    let end = end + udp::CONTEXT.len();
+    if end != USUAL_HEADER {
+        bytes.copy_within(USUAL_HEADER..USUAL_HEADER + length, end);
+    }
+    bytes[..end].copy_from_slice(&header[..end]);
+    end + length
+}
+
+/// Returns whether a datagram was sent or received.
+///
+/// # Errors
+///
+/// Returns an error if the target cannot be reached, usually after an ICMP message. Other errors concern one datagram,
+/// which is dropped, as a network may do: it exceeds the MTU of the path, the system lacks buffers, or a firewall drops
+/// it.
+fn is_relayed<T>(result: io::Result<T>) -> io::Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::NotConnected => Err(error),
+            _ => Ok(false),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d3_payload_of_any_length_gets_the_shortest_header() {
+        for (length, header) in [
+            (0, &[0, 1, 0][..]),
+            (62, &[0, 63, 0]),
+            (63, &[0, 0x40, 64, 0]),
+            (16_382, &[0, 0x7f, 0xff, 0]),
+            (16_383, &[0, 0x80, 0, 0x40, 0, 0]),
+            (udp::MAX_PAYLOAD, &[0, 0x80, 0, 0xff, 0xf8, 0]),
+        ] {
+            let payload: Vec<_> = (0..length).map(|at| at as u8).collect();
+            let mut bytes = vec![0xff; USUAL_HEADER];
+            bytes.extend_from_slice(&payload);
+            bytes.extend_from_slice(&[0xff; MAX_HEADER - USUAL_HEADER]);
+            let end = add_header(&mut bytes, length);
+            assert_eq!(bytes[..end], [header, &payload].concat(), "{length}");
+        }
+    }
+
+    #[test]
+    fn d4_icmp_error_ends_the_relay_and_other_errors_drop_one_datagram() {
+        for (kind, is_end) in [
+            (ErrorKind::ConnectionRefused, true),
+            (ErrorKind::HostUnreachable, true),
+            (ErrorKind::NetworkUnreachable, true),
+            (ErrorKind::PermissionDenied, false),
+            (ErrorKind::OutOfMemory, false),
+        ] {
+            let result = is_relayed::<()>(Err(kind.into()));
+            assert_eq!(result.is_err(), is_end, "{kind}");
+        }
+        // EMSGSIZE.
+        #[cfg(target_os = "linux")]
+        assert!(is_relayed::<()>(Err(io::Error::from_raw_os_error(90))).is_ok());
+    }
+}
