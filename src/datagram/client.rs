@@ -48,8 +48,8 @@ use tower_service::Service;
 /// # }
 /// ```
 ///
-/// A `Dial` sends the user in the URI of its [`destination`](crate::client::Dial::destination) as
-/// `Proxy-Authorization` only with a CONNECT: here, set the credentials with [`header`](Self::header).
+/// For a proxy that requires authentication, set `Proxy-Authorization` with [`header`](Self::header): a
+/// [`Dial`](crate::client::Dial::destination) sends the user in a URI only with a CONNECT.
 #[derive(Clone, Debug)]
 pub struct UdpRequest {
     proxy: Uri,

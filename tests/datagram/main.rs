@@ -2,3 +2,11 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod capsules;
+mod client;
+mod end;
+mod flow;
+mod proxy;
+mod request;
+mod target;
