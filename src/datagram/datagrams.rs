@@ -68,8 +68,9 @@ pub(super) const MAX_LENGTH: usize = 65_535 + 8;
 /// | a datagram of more than 65,543 bytes | [`InvalidData`](io::ErrorKind::InvalidData) |
 /// | the stream ends within a capsule | [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) |
 ///
-/// A violation aborts the stream: over HTTP/2 with a reset of the stream, over HTTP/1.1 with a reset of the connection.
-/// The session of a server is then logged as a failure of the client.
+/// A violation aborts the stream. Over HTTP/1.1 the connection is reset, if its socket is [known](crate::BoxIo). Over
+/// HTTP/2 the stream ends, because hyper [cannot reset](crate::manual::stack_below#a-stream-outlives-its-session) it. The
+/// session of a server is then logged as a failure of the client.
 pub struct HttpDatagrams {
     io: Upgraded,
     input: Option<Input>,
@@ -191,8 +192,13 @@ impl HttpDatagrams {
         if let Some(session) = self.io.session() {
             session.blame_peer();
         }
-        self.io.break_off();
+        self.break_off();
         malformed.into()
+    }
+
+    fn break_off(&mut self) {
+        let io = std::mem::replace(&mut self.io, Upgraded::gone());
+        Upgraded::uncovered(io).break_off();
     }
 
     /// Sends a datagram: adds it to the queue, and writes as much of the queue as the connection accepts.
@@ -301,7 +307,7 @@ impl Drop for HttpDatagrams {
     /// Aborts the stream within a capsule: an orderly end there would be an error of this side.
     fn drop(&mut self) {
         if self.queue.is_within_capsule() {
-            self.io.break_off();
+            self.break_off();
         }
     }
 }

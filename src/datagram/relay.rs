@@ -16,6 +16,8 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
 use tokio::{io::ReadBuf, net::UdpSocket, time::Instant};
 
 /// The length of the header and the Context ID of a capsule with a payload of 63 to 16,382 bytes.
@@ -39,18 +41,24 @@ pub(super) async fn relay(
     let state = Arc::clone(session.state());
     let shutdown_timeout = session.shutdown_timeout();
     let mut stop = pin!(session.stop());
+    let mut failure = pin!(failure(&socket));
     let mut relay = Relay {
         datagrams: session.into(),
-        socket,
+        socket: &socket,
         blocked: None,
         is_targets_turn: false,
         idle_timeout,
         active: Instant::now(),
         timer: Timer::default(),
     };
-    let end = poll_fn(|cx| match stop.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(Ok(End::Finished)),
-        Poll::Pending => relay.poll(cx),
+    let end = poll_fn(|cx| {
+        if stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(End::Finished));
+        }
+        match relay.poll(cx) {
+            Poll::Ready(end) => Poll::Ready(end),
+            Poll::Pending => failure.as_mut().poll(cx).map(Err),
+        }
     });
     match end.await {
         Ok(End::Finished) => {
@@ -77,9 +85,9 @@ enum End {
     Idle,
 }
 
-struct Relay {
+struct Relay<'a> {
     datagrams: HttpDatagrams,
-    socket: UdpSocket,
+    socket: &'a UdpSocket,
     /// A payload that the socket did not accept. The relay receives no more from the client meanwhile.
     blocked: Option<Bytes>,
     /// Which direction is polled first. They alternate: one direction can use up the budget of the task.
@@ -90,7 +98,7 @@ struct Relay {
     timer: Timer,
 }
 
-impl Relay {
+impl Relay<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
         self.is_targets_turn = !self.is_targets_turn;
         let mut is_active = false;
@@ -216,6 +224,34 @@ fn add_header(bytes: &mut [u8], length: usize) -> usize {
     end + length
 }
 
+/// Waits until the system reports that the target cannot be reached.
+///
+/// On Linux, an ICMP message does not make a socket readable: without this, a client that only receives would wait until
+/// the idle timeout.
+#[cfg(target_os = "linux")]
+async fn failure(socket: &UdpSocket) -> io::Error {
+    const FAILED: Interest = Interest::ERROR;
+    loop {
+        let failed = match socket.ready(FAILED).await {
+            // Clears the readiness if another operation has returned the error.
+            Ok(_ready) => socket.try_io(FAILED, || match socket.take_error()? {
+                Some(error) => Err(error),
+                None => Err(ErrorKind::WouldBlock.into()),
+            }),
+            Err(error) => return error,
+        };
+        if let Err(error) = is_relayed::<()>(failed) {
+            return error;
+        }
+    }
+}
+
+/// Elsewhere, the next operation returns the error.
+#[cfg(not(target_os = "linux"))]
+async fn failure(_socket: &UdpSocket) -> io::Error {
+    std::future::pending().await
+}
+
 /// Returns whether a datagram was sent or received.
 ///
 /// # Errors
@@ -226,6 +262,8 @@ fn add_header(bytes: &mut [u8], length: usize) -> usize {
 fn is_relayed<T>(result: io::Result<T>) -> io::Result<bool> {
     match result {
         Ok(_) => Ok(true),
+        // The runtime is shutting down.
+        Err(error) if error.raw_os_error().is_none() => Err(error),
         Err(error) => match error.kind() {
             ErrorKind::ConnectionRefused
             | ErrorKind::ConnectionReset
@@ -261,20 +299,21 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn d4_icmp_error_ends_the_relay_and_other_errors_drop_one_datagram() {
-        for (kind, is_end) in [
-            (ErrorKind::ConnectionRefused, true),
-            (ErrorKind::HostUnreachable, true),
-            (ErrorKind::NetworkUnreachable, true),
-            (ErrorKind::PermissionDenied, false),
-            (ErrorKind::OutOfMemory, false),
-        ] {
-            let result = is_relayed::<()>(Err(kind.into()));
-            assert_eq!(result.is_err(), is_end, "{kind}");
+        const ECONNREFUSED: i32 = 111;
+        const EHOSTUNREACH: i32 = 113;
+        const EPERM: i32 = 1;
+        const EMSGSIZE: i32 = 90;
+        const ENOBUFS: i32 = 105;
+        let is_end = |error| is_relayed::<()>(Err(error)).is_err();
+        for code in [ECONNREFUSED, EHOSTUNREACH] {
+            assert!(is_end(io::Error::from_raw_os_error(code)), "{code}");
         }
-        // EMSGSIZE.
-        #[cfg(target_os = "linux")]
-        assert!(is_relayed::<()>(Err(io::Error::from_raw_os_error(90))).is_ok());
+        for code in [EPERM, EMSGSIZE, ENOBUFS] {
+            assert!(!is_end(io::Error::from_raw_os_error(code)), "{code}");
+        }
+        assert!(is_end(io::Error::other("the runtime is shutting down")));
     }
 }
