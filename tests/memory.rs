@@ -42,7 +42,11 @@ fn open(server: SocketAddr) -> TcpStream {
 }
 
 /// Returns the heap bytes that a server with one thread holds with this number of idle sessions.
-fn held<S, B>(service: &S, sessions: usize) -> i64
+fn held<S, B>(
+    service: &S,
+    sessions: usize,
+    open: impl Fn(SocketAddr) -> TcpStream + Send + 'static,
+) -> i64
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
@@ -88,10 +92,13 @@ where
 /// Returns the heap bytes of one idle session.
 fn held_by_one(layer: UpgradeLayer) -> i64 {
     let layer = layer.protocol("echo", handler_fn(run_echo));
-    held_by_one_of(&layer.layer(service_fn(support::plain)))
+    held_by_one_of(&layer.layer(service_fn(support::plain)), open)
 }
 
-fn held_by_one_of<S, B>(service: &S) -> i64
+fn held_by_one_of<S, B>(
+    service: &S,
+    open: impl Fn(SocketAddr) -> TcpStream + Copy + Send + 'static,
+) -> i64
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
@@ -99,8 +106,8 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     // The thread keeps the buffers that its first session allocates.
-    held(service, 1);
-    let (few, many) = (held(service, 10), held(service, 110));
+    held(service, 1, open);
+    let (few, many) = (held(service, 10, open), held(service, 110, open));
     (many - few) / 100
 }
 
@@ -142,10 +149,61 @@ fn idle_session_with_registry_and_limits_holds_at_most_1500_bytes() {
 /// The allocator and the pages add about 60 bytes of resident memory (see `benches/compare`).
 #[test]
 fn a7_governed_idle_session_holds_at_most_1024_bytes_more() {
-    let alone = held_by_one_of(&service_fn(foreign));
+    let alone = held_by_one_of(&service_fn(foreign), open);
     let layer = UpgradeLayer::new().sessions(Sessions::new()).govern();
-    let governed = held_by_one_of(&layer.layer(service_fn(foreign)));
+    let governed = held_by_one_of(&layer.layer(service_fn(foreign)), open);
     let more = governed - alone;
     assert!(more > 0, "{alone} and {governed} bytes of the heap");
     assert!(more <= 1024, "{more} bytes of the heap more than {alone}");
+}
+
+/// The heap bytes allowed for each idle session of a `ConnectUdp`, with its socket. The system's memory for the socket
+/// is not included.
+#[cfg(feature = "datagram")]
+const UDP_LIMIT: i64 = 2500;
+
+#[cfg(feature = "datagram")]
+#[test]
+fn idle_udp_session_keeps_little() {
+    use std::net::UdpSocket;
+    use tower_upgrade::datagram::ConnectUdp;
+
+    let echo = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    let target = echo.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 100];
+        while let Ok((length, from)) = echo.recv_from(&mut buffer) {
+            echo.send_to(&buffer[..length], from).expect("loopback");
+        }
+    });
+    let open = move |server: SocketAddr| {
+        let mut client = TcpStream::connect(server).expect("loopback");
+        let padding = "x".repeat(4000);
+        let port = target.port();
+        let request = support::head(&[
+            &format!("GET /.well-known/masque/udp/127.0.0.1/{port}/ HTTP/1.1"),
+            "Host: test",
+            "Connection: Upgrade",
+            "Upgrade: connect-udp",
+            &format!("X-Padding: {padding}"),
+        ]);
+        client.write_all(request.as_bytes()).expect("a socket");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).expect("an upgrade response");
+            answer.extend(byte);
+        }
+        let capsule = [&[0, 0x40, 65, 0][..], &[7; 64]].concat();
+        client.write_all(&capsule).expect("a socket");
+        client.read_exact(&mut [0; 68]).expect("an echo");
+        client
+    };
+    let policy = support::tunnel::loopback(target.port());
+    let layer = UpgradeLayer::new()
+        .sessions(Sessions::new())
+        .protocol("connect-udp", ConnectUdp::new(policy));
+    let held = held_by_one_of(&layer.layer(service_fn(support::plain)), open);
+    println!("{held} bytes");
+    assert!(held <= UDP_LIMIT, "{held} bytes for each idle UDP session");
 }

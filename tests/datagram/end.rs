@@ -145,7 +145,11 @@ async fn drain_ends_sessions_in_order() {
         flow.expect_echo(b"hello").await;
         until(|| sessions.len() == 1).await;
         let drain = sessions.drain(Duration::from_secs(10));
-        let (report, ()) = tokio::join!(soon(drain), flow.peer.expect_end());
+        let client = async {
+            flow.peer.expect_end().await;
+            flow.peer.finish().await;
+        };
+        let (report, ()) = tokio::join!(soon(drain), client);
         assert_eq!((report.ended, report.aborted, report.left), (1, 0, 0));
         let closed = proxy.closed().await;
         assert!(

@@ -199,7 +199,7 @@ fn pair(buffer: usize) -> (HttpDatagrams, tokio::io::DuplexStream) {
 
 #[tokio::test]
 async fn d6_send_queue_is_bounded_and_drops_the_oldest() {
-    let (mut datagrams, peer) = pair(1);
+    let (mut datagrams, peer) = pair(100);
     for number in 0..100_u8 {
         // 1 KiB with the overhead of a datagram.
         let payload = vec![number; 1024 - 64].into();

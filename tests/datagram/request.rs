@@ -98,8 +98,10 @@ async fn d2_request_must_not_announce_content() {
     }
     let proxy = Proxy::start(Via::Http1, echo.address).await;
     let field = ("transfer-encoding", "chunked");
-    let refused = proxy.refused(&path(echo.address), &[field]).await;
-    assert_eq!(refused.0, 400);
+    let flow = proxy
+        .ask_early(&path(echo.address), &[field], b"0\r\n\r\n")
+        .await;
+    assert_eq!(flow.head.status(), 400);
 }
 
 #[tokio::test]
