@@ -33,50 +33,52 @@ const ROOM: usize = MAX_HEADER + udp::MAX_PAYLOAD;
 const _: () = assert!(BYTES >= ROOM + 5 * 1500);
 
 /// Relays until one side ends, the session is stopped, or no datagram moves for the idle timeout.
-pub(super) async fn relay(
+pub(super) fn relay(
     session: Session,
     socket: UdpSocket,
     idle_timeout: Duration,
-) -> Result<(), BoxError> {
+) -> impl Future<Output = Result<(), BoxError>> + Send {
     let state = Arc::clone(session.state());
-    let shutdown_timeout = session.shutdown_timeout();
-    let mut stop = pin!(session.stop());
-    let mut failure = pin!(failure(&socket));
     let mut relay = Relay {
         datagrams: session.into(),
-        socket: &socket,
         blocked: None,
         is_targets_turn: false,
         idle_timeout,
         active: Instant::now(),
         timer: Timer::default(),
     };
-    let end = poll_fn(|cx| {
-        if stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(End::Finished));
+    // Moves none of the captured values, which would reserve memory for both places.
+    async move {
+        let end = {
+            let mut stop = pin!(state.stopping());
+            let mut failure = pin!(failure(&socket));
+            let end = poll_fn(|cx| {
+                if stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(End::Finished));
+                }
+                match relay.poll(cx, &socket) {
+                    Poll::Ready(end) => Poll::Ready(end),
+                    Poll::Pending => failure.as_mut().poll(cx).map(Err),
+                }
+            });
+            end.await
+        };
+        match end {
+            Ok(End::Finished) => {
+                // Completes the capsule that is being written, if the client still reads.
+                relay.datagrams.queue_mut().clear();
+                let limit = state.settings().shutdown_timeout();
+                within(limit, relay.datagrams.flush()).await.transpose()?;
+            }
+            Ok(End::Idle) => state.set_idle(),
+            Err(error) => {
+                // The client or the target causes the error, which needs no attention of the operator.
+                state.blame_peer();
+                return Err(error.into());
+            }
         }
-        match relay.poll(cx) {
-            Poll::Ready(end) => Poll::Ready(end),
-            Poll::Pending => failure.as_mut().poll(cx).map(Err),
-        }
-    });
-    match end.await {
-        Ok(End::Finished) => {
-            // Completes the capsule that is being written, if the client still reads.
-            let mut datagrams = relay.datagrams;
-            datagrams.queue_mut().clear();
-            within(shutdown_timeout, datagrams.flush())
-                .await
-                .transpose()?;
-        }
-        Ok(End::Idle) => state.set_idle(),
-        Err(error) => {
-            // The client or the target causes the error, which needs no attention of the operator.
-            state.blame_peer();
-            return Err(error.into());
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The end of a relay without an error.
@@ -85,9 +87,8 @@ enum End {
     Idle,
 }
 
-struct Relay<'a> {
+struct Relay {
     datagrams: HttpDatagrams,
-    socket: &'a UdpSocket,
     /// A payload that the socket did not accept. The relay receives no more from the client meanwhile.
     blocked: Option<Bytes>,
     /// Which direction is polled first. They alternate: one direction can use up the budget of the task.
@@ -98,14 +99,14 @@ struct Relay<'a> {
     timer: Timer,
 }
 
-impl Relay<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+impl Relay {
+    fn poll(&mut self, cx: &mut Context<'_>, socket: &UdpSocket) -> Poll<io::Result<End>> {
         self.is_targets_turn = !self.is_targets_turn;
         let mut is_active = false;
         for is_to_target in [self.is_targets_turn, !self.is_targets_turn] {
             let ended = match is_to_target {
-                true => self.poll_to_target(cx, &mut is_active)?,
-                false => self.poll_to_client(cx, &mut is_active)?,
+                true => self.poll_to_target(cx, socket, &mut is_active)?,
+                false => self.poll_to_client(cx, socket, &mut is_active)?,
             };
             if ended.is_ready() {
                 return Poll::Ready(Ok(End::Finished));
@@ -125,11 +126,12 @@ impl Relay<'_> {
     fn poll_to_target(
         &mut self,
         cx: &mut Context<'_>,
+        socket: &UdpSocket,
         is_active: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
             if let Some(payload) = &self.blocked {
-                let sent = ready!(self.socket.poll_send(cx, payload));
+                let sent = ready!(socket.poll_send(cx, payload));
                 *is_active |= is_relayed(sent)?;
                 self.blocked = None;
             }
@@ -137,7 +139,7 @@ impl Relay<'_> {
                 let Some(payload) = udp::payload(datagram)? else {
                     return Ok(Sent::Ignored);
                 };
-                Ok(match self.socket.poll_send(cx, payload) {
+                Ok(match socket.poll_send(cx, payload) {
                     Poll::Ready(sent) => Sent::Done(sent),
                     Poll::Pending => Sent::Blocked(Bytes::copy_from_slice(payload)),
                 })
@@ -161,13 +163,14 @@ impl Relay<'_> {
     fn poll_to_client(
         &mut self,
         cx: &mut Context<'_>,
+        socket: &UdpSocket,
         is_active: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
             let is_blocked = self.datagrams.poll_flush(cx)?.is_pending();
             let mut buffer = Buffer::borrow();
             if is_blocked {
-                let length = ready!(self.poll_receive(cx, &mut buffer))?;
+                let length = ready!(poll_receive(cx, socket, &mut buffer))?;
                 let payload = Bytes::copy_from_slice(&buffer[..length]);
                 self.datagrams.queue_mut().push(udp::CONTEXT, payload);
                 continue;
@@ -175,7 +178,7 @@ impl Relay<'_> {
             let mut end = 0;
             while BYTES - end >= ROOM {
                 let room = &mut buffer[end + USUAL_HEADER..];
-                let Poll::Ready(length) = self.poll_receive(cx, room)? else {
+                let Poll::Ready(length) = poll_receive(cx, socket, room)? else {
                     break;
                 };
                 end += add_header(&mut buffer[end..], length);
@@ -187,17 +190,21 @@ impl Relay<'_> {
             self.datagrams.queue_mut().write_encoded(buffer, end);
         }
     }
+}
 
-    /// Receives a payload from the target, and returns its length.
-    fn poll_receive(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        let length = room.len().min(udp::MAX_PAYLOAD);
-        loop {
-            let mut read_buf = ReadBuf::new(&mut room[..length]);
-            let received = ready!(self.socket.poll_recv(cx, &mut read_buf));
-            let length = read_buf.filled().len();
-            if is_relayed(received)? {
-                return Poll::Ready(Ok(length));
-            }
+/// Receives a payload from the target, and returns its length.
+fn poll_receive(
+    cx: &mut Context<'_>,
+    socket: &UdpSocket,
+    room: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let length = room.len().min(udp::MAX_PAYLOAD);
+    loop {
+        let mut read_buf = ReadBuf::new(&mut room[..length]);
+        let received = ready!(socket.poll_recv(cx, &mut read_buf));
+        let length = read_buf.filled().len();
+        if is_relayed(received)? {
+            return Poll::Ready(Ok(length));
         }
     }
 }
