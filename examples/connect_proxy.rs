@@ -2,7 +2,7 @@
 //! `--allow` lists.
 //!
 //! ```sh
-//! cargo run --features tunnel --example connect_proxy
+//! cargo run --features datagram --example connect_proxy
 //! curl --proxy http://127.0.0.1:3128 https://example.com/
 //! ```
 //!
@@ -10,9 +10,16 @@
 //! HTTP/2 or HTTP/1.1. With `--basic-auth`, clients must authenticate:
 //!
 //! ```sh
-//! cargo run --features tunnel --example connect_proxy -- --tls --basic-auth ann:secret
+//! cargo run --features datagram --example connect_proxy -- --tls --basic-auth ann:secret
 //! curl --proxy https://127.0.0.1:3128 --proxy-insecure --proxy-user ann:secret https://example.com/
 //! chromium --proxy-server=https://127.0.0.1:3128 --ignore-certificate-errors
+//! ```
+//!
+//! With `--udp`, clients can also send UDP, for example HTTP/3, to the same targets (CONNECT-UDP, RFC 9298):
+//!
+//! ```sh
+//! cargo run --features datagram --example connect_proxy -- --udp --allow 192.0.2.53:53
+//! upcat --udp 192.0.2.53:53 http://127.0.0.1:3128/
 //! ```
 //!
 //! The proxy does not connect to this machine or its local network, whatever name a target has. To permit a host there,
@@ -34,6 +41,7 @@ use tower::ServiceBuilder;
 use tower_http::validate_request::ValidateRequestHeaderLayer;
 use tower_upgrade::{
     BoxError, Sessions, UpgradeLayer,
+    datagram::ConnectUdp,
     tunnel::{ConnectProxy, Policy},
 };
 
@@ -52,6 +60,8 @@ reachable address, which excludes loopback and private addresses.
                           globally reachable; does not add to the allowed hosts
   --basic-auth USER:PASSWORD
                           require these credentials
+  --udp                   also serve CONNECT-UDP to the same targets, at
+                          /.well-known/masque/udp/HOST/PORT/
   --max N                 limit the number of open tunnels (default: 1000)
   --idle SECONDS          close a tunnel without traffic for this time (default: 600)
 
@@ -86,12 +96,15 @@ async fn run(args: Args) -> Result<(), BoxError> {
     server.deadline = Duration::from_secs(5);
 
     let sessions = Sessions::builder().max(args.max).build();
-    let proxy = UpgradeLayer::new()
+    let mut layer = UpgradeLayer::new()
         .sessions(sessions.clone())
         .idle_timeout(args.idle)
-        .connect(ConnectProxy::new(args.policy))
-        // Requests other than CONNECT get 405.
-        .into_service();
+        .connect(ConnectProxy::new(args.policy.clone()));
+    if args.is_udp {
+        layer = layer.protocol("connect-udp", ConnectUdp::new(args.policy));
+    }
+    // Other requests get 405, or 426 with --udp.
+    let proxy = layer.into_service();
     let app = ServiceBuilder::new()
         // Closes an HTTP/1.1 connection after a 407.
         .layer(UpgradeLayer::new())
@@ -133,6 +146,7 @@ struct Args {
     tls: bool,
     policy: Policy,
     credentials: Option<HeaderValue>,
+    is_udp: bool,
     max: usize,
     idle: Duration,
 }
@@ -145,6 +159,7 @@ impl Args {
             tls: false,
             policy: Policy::new(),
             credentials: None,
+            is_udp: false,
             max: 1000,
             idle: Duration::from_secs(600),
         };
@@ -164,6 +179,7 @@ impl Args {
                 lexopt::Arg::Long("basic-auth") => {
                     found.credentials = Some(credentials(&args.value()?.string()?)?);
                 }
+                lexopt::Arg::Long("udp") => found.is_udp = true,
                 lexopt::Arg::Long("max") => found.max = args.value()?.parse()?,
                 lexopt::Arg::Long("idle") => {
                     found.idle = Duration::from_secs(args.value()?.parse()?);

@@ -14,7 +14,7 @@ use tower::Service;
 
 /// Starts `examples/connect_proxy.rs`.
 async fn proxy(args: &[&str]) -> Example {
-    Example::start_with("connect_proxy", &["tunnel"], args).await
+    Example::start_with("connect_proxy", &["datagram"], args).await
 }
 
 /// Starts an HTTPS server.
@@ -74,7 +74,7 @@ async fn node_uses_tls_in_an_http2_tunnel() {
 
 #[tokio::test]
 async fn example_explains_its_arguments() {
-    let proxy = build("connect_proxy", &["tunnel"]).await;
+    let proxy = build("connect_proxy", &["datagram"]).await;
     for (args, code, message) in [
         (&["--help"][..], 0, "--allow NETWORK/LENGTH"),
         (

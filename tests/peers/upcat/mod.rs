@@ -1,4 +1,4 @@
-//! `examples/upcat.rs` with `examples/echo.rs`, and with other servers and proxies.
+//! `examples/upcat` with `examples/echo.rs`, and with other servers and proxies.
 
 mod echo;
 mod node;
@@ -27,7 +27,7 @@ impl Upcat {
     async fn start(args: &[&str]) -> Self {
         // Build once for all tests.
         static UPCAT: OnceCell<PathBuf> = OnceCell::const_new();
-        let upcat = UPCAT.get_or_init(|| build("upcat", &["client"])).await;
+        let upcat = UPCAT.get_or_init(|| build("upcat", &["datagram"])).await;
         let mut process = Command::new(upcat)
             .args(args)
             .stdin(Stdio::piped())

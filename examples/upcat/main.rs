@@ -1,7 +1,7 @@
 //! A netcat for HTTP upgrades: requests an upgrade, then connects the session to standard input and output.
 //!
 //! ```sh
-//! cargo run --features client --example upcat -- --protocol echo http://127.0.0.1:3000/
+//! cargo run --features datagram --example upcat -- --protocol echo http://127.0.0.1:3000/
 //! ```
 //!
 //! With `examples/echo.rs` as the server, also started with `--tls`:
@@ -14,8 +14,17 @@
 //! upcat --protocol echo --proxy http://127.0.0.1:3128 http://127.0.0.1:3000/
 //! ```
 //!
+//! With `examples/connect_proxy.rs --udp` as the server, each line of standard input is one UDP payload:
+//!
+//! ```sh
+//! upcat --udp 192.0.2.7:7 http://127.0.0.1:3128/          # CONNECT-UDP
+//! ```
+//!
 //! At the end of standard input upcat shuts down its direction of the session, and prints the server's data until the
 //! server ends the session. `upcat --help` lists the options and the exit codes.
+
+mod insecure;
+mod udp;
 
 use http::{
     HeaderName, HeaderValue, Response, Uri, header,
@@ -25,29 +34,32 @@ use http_body_util::BodyExt as _;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use lexopt::ValueExt as _;
-use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, process::ExitCode, time::Duration};
 use tokio::io::{self, AsyncWriteExt as _};
-use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_upgrade::{
     BoxError, Upgraded,
     client::{self, Dial, ErrorKind, Request, Session, Tunnel, UpgradeLayer},
     copy,
+    datagram::{Udp, UdpRequest},
 };
+use udp::Framing;
 
 const USAGE: &str = "\
 Usage: upcat --protocol NAME... [OPTIONS] URL
        upcat --connect HOST:PORT [OPTIONS] URL
+       upcat --udp HOST:PORT [OPTIONS] URL
 
 Requests an upgrade from URL, and connects the session to standard input and output.
 
   --protocol NAME      offer a protocol, as name or name/version; repeat in order of preference
   --connect HOST:PORT  request a tunnel from the proxy at URL instead
+  --udp HOST:PORT      request a UDP flow from the proxy at URL instead; each line of the input is a
+                       payload, and each received payload is printed as a line
+  --length-prefixed    with --udp, put the length of each payload before it, in two bytes, the high
+                       byte first, as DNS over TCP does; in the input and in the output
+  --wait SECONDS       with --udp, wait this long for payloads after the end of the input and after
+                       the last payload (default: 2)
   --header NAME:VALUE  send this header
   --proxy URL          connect through the CONNECT proxy at this URL, which may contain credentials
                        for the proxy: http://USER:PASSWORD@HOST:PORT
@@ -86,7 +98,8 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match connect(&args).await {
-            Ok(session) => join(session.into_io()).await,
+            Ok(Opened::Session(session)) => join(session.into_io()).await,
+            Ok(Opened::Udp(udp)) => udp::exchange(*udp, args.framing, args.wait).await,
             Err(failure) => failure.explain().await,
         }
     });
@@ -96,6 +109,16 @@ fn main() -> ExitCode {
 }
 
 // ---- Connecting ---------------------------------------------------------------------------------
+
+enum Asked {
+    Session(Box<Request>),
+    Udp(Box<UdpRequest>),
+}
+
+enum Opened {
+    Session(Session),
+    Udp(Box<Udp>),
+}
 
 enum Failure {
     /// Failed before the first request.
@@ -110,7 +133,7 @@ impl From<client::Error> for Failure {
 }
 
 /// Requests the session, through a proxy if `args` has one.
-async fn connect(args: &Args) -> Result<Session, Failure> {
+async fn connect(args: &Args) -> Result<Opened, Failure> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -127,7 +150,7 @@ async fn connect(args: &Args) -> Result<Session, Failure> {
 }
 
 /// Requests the session over connections from the connector `tcp`: TCP, or tunnels through a proxy.
-async fn connect_over<C>(tcp: C, args: &Args) -> Result<Session, Failure>
+async fn connect_over<C>(tcp: C, args: &Args) -> Result<Opened, Failure>
 where
     C: Service<Uri> + Clone + Send + 'static,
     C::Response: Connection + hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
@@ -142,7 +165,13 @@ where
         Version::Http1 => {}
     }
     let client = UpgradeLayer::new().layer(dial);
-    Ok(client.oneshot(args.request.clone()).await?)
+    Ok(match &args.asked {
+        Asked::Session(request) => Opened::Session(client.oneshot(Request::clone(request)).await?),
+        Asked::Udp(request) => {
+            let (udp, _response) = UdpRequest::clone(request).connect(client).await?;
+            Opened::Udp(Box::new(udp))
+        }
+    })
 }
 
 /// Returns a connector that uses TLS for `https:` URLs.
@@ -155,7 +184,7 @@ fn https<C>(tcp: C, args: &Args, version: Version) -> Result<HttpsConnector<C>, 
     let https = match is_tls && !args.is_insecure {
         true => https.with_native_roots()?,
         // Without TLS no roots are needed, and the system may lack them.
-        false => https.with_tls_config(insecure_tls()?),
+        false => https.with_tls_config(insecure::tls()?),
     };
     let https = https.https_or_http();
     Ok(match version {
@@ -267,7 +296,9 @@ fn stopped_reading(error: &io::Error) -> bool {
 
 struct Args {
     url: Uri,
-    request: Request,
+    asked: Asked,
+    framing: Framing,
+    wait: Duration,
     proxy: Option<Uri>,
     proxy_auth: Option<HeaderValue>,
     is_insecure: bool,
@@ -287,6 +318,9 @@ impl Args {
         let mut protocols: Vec<String> = Vec::new();
         let mut headers = Vec::new();
         let mut target: Option<Authority> = None;
+        let mut udp: Option<Authority> = None;
+        let mut framing = Framing::Lines;
+        let mut wait = Duration::from_secs(2);
         let mut url = None;
         let mut proxy = None;
         let mut proxy_auth = None;
@@ -298,6 +332,11 @@ impl Args {
             match arg {
                 lexopt::Arg::Long("protocol") => protocols.push(args.value()?.string()?),
                 lexopt::Arg::Long("connect") => target = Some(args.value()?.parse()?),
+                lexopt::Arg::Long("udp") => udp = Some(args.value()?.parse()?),
+                lexopt::Arg::Long("length-prefixed") => framing = Framing::LengthPrefixed,
+                lexopt::Arg::Long("wait") => {
+                    wait = Duration::from_secs_f64(args.value()?.parse()?);
+                }
                 lexopt::Arg::Long("header") => {
                     headers.push(parse_header(&args.value()?.string()?)?)
                 }
@@ -314,28 +353,42 @@ impl Args {
             }
         }
         let url = url.ok_or("a URL is missing")?;
-        let mut request = match target {
-            Some(_) if !protocols.is_empty() => {
+        let asked = match (target, udp) {
+            (None, None) if protocols.is_empty() => {
+                return Err("--protocol, --connect or --udp is missing".into());
+            }
+            (Some(_), Some(_)) => return Err("--connect and --udp exclude each other".into()),
+            (Some(_), None) | (None, Some(_)) if !protocols.is_empty() => {
                 return Err(
-                    "--connect and --protocol exclude each other; to use a proxy, give --proxy"
-                        .into(),
+                    "--connect and --udp exclude --protocol; to use a proxy, give --proxy".into(),
                 );
             }
-            Some(target) => Request::connect(target),
-            None if protocols.is_empty() => {
-                return Err("--protocol or --connect is missing".into());
+            (None, Some(target)) => {
+                let request = UdpRequest::new(url.clone(), target);
+                let add = |request: UdpRequest, (name, value): (HeaderName, _)| {
+                    request.header(name, value)
+                };
+                Asked::Udp(Box::new(headers.into_iter().fold(request, add)))
             }
-            None => Request::get(url.clone()),
+            (target, None) => {
+                let mut request = match target {
+                    Some(target) => Request::connect(target),
+                    None => Request::get(url.clone()),
+                };
+                for protocol in protocols {
+                    request = request.try_protocol(&protocol)?;
+                }
+                for (name, value) in headers {
+                    request = request.header(name, value);
+                }
+                Asked::Session(Box::new(request))
+            }
         };
-        for protocol in protocols {
-            request = request.try_protocol(&protocol)?;
-        }
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
         Ok(Some(Self {
             url,
-            request,
+            asked,
+            framing,
+            wait,
             proxy,
             proxy_auth,
             is_insecure,
@@ -354,57 +407,5 @@ fn parse_url(text: &str) -> Result<Uri, BoxError> {
     match url.scheme_str() {
         Some("http" | "https") => Ok(url),
         _ => Err(format!("{text} is not a URL with http: or https:").into()),
-    }
-}
-
-// ---- TLS without verification -------------------------------------------------------------------
-
-fn insecure_tls() -> Result<ClientConfig, BoxError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let trust = Arc::new(AcceptAny(Arc::clone(&provider)));
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(trust)
-        .with_no_client_auth())
-}
-
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
