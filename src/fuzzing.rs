@@ -68,3 +68,23 @@ pub fn receive<'a>(
 ) -> (Vec<crate::websocket::Message>, Option<u16>) {
     crate::websocket::fuzzing::receive(is_server, max_message_size, parts)
 }
+
+/// Decodes the datagrams in a stream of capsules that arrives in these parts. Datagrams of more than `max` bytes are an
+/// error.
+///
+/// Returns the datagrams, and the message of the error that ended them.
+#[cfg(feature = "datagram")]
+#[must_use]
+pub fn datagrams<'a>(
+    max: usize,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Vec<u8>>, Option<String>) {
+    crate::datagram::fuzzing::datagrams(max, parts)
+}
+
+/// Returns the host and the port of the UDP target in a path, with the template of RFC 9298.
+#[cfg(feature = "datagram")]
+#[must_use]
+pub fn udp_target(path: &str) -> Option<Authority> {
+    crate::datagram::fuzzing::target(path)
+}

@@ -178,12 +178,18 @@
 //! The module `tunnel` has a relay that joins a session with another connection, a forward proxy for CONNECT with a
 //! policy of allowed targets, and a reverse proxy for upgrades of any protocol and plain requests.
 //!
+//! # Datagrams
+//!
+//! The module `datagram` sends and receives HTTP datagrams in capsules, and has a proxy for UDP with the policy of the
+//! forward proxy.
+//!
 //! # Features
 //!
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `axum` | no | the module `extract`: extractors for routes that decide themselves |
 //! | `client` | no | the module `client`: the client side |
+//! | `datagram` | no | the module `datagram`: HTTP datagrams, a proxy for UDP, its client side; enables `tunnel` |
 //! | `full` | no | all of these |
 //! | `tracing` | yes | a span for each session, which follows from the span of its request; events for rejections, and for sessions that start, end, fail, panic or do not start; without it the message of a panic is reported to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
@@ -292,6 +298,6 @@ pub use crate::{
 };
 
 /// The examples of the README, compiled.
-#[cfg(all(doctest, feature = "axum", feature = "tunnel", feature = "websocket"))]
+#[cfg(all(doctest, feature = "axum", feature = "datagram", feature = "websocket"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

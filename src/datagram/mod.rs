@@ -14,6 +14,8 @@ mod capsule;
 mod client;
 mod connect_udp;
 mod datagrams;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod relay;
 mod send_queue;
 mod template;

@@ -87,6 +87,19 @@
 //! | shutdown of a connection that belongs to no session | 10 s | the connection is dropped | |
 //! | pipes of a process for `splice` | 32 | bytes are copied | Linux limits the pipes of a user |
 //!
+//! ## Datagrams
+//!
+//! Feature `datagram`. The limits of the layer apply to the sessions of a `ConnectUdp`, and those of its `Policy` as above.
+//!
+//! | limit | default | when exceeded | reason |
+//! |---|---|---|---|
+//! | datagram in a capsule that is received | 65,543 bytes | the stream is aborted | a UDP payload, its Context ID, and 8 bytes for other protocols |
+//! | UDP payload | 65,527 bytes | the stream is aborted | RFC 9298 §5 |
+//! | capsules of other types | any length | skipped without a buffer | RFC 9297 §3.2 |
+//! | datagrams that wait for a peer which does not read | 64 KiB, with 64 bytes more for each | the oldest are dropped | a late datagram is worth less than a recent one |
+//! | `ConnectUdp::connect_timeout`, to resolve | 10 s | 504 | |
+//! | `ConnectUdp::idle_timeout`, without a datagram in either direction | 2 min | the session ends | RFC 4787 §4.3 |
+//!
 //! ## hyper and h2
 //!
 //! hyper and h2 enforce these limits, which a server needs as well. [The stack below](super::stack_below) describes the
@@ -162,4 +175,5 @@
 //! | the ends of connections | `tests/conformance/closing.rs`, `tests/session/end.rs` |
 //! | WebSocket | `tests/websocket/strictness.rs`, `keep_alive.rs`, `closing.rs` |
 //! | the client | `tests/client/failures.rs`, `tests/client/http2.rs` |
+//! | datagrams | `tests/datagram/` |
 //! | tunnels | `tests/tunnel/connect.rs`, `tests/relay/ends.rs`, `tests/reverse_proxy/backend_errors.rs`, `tests/reverse_proxy/plain/failures.rs`, `tests/pipes.rs` |

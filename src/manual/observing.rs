@@ -30,7 +30,7 @@
 //! | event | level | fields |
 //! |---|---|---|
 //! | `session started` | `DEBUG` | |
-//! | `session failed` because of its connection or its peer: the handler returned an [`io::Error`](std::io::Error), or an error caused by one, after an operation on the session's IO had failed (`UnexpectedEof`: after the end was read); the handler returned an error of the session's WebSocket that the peer caused; or either connection of `tunnel::relay` failed | `DEBUG` | `error` |
+//! | `session failed` because of its connection or its peer: the handler returned an [`io::Error`](std::io::Error), or an error caused by one, after an operation on the session's IO had failed (`UnexpectedEof`: after the end was read); the handler returned an error of the session's WebSocket that the peer caused; either connection of `tunnel::relay` failed; or the client or the target of a `ConnectUdp` failed | `DEBUG` | `error` |
 //! | `session failed` with any other error of its handler, such as the `io::Error` of a file or of a process that could not be spawned | `WARN` | `error` |
 //! | `session aborted`: its handler was dropped at the deadline | `WARN` | |
 //! | `session panicked` | `ERROR` | `panic` |

@@ -14,7 +14,7 @@
 //! | layers outside the outermost one | yes | the outermost layer does not see their changes |
 //! | clients, and their data after the upgrade response | no | the rules below |
 //! | backends of a `ReverseProxy` | framing and headers: no; content: passed on | the proxy checks their upgrade response, and removes hop-by-hop fields |
-//! | targets of a `ConnectProxy`, and the DNS servers of their names | no | the policy checks each resolved address |
+//! | targets of a `ConnectProxy` or a `ConnectUdp`, and the DNS servers of their names | no | the policy checks each resolved address |
 //! | proxies in front | only if you configure it | `X-Forwarded-*` and `Forwarded` are removed, unless you [configure otherwise](super::scaling) |
 //! | the types of IO that [`copy`](crate::copy()) and a `Relay` read from | yes | they receive buffers with data of other sessions, and must read only the bytes that they wrote |
 //! | hyper, h2, tungstenite, tokio | yes | keep them up to date: [below](#hyper-and-h2) |
@@ -260,6 +260,24 @@
 //! | Data that no handler reads | the kernel keeps the data on HTTP/1.1; h2 keeps it in memory on HTTP/2, up to the connection's window | [windows](super::stack_below#one-session-that-does-not-read-stops-all-the-others), and a limit of connections in front |
 //! | [One session that does not read](super::stack_below#one-session-that-does-not-read-stops-all-the-others) | stops all others on its connection of HTTP/2 | windows |
 //! | [A CONNECT with a `Content-Length`](super::stack_below#a-connect-with-a-content-length-ends-the-whole-connection) | ends a connection of HTTP/2 with all its sessions | separate connections for clients that do not trust each other |
+//!
+//! ## UDP through a proxy
+//!
+//! UDP services often trust their network, and many amplify: a small query with a forged source address makes a DNS or NTP
+//! server send a large answer to a victim. A proxy for UDP could reach such services, send the queries, hide the source
+//! of a scan, or run out of ports.
+//!
+//! - *Here:* `ConnectUdp` denies by default all ports but 443 and all addresses that are not globally reachable, and
+//!   judges after resolution, as S5. Each session has one socket, connected to one target: the client cannot choose
+//!   a source address or port, and receives only the target's datagrams. A client, which HTTP identifies by its
+//!   connection, receives all answers itself, so a forged address gains nothing. Nothing is sent before the upgrade
+//!   response is committed. An ICMP error ends the session; without a datagram it ends after 2 minutes. Queues are
+//!   bounded, capsules too.
+//! - *Shown by:* `d1_` to `d6_` in `tests/datagram/`, `src/datagram/`; `fuzz/src/capsules.rs`.
+//! - *Yours:* authenticate clients. [`max`](crate::SessionsBuilder::max) bounds the ports and sockets in use, and
+//!   [`max_per_key`](crate::SessionsBuilder::max_per_key) those of one client, and with them how fast a client can
+//!   scan; limit the rate of requests with a layer. Do not allow ports of services that trust UDP source addresses, such
+//!   as those for discovery and logs. A client chooses how much it sends: the proxy does not limit the bytes.
 //!
 //! ## Floods of CONNECT
 //!
