@@ -30,6 +30,9 @@ pub(crate) fn target(path: &str) -> Option<Authority> {
     let template = Template::well_known();
     let target = template.target(path).ok()?;
     // Expanding the template with the target names the same target.
-    assert_eq!(template.target(&template.expand(&target)), Ok(target.clone()));
+    assert_eq!(
+        template.target(&template.expand(&target)),
+        Ok(target.clone())
+    );
     Some(target)
 }

@@ -3,11 +3,12 @@
 use crate::{
     capsules::assert_failed,
     proxy::{Echo, Proxy, VERSIONS, capsule, capsule_of, path, recv_from, target},
-    support::{Server, head, offer, plain, soon, tunnel::loopback},
+    support::{Server, head, offer, plain, soon, tcp, tunnel::loopback},
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use std::io::ErrorKind;
+use tokio::io::AsyncReadExt as _;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
     Accept, Rejection, Session, UpgradeLayer, UpgradeRequest, Upgraded, UpgradedParts, accept_fn,
@@ -220,6 +221,32 @@ async fn d6_send_queue_is_bounded_and_drops_the_oldest() {
     closed.expect("an open stream");
     let expected: Vec<u8> = [0].into_iter().chain(36..100).collect();
     assert_eq!(numbers, expected);
+}
+
+#[tokio::test]
+async fn d1_dropped_sender_does_not_end_in_order_within_a_capsule() {
+    let (ours, mut theirs) = tcp::pair().await;
+    let mut datagrams =
+        HttpDatagrams::new(Upgraded::from_parts(UpgradedParts::new(ours, Bytes::new())));
+    let payload = Bytes::from(vec![7; 60_000]);
+    while datagrams.dropped() == 0 {
+        datagrams
+            .send(payload.clone())
+            .await
+            .expect("an open stream");
+    }
+    drop(datagrams);
+    let end = soon(theirs.read_to_end(&mut Vec::new())).await;
+    assert_eq!(end.expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+
+    let (ours, mut theirs) = tcp::pair().await;
+    let mut datagrams =
+        HttpDatagrams::new(Upgraded::from_parts(UpgradedParts::new(ours, Bytes::new())));
+    datagrams.send(payload).await.expect("an open stream");
+    drop(datagrams);
+    let mut received = Vec::new();
+    let end = soon(theirs.read_to_end(&mut received)).await;
+    assert_eq!((end.expect("an end"), received.len()), (60_005, 60_005));
 }
 
 #[tokio::test]

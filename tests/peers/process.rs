@@ -50,7 +50,7 @@ impl Example {
     /// Starts an example under strace, which writes the calls of `splice` to the file `trace`.
     #[cfg(target_os = "linux")]
     pub(crate) async fn start_traced(name: &str, args: &[&str], trace: &std::path::Path) -> Self {
-        let example = build(name, &["tunnel"]).await;
+        let example = build(name, &["datagram"]).await;
         let mut strace = program("strace", "strace");
         // With `-D` the child process is the example, and the tracer exits after it.
         strace

@@ -4,6 +4,7 @@ mod echo;
 mod node;
 mod python_websockets;
 mod squid;
+mod udp;
 
 use crate::support::{build::build, soon, text};
 use std::{path::PathBuf, process::Stdio};
