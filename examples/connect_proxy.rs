@@ -101,6 +101,8 @@ async fn run(args: Args) -> Result<(), BoxError> {
         .idle_timeout(args.idle)
         .connect(ConnectProxy::new(args.policy.clone()));
     if args.is_udp {
+        // CONNECT-UDP over HTTP/2 is an extended CONNECT.
+        server.http.http2().enable_connect_protocol();
         layer = layer.protocol("connect-udp", ConnectUdp::new(args.policy));
     }
     // Other requests get 405, or 426 with --udp.

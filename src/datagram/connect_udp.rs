@@ -76,6 +76,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// # }
 /// ```
 ///
+/// Over HTTP/2 the server must [enable extended CONNECT](crate#requirements-on-the-server).
 /// [`ConnectProxy`](crate::tunnel::ConnectProxy#authentication) shows how to authenticate clients.
 ///
 /// # Addresses
