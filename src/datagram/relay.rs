@@ -286,6 +286,61 @@ fn is_relayed<T>(result: io::Result<T>) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{io::parts::UpgradedParts, session::upgraded::Upgraded};
+    use std::pin::Pin;
+    use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+    /// A client whose capsules never end, and which is always ready.
+    struct Endless;
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let capsule = [0, 2, 0, 7];
+            while buf.remaining() >= capsule.len() {
+                buf.put_slice(&capsule);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn busy_client_does_not_starve_the_target() {
+        let target = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+        let [to, from] = [&target, &socket].map(|socket| socket.local_addr().expect("bound"));
+        socket.connect(to).await.expect("loopback");
+        target.send_to(b"answer", from).await.expect("loopback");
+        // The runtime has seen that the socket is readable.
+        socket.readable().await.expect("loopback");
+
+        let (io, mut client) = tokio::io::duplex(100);
+        let io = tokio::io::join(Endless, io);
+        let mut relay = Relay {
+            datagrams: Upgraded::from_parts(UpgradedParts::new(io, Bytes::new())).into(),
+            blocked: None,
+            is_targets_turn: false,
+            idle_timeout: Duration::MAX,
+            active: Instant::now(),
+            timer: Timer::default(),
+        };
+        tokio::spawn(async move { poll_fn(|cx| relay.poll(cx, &socket)).await.map(drop) });
+        let mut received = [0; 9];
+        let read = client.read_exact(&mut received);
+        let turns = async {
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            read = read => drop(read.expect("an open stream")),
+            () = turns => panic!("no datagram of the target"),
+        }
+        assert_eq!(&received, b"\0\x07\0answer");
+    }
 
     #[test]
     fn d3_payload_of_any_length_gets_the_shortest_header() {

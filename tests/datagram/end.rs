@@ -2,7 +2,7 @@
 
 use crate::{
     proxy::{Echo, Proxy, VERSIONS, recv_from, target},
-    support::{soon, tunnel::loopback, until},
+    support::{Via, soon, tunnel::loopback, until},
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -104,7 +104,7 @@ async fn idle_timeout_can_be_disabled() {
     tokio::time::pause();
     let echo = Echo::start().await;
     let handler = ConnectUdp::new(loopback(echo.address.port())).idle_timeout(None);
-    let proxy = Proxy::start_with(crate::support::Via::Http1, handler).await;
+    let proxy = Proxy::start_with(Via::Http1, handler).await;
     let mut flow = proxy.open(echo.address).await;
     sleep(1000 * MINUTE).await;
     flow.expect_echo(b"hello").await;
@@ -157,4 +157,36 @@ async fn drain_ends_sessions_in_order() {
             "{closed:?}"
         );
     }
+}
+
+/// Time is paused: a sleep lasts until the proxy has read all datagrams that it can read.
+#[tokio::test(start_paused = true)]
+async fn d1_drain_completes_the_capsule_that_is_being_written() {
+    let (socket, address) = target().await;
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new()
+        .sessions(sessions.clone())
+        .protocol("connect-udp", ConnectUdp::new(loopback(address.port())));
+    let proxy = Proxy::start_layer(Via::Http1, layer).await;
+    let mut flow = proxy.open(address).await;
+    flow.send(b"hello").await;
+    let (_, from) = recv_from(&socket).await;
+    // More than the buffers of the connection hold.
+    for _ in 0..500 {
+        for _ in 0..40 {
+            let sent = socket.send_to(&[7; 1000], from).await;
+            sent.expect("loopback");
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    let drain = sessions.drain(Duration::from_secs(10));
+    let client = async {
+        let rest = flow.peer.rest().await.expect("an orderly end");
+        flow.peer.finish().await;
+        rest
+    };
+    let (report, rest) = tokio::join!(soon(drain), client);
+    assert_eq!((report.ended, report.aborted, report.left), (1, 0, 0));
+    // The header of each capsule has 4 bytes.
+    assert!(!rest.is_empty() && rest.len() % 1004 == 0, "{}", rest.len());
 }
