@@ -32,9 +32,13 @@ use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket as StdSocket},
     str::FromStr,
     thread,
+    time::Duration,
 };
 use support::{Arguments, ServerProcess, not_found, run_server, single_thread};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    time::timeout,
+};
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{
     BoxError, UpgradeLayer, client,
@@ -249,18 +253,30 @@ impl Flow {
         }
     }
 
-    /// Sends `count` payloads, with `window` of them in flight, and receives their echoes.
+    /// Receives the echoes of `count` payloads, with `window` of them in flight. Sends the window again if none arrives
+    /// for a while: datagrams can get lost.
     async fn echoes(&mut self, payload: &Bytes, count: usize, window: usize) -> io::Result<()> {
-        for _ in 0..window.min(count) {
-            self.send(payload).await?;
-        }
-        for received in 1..=count {
-            if self.recv().await? != payload.len() {
-                return Err(io::Error::other("no echo"));
-            }
-            if received + window <= count {
+        const LOST: Duration = Duration::from_millis(50);
+        let (mut received, mut in_flight) = (0, 0);
+        while received < count {
+            while in_flight < window.min(count - received) {
                 self.send(payload).await?;
+                in_flight += 1;
             }
+            match timeout(LOST, self.recv()).await {
+                Ok(echo) => {
+                    if echo? != payload.len() {
+                        return Err(io::Error::other("no echo"));
+                    }
+                    received += 1;
+                    in_flight -= 1;
+                }
+                Err(_) => in_flight = 0,
+            }
+        }
+        // Late echoes belong to this round.
+        while in_flight > 0 && timeout(LOST, self.recv()).await.is_ok() {
+            in_flight -= 1;
         }
         Ok(())
     }
