@@ -189,9 +189,6 @@ impl HttpDatagrams {
         self.has_ended = true;
         self.input = None;
         self.queue = SendQueue::default();
-        if let Some(session) = self.io.session() {
-            session.blame_peer();
-        }
         self.break_off();
         malformed.into()
     }

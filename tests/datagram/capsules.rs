@@ -1,9 +1,6 @@
 //! D1 on the wire: capsules.
 
-use crate::{
-    proxy::{Echo, Proxy, VERSIONS, capsule, capsule_of},
-    support::{Via, log::Log},
-};
+use crate::proxy::{Echo, Proxy, VERSIONS, capsule, capsule_of};
 use std::io::ErrorKind;
 
 #[tokio::test]
@@ -59,21 +56,6 @@ async fn d1_datagram_over_the_limit_aborts_the_stream() {
         let closed = proxy.closed().await;
         assert_failed(&closed, ErrorKind::InvalidData);
     }
-}
-
-/// A violation is the client's fault, and needs no attention of the operator.
-#[tokio::test]
-async fn d1_violation_is_logged_at_debug() {
-    let (log, _guard) = Log::start();
-    let echo = Echo::start().await;
-    let proxy = Proxy::start(Via::Http1, echo.address).await;
-    let mut flow = proxy.open(echo.address).await;
-    flow.peer.send(&capsule_of(0, &vec![1; 70_000])[..5]).await;
-    flow.expect_abort().await;
-    proxy.closed().await;
-    let failed = log.lines("session failed");
-    assert_eq!(failed.len(), 1, "{failed:?}");
-    assert!(failed[0].contains("DEBUG"), "{failed:?}");
 }
 
 #[tokio::test]

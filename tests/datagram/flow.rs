@@ -3,7 +3,7 @@
 use crate::{
     capsules::assert_failed,
     proxy::{Echo, Proxy, VERSIONS, capsule, capsule_of, path, recv_from, target},
-    support::{Server, head, offer, plain, soon, tcp, tunnel::loopback},
+    support::{Server, head, log::Log, offer, plain, soon, tcp, tunnel::loopback, until},
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -190,6 +190,25 @@ async fn handler_of_another_protocol_sends_and_receives_datagrams() {
     // The stream of the session ends with that of the client.
     peer.finish().await;
     peer.expect_end().await;
+}
+
+/// A violation is the client's fault, and needs no attention of the operator.
+#[tokio::test]
+async fn d1_violation_is_logged_at_debug() {
+    let (log, _guard) = Log::start();
+    let layer = UpgradeLayer::new().protocol("echo-datagrams", accept_fn(accept));
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let mut peer = server.connect().await;
+    peer.send(offer("echo-datagrams", &[])).await;
+    assert_eq!(peer.head().await.status, 101);
+    peer.send(&capsule_of(0, &vec![1; 70_000])[..5]).await;
+    peer.rest().await.expect_err("a reset");
+    until(|| !log.lines("session failed").is_empty()).await;
+    let failed = log.lines("session failed");
+    assert!(
+        failed.len() == 1 && failed[0].contains("DEBUG"),
+        "{failed:?}"
+    );
 }
 
 fn pair(buffer: usize) -> (HttpDatagrams, tokio::io::DuplexStream) {

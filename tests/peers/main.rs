@@ -4,6 +4,7 @@
 mod support;
 
 mod connect_proxy;
+mod connect_udp;
 mod curl;
 mod docker;
 mod govern;
