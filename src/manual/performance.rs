@@ -101,7 +101,8 @@
 //!
 //! The values are medians of 5 alternating rounds of 50,000 echoes. The client, the proxy and the target share two
 //! processors with other work. The proxy needs fewer system calls than the plain relay, because it writes all capsules
-//! that are ready at once, and one read receives several. With one datagram in flight this advantage is lost.
+//! that are ready at once, and one read receives several. With one datagram of 1,200 bytes in flight the CPU time is 1.04
+//! and 1.26 of that of the plain relay.
 //!
 //! # Repeating the measurements
 //!
