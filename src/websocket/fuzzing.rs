@@ -22,7 +22,7 @@ pub(crate) fn receive<'a>(
         false => Role::Client,
     };
     let message = max_message_size;
-    let mut reader = Reader::new(role, Limits { message });
+    let mut reader = Reader::new(role, Limits { message }, None);
     let mut messages = Vec::new();
     for mut part in parts {
         let mut ahead = Ahead::default();

@@ -204,6 +204,8 @@
 mod client;
 mod codec;
 mod config;
+#[cfg_attr(not(feature = "deflate"), path = "no_deflate.rs")]
+mod deflate;
 mod error;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
@@ -225,6 +227,8 @@ mod write_queue;
 
 #[cfg(feature = "client")]
 pub use self::client::WebSocketRequest;
+#[cfg(feature = "deflate")]
+pub use self::deflate::Deflate;
 pub use self::{
     config::WebSocketConfig,
     error::{Error, ErrorKind},

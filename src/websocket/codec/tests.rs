@@ -56,6 +56,7 @@ impl Io {
             Upgraded::from_parts(UpgradedParts::new(io, read_buf)),
             role,
             limits,
+            None,
         )
     }
 

@@ -14,11 +14,12 @@ const WINDOW_SIZES: usize = (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize;
 
 thread_local! {
     /// The idle compressors of the thread, one for each window size: the thread compresses one message at a time.
-    static IDLE: RefCell<[Option<Compress>; WINDOW_SIZES]> = const { RefCell::new([const { None }; WINDOW_SIZES]) };
+    static IDLE: RefCell<[Option<Box<Compress>>; WINDOW_SIZES]> =
+        const { RefCell::new([const { None }; WINDOW_SIZES]) };
 }
 
 /// Compresses the messages of one session. Between messages, only the window takes memory.
-pub(super) struct Compressor {
+pub(in crate::websocket) struct Compressor {
     level: u8,
     window_bits: u8,
     min_size: usize,
@@ -42,73 +43,62 @@ impl Compressor {
         }
     }
 
-    /// Compresses a message, and appends the payload of the compressed message to `out`.
+    /// Returns the payload of the compressed message.
     ///
-    /// Returns `false`, and leaves `out` as it was, if the message should be sent uncompressed: it is short, or does
-    /// not become shorter.
-    #[must_use]
-    pub(super) fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) -> bool {
-        // With a window of 8 bits, the peer receives uncompressed messages, which is always legal (§6).
+    /// Returns `None` if the message should be sent uncompressed: it is short, or does not become shorter.
+    pub(in crate::websocket) fn compress(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        // A client with a limit of 8 bits sends uncompressed messages (§6): zlib has no raw stream with 8 bits.
         if message.len() < self.min_size || self.window_bits < MIN_WINDOW_BITS {
-            return false;
+            return None;
         }
-        let start = out.len();
         let mut compress = borrow(self.window_bits);
-        let is_shorter = self.compress_with(&mut compress, message, out).is_some();
+        let compressed = self.compress_with(&mut compress, message);
         give_back(self.window_bits, compress);
-        if !is_shorter {
-            out.truncate(start);
-            return false;
-        }
-        if let Some(window) = &mut self.window {
+        if let (Some(_), Some(window)) = (&compressed, &mut self.window) {
             window.push(message);
         }
-        true
+        compressed
     }
 
-    /// Returns `None` if the message does not become shorter.
-    fn compress_with(
-        &self,
-        compress: &mut Compress,
-        message: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    fn compress_with(&self, compress: &mut Compress, message: &[u8]) -> Option<Vec<u8>> {
         compress.reset();
         let level = Compression::new(self.level.into());
         compress.set_level(level).ok()?;
         if let Some(window) = &self.window {
             compress.set_dictionary(window.as_slice()).ok()?;
         }
-        let max = out.len() + message.len() + TAIL.len();
-        out.reserve(message.len() / 4 + 64);
+        let mut compressed = Vec::with_capacity(message.len() / 4 + 64);
         let mut rest = message;
         loop {
             let before = compress.total_in();
             compress
-                .compress_vec(rest, out, FlushCompress::Sync)
+                .compress_vec(rest, &mut compressed, FlushCompress::Sync)
                 .ok()?;
             rest = &rest[(compress.total_in() - before) as usize..];
-            if out.len() >= max {
+            if compressed.len() >= message.len() + TAIL.len() {
                 return None;
             }
-            if out.len() < out.capacity() && rest.is_empty() {
+            if compressed.len() < compressed.capacity() && rest.is_empty() {
                 break;
             }
-            out.reserve(64);
+            compressed.reserve(compressed.len());
         }
-        debug_assert!(out.ends_with(&TAIL));
-        out.truncate(out.len() - TAIL.len());
-        Some(())
+        debug_assert!(compressed.ends_with(&TAIL));
+        compressed.truncate(compressed.len() - TAIL.len());
+        Some(compressed)
     }
 }
 
-fn borrow(window_bits: u8) -> Compress {
+fn borrow(window_bits: u8) -> Box<Compress> {
     let idle = IDLE.try_with(|idle| idle.borrow_mut()[slot(window_bits)].take());
-    let create = || Compress::new_with_window_bits(Compression::fast(), false, window_bits);
+    let create = || {
+        let level = Compression::fast();
+        Box::new(Compress::new_with_window_bits(level, false, window_bits))
+    };
     idle.ok().flatten().unwrap_or_else(create)
 }
 
-fn give_back(window_bits: u8, compress: Compress) {
+fn give_back(window_bits: u8, compress: Box<Compress>) {
     // Fails if the thread is ending.
     let _ = IDLE.try_with(|idle| idle.borrow_mut()[slot(window_bits)] = Some(compress));
 }
@@ -116,3 +106,6 @@ fn give_back(window_bits: u8, compress: Compress) {
 fn slot(window_bits: u8) -> usize {
     usize::from(window_bits - MIN_WINDOW_BITS)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,16 +6,13 @@ use flate2::{Decompress, FlushDecompress, Status};
 use std::cell::RefCell;
 
 /// The memory of a decompressor of zlib-rs, measured, in bytes.
-const DECOMPRESSOR_SIZE: usize = 47_704;
+pub(super) const DECOMPRESSOR_SIZE: usize = 47_704;
 
 /// The maximum number of pooled bytes per thread.
 const MAX_POOLED: usize = 512 * 1024;
 
-/// Space for the first bytes of a message. Later steps double the message.
-const FIRST_STEP: usize = 1024;
-
-/// The largest step, so that the zeroed space stays in the processor's cache.
-const MAX_STEP: usize = 16 * 1024;
+/// The least room for more of a message, in bytes.
+const MIN_ROOM: usize = 64;
 
 /// A final block without data. Decompresses only at the start of a block, on a byte boundary.
 const PROBE: [u8; 2] = [0x03, 0x00];
@@ -26,18 +23,19 @@ thread_local! {
 
 /// The reason why a message cannot be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(in crate::websocket) enum Failure {
     /// The message is not the compressed form of any message.
     Corrupt,
     /// The decompressed message is longer than the limit.
     TooLarge,
 }
 
-/// Decompresses the messages of one session. Holds a decompressor only in the middle of a message; between messages,
-/// only the window takes memory.
-pub(super) struct Inflater {
+/// Decompresses the messages of one session.
+///
+/// Holds a decompressor only in the middle of a message. Between messages, only the window takes memory.
+pub(in crate::websocket) struct Inflater {
     decompress: Option<Box<Decompress>>,
-    /// The decompressor has ended a final block, or has no input yet.
+    /// The next byte begins a stream.
     is_at_start: bool,
     /// The window, with context takeover.
     window: Option<Window>,
@@ -53,46 +51,51 @@ impl Inflater {
     }
 
     /// Decompresses the next part of a message, and appends the result to `message`, which holds the decompressed
-    /// message so far and becomes at most one byte longer than `max`.
+    /// message so far. It becomes little longer than `max`.
     ///
     /// # Errors
     ///
-    /// After an error, no further part of the session's messages can be decompressed.
-    pub(super) fn inflate(
+    /// After an error, no further message of the session can be decompressed.
+    pub(in crate::websocket) fn inflate(
         &mut self,
         mut part: &[u8],
         message: &mut Vec<u8>,
         max: usize,
     ) -> Result<(), Failure> {
+        if part.is_empty() {
+            return Ok(());
+        }
         let decompress = match &mut self.decompress {
             Some(decompress) => decompress,
             None => self.decompress.insert(borrow(self.window.as_ref())?),
         };
+        self.is_at_start = false;
         loop {
-            if self.is_at_start && !part.is_empty() {
-                self.is_at_start = false;
-            }
+            reserve(message, part.len(), max);
             let size = message.len();
-            let step = size.clamp(FIRST_STEP, MAX_STEP).min(max + 1 - size);
-            reserve(message, size + step, max);
-            message.resize(size + step, 0);
-            let (before_in, before_out) = (decompress.total_in(), decompress.total_out());
-            let result = decompress.decompress(part, &mut message[size..], FlushDecompress::Sync);
-            let written = (decompress.total_out() - before_out) as usize;
-            message.truncate(size + written);
-            part = &part[(decompress.total_in() - before_in) as usize..];
+            let before = decompress.total_in();
+            let result = decompress.decompress_vec(part, message, FlushDecompress::Sync);
+            let read = (decompress.total_in() - before) as usize;
+            part = &part[read..];
             let status = result.map_err(|_| Failure::Corrupt)?;
             if message.len() > max {
                 return Err(Failure::TooLarge);
             }
             if status == Status::StreamEnd {
-                // Senders that cannot flush end each message with a final block (§7.2.3.5), and start a new stream.
+                // Senders that cannot flush end each message with a final block (§7.2.3.4), and start a new stream.
                 decompress.reset(false);
-                self.is_at_start = true;
-            }
-            // A full step may have left output behind.
-            if part.is_empty() && written < step {
-                return Ok(());
+                self.is_at_start = part.is_empty();
+                if part.is_empty() {
+                    return Ok(());
+                }
+            } else if message.len() < message.capacity() {
+                // All output fits, so all input must be used.
+                return match part.is_empty() {
+                    true => Ok(()),
+                    false => Err(Failure::Corrupt),
+                };
+            } else if read == 0 && message.len() == size {
+                return Err(Failure::Corrupt);
             }
         }
     }
@@ -102,18 +105,21 @@ impl Inflater {
     /// # Errors
     ///
     /// As [`inflate`](Self::inflate).
-    pub(super) fn finish(&mut self, message: &mut Vec<u8>, max: usize) -> Result<(), Failure> {
-        // Accept a message that ends with a final block, without the octet of §7.2.3.5, and an empty payload.
+    pub(in crate::websocket) fn finish(
+        &mut self,
+        message: &mut Vec<u8>,
+        max: usize,
+    ) -> Result<(), Failure> {
+        // Accept an empty payload, and a final block at the end without the octet of §7.2.3.4: zlib flushes to both.
         if !self.is_at_start {
             self.inflate(&TAIL, message, max)?;
             let size = message.len();
-            // A truncated message would swallow the tail as data.
+            // The end of a truncated message takes the tail as data.
             self.inflate(&PROBE, message, max)?;
             if !self.is_at_start || message.len() != size {
                 return Err(Failure::Corrupt);
             }
         }
-        self.is_at_start = true;
         if let Some(decompress) = self.decompress.take() {
             pool::give_back(&POOL, decompress, DECOMPRESSOR_SIZE);
         }
@@ -126,7 +132,7 @@ impl Inflater {
 
 /// Takes a decompressor of the pool, or creates one, and continues the stream of the window.
 ///
-/// The window of every decompressor has 15 bits, and thus serves a peer with any window.
+/// The window of every decompressor has 15 bits, which is enough for all peers.
 fn borrow(window: Option<&Window>) -> Result<Box<Decompress>, Failure> {
     let mut decompress = match pool::borrow(&POOL) {
         Some(mut decompress) => {
@@ -142,10 +148,21 @@ fn borrow(window: Option<&Window>) -> Result<Box<Decompress>, Failure> {
     Ok(decompress)
 }
 
-/// Reserves space for a message of `size` bytes, and not for more than `max` plus one byte.
-fn reserve(message: &mut Vec<u8>, size: usize, max: usize) {
-    if size > message.capacity() {
-        let capacity = size.max(2 * message.capacity()).min(max + 1);
-        message.reserve_exact(capacity - message.len());
+/// Reserves room for the result of `compressed` bytes, and not for much more than `max` bytes in total.
+///
+/// The memory grows with the bytes that were decompressed, since the sender chooses the ratio.
+fn reserve(message: &mut Vec<u8>, compressed: usize, max: usize) {
+    if message.len() < message.capacity() {
+        return;
     }
+    let room = message
+        .len()
+        .max(compressed.saturating_mul(2))
+        .max(MIN_ROOM);
+    // One more byte reveals a message over the limit.
+    let most = max.saturating_add(1).saturating_sub(message.len()).max(1);
+    message.reserve_exact(room.min(most));
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,8 +65,12 @@ impl Params {
         for (name, value) in params {
             let value = value.as_deref();
             let is_new = match *name {
-                "server_no_context_takeover" => set_flag(&mut parsed.server_no_context_takeover, value),
-                "client_no_context_takeover" => set_flag(&mut parsed.client_no_context_takeover, value),
+                "server_no_context_takeover" => {
+                    set_flag(&mut parsed.server_no_context_takeover, value)
+                }
+                "client_no_context_takeover" => {
+                    set_flag(&mut parsed.client_no_context_takeover, value)
+                }
                 "server_max_window_bits" => {
                     let bits = window_bits(value?)?;
                     parsed.server_max_window_bits.replace(bits).is_none()
@@ -150,7 +154,10 @@ fn accept_offer(offer: Params, terms: Terms) -> Option<(Params, Agreed)> {
         Some(bits) if wants_peer => (true, bits.max().min(terms.window_bits)),
         Some(bits) => (false, bits.max()),
         // Only a client that offers the parameter can limit its window.
-        None => (wants_peer && terms.window_bits == MAX_WINDOW_BITS, MAX_WINDOW_BITS),
+        None => (
+            wants_peer && terms.window_bits == MAX_WINDOW_BITS,
+            MAX_WINDOW_BITS,
+        ),
     };
     let is_limited = peer_takeover && peer_window_bits < MAX_WINDOW_BITS;
     let answer = Params {
@@ -179,6 +186,7 @@ fn offer_params(terms: Terms) -> Params {
     let limit = (terms.window_bits < MAX_WINDOW_BITS).then_some(terms.window_bits);
     Params {
         server_no_context_takeover: !terms.peer_takeover,
+        // A hint: the server then needs no window for the client's messages.
         client_no_context_takeover: !terms.own_takeover,
         // Without context takeover, the server's window takes no memory between messages.
         server_max_window_bits: limit.filter(|_| terms.peer_takeover),
@@ -197,7 +205,8 @@ pub(super) fn check_answer(
     headers: &HeaderMap,
     terms: Terms,
 ) -> Result<Option<Agreed>, &'static str> {
-    let chosen = extensions::parse(headers).ok_or("the server's list of extensions is malformed")?;
+    let chosen =
+        extensions::parse(headers).ok_or("the server's list of extensions is malformed")?;
     let params = match &chosen[..] {
         [] => return Ok(None),
         [chosen] if chosen.name == NAME => &chosen.params,
