@@ -43,6 +43,11 @@ impl Compressor {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_window(&self) -> bool {
+        self.window.is_some()
+    }
+
     /// Returns the payload of the compressed message.
     ///
     /// Returns `None` if the message should be sent uncompressed: it is short, or does not become shorter.

@@ -108,12 +108,11 @@ mod tests {
     use http::HeaderValue;
 
     fn headers(lines: &[&'static str]) -> HeaderMap {
-        let lines = lines.iter().map(|line| {
-            let name = header::SEC_WEBSOCKET_EXTENSIONS;
-            (name, HeaderValue::from_static(line))
-        });
         let mut headers = HeaderMap::new();
-        lines.for_each(|(name, value)| drop(headers.append(name, value)));
+        for line in lines {
+            let value = HeaderValue::from_static(line);
+            headers.append(header::SEC_WEBSOCKET_EXTENSIONS, value);
+        }
         headers
     }
 

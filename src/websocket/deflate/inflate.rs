@@ -50,6 +50,11 @@ impl Inflater {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_window(&self) -> bool {
+        self.window.is_some()
+    }
+
     /// Decompresses the next part of a message, and appends the result to `message`, which holds the decompressed
     /// message so far. It becomes little longer than `max`.
     ///

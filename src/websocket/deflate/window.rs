@@ -12,7 +12,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             open: AtomicUsize::new(0),
         }
