@@ -5,6 +5,7 @@ mod support;
 
 mod connect_proxy;
 mod curl;
+mod deflate;
 mod docker;
 mod govern;
 mod graceful;
