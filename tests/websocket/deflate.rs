@@ -82,7 +82,7 @@ impl Streams {
     }
 
     fn compress(&mut self, message: &[u8]) -> Vec<u8> {
-        let mut payload = Vec::with_capacity(message.len() + 1000);
+        let mut payload = Vec::with_capacity(2 * message.len() + 1000);
         self.compress
             .compress_vec(message, &mut payload, FlushCompress::Sync)
             .expect("space");

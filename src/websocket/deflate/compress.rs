@@ -57,14 +57,18 @@ impl Compressor {
             return None;
         }
         let mut compress = borrow(self.window_bits);
-        let compressed = self.compress_with(&mut compress, message);
+        let compressed = self.compress_with(&mut compress, message)?;
         give_back(self.window_bits, compress);
-        if let (Some(_), Some(window)) = (&compressed, &mut self.window) {
+        if compressed.len() >= message.len() {
+            return None;
+        }
+        if let Some(window) = &mut self.window {
             window.push(message);
         }
-        compressed
+        Some(compressed)
     }
 
+    /// Compresses all of a message. zlib-rs cannot reset a compressor in the middle of a message.
     fn compress_with(&self, compress: &mut Compress, message: &[u8]) -> Option<Vec<u8>> {
         compress.reset();
         let level = Compression::new(self.level.into());
@@ -80,9 +84,6 @@ impl Compressor {
                 .compress_vec(rest, &mut compressed, FlushCompress::Sync)
                 .ok()?;
             rest = &rest[(compress.total_in() - before) as usize..];
-            if compressed.len() >= message.len() + TAIL.len() {
-                return None;
-            }
             if compressed.len() < compressed.capacity() && rest.is_empty() {
                 break;
             }

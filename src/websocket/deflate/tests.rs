@@ -50,7 +50,7 @@ proptest! {
         let level = flate2::Compression::new(level);
         let mut plain = Compress::new_with_window_bits(level, false, bits);
         for message in messages {
-            let mut payload = Vec::with_capacity(message.len() + 1000);
+            let mut payload = Vec::with_capacity(2 * message.len() + 1000);
             if !takeover {
                 plain = Compress::new_with_window_bits(level, false, bits);
             }

@@ -73,3 +73,18 @@ fn compressed_messages_continue_one_stream_with_context_takeover() {
     assert_eq!(inflate(&mut decompress, &third), message);
     assert!(third.len() < 10, "{}", third.len());
 }
+
+#[test]
+fn compressor_is_intact_after_a_message_that_does_not_become_shorter() {
+    let random: Vec<_> = (0..70_000).map(|_| rand::random()).collect();
+    let mut compressor = new(0);
+    for size in [70_000, 100, 20_000, 70_000] {
+        for _ in 0..3 {
+            assert_eq!(compressor.compress(&random[..size]), None);
+        }
+        let message = [&random[..1000], &random[..1000]].concat();
+        let compressed = compressor.compress(&message).unwrap();
+        let message_again = inflate(&mut Decompress::new(false), &compressed);
+        assert!(message_again == message);
+    }
+}
