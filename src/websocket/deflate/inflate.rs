@@ -82,10 +82,10 @@ impl Inflater {
             let result = decompress.decompress_vec(part, message, FlushDecompress::Sync);
             let read = (decompress.total_in() - before) as usize;
             part = &part[read..];
-            let status = result.map_err(|_| Failure::Corrupt)?;
             if message.len() > max {
                 return Err(Failure::TooLarge);
             }
+            let status = result.map_err(|_| Failure::Corrupt)?;
             if status == Status::StreamEnd {
                 // Senders that cannot flush end each message with a final block (§7.2.3.4), and start a new stream.
                 decompress.reset(false);

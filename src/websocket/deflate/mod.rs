@@ -9,10 +9,11 @@ mod window;
 pub(super) use self::{
     compress::Compressor,
     inflate::{Failure, Inflater},
+    negotiate::MAX_WINDOW_BITS,
 };
 
 use self::{
-    negotiate::{Agreed, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Terms},
+    negotiate::{Agreed, MIN_WINDOW_BITS, Terms},
     window::{Permit, WINDOWS, Window},
 };
 use http::{HeaderMap, HeaderValue, header};
@@ -172,6 +173,24 @@ pub(super) struct Compression {
     /// `None` if all messages are sent uncompressed.
     pub(super) compressor: Option<Box<Compressor>>,
     pub(super) inflater: Box<Inflater>,
+}
+
+#[cfg(fuzzing)]
+impl Compression {
+    pub(super) fn for_fuzzing(level: u8, window_bits: u8, context_takeover: bool) -> Self {
+        let max_windows = if context_takeover { usize::MAX } else { 0 };
+        let deflate = Deflate::new().level(level).min_size(0);
+        let deflate = deflate
+            .window_bits(window_bits)
+            .context_takeover(max_windows);
+        let agreed = Agreed {
+            own_takeover: context_takeover,
+            peer_takeover: context_takeover,
+            own_window_bits: window_bits,
+            peer_window_bits: MAX_WINDOW_BITS,
+        };
+        Permits::acquire(deflate).compression(deflate, agreed)
+    }
 }
 
 /// The offer of a client.

@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt};
 const NAME: &str = "permessage-deflate";
 
 /// The largest window of DEFLATE, and the default.
-pub(super) const MAX_WINDOW_BITS: u8 = 15;
+pub(in crate::websocket) const MAX_WINDOW_BITS: u8 = 15;
 
 /// The smallest window that the compressor supports: zlib has no raw DEFLATE with a window of 8 bits.
 pub(super) const MIN_WINDOW_BITS: u8 = 9;
