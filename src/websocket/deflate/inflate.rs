@@ -139,13 +139,9 @@ impl Inflater {
 ///
 /// The window of every decompressor has 15 bits, which is enough for all peers.
 fn borrow(window: Option<&Window>) -> Result<Box<Decompress>, Failure> {
-    let mut decompress = match pool::borrow(&POOL) {
-        Some(mut decompress) => {
-            decompress.reset(false);
-            decompress
-        }
-        None => Box::new(Decompress::new(false)),
-    };
+    // A pooled decompressor is at the start of a stream: the end of its last message has reset it.
+    let pooled = pool::borrow(&POOL);
+    let mut decompress = pooled.unwrap_or_else(|| Box::new(Decompress::new(false)));
     if let Some(window) = window {
         let set = decompress.set_dictionary(window.as_slice());
         set.map_err(|_| Failure::Corrupt)?;

@@ -88,3 +88,20 @@ fn compressor_is_intact_after_a_message_that_does_not_become_shorter() {
         assert!(message_again == message);
     }
 }
+
+#[test]
+fn compressed_message_does_not_refer_past_its_window() {
+    let random: Vec<_> = (0..200).map(|_| rand::random()).collect();
+    for bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS {
+        // The end repeats the start.
+        let message = [&random[..], &vec![0; 1 << bits], &random].concat();
+        let length = |bits| {
+            let compressed = Compressor::new(9, bits, 0, None).compress(&message);
+            compressed.expect("a shorter message").len()
+        };
+        assert!(length(bits) >= 400, "{bits}");
+        if bits < MAX_WINDOW_BITS {
+            assert!(length(bits + 1) < 350, "{bits}");
+        }
+    }
+}
