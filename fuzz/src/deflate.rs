@@ -143,7 +143,7 @@ fn inflate(
         }
         Ok(false)
     };
-    let limit = max + max / 1024 + 64;
+    let limit = max + max / 8 + 64;
     if payload.len() > limit {
         // The header of the frame over the limit suffices.
         feed(&payload[..limit / frame * frame], &mut message)?;

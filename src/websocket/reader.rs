@@ -35,10 +35,10 @@ pub(super) struct Limits {
 impl Limits {
     /// Returns the maximum size of the payloads of a message's frames, in bytes.
     ///
-    /// Compression makes a message longer if its content is random: zlib by at most 5 bytes per 16 KiB.
+    /// Compression makes a random message longer: by 5 bytes per 16 KiB, or by an eighth with fixed codes.
     const fn frames(self, is_compressed: bool) -> usize {
         match is_compressed {
-            true => self.message.saturating_add(self.message / 1024 + 64),
+            true => self.message.saturating_add(self.message / 8 + 64),
             false => self.message,
         }
     }
