@@ -4,6 +4,7 @@
 pub mod address;
 pub mod answer;
 pub mod authority;
+pub mod deflate;
 pub mod early;
 pub mod forwarded;
 pub mod frames;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 use tower_upgrade_fuzz::{
-    address, answer, authority, early, forwarded, frames, head, messages, tokens,
+    address, answer, authority, deflate, early, forwarded, frames, head, messages, tokens,
     websocket_handshake,
 };
 
@@ -33,6 +33,11 @@ fn answer() {
 #[test]
 fn authority() {
     replay("authority", authority::run);
+}
+
+#[test]
+fn deflate() {
+    replay("deflate", deflate::run);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod wakers;
 use self::{liveness::Idle, wakers::Wakers};
 use super::{
     CloseFrame, Error, ErrorKind, Message,
+    deflate::{Compression, Compressor},
     input::Input,
     reader::{Limits, Reader},
     write_queue::WriteQueue,
@@ -32,6 +33,8 @@ const MAX_QUEUED_ANSWERS: usize = 16 * 1024;
 pub(super) struct Codec {
     io: Input<Upgraded>,
     reader: Reader,
+    /// `None` if messages are sent uncompressed.
+    compressor: Option<Box<Compressor>>,
     role: Role,
     out: WriteQueue,
     /// Bytes of answers to the peer in `out`.
@@ -62,10 +65,20 @@ enum Phase {
 }
 
 impl Codec {
-    pub(super) fn new(io: Upgraded, role: Role, limits: Limits) -> Self {
+    pub(super) fn new(
+        io: Upgraded,
+        role: Role,
+        limits: Limits,
+        compression: Option<Compression>,
+    ) -> Self {
+        let (compressor, inflater) = match compression {
+            Some(compression) => (compression.compressor, Some(compression.inflater)),
+            None => (None, None),
+        };
         Self {
             io: Input::new(io),
-            reader: Reader::new(role, limits),
+            reader: Reader::new(role, limits, inflater),
+            compressor,
             role,
             out: WriteQueue::default(),
             answers: 0,

@@ -50,6 +50,9 @@ pub struct WebSocket {
     closing: Timer,
 }
 
+/// Queues a message.
+type Start = fn(&mut Codec, Message) -> Result<(), Error>;
+
 /// The time limit for a server to answer a close frame and end the connection.
 #[cfg(feature = "client")]
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -185,10 +188,31 @@ impl WebSocket {
     /// If the future is dropped, the message is either not queued, or queued in full and written by a later call or the
     /// end of a server session.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        let mut message = Some(message.into());
-        let is_close = matches!(message, Some(Message::Close(_)));
+        self.send_with(message.into(), Codec::start_send).await
+    }
+
+    /// Sends a message as [`send`](Self::send) does, but never compresses it.
+    ///
+    /// Use this for a message with a secret and with text that others choose:
+    /// [the manual](crate::manual::threats#compression) explains why.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_uncompressed(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+        self.send_with(message.into(), Codec::start_send_uncompressed)
+            .await
+    }
+
+    async fn send_with(&mut self, message: Message, start: Start) -> Result<(), Error> {
+        let is_close = matches!(message, Message::Close(_));
+        let mut message = Some(message);
         poll_fn(|cx| {
-            let polled = self.poll_write(cx, |codec, cx| codec.poll_send(cx, &mut message));
+            let polled = self.poll_write(cx, |codec, cx| codec.poll_send(cx, &mut message, start));
             if is_close && message.is_none() && !matches!(polled, Poll::Ready(Err(_))) {
                 self.await_answer();
             }

@@ -5,6 +5,8 @@ mod support;
 
 mod connect_proxy;
 mod curl;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod docker;
 mod govern;
 mod graceful;

@@ -7,6 +7,8 @@ mod aborted;
 mod client;
 mod close_codes;
 mod closing;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod escaped;
 mod keep_alive;
 mod memory;

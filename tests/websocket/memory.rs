@@ -39,11 +39,16 @@ struct Client(TcpStream);
 
 impl Client {
     fn open(server: SocketAddr) -> Self {
+        Self::open_with(server, &[])
+    }
+
+    fn open_with(server: SocketAddr, lines: &[&str]) -> Self {
         let mut client = TcpStream::connect(server).expect("loopback");
-        let lines = [
+        let handshake = [
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ];
+        let lines = [&handshake[..], lines].concat();
         // Not `/`, for which a URI allocates nothing.
         let request = support::offer("websocket", &lines).replacen("GET / ", "GET /chat ", 1);
         client.write_all(request.as_bytes()).expect("a socket");
@@ -300,4 +305,61 @@ fn kept_short_message_releases_the_buffer_of_a_long_one() {
     });
     assert!(info.bytes_current < 100 * 256, "{info:?}");
     assert!(info.bytes_total < 200 * LITTLE, "{info:?}");
+}
+
+/// Opens sessions that have had one compressed message of 64 KiB each.
+#[cfg(feature = "deflate")]
+fn idle_compressed(per_measure: usize) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
+    use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+    let mut more = 1;
+    move |clients| {
+        let server = clients[0].0.peer_addr().expect("a socket");
+        let message: Vec<_> = (0..LARGE).map(|at| (at % 251) as u8).collect();
+        let mut payload = Vec::with_capacity(LARGE);
+        let mut compress = Compress::new(Compression::fast(), false);
+        let compressed = compress.compress_vec(&message, &mut payload, FlushCompress::Sync);
+        compressed.expect("space");
+        payload.truncate(payload.len() - 4);
+        let frame = Frame::part(0xc0 | BINARY, payload);
+        for _ in 0..more {
+            let offer = "Sec-WebSocket-Extensions: permessage-deflate";
+            let mut client = Client::open_with(server, &[offer]);
+            client.send(&frame);
+            let mut head = [0; 4];
+            client.0.read_exact(&mut head).expect("an echo");
+            assert_eq!(head[..2], [0xc0 | BINARY, 126]);
+            let mut echo = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+            client.0.read_exact(&mut echo).expect("an echo");
+            let mut inflated = Vec::with_capacity(LARGE + 1);
+            let flush = FlushDecompress::Sync;
+            let decompressed = Decompress::new(false).decompress_vec(&echo, &mut inflated, flush);
+            decompressed.expect("a valid stream");
+            assert!(inflated == message);
+            clients.push(client);
+        }
+        more = per_measure;
+    }
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn w7_idle_session_holds_no_compressor() {
+    use tower_upgrade::websocket::{Deflate, WebSocketConfig};
+    let measure = |deflate, per_measure| {
+        let handler = handler(echo).config(WebSocketConfig::new().deflate(deflate));
+        let info = measure(handler, 1, idle_compressed(per_measure));
+        assert!(info.bytes_current > 0, "the counter counts");
+        info.bytes_current / per_measure as i64
+    };
+    // With up to 2 KiB of write buffer.
+    let limit = 4096;
+    let held = measure(Deflate::new(), 100);
+    assert!(held <= limit, "{held}");
+    // The two windows have 32 KiB each.
+    let held = measure(Deflate::new().context_takeover(usize::MAX), 20);
+    let windows = 64 * 1024;
+    assert!((windows..windows + limit).contains(&held), "{held}");
+    let small = Deflate::new().context_takeover(usize::MAX).window_bits(10);
+    let held = measure(small, 20);
+    assert!(held < limit + 1024, "{held}");
 }
