@@ -1,0 +1,254 @@
+//! The listeners of one key.
+
+use super::{
+    frame::Frame,
+    outbox::{Full, Outbox, Push},
+};
+use std::{
+    future::poll_fn,
+    ops::ControlFlow,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+/// The number of listeners that a sender visits under one lock.
+const CHUNK: usize = 64;
+
+/// The number of chunks after which a sender yields to other tasks.
+const CHUNKS_PER_TURN: usize = 16;
+
+/// A queue for the frames of one WebSocket.
+pub(in crate::websocket) type FrameOutbox = Outbox<Frame>;
+
+#[derive(Default)]
+pub(super) struct Topic {
+    /// Held by a sender until all listeners have its message, so that all receive the messages in the same order.
+    turn: tokio::sync::Mutex<()>,
+    listeners: Mutex<Listeners>,
+}
+
+#[derive(Default)]
+struct Listeners {
+    /// In the order of their ids. A listener that left is `None` until the next compaction.
+    list: Vec<(u64, Option<Arc<FrameOutbox>>)>,
+    /// The number of listeners that have not left.
+    open: usize,
+    next_id: u64,
+}
+
+/// A message on its way to the listeners.
+struct Delivery {
+    frame: Arc<Frame>,
+    capacity: usize,
+    full: Full,
+    queued: usize,
+    /// The id of the next listener.
+    next: u64,
+    /// Tasks to wake after the lock is released.
+    wakers: Vec<Waker>,
+    /// Listeners whose queues are full.
+    waiting: Vec<Arc<FrameOutbox>>,
+}
+
+impl Topic {
+    /// Adds a listener, and returns its id.
+    pub(super) fn add(&self, outbox: Arc<FrameOutbox>) -> u64 {
+        let mut listeners = self.listeners();
+        let id = listeners.next_id;
+        listeners.next_id += 1;
+        listeners.open += 1;
+        listeners.list.push((id, Some(outbox)));
+        id
+    }
+
+    /// Removes a listener. Returns `true` if no listener is left.
+    pub(super) fn remove(&self, id: u64) -> bool {
+        let mut listeners = self.listeners();
+        if let Ok(at) = listeners.find(id) {
+            listeners.leave(at);
+        }
+        listeners.compact();
+        listeners.open == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.listeners().open
+    }
+
+    /// Queues a frame for each listener. Returns the number of queues that hold it.
+    pub(super) async fn send(&self, frame: Frame, capacity: usize, full: Full) -> usize {
+        let mut delivery = Delivery {
+            frame: Arc::new(frame),
+            capacity,
+            full,
+            queued: 0,
+            next: 0,
+            wakers: Vec::with_capacity(CHUNK),
+            waiting: Vec::new(),
+        };
+        let _turn = self.turn.lock().await;
+        for chunk in 1.. {
+            let progress = delivery.push(&mut self.listeners());
+            // Wake the tasks without the lock: waking takes longer than queueing.
+            delivery.wakers.drain(..).for_each(Waker::wake);
+            if progress.is_break() {
+                break;
+            }
+            if chunk % CHUNKS_PER_TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        // Wait last: a slow listener does not delay the others.
+        for outbox in &delivery.waiting {
+            let queued = poll_fn(|cx| outbox.poll_push(cx, &delivery.frame, capacity)).await;
+            delivery.queued += usize::from(queued);
+        }
+        delivery.queued
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Delivery {
+    /// Queues the frame for the next listeners.
+    fn push(&mut self, listeners: &mut Listeners) -> ControlFlow<()> {
+        let start = listeners.find(self.next).unwrap_or_else(|next| next);
+        let end = listeners.list.len().min(start + CHUNK);
+        for at in start..end {
+            let Some(outbox) = &listeners.list[at].1 else {
+                continue;
+            };
+            let wake = match outbox.push(&self.frame, self.capacity, self.full) {
+                Push::Queued(wake) => {
+                    self.queued += 1;
+                    wake
+                }
+                Push::Dropped(wake) => wake,
+                Push::Full => {
+                    self.waiting.push(Arc::clone(outbox));
+                    None
+                }
+                Push::Closed => {
+                    listeners.leave(at);
+                    None
+                }
+            };
+            self.wakers.extend(wake);
+        }
+        match listeners.list.get(end) {
+            Some((id, _)) => {
+                self.next = *id;
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        }
+    }
+}
+
+impl Listeners {
+    /// Returns the index of a listener, or the index of the listener after it.
+    fn find(&self, id: u64) -> Result<usize, usize> {
+        self.list.binary_search_by_key(&id, |(id, _)| *id)
+    }
+
+    fn leave(&mut self, at: usize) {
+        if self.list[at].1.take().is_some() {
+            self.open -= 1;
+        }
+    }
+
+    /// Forgets the listeners that left once they are the majority: removing each at once would move all later ones.
+    fn compact(&mut self) {
+        if self.open <= self.list.len() / 2 {
+            self.list.retain(|(_, outbox)| outbox.is_some());
+            if self.list.capacity() > 4 * self.open {
+                self.list.shrink_to(2 * self.open);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::Message;
+    use std::task::Context;
+
+    fn hello() -> Frame {
+        Frame::new(Message::text("hello")).expect("a valid message")
+    }
+
+    fn is_empty(outbox: &FrameOutbox) -> bool {
+        outbox.take_all().next().is_none()
+    }
+
+    #[tokio::test]
+    async fn frame_reaches_the_listeners_of_all_chunks_once() {
+        let topic = Topic::default();
+        let outboxes: Vec<_> = (0..10 * CHUNK).map(|_| Arc::new(Outbox::new())).collect();
+        let ids: Vec<_> = outboxes.iter().map(|o| topic.add(Arc::clone(o))).collect();
+        // A few leave, also at the ends of chunks.
+        for id in ids.iter().step_by(3) {
+            topic.remove(*id);
+        }
+        let queued = topic.send(hello(), 8, Full::DropNewest).await;
+        assert_eq!(queued, topic.len());
+        for (at, outbox) in outboxes.iter().enumerate() {
+            assert_eq!(outbox.take_all().count(), usize::from(at % 3 != 0), "{at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_of_listeners_that_left_is_released() {
+        let topic = Topic::default();
+        let ids: Vec<_> = (0..1000)
+            .map(|_| topic.add(Arc::new(Outbox::new())))
+            .collect();
+        let (last, others) = ids.split_last().expect("ids");
+        for id in others {
+            assert!(!topic.remove(*id));
+        }
+        assert!(topic.listeners().list.capacity() <= 4);
+        // Removing a listener twice has no effect.
+        assert!(!topic.remove(others[0]));
+        assert_eq!(topic.len(), 1);
+        assert!(topic.remove(*last));
+    }
+
+    #[tokio::test]
+    async fn closed_listener_is_removed_by_the_next_message() {
+        let topic = Topic::default();
+        let (open, closed) = (Arc::new(Outbox::new()), Arc::new(Outbox::new()));
+        topic.add(Arc::clone(&open));
+        topic.add(Arc::clone(&closed));
+        closed.close();
+        assert_eq!(topic.send(hello(), 1, Full::Wait).await, 1);
+        assert_eq!(topic.len(), 1);
+        assert_eq!(Arc::strong_count(&closed), 1);
+        assert!(!is_empty(&open));
+    }
+
+    /// The second message waits for the first, although a free queue could take it.
+    #[tokio::test]
+    async fn waiting_sender_keeps_its_turn() {
+        let topic = Topic::default();
+        let (full, free) = (Arc::new(Outbox::new()), Arc::new(Outbox::new()));
+        topic.add(Arc::clone(&full));
+        topic.add(Arc::clone(&free));
+        topic.send(hello(), 1, Full::Wait).await;
+        assert!(!is_empty(&free));
+        let mut first = Box::pin(topic.send(hello(), 1, Full::Wait));
+        let mut second = Box::pin(topic.send(hello(), 2, Full::DropNewest));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert_eq!(free.take_all().count(), 1);
+        let cx = Context::from_waker(std::task::Waker::noop());
+        full.next(&cx);
+        assert_eq!((first.await, second.await), (2, 2));
+        assert_eq!((full.take_all().count(), free.take_all().count()), (2, 1));
+    }
+}
