@@ -64,6 +64,7 @@
 //! | the peer violated the protocol in any other way | 1002 | failed, if the handler returns the error |
 //! | the peer closed with an invalid code | 1002 | finished |
 //! | the peer exceeded a rate limit that [closes](RateLimit::close) | 1008 | failed, if the handler returns the error |
+//! | the peer read [broadcasts](Broadcast) too slowly | 1013, or the code of [`SlowConsumer::Close`] | failed, if the handler returns the error |
 //! | the peer did not answer a ping | nothing | idle |
 //!
 //! In the rows with "failed, if the handler returns the error", [`recv`](WebSocket::recv) returns an error, and the
@@ -200,6 +201,7 @@
 //! }
 //! ```
 
+mod broadcast;
 #[cfg(feature = "client")]
 mod client;
 mod codec;
@@ -226,6 +228,7 @@ mod write_queue;
 #[cfg(feature = "client")]
 pub use self::client::WebSocketRequest;
 pub use self::{
+    broadcast::{Broadcast, SlowConsumer, Subscription},
     config::WebSocketConfig,
     error::{Error, ErrorKind},
     message::{CloseFrame, Message, Utf8Bytes},

@@ -174,7 +174,7 @@ impl<T> Outbox<T> {
 
     /// Drops all messages, and accepts no more.
     pub(in crate::websocket) fn close(&self) {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.status != Status::Closed {
             self.clear(state, Status::Closed);
         }
@@ -188,6 +188,7 @@ impl<T> Outbox<T> {
         drop(self.take_all());
     }
 
+    #[cfg(test)]
     pub(super) fn is_closed(&self) -> bool {
         self.lock().status != Status::Open
     }
@@ -275,7 +276,6 @@ fn wake(session: Option<Waker>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::task::noop_waker_ref;
 
     fn push(outbox: &Outbox<u8>, number: u8, full: Full) -> Push {
         outbox.push(&Arc::new(number), 3, full)
@@ -290,7 +290,7 @@ mod tests {
     }
 
     fn rest(outbox: &Outbox<u8>) -> Vec<u8> {
-        let cx = Context::from_waker(noop_waker_ref());
+        let cx = Context::from_waker(Waker::noop());
         let next = || match outbox.next(&cx) {
             Next::Send(number) => Some(*number),
             Next::Wait | Next::Close(_) => None,
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn full_queue_closes_the_websocket() {
         let outbox = fill(0..5, Full::Close(1013));
-        let cx = Context::from_waker(noop_waker_ref());
+        let cx = Context::from_waker(Waker::noop());
         assert!(matches!(outbox.next(&cx), Next::Close(1013)));
         // The fifth message came after the end.
         assert_eq!(outbox.dropped(), 4);
@@ -320,12 +320,18 @@ mod tests {
     fn queue_is_in_order_across_its_ends() {
         let outbox = fill(0..3, Full::Wait);
         assert!(matches!(push(&outbox, 3, Full::Wait), Push::Full));
-        assert_eq!(outbox.take_all().map(|number| *number).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(
+            outbox.take_all().map(|number| *number).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
         for number in 0..3 {
             push(&outbox, number, Full::Wait);
         }
         assert_eq!(rest(&outbox), [0, 1, 2]);
-        assert!(outbox.lock().more.is_none(), "an idle queue has no heap memory");
+        assert!(
+            outbox.lock().more.is_none(),
+            "an idle queue has no heap memory"
+        );
     }
 
     #[test]
@@ -333,7 +339,7 @@ mod tests {
         let outbox = fill(0..3, Full::Wait);
         outbox.close();
         assert!(matches!(push(&outbox, 3, Full::Wait), Push::Closed));
-        let cx = &mut Context::from_waker(noop_waker_ref());
+        let cx = &mut Context::from_waker(Waker::noop());
         assert_eq!(outbox.poll_push(cx, &Arc::new(3), 3), Poll::Ready(false));
         assert_eq!(rest(&outbox), []);
     }

@@ -1,13 +1,16 @@
-//! The listeners of one key.
+//! The listeners of each key.
 
 use super::{
     frame::Frame,
     outbox::{Full, Outbox, Push},
 };
 use std::{
+    borrow::Borrow,
+    collections::HashMap,
     future::poll_fn,
+    hash::Hash,
     ops::ControlFlow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     task::Waker,
 };
 
@@ -19,6 +22,24 @@ const CHUNKS_PER_TURN: usize = 16;
 
 /// A queue for the frames of one WebSocket.
 pub(in crate::websocket) type FrameOutbox = Outbox<Frame>;
+
+/// The topics that have listeners, by key.
+pub(super) struct Topics<K> {
+    by_key: RwLock<HashMap<K, Arc<Keyed<K>>>>,
+}
+
+/// A topic with its key, to remove it after its last listener has left.
+pub(super) struct Keyed<K> {
+    key: K,
+    topic: Topic,
+    topics: Weak<Topics<K>>,
+}
+
+/// A topic without the type of its key.
+pub(super) trait Leave: Send + Sync {
+    /// Removes a listener.
+    fn leave(&self, id: u64);
+}
 
 #[derive(Default)]
 pub(super) struct Topic {
@@ -48,6 +69,82 @@ struct Delivery {
     wakers: Vec<Waker>,
     /// Listeners whose queues are full.
     waiting: Vec<Arc<FrameOutbox>>,
+}
+
+impl<K: Hash + Eq> Topics<K> {
+    pub(super) fn get<Q>(&self, key: &Q) -> Option<Arc<Keyed<K>>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let by_key = self.by_key.read().unwrap_or_else(PoisonError::into_inner);
+        by_key.get(key).map(Arc::clone)
+    }
+
+    /// Adds a listener, and returns its topic and its id.
+    pub(super) fn add(self: &Arc<Self>, key: K, outbox: Arc<FrameOutbox>) -> (Arc<Keyed<K>>, u64)
+    where
+        K: Clone,
+    {
+        {
+            let by_key = self.by_key.read().unwrap_or_else(PoisonError::into_inner);
+            // Add under the lock of the map, so that a topic is not removed in between.
+            if let Some(topic) = by_key.get(&key) {
+                return (Arc::clone(topic), topic.topic.add(outbox));
+            }
+        }
+        let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        let topic = by_key.entry(key.clone()).or_insert_with(|| {
+            Arc::new(Keyed {
+                key,
+                topic: Topic::default(),
+                topics: Arc::downgrade(self),
+            })
+        });
+        (Arc::clone(topic), topic.topic.add(outbox))
+    }
+}
+
+impl<K> Default for Topics<K> {
+    fn default() -> Self {
+        Self {
+            by_key: RwLock::default(),
+        }
+    }
+}
+
+impl<K> std::ops::Deref for Keyed<K> {
+    type Target = Topic;
+
+    fn deref(&self) -> &Topic {
+        &self.topic
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync> Leave for Keyed<K> {
+    fn leave(&self, id: u64) {
+        if !self.topic.remove(id) {
+            return;
+        }
+        if let Some(topics) = self.topics.upgrade() {
+            let mut by_key = topics
+                .by_key
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Another listener may have joined, or another topic may have this key by now.
+            let is_unused = |topic: &Arc<Self>| {
+                std::ptr::eq(Arc::as_ptr(topic), self) && topic.topic.len() == 0
+            };
+            if by_key.get(&self.key).is_some_and(is_unused) {
+                by_key.remove(&self.key);
+                // Amortized: the map halves at most.
+                let capacity = by_key.capacity();
+                if by_key.len() < capacity / 4 {
+                    by_key.shrink_to(capacity / 2);
+                }
+            }
+        }
+    }
 }
 
 impl Topic {
@@ -182,6 +279,14 @@ mod tests {
         Frame::new(Message::text("hello")).expect("a valid message")
     }
 
+    fn poll(
+        future: &mut std::pin::Pin<Box<impl Future<Output = usize>>>,
+    ) -> std::task::Poll<usize> {
+        future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+    }
+
     fn is_empty(outbox: &FrameOutbox) -> bool {
         outbox.take_all().next().is_none()
     }
@@ -243,11 +348,10 @@ mod tests {
         assert!(!is_empty(&free));
         let mut first = Box::pin(topic.send(hello(), 1, Full::Wait));
         let mut second = Box::pin(topic.send(hello(), 2, Full::DropNewest));
-        assert!(futures_util::poll!(&mut first).is_pending());
-        assert!(futures_util::poll!(&mut second).is_pending());
+        assert!(poll(&mut first).is_pending());
+        assert!(poll(&mut second).is_pending());
         assert_eq!(free.take_all().count(), 1);
-        let cx = Context::from_waker(std::task::Waker::noop());
-        full.next(&cx);
+        full.next(&Context::from_waker(Waker::noop()));
         assert_eq!((first.await, second.await), (2, 2));
         assert_eq!((full.take_all().count(), free.take_all().count()), (2, 1));
     }
