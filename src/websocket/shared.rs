@@ -117,7 +117,7 @@ impl Shared {
         let answer = poll_fn(|cx| {
             while let Some(Ok(_)) = ready!(codec.poll_next(cx)) {}
             // The close frame sent on an error may not be written yet.
-            codec.poll_flush(cx)
+            codec.poll_flush_rest(cx)
         });
         within(self.close_timeout, answer).await;
     }

@@ -4,6 +4,7 @@
 mod support;
 
 mod aborted;
+mod broadcast;
 mod client;
 mod close_codes;
 mod closing;

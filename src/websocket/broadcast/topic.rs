@@ -11,7 +11,7 @@ use std::{
     hash::Hash,
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
-    task::Waker,
+    task::{Context, Poll, Waker},
 };
 
 /// The number of listeners that a sender visits under one lock.
@@ -195,11 +195,8 @@ impl Topic {
                 tokio::task::yield_now().await;
             }
         }
-        // Wait last: a slow listener does not delay the others.
-        for outbox in &delivery.waiting {
-            let queued = poll_fn(|cx| outbox.poll_push(cx, &delivery.frame, capacity)).await;
-            delivery.queued += usize::from(queued);
-        }
+        // Wait last, and for all at once: a slow listener does not delay the others.
+        poll_fn(|cx| delivery.poll_waiting(cx)).await;
         delivery.queued
     }
 
@@ -211,6 +208,23 @@ impl Topic {
 }
 
 impl Delivery {
+    /// Completes when all full queues have taken the frame.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waiting.retain(
+            |outbox| match outbox.poll_push(cx, &self.frame, self.capacity) {
+                Poll::Ready(is_queued) => {
+                    self.queued += usize::from(is_queued);
+                    false
+                }
+                Poll::Pending => true,
+            },
+        );
+        match self.waiting.is_empty() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
     /// Queues the frame for the next listeners.
     fn push(&mut self, listeners: &mut Listeners) -> ControlFlow<()> {
         let start = listeners.find(self.next).unwrap_or_else(|next| next);
@@ -273,15 +287,12 @@ impl Listeners {
 mod tests {
     use super::*;
     use crate::websocket::Message;
-    use std::task::Context;
 
     fn hello() -> Frame {
         Frame::new(Message::text("hello")).expect("a valid message")
     }
 
-    fn poll(
-        future: &mut std::pin::Pin<Box<impl Future<Output = usize>>>,
-    ) -> std::task::Poll<usize> {
+    fn poll(future: &mut std::pin::Pin<Box<impl Future<Output = usize>>>) -> Poll<usize> {
         future
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()))

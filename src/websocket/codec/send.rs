@@ -122,6 +122,14 @@ impl Codec {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         self.check_idle()?;
+        self.poll_flush_rest(cx)
+    }
+
+    /// Writes and flushes all queued bytes, also after an error.
+    pub(in crate::websocket) fn poll_flush_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         let flushed = ready!(self.poll_write_all(cx, |wakers| &wakers.sender));
         self.out.release();
         self.has_failed |= flushed.is_err();

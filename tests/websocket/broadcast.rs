@@ -1,0 +1,368 @@
+//! One message to many WebSockets.
+
+use crate::{
+    Opened, handler, notes, open,
+    support::{
+        soon, until,
+        websocket::{CLOSE, Frame, TEXT},
+    },
+};
+use bytes::Bytes;
+use std::time::Duration;
+use tower_upgrade::websocket::{
+    Broadcast, CloseFrame, ErrorKind, Message, SlowConsumer, WebSocket,
+};
+
+type Rooms = Broadcast<String>;
+
+/// Opens a session that is subscribed to `room`, and receives until the end.
+async fn listener(rooms: &Rooms, room: &'static str) -> Opened {
+    let before = rooms.subscriptions(room);
+    let joined = rooms.clone();
+    let opened = open(handler(move |mut socket: WebSocket| {
+        let rooms = joined.clone();
+        async move {
+            let _subscription = rooms.subscribe(room.to_owned(), &socket);
+            while let Some(message) = socket.recv().await {
+                if let Message::Text(text) = message? {
+                    rooms.send(room, text).await?;
+                }
+            }
+            Ok(())
+        }
+    }))
+    .await;
+    until(|| rooms.subscriptions(room) > before).await;
+    opened
+}
+
+/// More bytes than the transport of a test and the write buffer hold.
+fn large() -> Message {
+    Message::binary(vec![7; 8 * 1024 * 1024])
+}
+
+#[tokio::test]
+async fn message_reaches_all_listeners_in_order() {
+    let rooms = Rooms::new(64);
+    let mut listeners = [
+        listener(&rooms, "lobby").await,
+        listener(&rooms, "lobby").await,
+    ];
+    let mut other = listener(&rooms, "other").await;
+    for number in 0..50 {
+        let sent = rooms.send("lobby", format!("{number}")).await;
+        assert_eq!(sent.expect("a valid message"), 2);
+    }
+    for listener in &mut listeners {
+        for number in 0..50 {
+            listener.expect(Frame::new(TEXT, format!("{number}"))).await;
+        }
+    }
+    listeners[0].send(Frame::new(TEXT, "from a peer")).await;
+    for listener in &mut listeners {
+        listener.expect(Frame::new(TEXT, "from a peer")).await;
+    }
+    rooms.send("other", "last").await.expect("a valid message");
+    other.expect(Frame::new(TEXT, "last")).await;
+    assert_eq!(rooms.send("nowhere", "x").await.expect("valid"), 0);
+}
+
+/// The handler waits for something other than the socket.
+#[tokio::test]
+async fn session_writes_broadcasts_while_the_handler_does_not_receive() {
+    let rooms = Rooms::new(64);
+    let joined = rooms.clone();
+    let mut opened = open(handler(move |socket: WebSocket| {
+        let rooms = joined.clone();
+        async move {
+            let _subscription = rooms.subscribe("lobby".into(), &socket);
+            std::future::pending().await
+        }
+    }))
+    .await;
+    until(|| rooms.subscriptions("lobby") == 1).await;
+    rooms.send("lobby", "hello").await.expect("a valid message");
+    opened.expect(Frame::new(TEXT, "hello")).await;
+}
+
+#[tokio::test]
+async fn direct_message_follows_queued_broadcasts() {
+    let rooms = Rooms::new(64);
+    let joined = rooms.clone();
+    let mut opened = open(handler(move |mut socket: WebSocket| {
+        let rooms = joined.clone();
+        async move {
+            let _subscription = rooms.subscribe("lobby".into(), &socket);
+            rooms.send("lobby", "first").await?;
+            socket.send("second").await?;
+            rooms.send("lobby", "third").await?;
+            // The queue is written before the close frame.
+            Ok(())
+        }
+    }))
+    .await;
+    for text in ["first", "second", "third"] {
+        opened.expect(Frame::new(TEXT, text)).await;
+    }
+    opened.expect(Frame::close(1000, "")).await;
+}
+
+#[tokio::test]
+async fn drain_writes_queued_broadcasts_before_the_close_frame() {
+    let rooms = Rooms::new(64);
+    let mut opened = listener(&rooms, "lobby").await;
+    rooms.send("lobby", large()).await.expect("a valid message");
+    rooms.send("lobby", "last").await.expect("a valid message");
+    let sessions = opened.sessions.clone();
+    let drain = tokio::spawn(sessions.drain(Duration::from_secs(30)));
+    until(|| opened.sessions.is_draining()).await;
+    let first = Frame::read(&mut opened.peer).await;
+    assert_eq!(first.payload.len(), 8 * 1024 * 1024);
+    opened.expect(Frame::new(TEXT, "last")).await;
+    opened.expect(Frame::close(1001, "")).await;
+    opened.send(Frame::close(1001, "")).await;
+    soon(drain).await.expect("no panic");
+    assert_eq!(opened.ended().await, "drained");
+    assert_eq!(rooms.subscriptions("lobby"), 0);
+}
+
+/// Fills the queue of a peer that does not read. Returns the texts that the peer then reads.
+async fn overflow(rooms: &Rooms) -> Vec<String> {
+    let (note, mut noted) = notes();
+    let joined = rooms.clone();
+    let mut opened = open(handler(move |mut socket: WebSocket| {
+        let (rooms, note) = (joined.clone(), note.clone());
+        async move {
+            let subscription = rooms.subscribe("lobby".into(), &socket);
+            let received = socket.recv().await;
+            note(format!("{}", subscription.dropped()));
+            received.expect("a message")?;
+            Ok(())
+        }
+    }))
+    .await;
+    until(|| rooms.subscriptions("lobby") == 1).await;
+    rooms.send("lobby", large()).await.expect("a valid message");
+    // Yield until the session is blocked by the large message.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    for number in 0..5 {
+        let _ = rooms.send("lobby", format!("{number}")).await;
+    }
+    assert_eq!(
+        Frame::read(&mut opened.peer).await.payload.len(),
+        8 * 1024 * 1024
+    );
+    opened.send(Frame::new(TEXT, "read")).await;
+    let mut read = Vec::new();
+    loop {
+        let frame = Frame::read(&mut opened.peer).await;
+        read.push(frame.brief());
+        if frame.opcode() == CLOSE {
+            break;
+        }
+    }
+    read.push(soon(noted.recv()).await.expect("the number of drops"));
+    read
+}
+
+#[tokio::test]
+async fn full_queue_drops_the_oldest() {
+    let rooms = Rooms::new(3).slow_consumer(SlowConsumer::DropOldest);
+    let read = overflow(&rooms).await;
+    assert_eq!(
+        read,
+        ["1: \"2\"", "1: \"3\"", "1: \"4\"", "8: \"\\u{3}�\"", "2"]
+    );
+}
+
+#[tokio::test]
+async fn full_queue_drops_the_newest() {
+    let rooms = Rooms::new(3).slow_consumer(SlowConsumer::DropNewest);
+    let read = overflow(&rooms).await;
+    assert_eq!(
+        read,
+        ["1: \"0\"", "1: \"1\"", "1: \"2\"", "8: \"\\u{3}�\"", "2"]
+    );
+}
+
+#[tokio::test]
+async fn full_queue_closes_with_1013() {
+    let rooms = Rooms::new(3);
+    let mut slow = listener(&rooms, "lobby").await;
+    let mut quick = listener(&rooms, "lobby").await;
+    rooms.send("lobby", large()).await.expect("a valid message");
+    quick_reads(&mut quick).await;
+    for number in 0..5 {
+        rooms
+            .send("lobby", format!("{number}"))
+            .await
+            .expect("valid");
+        quick.expect(Frame::new(TEXT, format!("{number}"))).await;
+    }
+    until(|| rooms.subscriptions("lobby") == 1).await;
+    quick_reads(&mut slow).await;
+    slow.expect(Frame::close(1013, "")).await;
+    slow.send(Frame::close(1013, "")).await;
+    let ended = slow.ended().await;
+    assert_eq!(ended, "failed: the peer read broadcasts too slowly");
+}
+
+async fn quick_reads(opened: &mut Opened) {
+    let read = Frame::read(&mut opened.peer).await;
+    assert_eq!(read.payload.len(), 8 * 1024 * 1024);
+}
+
+/// The handler is blocked in `send`.
+#[tokio::test]
+async fn blocked_send_fails_when_the_queue_overflows() {
+    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Close(1008));
+    let (note, mut noted) = notes();
+    let joined = rooms.clone();
+    let _opened = open(handler(move |mut socket: WebSocket| {
+        let (rooms, note) = (joined.clone(), note.clone());
+        async move {
+            let _subscription = rooms.subscribe("lobby".into(), &socket);
+            let error = socket.send(large()).await.expect_err("a slow peer");
+            note(format!("{:?}", error.kind()));
+            Err(error.into())
+        }
+    }))
+    .await;
+    until(|| rooms.subscriptions("lobby") == 1).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        rooms.send("lobby", "hello").await.expect("a valid message");
+    }
+    let kind = soon(noted.recv()).await.expect("an error");
+    assert_eq!(kind, format!("{:?}", ErrorKind::TooSlow));
+}
+
+#[tokio::test]
+async fn sender_waits_for_the_slow_consumer_after_serving_the_others() {
+    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Wait);
+    let mut slow = listener(&rooms, "lobby").await;
+    let mut quick = listener(&rooms, "lobby").await;
+    rooms.send("lobby", large()).await.expect("a valid message");
+    quick_reads(&mut quick).await;
+    let sender = rooms.clone();
+    let sending = tokio::spawn(async move {
+        for number in 0..2 {
+            let sent = sender.send("lobby", format!("{number}")).await;
+            assert_eq!(sent.expect("a valid message"), 2);
+        }
+    });
+    quick.expect(Frame::new(TEXT, "0")).await;
+    quick.expect(Frame::new(TEXT, "1")).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!sending.is_finished(), "the slow peer has not read");
+    quick_reads(&mut slow).await;
+    soon(sending).await.expect("no panic");
+    slow.expect(Frame::new(TEXT, "0")).await;
+    slow.expect(Frame::new(TEXT, "1")).await;
+}
+
+/// Each handler waits for the queues, and only the sessions can empty them.
+#[tokio::test]
+async fn handlers_that_wait_for_each_other_do_not_deadlock() {
+    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Wait);
+    let mut first = listener(&rooms, "lobby").await;
+    let mut second = listener(&rooms, "lobby").await;
+    for _ in 0..20 {
+        first.send(Frame::new(TEXT, "hello")).await;
+        second.send(Frame::new(TEXT, "hello")).await;
+    }
+    for _ in 0..40 {
+        first.expect(Frame::new(TEXT, "hello")).await;
+        second.expect(Frame::new(TEXT, "hello")).await;
+    }
+}
+
+#[tokio::test]
+async fn waiting_sender_continues_when_the_slow_session_ends() {
+    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Wait);
+    let slow = listener(&rooms, "lobby").await;
+    rooms.send("lobby", large()).await.expect("a valid message");
+    let sender = rooms.clone();
+    let sending = tokio::spawn(async move {
+        for _ in 0..3 {
+            sender.send("lobby", "hello").await.expect("valid");
+        }
+    });
+    drop(slow.peer);
+    soon(sending).await.expect("no panic");
+    until(|| rooms.subscriptions("lobby") == 0).await;
+}
+
+#[tokio::test]
+async fn dropped_subscription_receives_no_more() {
+    let rooms = Rooms::new(8);
+    let joined = rooms.clone();
+    let mut opened = open(handler(move |mut socket: WebSocket| {
+        let rooms = joined.clone();
+        async move {
+            let subscription = rooms.subscribe("lobby".into(), &socket);
+            rooms.send("lobby", "before").await?;
+            drop(subscription);
+            assert_eq!(rooms.subscriptions("lobby"), 0);
+            assert_eq!(rooms.send("lobby", "after").await?, 0);
+            socket.recv().await;
+            Ok(())
+        }
+    }))
+    .await;
+    opened.expect(Frame::new(TEXT, "before")).await;
+    opened.send(Frame::close(1000, "")).await;
+    opened.expect(Frame::close(1000, "")).await;
+}
+
+#[tokio::test]
+async fn end_of_the_session_unsubscribes_and_frees_the_messages() {
+    let rooms = Rooms::new(8);
+    let payload = Bytes::from(vec![7; 8 * 1024 * 1024]);
+    for abort in [false, true] {
+        let opened = listener(&rooms, "lobby").await;
+        rooms.send("lobby", payload.clone()).await.expect("valid");
+        rooms.send("lobby", payload.clone()).await.expect("valid");
+        if abort {
+            opened.sessions.drain(Duration::ZERO).await;
+        } else {
+            drop(opened.peer);
+        }
+        until(|| rooms.subscriptions("lobby") == 0).await;
+        until(|| payload.is_unique()).await;
+    }
+}
+
+#[tokio::test]
+async fn close_frame_closes_all_listeners() {
+    let rooms = Rooms::new(8);
+    let listeners = [
+        listener(&rooms, "lobby").await,
+        listener(&rooms, "lobby").await,
+    ];
+    rooms.send("lobby", "bye").await.expect("a valid message");
+    let close = Message::Close(Some(CloseFrame::new(4000, "moved")));
+    assert_eq!(rooms.send("lobby", close).await.expect("valid"), 2);
+    for mut listener in listeners {
+        listener.expect(Frame::new(TEXT, "bye")).await;
+        listener.expect(Frame::close(4000, "moved")).await;
+        listener.send(Frame::close(4000, "")).await;
+        assert_eq!(listener.ended().await, "finished");
+    }
+    assert_eq!(rooms.subscriptions("lobby"), 0);
+}
+
+#[tokio::test]
+async fn invalid_messages_are_refused() {
+    let rooms = Rooms::new(8);
+    let sent = rooms
+        .send("lobby", Message::Ping(vec![0; 126].into()))
+        .await;
+    assert_eq!(sent.expect_err("too long").kind(), ErrorKind::TooLarge);
+}
