@@ -298,6 +298,12 @@ mod tests {
         std::iter::from_fn(next).collect()
     }
 
+    /// An idle listener also takes an entry in its topic, and its `Subscription`.
+    #[test]
+    fn idle_queue_is_small() {
+        assert!(size_of::<State<u8>>() <= 56, "{}", size_of::<State<u8>>());
+    }
+
     #[test]
     fn full_queue_drops_by_its_policy() {
         let oldest = fill(0..5, Full::DropOldest);
