@@ -299,6 +299,41 @@ async fn waiting_sender_continues_when_the_slow_session_ends() {
     until(|| rooms.subscriptions("lobby") == 0).await;
 }
 
+/// The handler ignores the stop signal, and only the end of its session can close the queue.
+#[tokio::test]
+async fn waiting_sender_continues_when_the_slow_session_is_aborted() {
+    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Wait);
+    let joined = rooms.clone();
+    let (keep, _kept) = tokio::sync::mpsc::unbounded_channel();
+    let opened = open(handler(move |socket: WebSocket| {
+        // The subscription outlives the session.
+        let _ = keep.send(joined.subscribe("lobby".into(), &socket));
+        async move {
+            let _socket = socket;
+            std::future::pending().await
+        }
+    }))
+    .await;
+    until(|| rooms.subscriptions("lobby") == 1).await;
+    rooms.send("lobby", large()).await.expect("a valid message");
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    rooms.send("lobby", "queued").await.expect("valid");
+    let sender = rooms.clone();
+    let sending = tokio::spawn(async move { sender.send("lobby", "waits").await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!sending.is_finished(), "the slow peer has not read");
+    opened.sessions.drain(Duration::ZERO).await;
+    let sent = soon(sending).await.expect("no panic");
+    assert_eq!(sent.expect("a valid message"), 0);
+    // The next message removes the listener.
+    assert_eq!(rooms.send("lobby", "x").await.expect("valid"), 0);
+    assert_eq!(rooms.subscriptions("lobby"), 0);
+}
+
 #[tokio::test]
 async fn dropped_subscription_receives_no_more() {
     let rooms = Rooms::new(8);
