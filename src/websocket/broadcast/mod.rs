@@ -52,8 +52,9 @@ use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
 ///
 /// # Memory
 ///
-/// A queue holds references to messages, and an empty queue holds no heap memory except itself. The session copies at
-/// most about 16 KiB of them at a time into its write buffer.
+/// A queue holds references to messages, and an empty queue holds no heap memory except itself. The session copies
+/// queued messages into its write buffer until the buffer holds 16 KiB, and copies more when these are written. A direct
+/// message and a close frame copy the whole queue.
 pub struct Broadcast<K> {
     topics: Arc<Topics<K>>,
     capacity: usize,
