@@ -27,7 +27,7 @@ use tokio::runtime::Builder;
 use tower::{Layer as _, Service, service_fn};
 use tower_upgrade::{
     BoxError, ProtocolHandler, Session, UpgradeLayer,
-    websocket::{Message, WebSocket, WebSocketUpgrade, websocket},
+    websocket::{Broadcast, Message, WebSocket, WebSocketUpgrade, websocket},
 };
 
 const LARGE: usize = 64 * 1024;
@@ -300,4 +300,101 @@ fn kept_short_message_releases_the_buffer_of_a_long_one() {
     });
     assert!(info.bytes_current < 100 * 256, "{info:?}");
     assert!(info.bytes_total < 200 * LITTLE, "{info:?}");
+}
+
+/// Echoes to all sessions with a subscription.
+async fn chat(mut socket: WebSocket, rooms: Broadcast<u8>) -> Result<(), BoxError> {
+    let _room = rooms.subscribe(1, &socket);
+    while let Some(message) = socket.recv().await {
+        rooms.send(&1, message?).await?;
+    }
+    Ok(())
+}
+
+/// The additional heap limit of an idle session with a subscription.
+const SUBSCRIPTION: i64 = 200;
+
+#[test]
+fn idle_subscription_stays_below_its_memory_limit() {
+    /// The same without a subscription.
+    async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
+        while let Some(message) = socket.recv().await {
+            socket.send(message?).await?;
+        }
+        Ok(())
+    }
+    let without = measure(handler(echo), 1, idle_alone(100));
+    let rooms = Broadcast::new(64);
+    let with = measure(
+        handler(move |socket| chat(socket, rooms.clone())),
+        1,
+        idle_alone(100),
+    );
+    let more = with.bytes_current - without.bytes_current;
+    assert!(more > 0, "the counter counts: {more}");
+    assert!(more <= 100 * SUBSCRIPTION, "{more}");
+}
+
+/// Opens sessions, and then has one message in each. Subscribed sessions receive the messages of the others too.
+fn idle_alone(per_measure: usize) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
+    let mut more = 1;
+    move |clients| {
+        let server = clients[0].0.peer_addr().expect("a socket");
+        for _ in 0..more {
+            clients.push(Client::open(server));
+        }
+        for client in clients.iter_mut().rev().take(more) {
+            client.echo(64);
+        }
+        more = per_measure;
+    }
+}
+
+/// All listeners are blocked in the middle of the message at the same time.
+#[test]
+fn long_broadcast_is_not_copied_for_each_listener() {
+    const LISTENERS: usize = 10;
+    // Longer than the buffers of a connection.
+    const LONG: usize = 16 * 1024 * 1024;
+    let rooms = Broadcast::new(64);
+    let handler = handler(move |mut socket: WebSocket| {
+        let rooms = rooms.clone();
+        async move {
+            let _room = rooms.subscribe(1, &socket);
+            while let Some(message) = socket.recv().await {
+                message?;
+                rooms.send(&1, vec![7; LONG]).await?;
+            }
+            Ok(())
+        }
+    });
+    let info = measure(handler, LISTENERS, |clients| {
+        clients[0].send(&Frame::new(TEXT, "send it"));
+        for client in clients.iter_mut() {
+            client.0.peek(&mut [0]).expect("a socket");
+        }
+        let frame = Frame::new(BINARY, vec![7; LONG]);
+        for client in clients {
+            client.expect(&frame);
+        }
+    });
+    assert!(info.bytes_max >= LONG as u64, "the counter counts");
+    assert!(info.bytes_max < 2 * LONG as u64, "{info:?}");
+}
+
+#[test]
+fn broadcast_to_many_listeners_allocates_little() {
+    const LISTENERS: usize = 1000;
+    // The clients and the server are one process.
+    rlimit::increase_nofile_limit(3 * LISTENERS as u64).expect("a limit of open files");
+    let rooms = Broadcast::new(64);
+    let handler = handler(move |socket| chat(socket, rooms.clone()));
+    let info = measure(handler, LISTENERS, |clients| {
+        let frame = Frame::new(BINARY, vec![7; LARGE]);
+        clients[0].send(&frame);
+        for client in clients {
+            client.expect(&frame);
+        }
+    });
+    assert!(info.bytes_total < LISTENERS as u64 * LITTLE, "{info:?}");
 }

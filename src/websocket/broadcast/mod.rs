@@ -154,10 +154,11 @@ impl<K: Hash + Eq> Broadcast<K> {
         Q: Hash + Eq + ?Sized,
     {
         let frame = Frame::new(message.into())?;
-        match self.topics.get(key) {
-            Some(topic) => Ok(topic.send(frame, self.capacity, self.full).await),
-            None => Ok(0),
-        }
+        let Some(topic) = self.topics.get(key) else {
+            return Ok(0);
+        };
+        // Boxed to keep the futures of handlers small, which idle sessions hold.
+        Ok(Box::pin(topic.send(frame, self.capacity, self.full)).await)
     }
 
     /// Returns the number of subscriptions to `key`.
