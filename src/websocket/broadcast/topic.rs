@@ -18,7 +18,7 @@ use std::{
 const CHUNK: usize = 64;
 
 /// The number of chunks after which a sender yields to other tasks.
-const CHUNKS_PER_TURN: usize = 16;
+const CHUNKS_PER_UNIT: usize = 16;
 
 /// A queue for the frames of one WebSocket.
 pub(in crate::websocket) type FrameOutbox = Outbox<Frame>;
@@ -191,8 +191,8 @@ impl Topic {
             if progress.is_break() {
                 break;
             }
-            if chunk % CHUNKS_PER_TURN == 0 {
-                tokio::task::yield_now().await;
+            if chunk % CHUNKS_PER_UNIT == 0 {
+                tokio::task::coop::consume_budget().await;
             }
         }
         // Wait last, and for all at once: a slow listener does not delay the others.
