@@ -84,7 +84,7 @@ async fn serve_ours(listener: TcpListener) -> io::Result<()> {
             let _subscription = room.subscribe((), &socket);
             while let Some(message) = socket.recv().await {
                 if let message @ (Message::Text(_) | Message::Binary(_)) = message? {
-                    room.send(&(), message).await?;
+                    room.send(&(), message)?;
                 }
             }
             Ok(())

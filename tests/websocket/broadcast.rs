@@ -1,22 +1,40 @@
 //! One message to many WebSockets.
 
 use crate::{
-    Opened, handler, notes, open,
+    Opened, echo, handler, notes, open,
     support::{
-        soon, until,
+        Server, Via, plain, soon, until,
         websocket::{CLOSE, Frame, TEXT},
     },
 };
 use bytes::Bytes;
+use hyper_util::client::legacy::connect::HttpConnector;
 use std::time::Duration;
+use tower::{Layer as _, service_fn};
+use tower_upgrade::client;
 use tower_upgrade::websocket::{
-    Broadcast, CloseFrame, ErrorKind, Message, SlowConsumer, WebSocket,
+    Broadcast, CloseFrame, Error, ErrorKind, Message, SlowConsumer, Utf8Bytes, WebSocket,
+    WebSocketRequest,
 };
 
 type Rooms = Broadcast<String>;
 
-/// Opens a session that is subscribed to `room`, and receives until the end.
+/// Opens a session that is subscribed to `room`, and sends the texts of its peer to the room.
 async fn listener(rooms: &Rooms, room: &'static str) -> Opened {
+    listener_with(rooms, room, |rooms, room, text| async move {
+        rooms.send(room, text)
+    })
+    .await
+}
+
+async fn listener_with<F>(
+    rooms: &Rooms,
+    room: &'static str,
+    send: impl Fn(Rooms, &'static str, Utf8Bytes) -> F + Copy + Send + Sync + 'static,
+) -> Opened
+where
+    F: Future<Output = Result<usize, Error>> + Send,
+{
     let before = rooms.subscriptions(room);
     let joined = rooms.clone();
     let opened = open(handler(move |mut socket: WebSocket| {
@@ -25,7 +43,7 @@ async fn listener(rooms: &Rooms, room: &'static str) -> Opened {
             let _subscription = rooms.subscribe(room.to_owned(), &socket);
             while let Some(message) = socket.recv().await {
                 if let Message::Text(text) = message? {
-                    rooms.send(room, text).await?;
+                    send(rooms.clone(), room, text).await?;
                 }
             }
             Ok(())
@@ -50,7 +68,7 @@ async fn message_reaches_all_listeners_in_order() {
     ];
     let mut other = listener(&rooms, "other").await;
     for number in 0..50 {
-        let sent = rooms.send("lobby", format!("{number}")).await;
+        let sent = rooms.send("lobby", format!("{number}"));
         assert_eq!(sent.expect("a valid message"), 2);
     }
     for listener in &mut listeners {
@@ -62,9 +80,9 @@ async fn message_reaches_all_listeners_in_order() {
     for listener in &mut listeners {
         listener.expect(Frame::new(TEXT, "from a peer")).await;
     }
-    rooms.send("other", "last").await.expect("a valid message");
+    rooms.send("other", "last").expect("a valid message");
     other.expect(Frame::new(TEXT, "last")).await;
-    assert_eq!(rooms.send("nowhere", "x").await.expect("valid"), 0);
+    assert_eq!(rooms.send("nowhere", "x").expect("valid"), 0);
 }
 
 /// The handler waits for something other than the socket.
@@ -81,7 +99,7 @@ async fn session_writes_broadcasts_while_the_handler_does_not_receive() {
     }))
     .await;
     until(|| rooms.subscriptions("lobby") == 1).await;
-    rooms.send("lobby", "hello").await.expect("a valid message");
+    rooms.send("lobby", "hello").expect("a valid message");
     opened.expect(Frame::new(TEXT, "hello")).await;
 }
 
@@ -93,9 +111,9 @@ async fn direct_message_follows_queued_broadcasts() {
         let rooms = joined.clone();
         async move {
             let _subscription = rooms.subscribe("lobby".into(), &socket);
-            rooms.send("lobby", "first").await?;
+            rooms.send("lobby", "first")?;
             socket.send("second").await?;
-            rooms.send("lobby", "third").await?;
+            rooms.send("lobby", "third")?;
             // The queue is written before the close frame.
             Ok(())
         }
@@ -111,8 +129,8 @@ async fn direct_message_follows_queued_broadcasts() {
 async fn drain_writes_queued_broadcasts_before_the_close_frame() {
     let rooms = Rooms::new(64);
     let mut opened = listener(&rooms, "lobby").await;
-    rooms.send("lobby", large()).await.expect("a valid message");
-    rooms.send("lobby", "last").await.expect("a valid message");
+    rooms.send("lobby", large()).expect("a valid message");
+    rooms.send("lobby", "last").expect("a valid message");
     let sessions = opened.sessions.clone();
     let drain = tokio::spawn(sessions.drain(Duration::from_secs(30)));
     until(|| opened.sessions.is_draining()).await;
@@ -142,13 +160,13 @@ async fn overflow(rooms: &Rooms) -> Vec<String> {
     }))
     .await;
     until(|| rooms.subscriptions("lobby") == 1).await;
-    rooms.send("lobby", large()).await.expect("a valid message");
+    rooms.send("lobby", large()).expect("a valid message");
     // Yield until the session is blocked by the large message.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     for number in 0..5 {
-        let _ = rooms.send("lobby", format!("{number}")).await;
+        let _ = rooms.send("lobby", format!("{number}"));
     }
     assert_eq!(
         Frame::read(&mut opened.peer).await.payload.len(),
@@ -192,13 +210,10 @@ async fn full_queue_closes_with_1013() {
     let rooms = Rooms::new(3);
     let mut slow = listener(&rooms, "lobby").await;
     let mut quick = listener(&rooms, "lobby").await;
-    rooms.send("lobby", large()).await.expect("a valid message");
+    rooms.send("lobby", large()).expect("a valid message");
     quick_reads(&mut quick).await;
     for number in 0..5 {
-        rooms
-            .send("lobby", format!("{number}"))
-            .await
-            .expect("valid");
+        rooms.send("lobby", format!("{number}")).expect("valid");
         quick.expect(Frame::new(TEXT, format!("{number}"))).await;
     }
     until(|| rooms.subscriptions("lobby") == 1).await;
@@ -235,7 +250,7 @@ async fn blocked_send_fails_when_the_queue_overflows() {
         tokio::task::yield_now().await;
     }
     for _ in 0..2 {
-        rooms.send("lobby", "hello").await.expect("a valid message");
+        rooms.send("lobby", "hello").expect("a valid message");
     }
     let kind = soon(noted.recv()).await.expect("an error");
     assert_eq!(kind, format!("{:?}", ErrorKind::TooSlow));
@@ -243,15 +258,15 @@ async fn blocked_send_fails_when_the_queue_overflows() {
 
 #[tokio::test]
 async fn sender_waits_for_the_slow_consumer_after_serving_the_others() {
-    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Wait);
+    let rooms = Rooms::new(1);
     let mut slow = listener(&rooms, "lobby").await;
     let mut quick = listener(&rooms, "lobby").await;
-    rooms.send("lobby", large()).await.expect("a valid message");
+    rooms.send("lobby", large()).expect("a valid message");
     quick_reads(&mut quick).await;
     let sender = rooms.clone();
     let sending = tokio::spawn(async move {
         for number in 0..2 {
-            let sent = sender.send("lobby", format!("{number}")).await;
+            let sent = sender.send_waiting("lobby", format!("{number}")).await;
             assert_eq!(sent.expect("a valid message"), 2);
         }
     });
@@ -267,12 +282,41 @@ async fn sender_waits_for_the_slow_consumer_after_serving_the_others() {
     slow.expect(Frame::new(TEXT, "1")).await;
 }
 
+/// No other message of `send_waiting` overtakes the one that waits, and `send` does.
+#[tokio::test]
+async fn sender_that_does_not_wait_overtakes() {
+    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::DropNewest);
+    let mut slow = listener(&rooms, "lobby").await;
+    let mut quick = listener(&rooms, "lobby").await;
+    rooms.send("lobby", large()).expect("a valid message");
+    quick_reads(&mut quick).await;
+    rooms.send("lobby", "queued").expect("a valid message");
+    quick.expect(Frame::new(TEXT, "queued")).await;
+    let sending = ["first", "second"].map(|text| {
+        let sender = rooms.clone();
+        tokio::spawn(async move { sender.send_waiting("lobby", text).await })
+    });
+    quick.expect(Frame::new(TEXT, "first")).await;
+    assert_eq!(rooms.send("lobby", "dropped").expect("valid"), 1);
+    quick.expect(Frame::new(TEXT, "dropped")).await;
+    quick_reads(&mut slow).await;
+    quick.expect(Frame::new(TEXT, "second")).await;
+    for text in ["queued", "first", "second"] {
+        slow.expect(Frame::new(TEXT, text)).await;
+    }
+    for sending in sending {
+        let sent = soon(sending).await.expect("no panic");
+        assert_eq!(sent.expect("a valid message"), 2);
+    }
+}
+
 /// Each handler waits for the queues, and only the sessions can empty them.
 #[tokio::test]
 async fn handlers_that_wait_for_each_other_do_not_deadlock() {
-    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Wait);
-    let mut first = listener(&rooms, "lobby").await;
-    let mut second = listener(&rooms, "lobby").await;
+    let rooms = Rooms::new(1);
+    let send = |rooms: Rooms, room, text| async move { rooms.send_waiting(room, text).await };
+    let mut first = listener_with(&rooms, "lobby", send).await;
+    let mut second = listener_with(&rooms, "lobby", send).await;
     for _ in 0..20 {
         first.send(Frame::new(TEXT, "hello")).await;
         second.send(Frame::new(TEXT, "hello")).await;
@@ -285,13 +329,13 @@ async fn handlers_that_wait_for_each_other_do_not_deadlock() {
 
 #[tokio::test]
 async fn waiting_sender_continues_when_the_slow_session_ends() {
-    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Wait);
+    let rooms = Rooms::new(1);
     let slow = listener(&rooms, "lobby").await;
-    rooms.send("lobby", large()).await.expect("a valid message");
+    rooms.send("lobby", large()).expect("a valid message");
     let sender = rooms.clone();
     let sending = tokio::spawn(async move {
         for _ in 0..3 {
-            sender.send("lobby", "hello").await.expect("valid");
+            sender.send_waiting("lobby", "hello").await.expect("valid");
         }
     });
     drop(slow.peer);
@@ -302,7 +346,7 @@ async fn waiting_sender_continues_when_the_slow_session_ends() {
 /// The handler ignores the stop signal, and only the end of its session can close the queue.
 #[tokio::test]
 async fn waiting_sender_continues_when_the_slow_session_is_aborted() {
-    let rooms = Rooms::new(1).slow_consumer(SlowConsumer::Wait);
+    let rooms = Rooms::new(1);
     let joined = rooms.clone();
     let (keep, _kept) = tokio::sync::mpsc::unbounded_channel();
     let opened = open(handler(move |socket: WebSocket| {
@@ -315,13 +359,13 @@ async fn waiting_sender_continues_when_the_slow_session_is_aborted() {
     }))
     .await;
     until(|| rooms.subscriptions("lobby") == 1).await;
-    rooms.send("lobby", large()).await.expect("a valid message");
+    rooms.send("lobby", large()).expect("a valid message");
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    rooms.send("lobby", "queued").await.expect("valid");
+    rooms.send("lobby", "queued").expect("valid");
     let sender = rooms.clone();
-    let sending = tokio::spawn(async move { sender.send("lobby", "waits").await });
+    let sending = tokio::spawn(async move { sender.send_waiting("lobby", "waits").await });
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -330,7 +374,7 @@ async fn waiting_sender_continues_when_the_slow_session_is_aborted() {
     let sent = soon(sending).await.expect("no panic");
     assert_eq!(sent.expect("a valid message"), 0);
     // The next message removes the listener.
-    assert_eq!(rooms.send("lobby", "x").await.expect("valid"), 0);
+    assert_eq!(rooms.send("lobby", "x").expect("valid"), 0);
     assert_eq!(rooms.subscriptions("lobby"), 0);
 }
 
@@ -342,10 +386,10 @@ async fn dropped_subscription_receives_no_more() {
         let rooms = joined.clone();
         async move {
             let subscription = rooms.subscribe("lobby".into(), &socket);
-            rooms.send("lobby", "before").await?;
+            rooms.send("lobby", "before")?;
             drop(subscription);
             assert_eq!(rooms.subscriptions("lobby"), 0);
-            assert_eq!(rooms.send("lobby", "after").await?, 0);
+            assert_eq!(rooms.send("lobby", "after")?, 0);
             socket.recv().await;
             Ok(())
         }
@@ -362,8 +406,8 @@ async fn end_of_the_session_unsubscribes_and_frees_the_messages() {
     let payload = Bytes::from(vec![7; 8 * 1024 * 1024]);
     for abort in [false, true] {
         let opened = listener(&rooms, "lobby").await;
-        rooms.send("lobby", payload.clone()).await.expect("valid");
-        rooms.send("lobby", payload.clone()).await.expect("valid");
+        rooms.send("lobby", payload.clone()).expect("valid");
+        rooms.send("lobby", payload.clone()).expect("valid");
         if abort {
             opened.sessions.drain(Duration::ZERO).await;
         } else {
@@ -381,9 +425,9 @@ async fn close_frame_closes_all_listeners() {
         listener(&rooms, "lobby").await,
         listener(&rooms, "lobby").await,
     ];
-    rooms.send("lobby", "bye").await.expect("a valid message");
+    rooms.send("lobby", "bye").expect("a valid message");
     let close = Message::Close(Some(CloseFrame::new(4000, "moved")));
-    assert_eq!(rooms.send("lobby", close).await.expect("valid"), 2);
+    assert_eq!(rooms.send("lobby", close).expect("valid"), 2);
     for mut listener in listeners {
         listener.expect(Frame::new(TEXT, "bye")).await;
         listener.expect(Frame::close(4000, "moved")).await;
@@ -396,8 +440,39 @@ async fn close_frame_closes_all_listeners() {
 #[tokio::test]
 async fn invalid_messages_are_refused() {
     let rooms = Rooms::new(8);
-    let sent = rooms
-        .send("lobby", Message::Ping(vec![0; 126].into()))
-        .await;
+    let sent = rooms.send("lobby", Message::Ping(vec![0; 126].into()));
     assert_eq!(sent.expect_err("too long").kind(), ErrorKind::TooLarge);
+}
+
+/// The server echoes, and closes the connection after a frame without a mask.
+#[tokio::test]
+async fn client_listener_masks_broadcasts() {
+    let layer = tower_upgrade::UpgradeLayer::new().protocol("websocket", handler(echo));
+    let server = Server::start_via(Via::Http1, layer.layer(service_fn(plain))).await;
+    let uri = format!("ws://{}/", server.address).parse();
+    let client = client::UpgradeLayer::new().layer(client::Dial::new(HttpConnector::new()));
+    let connected = WebSocketRequest::new(uri.expect("a URI"))
+        .connect(client)
+        .await;
+    let (mut socket, _) = connected.expect("a socket");
+    let rooms = Rooms::new(8);
+    let subscription = rooms.subscribe("lobby".into(), &socket);
+    rooms.send("lobby", "first").expect("a valid message");
+    socket.send("second").await.expect("a socket");
+    let receiving = tokio::spawn(async move {
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            let message = socket.recv().await.expect("a message");
+            received.extend(message.expect("a message").as_text().map(str::to_owned));
+        }
+        received
+    });
+    // The client writes in `recv`.
+    tokio::task::yield_now().await;
+    rooms.send("lobby", "third").expect("a valid message");
+    let received = soon(receiving).await.expect("no panic");
+    assert_eq!(received, ["first", "second", "third"]);
+    // The socket is dropped.
+    assert_eq!(rooms.send("lobby", "fourth").expect("valid"), 0);
+    drop(subscription);
 }

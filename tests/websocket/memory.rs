@@ -306,7 +306,7 @@ fn kept_short_message_releases_the_buffer_of_a_long_one() {
 async fn chat(mut socket: WebSocket, rooms: Broadcast<u8>) -> Result<(), BoxError> {
     let _room = rooms.subscribe(1, &socket);
     while let Some(message) = socket.recv().await {
-        rooms.send(&1, message?).await?;
+        rooms.send(&1, message?)?;
     }
     Ok(())
 }
@@ -363,7 +363,7 @@ fn long_broadcast_is_not_copied_for_each_listener() {
             let _room = rooms.subscribe(1, &socket);
             while let Some(message) = socket.recv().await {
                 message?;
-                rooms.send(&1, vec![7; LONG]).await?;
+                rooms.send(&1, vec![7; LONG])?;
             }
             Ok(())
         }

@@ -29,7 +29,7 @@ use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
 ///         let _lobby = rooms.subscribe("lobby".to_owned(), &socket);
 ///         while let Some(message) = socket.recv().await {
 ///             if let Message::Text(text) = message? {
-///                 rooms.send("lobby", text).await?;
+///                 rooms.send("lobby", text)?;
 ///             }
 ///         }
 ///         Ok(())
@@ -43,7 +43,8 @@ use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
 ///
 /// All WebSockets of a key receive its messages in the same order. If one [`send`](Self::send) returns before another
 /// starts, each WebSocket receives their messages in this order, also those of two keys. The same holds for the messages
-/// that the handler sends directly: a direct message is written after all messages that are queued at that time.
+/// that the handler sends directly: a direct message is written after all messages that are queued at that time. Only
+/// [`send_waiting`](Self::send_waiting) may be overtaken, at WebSockets whose queues are full.
 ///
 /// # Close
 ///
@@ -61,7 +62,7 @@ pub struct Broadcast<K> {
     full: Full,
 }
 
-/// The action for a WebSocket whose queue is full, because the peer reads too slowly.
+/// The action of [`Broadcast::send`] for a WebSocket whose queue is full, because the peer reads too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SlowConsumer {
@@ -72,10 +73,6 @@ pub enum SlowConsumer {
     /// Drops the queue and closes the WebSocket with this code, for example 1013 (try again later) or 1008 (policy).
     /// Receiving and sending then fail with kind [`TooSlow`](super::ErrorKind::TooSlow).
     Close(u16),
-    /// Makes [`Broadcast::send`] wait, after it has queued the message for all other WebSockets. Later messages to the
-    /// same key wait too. A peer that does not read delays all senders until
-    /// [`keep_alive`](super::WebSocketConfig::keep_alive) ends its session.
-    Wait,
 }
 
 impl<K> Broadcast<K> {
@@ -116,7 +113,6 @@ impl<K> Broadcast<K> {
                 );
                 Full::Close(code)
             }
-            SlowConsumer::Wait => Full::Wait,
         };
         self
     }
@@ -136,19 +132,44 @@ impl<K: Hash + Eq> Broadcast<K> {
     }
 
     /// Queues a message for all WebSockets that are subscribed to `key`, and returns their number without those that
-    /// dropped it.
+    /// dropped it. If the queue of a WebSocket is full, its [`SlowConsumer`] action applies.
     ///
-    /// A close frame closes all these WebSockets.
+    /// This method does not wait for the sessions, and can be called while a lock is held. A close frame closes all
+    /// these WebSockets.
     ///
     /// # Errors
     ///
     /// Fails with kind [`TooLarge`](super::ErrorKind::TooLarge) if the message is a control frame that is too long, and
     /// with kind [`InvalidCode`](super::ErrorKind::InvalidCode) if it is a close frame whose code may not be sent.
+    pub fn send<Q>(&self, key: &Q, message: impl Into<Message>) -> Result<usize, Error>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let frame = Frame::new(message.into())?;
+        let topic = self.topics.get(key);
+        Ok(topic.map_or(0, |topic| topic.send(frame, self.capacity, self.full)))
+    }
+
+    /// Queues a message for all WebSockets that are subscribed to `key`, and waits for those whose queues are full.
+    /// Returns their number without those that ended in the meantime.
+    ///
+    /// The other WebSockets receive the message at once. Later calls of this method for the same key wait too; messages
+    /// of [`send`](Self::send) do not, and apply their [`SlowConsumer`] action. A peer that does not read delays its
+    /// senders until [`keep_alive`](super::WebSocketConfig::keep_alive) ends its session.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`send`](Self::send).
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the message may be queued for only some of the WebSockets.
-    pub async fn send<Q>(&self, key: &Q, message: impl Into<Message>) -> Result<usize, Error>
+    pub async fn send_waiting<Q>(
+        &self,
+        key: &Q,
+        message: impl Into<Message>,
+    ) -> Result<usize, Error>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -158,7 +179,7 @@ impl<K: Hash + Eq> Broadcast<K> {
             return Ok(0);
         };
         // Boxed to keep the futures of handlers small, which idle sessions hold.
-        Ok(Box::pin(topic.send(frame, self.capacity, self.full)).await)
+        Ok(Box::pin(topic.send_waiting(frame, self.capacity)).await)
     }
 
     /// Returns the number of subscriptions to `key`.

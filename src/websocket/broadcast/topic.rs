@@ -14,11 +14,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// The number of listeners that a sender visits under one lock.
+/// The number of listeners that a sender visits under one lock. In between, other tasks subscribe and unsubscribe.
 const CHUNK: usize = 64;
-
-/// The number of chunks after which a sender yields to other tasks.
-const CHUNKS_PER_UNIT: usize = 16;
 
 /// A queue for the frames of one WebSocket.
 pub(in crate::websocket) type FrameOutbox = Outbox<Frame>;
@@ -43,8 +40,10 @@ pub(super) trait Leave: Send + Sync {
 
 #[derive(Default)]
 pub(super) struct Topic {
-    /// Held by a sender until all listeners have its message, so that all receive the messages in the same order.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by a sender until it has visited all listeners, so that all receive the messages in the same order.
+    turn: Mutex<()>,
+    /// Held by a sender that waits, so that the messages of such senders keep their order.
+    waiting_turn: tokio::sync::Mutex<()>,
     listeners: Mutex<Listeners>,
 }
 
@@ -65,7 +64,7 @@ struct Delivery {
     queued: usize,
     /// The id of the next listener.
     next: u64,
-    /// Tasks to wake after the lock is released.
+    /// Tasks to wake after the locks are released.
     wakers: Vec<Waker>,
     /// Listeners whose queues are full.
     waiting: Vec<Arc<FrameOutbox>>,
@@ -173,31 +172,35 @@ impl Topic {
     }
 
     /// Queues a frame for each listener. Returns the number of queues that hold it.
-    pub(super) async fn send(&self, frame: Frame, capacity: usize, full: Full) -> usize {
+    pub(super) fn send(&self, frame: Frame, capacity: usize, full: Full) -> usize {
+        self.deliver(frame, capacity, full).queued
+    }
+
+    /// Queues a frame for each listener, and waits while queues are full.
+    pub(super) async fn send_waiting(&self, frame: Frame, capacity: usize) -> usize {
+        let _turn = self.waiting_turn.lock().await;
+        let mut delivery = self.deliver(frame, capacity, Full::Wait);
+        // Wait last, and for all at once: a slow listener does not delay the others.
+        poll_fn(|cx| delivery.poll_waiting(cx)).await;
+        delivery.queued
+    }
+
+    fn deliver(&self, frame: Frame, capacity: usize, full: Full) -> Delivery {
         let mut delivery = Delivery {
             frame: Arc::new(frame),
             capacity,
             full,
             queued: 0,
             next: 0,
-            wakers: Vec::with_capacity(CHUNK),
+            wakers: Vec::new(),
             waiting: Vec::new(),
         };
-        let _turn = self.turn.lock().await;
-        for chunk in 1.. {
-            let progress = delivery.push(&mut self.listeners());
-            // Wake the tasks without the lock: waking takes longer than queueing.
-            delivery.wakers.drain(..).for_each(Waker::wake);
-            if progress.is_break() {
-                break;
-            }
-            if chunk % CHUNKS_PER_UNIT == 0 {
-                tokio::task::coop::consume_budget().await;
-            }
-        }
-        // Wait last, and for all at once: a slow listener does not delay the others.
-        poll_fn(|cx| delivery.poll_waiting(cx)).await;
-        delivery.queued
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        while delivery.push(&mut self.listeners()).is_continue() {}
+        drop(turn);
+        // Wake the tasks without a lock: waking takes longer than queueing, and runs code of the executor.
+        delivery.wakers.drain(..).for_each(Waker::wake);
+        delivery
     }
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
@@ -302,8 +305,8 @@ mod tests {
         outbox.take_all().next().is_none()
     }
 
-    #[tokio::test]
-    async fn frame_reaches_the_listeners_of_all_chunks_once() {
+    #[test]
+    fn frame_reaches_the_listeners_of_all_chunks_once() {
         let topic = Topic::default();
         let outboxes: Vec<_> = (0..10 * CHUNK).map(|_| Arc::new(Outbox::new())).collect();
         let ids: Vec<_> = outboxes.iter().map(|o| topic.add(Arc::clone(o))).collect();
@@ -311,15 +314,15 @@ mod tests {
         for id in ids.iter().step_by(3) {
             topic.remove(*id);
         }
-        let queued = topic.send(hello(), 8, Full::DropNewest).await;
+        let queued = topic.send(hello(), 8, Full::DropNewest);
         assert_eq!(queued, topic.len());
         for (at, outbox) in outboxes.iter().enumerate() {
             assert_eq!(outbox.take_all().count(), usize::from(at % 3 != 0), "{at}");
         }
     }
 
-    #[tokio::test]
-    async fn memory_of_listeners_that_left_is_released() {
+    #[test]
+    fn memory_of_listeners_that_left_is_released() {
         let topic = Topic::default();
         let ids: Vec<_> = (0..1000)
             .map(|_| topic.add(Arc::new(Outbox::new())))
@@ -335,14 +338,14 @@ mod tests {
         assert!(topic.remove(*last));
     }
 
-    #[tokio::test]
-    async fn closed_listener_is_removed_by_the_next_message() {
+    #[test]
+    fn closed_listener_is_removed_by_the_next_message() {
         let topic = Topic::default();
         let (open, closed) = (Arc::new(Outbox::new()), Arc::new(Outbox::new()));
         topic.add(Arc::clone(&open));
         topic.add(Arc::clone(&closed));
         closed.close();
-        assert_eq!(topic.send(hello(), 1, Full::Wait).await, 1);
+        assert_eq!(topic.send(hello(), 1, Full::DropNewest), 1);
         assert_eq!(topic.len(), 1);
         assert_eq!(Arc::strong_count(&closed), 1);
         assert!(!is_empty(&open));
@@ -355,10 +358,10 @@ mod tests {
         let (full, free) = (Arc::new(Outbox::new()), Arc::new(Outbox::new()));
         topic.add(Arc::clone(&full));
         topic.add(Arc::clone(&free));
-        topic.send(hello(), 1, Full::Wait).await;
+        topic.send(hello(), 1, Full::DropNewest);
         assert!(!is_empty(&free));
-        let mut first = Box::pin(topic.send(hello(), 1, Full::Wait));
-        let mut second = Box::pin(topic.send(hello(), 2, Full::DropNewest));
+        let mut first = Box::pin(topic.send_waiting(hello(), 1));
+        let mut second = Box::pin(topic.send_waiting(hello(), 2));
         assert!(poll(&mut first).is_pending());
         assert!(poll(&mut second).is_pending());
         assert_eq!(free.take_all().count(), 1);
