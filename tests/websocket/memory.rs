@@ -5,7 +5,7 @@ use crate::{
     echo, handler,
     support::{
         self,
-        websocket::{BINARY, Frame, TEXT},
+        websocket::{BINARY, Frame, PING, PONG, TEXT},
     },
 };
 use allocation_counter::AllocationInfo;
@@ -27,7 +27,7 @@ use tokio::runtime::Builder;
 use tower::{Layer as _, Service, service_fn};
 use tower_upgrade::{
     BoxError, ProtocolHandler, Session, UpgradeLayer,
-    websocket::{Broadcast, Message, WebSocket, WebSocketUpgrade, websocket},
+    websocket::{Broadcast, Message, Subscription, WebSocket, WebSocketUpgrade, websocket},
 };
 
 const LARGE: usize = 64 * 1024;
@@ -302,51 +302,60 @@ fn kept_short_message_releases_the_buffer_of_a_long_one() {
     assert!(info.bytes_total < 200 * LITTLE, "{info:?}");
 }
 
-/// Echoes to all sessions with a subscription.
-async fn chat(mut socket: WebSocket, rooms: Broadcast<u8>) -> Result<(), BoxError> {
-    let _room = rooms.subscribe(1, &socket);
+/// Sends messages to all sessions with a subscription.
+async fn chat(
+    mut socket: WebSocket,
+    room: Broadcast<u8>,
+    is_listener: bool,
+) -> Result<(), BoxError> {
+    let _subscription = is_listener.then(|| room.subscribe(1, &socket));
     while let Some(message) = socket.recv().await {
-        rooms.send(&1, message?)?;
+        if let message @ Message::Binary(_) = message? {
+            room.send(&1, message)?;
+        }
     }
     Ok(())
 }
 
-/// The additional heap limit of an idle session with a subscription.
-const SUBSCRIPTION: i64 = 200;
+/// The heap limit of a subscription of an idle session.
+const SUBSCRIPTION: usize = 200;
 
 #[test]
 fn idle_subscription_stays_below_its_memory_limit() {
-    /// The same without a subscription.
-    async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
-        while let Some(message) = socket.recv().await {
-            socket.send(message?).await?;
-        }
-        Ok(())
-    }
-    let without = measure(handler(echo), 1, idle_alone(100));
-    let rooms = Broadcast::new(64);
-    let with = measure(
-        handler(move |socket| chat(socket, rooms.clone())),
-        1,
-        idle_alone(100),
-    );
-    let more = with.bytes_current - without.bytes_current;
-    assert!(more > 0, "the counter counts: {more}");
-    assert!(more <= 100 * SUBSCRIPTION, "{more}");
+    let [without, with] = [false, true].map(|is_listener| {
+        let room = Broadcast::new(64);
+        let chat = handler(move |socket| chat(socket, room.clone(), is_listener));
+        let info = measure(chat, 1, idle_after_broadcast(100, is_listener));
+        info.bytes_current
+    });
+    // The futures of both handlers have room for a subscription.
+    let more = with - without + 100 * size_of::<Subscription>() as i64;
+    assert!(with > without, "the counter counts: {with}, {without}");
+    assert!(more <= 100 * SUBSCRIPTION as i64, "{more}");
 }
 
-/// Opens sessions, and then has one message in each. Subscribed sessions receive the messages of the others too.
-fn idle_alone(per_measure: usize) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
+/// Opens sessions that have each had one ping, and then one message if they are listeners.
+fn idle_after_broadcast(
+    per_measure: usize,
+    are_listeners: bool,
+) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
     let mut more = 1;
     move |clients| {
         let server = clients[0].0.peer_addr().expect("a socket");
         for _ in 0..more {
-            clients.push(Client::open(server));
-        }
-        for client in clients.iter_mut().rev().take(more) {
-            client.echo(64);
+            let mut client = Client::open(server);
+            client.send(&Frame::new(PING, ""));
+            client.expect(&Frame::new(PONG, ""));
+            clients.push(client);
         }
         more = per_measure;
+        let frame = Frame::new(BINARY, vec![7; 64]);
+        clients[0].send(&frame);
+        if are_listeners {
+            for client in clients {
+                client.expect(&frame);
+            }
+        }
     }
 }
 
@@ -388,7 +397,7 @@ fn broadcast_to_many_listeners_allocates_little() {
     // The clients and the server are one process.
     rlimit::increase_nofile_limit(3 * LISTENERS as u64).expect("a limit of open files");
     let rooms = Broadcast::new(64);
-    let handler = handler(move |socket| chat(socket, rooms.clone()));
+    let handler = handler(move |socket| chat(socket, rooms.clone(), true));
     let info = measure(handler, LISTENERS, |clients| {
         let frame = Frame::new(BINARY, vec![7; LARGE]);
         clients[0].send(&frame);
