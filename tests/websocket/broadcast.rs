@@ -103,6 +103,30 @@ async fn session_writes_broadcasts_while_the_handler_does_not_receive() {
     opened.expect(Frame::new(TEXT, "hello")).await;
 }
 
+/// The session is not polled between the subscription and the message.
+#[tokio::test]
+async fn session_writes_broadcasts_after_a_subscription_in_another_task() {
+    let rooms = Rooms::new(64);
+    let joined = rooms.clone();
+    let mut opened = open(handler(move |socket: WebSocket| {
+        let rooms = joined.clone();
+        async move {
+            let escaped = tokio::spawn(async move {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                let _subscription = rooms.subscribe("lobby".into(), &socket);
+                std::future::pending::<()>().await;
+            });
+            Ok(escaped.await?)
+        }
+    }))
+    .await;
+    until(|| rooms.subscriptions("lobby") == 1).await;
+    rooms.send("lobby", "hello").expect("a valid message");
+    opened.expect(Frame::new(TEXT, "hello")).await;
+}
+
 #[tokio::test]
 async fn direct_message_follows_queued_broadcasts() {
     let rooms = Rooms::new(64);

@@ -34,10 +34,15 @@ impl Drop for Attached {
 impl Codec {
     /// Returns the outbox, which the first call creates.
     pub(in crate::websocket) fn outbox(&mut self) -> Arc<FrameOutbox> {
-        let attached = self
-            .outbox
-            .get_or_insert_with(|| Attached(Arc::new(FrameOutbox::new())));
-        let outbox = Arc::clone(&attached.0);
+        if let Some(Attached(outbox)) = &self.outbox {
+            return Arc::clone(outbox);
+        }
+        let outbox = Arc::new(FrameOutbox::new());
+        self.outbox = Some(Attached(Arc::clone(&outbox)));
+        // The task that subscribes may not be the session's, which must register itself in the outbox.
+        if let Some(session) = self.io.io().session() {
+            session.wake_task();
+        }
         if self.phase != Phase::Open {
             outbox.close();
         }
