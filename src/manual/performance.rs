@@ -88,4 +88,5 @@
 //! cargo bench --features websocket --bench websocket
 //! cargo bench --features tunnel --bench tunnel
 //! cargo bench --features websocket --bench compare
+//! cargo bench --features websocket --bench fanout
 //! ```

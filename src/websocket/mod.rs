@@ -81,6 +81,17 @@
 //!
 //! The WebSocket ends with its handler, even if other tasks still hold its halves: see [`WebSocket`].
 //!
+//! # Broadcasts
+//!
+//! [`Broadcast`] sends one message to all WebSockets that are subscribed to a key, such as a chat room. Each WebSocket
+//! has a bounded queue, which its session writes in its own task: the handler needs no second task and no channel.
+//!
+//! - The frame is encoded once, and all sessions share the payload. Servers write a payload of 16 KiB or more from its
+//!   own memory.
+//! - A session writes up to 16 KiB of queued messages at once.
+//! - A slow peer delays no other one: its session drops messages or closes, as [`SlowConsumer`] says.
+//! - A subscription of an idle session takes less than 200 bytes.
+//!
 //! # Secrets
 //!
 //! Some browser clients send a token as a subprotocol, because a page cannot set any other header of the handshake.
