@@ -54,7 +54,7 @@ pub(crate) fn draw(growths: &[Growth]) -> String {
     }
     let sides = growths.first().map(|growth| &growth.sides[..]);
     for (at, (side, _)) in sides.unwrap_or_default().iter().enumerate() {
-        let (x, y) = (LEFT + 220.0 * at as f64, HEIGHT - 14.0);
+        let (x, y) = (220f64.mul_add(at as f64, LEFT), HEIGHT - 14.0);
         line(
             &mut svg,
             *side,
@@ -90,10 +90,12 @@ impl Chart {
         let most = values.iter().copied().fold(0.0, f64::max);
         // From a power of ten to a power of ten.
         let (low, high) = (least.log10().floor(), most.log10().ceil());
-        let y = |value: f64| BOTTOM - (value.log10() - low) / (high - low) * (BOTTOM - TOP);
+        let height = (BOTTOM - TOP) / (high - low);
+        let y = |value: f64| (value.log10() - low).mul_add(-height, BOTTOM);
         let sessions = |growth: &Growth| (growth.sessions as f64).log10();
         let (first, last) = (sessions(&growths[0]), sessions(&growths[growths.len() - 1]));
-        let x = |growth: &Growth| self.at + (sessions(growth) - first) / (last - first) * CHART;
+        let width = CHART / (last - first);
+        let x = |growth: &Growth| (sessions(growth) - first).mul_add(width, self.at);
 
         text(svg, "m", self.at - 40.0, TOP - 20.0, self.title);
         for power in low as i32..=high as i32 {
