@@ -4,7 +4,7 @@ use crate::{
     Opened, echo, handler, notes, open,
     support::{
         Server, Via, plain, soon, until,
-        websocket::{CLOSE, Frame, TEXT},
+        websocket::{Frame, TEXT},
     },
 };
 use bytes::Bytes;
@@ -166,67 +166,6 @@ async fn drain_writes_queued_broadcasts_before_the_close_frame() {
     soon(drain).await.expect("no panic");
     assert_eq!(opened.ended().await, "drained");
     assert_eq!(rooms.subscriptions("lobby"), 0);
-}
-
-/// Fills the queue of a peer that does not read. Returns the texts that the peer then reads.
-async fn overflow(rooms: &Rooms) -> Vec<String> {
-    let (note, mut noted) = notes();
-    let joined = rooms.clone();
-    let mut opened = open(handler(move |mut socket: WebSocket| {
-        let (rooms, note) = (joined.clone(), note.clone());
-        async move {
-            let subscription = rooms.subscribe("lobby".into(), &socket);
-            let received = socket.recv().await;
-            note(format!("{}", subscription.dropped()));
-            received.expect("a message")?;
-            Ok(())
-        }
-    }))
-    .await;
-    until(|| rooms.subscriptions("lobby") == 1).await;
-    rooms.send("lobby", large()).expect("a valid message");
-    // Yield until the session is blocked by the large message.
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    for number in 0..5 {
-        let _ = rooms.send("lobby", format!("{number}"));
-    }
-    assert_eq!(
-        Frame::read(&mut opened.peer).await.payload.len(),
-        8 * 1024 * 1024
-    );
-    opened.send(Frame::new(TEXT, "read")).await;
-    let mut read = Vec::new();
-    loop {
-        let frame = Frame::read(&mut opened.peer).await;
-        read.push(frame.brief());
-        if frame.opcode() == CLOSE {
-            break;
-        }
-    }
-    read.push(soon(noted.recv()).await.expect("the number of drops"));
-    read
-}
-
-#[tokio::test]
-async fn full_queue_drops_the_oldest() {
-    let rooms = Rooms::new(3).slow_consumer(SlowConsumer::DropOldest);
-    let read = overflow(&rooms).await;
-    assert_eq!(
-        read,
-        ["1: \"2\"", "1: \"3\"", "1: \"4\"", "8: \"\\u{3}�\"", "2"]
-    );
-}
-
-#[tokio::test]
-async fn full_queue_drops_the_newest() {
-    let rooms = Rooms::new(3).slow_consumer(SlowConsumer::DropNewest);
-    let read = overflow(&rooms).await;
-    assert_eq!(
-        read,
-        ["1: \"0\"", "1: \"1\"", "1: \"2\"", "8: \"\\u{3}�\"", "2"]
-    );
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod messages;
 mod other_frames;
 mod panics;
 mod rate_limit;
+mod slow_consumers;
 mod strictness;
 
 use std::{pin::Pin, sync::Arc};
