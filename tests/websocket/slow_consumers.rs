@@ -42,10 +42,7 @@ impl Blocked {
                 let subscription = room.subscribe(1, &socket);
                 let received = socket.recv().await.expect("a message or an error");
                 note(format!("{} dropped", subscription.dropped()));
-                received.map_err(|error| {
-                    note(format!("{:?}", error.kind()));
-                    error
-                })?;
+                received.inspect_err(|error| note(format!("{:?}", error.kind())))?;
                 Ok(())
             }
         });
