@@ -16,7 +16,8 @@
 //! - With slow consumers, one listener in a hundred does not read. The other listeners are measured.
 //! - Memory is the growth of the server's resident memory, after one message, per session.
 //!
-//! With `--svg` all sides also run with 100 to 20,000 sessions, and the growth is drawn.
+//! With `--svg` all sides run with 100 to 20,000 sessions instead, one message of 128 bytes at a time, and the growth
+//! is drawn. `--side` runs one side only.
 
 use measure::{Growth, Results};
 use report::print_table;
@@ -60,12 +61,21 @@ fn main() -> Result<(), BoxError> {
     let svg: Option<String> = arguments.value("--svg")?;
     let only: Option<Side> = arguments.value("--side")?;
 
-    let open = resident::as_many_as_can_be(sessions)?;
-    println!("{rounds} rounds, sessions: {open}");
     let sides: Vec<_> = Side::ALL
         .into_iter()
         .filter(|side| only.is_none_or(|only| only == *side) && measure::can_run(*side))
         .collect();
+    if let Some(path) = svg {
+        let growths = measure::SIZES.into_iter().map(|sessions| {
+            let open = resident::as_many_as_can_be(sessions)?;
+            Growth::measure(&sides, rounds, open, deliveries)
+        });
+        let growths = growths.collect::<Result<Vec<_>, _>>()?;
+        return fs::write(&path, svg::draw(&growths))
+            .map_err(|error| format!("{path}: {error}").into());
+    }
+    let open = resident::as_many_as_can_be(sessions)?;
+    println!("{rounds} rounds, sessions: {open}");
     let mut results: Vec<_> = sides.iter().map(|side| Results::new(*side)).collect();
     for _ in 0..rounds {
         for results in &mut results {
@@ -73,13 +83,5 @@ fn main() -> Result<(), BoxError> {
         }
     }
     print_table(&results);
-    if let Some(path) = svg {
-        let growths = measure::SIZES.into_iter().map(|sessions| {
-            let open = resident::as_many_as_can_be(sessions)?;
-            Growth::measure(&sides, rounds, open, deliveries)
-        });
-        let growths = growths.collect::<Result<Vec<_>, _>>()?;
-        fs::write(&path, svg::draw(&growths)).map_err(|error| format!("{path}: {error}"))?;
-    }
     Ok(())
 }

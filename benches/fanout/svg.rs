@@ -22,9 +22,11 @@ text{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fil
 line{stroke:#8b949e;stroke-opacity:.4}polyline{fill:none;stroke-width:2}\
 .ours{stroke:#2f81f7}.axum{stroke:#d29922}.node{stroke:#8b949e}";
 
-/// A chart with logarithmic axes.
+/// A chart with a logarithmic axis of sessions.
 struct Chart {
     title: &'static str,
+    /// Whether the other axis is logarithmic too. A linear one starts at 0.
+    is_log: bool,
     at: f64,
     value: fn(&Phase) -> f64,
 }
@@ -33,13 +35,15 @@ pub(crate) fn draw(growths: &[Growth]) -> String {
     let charts = [
         Chart {
             title: "Server CPU per delivery, µs",
+            is_log: false,
             at: LEFT,
             value: |phase| median(&phase.processor_times),
         },
         Chart {
-            title: "Send to last receipt, p99, ms",
+            title: "Send to last receipt, median, ms",
+            is_log: true,
             at: WIDTH / 2.0 + LEFT,
-            value: |phase| percentile(&phase.latencies, 0.99),
+            value: |phase| percentile(&phase.latencies, 0.5),
         },
     ];
     let mut svg = format!(
@@ -88,18 +92,25 @@ impl Chart {
         let values: Vec<_> = all.map(|(_, phase)| (self.value)(phase)).collect();
         let least = values.iter().copied().fold(f64::MAX, f64::min);
         let most = values.iter().copied().fold(0.0, f64::max);
-        // From a power of ten to a power of ten.
-        let (low, high) = (least.log10().floor(), most.log10().ceil());
+        // Lines at powers of ten, or at multiples of 2.
+        let (scale, low, high): (fn(f64) -> f64, _, _) = if self.is_log {
+            (f64::log10, least.log10().floor(), most.log10().ceil())
+        } else {
+            (|value| value / 2.0, 0.0, (most / 2.0).ceil())
+        };
         let height = (BOTTOM - TOP) / (high - low);
-        let y = |value: f64| (value.log10() - low).mul_add(-height, BOTTOM);
+        let y = |value: f64| (scale(value) - low).mul_add(-height, BOTTOM);
         let sessions = |growth: &Growth| (growth.sessions as f64).log10();
         let (first, last) = (sessions(&growths[0]), sessions(&growths[growths.len() - 1]));
         let width = CHART / (last - first);
         let x = |growth: &Growth| (sessions(growth) - first).mul_add(width, self.at);
 
         text(svg, "m", self.at - 40.0, TOP - 20.0, self.title);
-        for power in low as i32..=high as i32 {
-            let value = 10f64.powi(power);
+        for line in low as i32..=high as i32 {
+            let value = match self.is_log {
+                true => 10f64.powi(line),
+                false => f64::from(2 * line),
+            };
             let at = y(value);
             let _ = writeln!(
                 svg,
@@ -110,7 +121,10 @@ impl Chart {
             text(svg, "e", self.at - 8.0, at + 4.0, &format!("{value}"));
         }
         for growth in growths {
-            let label = growth.sessions.to_string();
+            let label = match growth.sessions {
+                few @ ..1000 => few.to_string(),
+                many => format!("{:.0}k", many as f64 / 1000.0),
+            };
             text(svg, "c", x(growth), BOTTOM + 20.0, &label);
         }
         text(svg, "c", self.at + CHART / 2.0, BOTTOM + 38.0, "sessions");
