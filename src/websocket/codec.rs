@@ -1,10 +1,11 @@
 //! The WebSocket codec of one connection, with its queues and buffers.
 
+mod broadcasts;
 mod liveness;
 mod send;
 mod wakers;
 
-use self::{liveness::Idle, wakers::Wakers};
+use self::{broadcasts::Attached, liveness::Idle, wakers::Wakers};
 use super::{
     CloseFrame, Error, ErrorKind, Message,
     deflate::{Compression, Compressor},
@@ -51,6 +52,8 @@ pub(super) struct Codec {
     /// message.
     is_watched: bool,
     wakers: Arc<Wakers>,
+    /// `Some` after the first subscription to a broadcast.
+    outbox: Option<Attached>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,6 +92,7 @@ impl Codec {
             waiting: None,
             is_watched: false,
             wakers: Arc::default(),
+            outbox: None,
         }
     }
 
@@ -109,7 +113,7 @@ impl Codec {
         if let Some(waiting) = self.waiting.take() {
             return Poll::Ready(Some(*waiting));
         }
-        if self.is_watched {
+        if self.is_watched || self.outbox.is_some() {
             self.wakers.receiver.register(cx.waker());
         }
         // Read even if the write is blocked: a message may have arrived.
@@ -125,7 +129,7 @@ impl Codec {
         if self.is_idle() || self.phase == Phase::Ended {
             return self.poll_next(cx);
         }
-        if self.is_watched {
+        if self.is_watched || self.outbox.is_some() {
             self.wakers.receiver.register(cx.waker());
         }
         match self.poll_write_all(cx, |wakers| &wakers.receiver) {

@@ -18,15 +18,13 @@ pub(super) fn apply(bytes: &mut [u8], mut mask: [u8; 4], offset: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::apply;
-
     #[test]
     fn each_byte_has_the_mask_of_its_offset() {
         let mask = [1, 20, 30, 255];
         for length in [0, 1, 3, 4, 31, 32, 33, 100] {
             for offset in 0..9 {
                 let mut bytes: Vec<_> = (0..length as u8).collect();
-                apply(&mut bytes, mask, offset);
+                super::apply(&mut bytes, mask, offset);
                 for (at, byte) in bytes.into_iter().enumerate() {
                     assert_eq!(
                         byte,

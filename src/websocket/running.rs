@@ -83,7 +83,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(end) = this.end {
-            let ended = match (this.handler.poll(cx), &mut *this.watch) {
+            let polled = this.handler.poll(cx);
+            if polled.is_pending() {
+                end.shared.poll_broadcasts(cx);
+            }
+            let ended = match (polled, &mut *this.watch) {
                 (Poll::Pending, Some(watch)) => {
                     let error = ready!(watch.poll(cx, &end.shared, &end.state));
                     Ok(Err(error))

@@ -1,8 +1,8 @@
 //! The `WebSocket` type, for session handlers and clients.
 
 use super::{
-    CloseFrame, Error, Message, WebSocketConfig, codec::Codec, keep_alive::KeepAlive,
-    rate_limit::Meter, shared::Shared, stop::Stop,
+    CloseFrame, Error, Message, WebSocketConfig, broadcast::FrameOutbox, codec::Codec,
+    keep_alive::KeepAlive, rate_limit::Meter, shared::Shared, stop::Stop,
 };
 use crate::{
     session::Session,
@@ -246,6 +246,11 @@ impl WebSocket {
         Ok(())
     }
 
+    /// Returns the queue of broadcasts.
+    pub(super) fn outbox(&self) -> Arc<FrameOutbox> {
+        self.shared.outbox()
+    }
+
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -321,6 +326,10 @@ impl WebSocket {
             let Some(codec) = &mut *shared else {
                 return Poll::Ready(None);
             };
+            if self.stop.is_none() {
+                // A client has no session that writes broadcasts.
+                codec.poll_broadcasts(cx);
+            }
             // After a close frame the rate limit is off: the answer may be behind other messages.
             let meter = self.meter.as_mut().filter(|_| !self.closing.is_armed());
             let next = match meter.map(|meter| meter.poll_ready(cx)) {
@@ -341,6 +350,13 @@ impl WebSocket {
                     return next;
                 }
                 Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            }
+            if codec.is_closing() && !self.closing.is_armed() {
+                // A broadcast was a close frame.
+                let limit = self.shared.close_timeout();
+                if limit != Duration::MAX {
+                    self.closing.arm(after(limit));
+                }
             }
             if self.closing.poll(cx).is_ready() {
                 self.closing = Timer::default();

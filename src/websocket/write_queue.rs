@@ -57,10 +57,7 @@ impl WriteQueue {
     /// Adds a frame.
     pub(super) fn push(&mut self, header: FrameHeader, payload: Bytes) {
         self.is_pending = true;
-        if let Some(previous) = self.large.take() {
-            self.reserve(previous.len());
-            self.bytes.extend_from_slice(&previous);
-        }
+        self.copy_large();
         let length = payload.len() as u64;
         let is_large = header.mask.is_none() && payload.len() >= LARGE;
         let copied = if is_large { 0 } else { payload.len() };
@@ -76,6 +73,29 @@ impl WriteQueue {
         self.bytes.extend_from_slice(&payload);
         if let Some(mask) = header.mask {
             mask::apply(&mut self.bytes[start..], mask, 0);
+        }
+    }
+
+    /// Adds an unmasked frame whose header is encoded.
+    pub(super) fn push_encoded(&mut self, header: &[u8], payload: Bytes) {
+        self.is_pending = true;
+        self.copy_large();
+        let is_large = payload.len() >= LARGE;
+        let copied = if is_large { 0 } else { payload.len() };
+        self.reserve(header.len() + copied);
+        self.bytes.extend_from_slice(header);
+        if is_large {
+            self.large = Some(Box::new(payload));
+        } else {
+            self.bytes.extend_from_slice(&payload);
+        }
+    }
+
+    /// Makes room for a large payload after the frames in the queue.
+    fn copy_large(&mut self) {
+        if let Some(previous) = self.large.take() {
+            self.reserve(previous.len());
+            self.bytes.extend_from_slice(&previous);
         }
     }
 

@@ -66,7 +66,7 @@ impl Run {
     fn new(side: &str, cases: &'static [&'static str], mut spec: Value) -> Self {
         let name = format!("{side} {}", cases[0].trim_end_matches(".*"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("autobahn");
-        let folder = folder.join(name.replace([' ', '/', '*'], "-"));
+        let folder = folder.join(name.replace([' ', '/', '*', '$'], "-"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder for temporary files");
         spec["cases"] = json!(cases);

@@ -4,6 +4,7 @@
 mod support;
 
 mod aborted;
+mod broadcast;
 mod client;
 mod close_codes;
 mod closing;
@@ -16,6 +17,7 @@ mod messages;
 mod other_frames;
 mod panics;
 mod rate_limit;
+mod slow_consumers;
 mod strictness;
 
 use std::{pin::Pin, sync::Arc};

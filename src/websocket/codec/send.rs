@@ -26,6 +26,15 @@ impl Codec {
         if self.phase != Phase::Open {
             return Err(Error::closed());
         }
+        self.take_broadcasts();
+        self.start_frame(message)
+    }
+
+    /// Queues a message after those that are queued already.
+    pub(super) fn start_frame(&mut self, message: Message) -> Result<(), Error> {
+        if self.phase != Phase::Open {
+            return Err(Error::closed());
+        }
         let (opcode, payload) = match message {
             Message::Text(text) => (OpCode::Data(Data::Text), text.into()),
             Message::Binary(bytes) => (OpCode::Data(Data::Binary), bytes),
@@ -78,13 +87,20 @@ impl Codec {
             }
             check_control(2 + frame.reason.len())?;
         }
-        self.queue_close(frame.as_ref());
+        self.take_broadcasts();
+        // A broadcast may have been a close frame.
+        if self.phase == Phase::Open {
+            self.queue_close(frame.as_ref());
+        }
         Ok(())
     }
 
     /// Queues a valid close frame.
     pub(super) fn queue_close(&mut self, frame: Option<&CloseFrame>) {
         self.phase = Phase::Closing;
+        if let Some(outbox) = &self.outbox {
+            outbox.close();
+        }
         let payload = frame.map(|CloseFrame { code, reason }| {
             [&code.to_be_bytes()[..], reason.as_str().as_bytes()].concat()
         });
@@ -135,6 +151,14 @@ impl Codec {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         self.check_idle()?;
+        self.poll_flush_rest(cx)
+    }
+
+    /// Writes and flushes all queued bytes, also after an error.
+    pub(in crate::websocket) fn poll_flush_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         let flushed = ready!(self.poll_write_all(cx, |wakers| &wakers.sender));
         self.out.release();
         self.has_failed |= flushed.is_err();
