@@ -1,5 +1,6 @@
 //! W7: permessage-deflate (RFC 7692), over sockets.
 
+mod broadcast;
 #[cfg(feature = "client")]
 mod client;
 

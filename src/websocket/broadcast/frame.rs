@@ -1,7 +1,12 @@
 //! Messages that are encoded once for many WebSockets.
 
-use crate::websocket::{Error, Message, reader::MAX_CONTROL_PAYLOAD};
+use crate::websocket::{
+    Error, Message,
+    deflate::{Compressor, Settings},
+    reader::MAX_CONTROL_PAYLOAD,
+};
 use bytes::Bytes;
+use std::sync::OnceLock;
 
 /// The maximum length of the header of an unmasked frame (RFC 6455 §5.2).
 const MAX_HEADER: usize = 10;
@@ -9,36 +14,34 @@ const MAX_HEADER: usize = 10;
 /// The FIN bit: the frame is a whole message.
 const FIN: u8 = 0x80;
 
-/// A message with the header of its frame. A server does not mask its frames, so all sessions write the same bytes.
+/// The RSV1 bit: the message is compressed (RFC 7692 §6).
+const COMPRESSED: u8 = 0x40;
+
+/// A message that all sessions write alike. A server does not mask its frames.
 #[derive(Debug)]
 pub(in crate::websocket) struct Frame {
     message: Message,
-    header: [u8; MAX_HEADER],
-    header_len: u8,
+    opcode: u8,
+    /// Encoded for the sessions without compression. `None` for a close frame, which each session sends itself.
+    plain: Option<Encoded>,
+    /// Compressed for the first session with compression, and for all with the same settings. `None` inside if the
+    /// message does not become shorter.
+    compressed: OnceLock<(Settings, Option<Encoded>)>,
 }
 
-impl Frame {
-    /// Encodes a message. Fails if the message is a control frame that is too long, or a close frame with an invalid
-    /// code.
-    pub(super) fn new(message: Message) -> Result<Self, Error> {
-        let opcode = match &message {
-            Message::Text(_) => 1,
-            Message::Binary(_) => 2,
-            Message::Close(frame) => {
-                if let Some(frame) = frame.as_ref().filter(|frame| !frame.has_valid_code()) {
-                    return Err(Error::invalid_code(frame.code));
-                }
-                8
-            }
-            Message::Ping(_) => 9,
-            Message::Pong(_) => 10,
-        };
-        let size = message.size();
-        if opcode >= 8 && size > MAX_CONTROL_PAYLOAD {
-            return Err(Error::too_long(size));
-        }
+/// The bytes of an unmasked frame.
+#[derive(Clone, Debug)]
+pub(in crate::websocket) struct Encoded {
+    header: [u8; MAX_HEADER],
+    header_len: u8,
+    payload: Bytes,
+}
+
+impl Encoded {
+    fn new(first: u8, payload: Bytes) -> Self {
         let mut header = [0; MAX_HEADER];
-        header[0] = FIN | opcode;
+        header[0] = first;
+        let size = payload.len();
         let header_len = match (u8::try_from(size), u16::try_from(size)) {
             (Ok(size @ 0..126), _) => {
                 header[1] = size;
@@ -55,30 +58,83 @@ impl Frame {
                 10
             }
         };
-        Ok(Self {
-            message,
+        Self {
             header,
             header_len,
-        })
-    }
-
-    pub(in crate::websocket) fn message(&self) -> &Message {
-        &self.message
+            payload,
+        }
     }
 
     pub(in crate::websocket) fn header(&self) -> &[u8] {
         &self.header[..self.header_len.into()]
     }
 
-    /// Returns the payload without a copy, or `None` for a close frame, which each session sends itself.
-    pub(in crate::websocket) fn payload(&self) -> Option<Bytes> {
-        match &self.message {
-            Message::Text(text) => Some(text.clone().into()),
-            Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => {
-                Some(bytes.clone())
+    /// Returns the payload, without a copy.
+    pub(in crate::websocket) fn payload(&self) -> Bytes {
+        self.payload.clone()
+    }
+}
+
+impl Frame {
+    /// Encodes a message. Fails if the message is a control frame that is too long, or a close frame with an invalid
+    /// code.
+    pub(super) fn new(message: Message) -> Result<Self, Error> {
+        let (opcode, payload) = match &message {
+            Message::Text(text) => (1, Some(text.clone().into())),
+            Message::Binary(bytes) => (2, Some(bytes.clone())),
+            Message::Close(frame) => {
+                if let Some(frame) = frame.as_ref().filter(|frame| !frame.has_valid_code()) {
+                    return Err(Error::invalid_code(frame.code));
+                }
+                (8, None)
             }
-            Message::Close(_) => None,
+            Message::Ping(bytes) => (9, Some(bytes.clone())),
+            Message::Pong(bytes) => (10, Some(bytes.clone())),
+        };
+        let size = message.size();
+        if opcode >= 8 && size > MAX_CONTROL_PAYLOAD {
+            return Err(Error::too_long(size));
         }
+        Ok(Self {
+            message,
+            opcode,
+            plain: payload.map(|payload| Encoded::new(FIN | opcode, payload)),
+            compressed: OnceLock::new(),
+        })
+    }
+
+    /// Returns the frame for a session of a server with this compression. Returns `None` for a close frame.
+    ///
+    /// The message is compressed without the window of a session, which all receivers accept.
+    pub(in crate::websocket) fn encoded(
+        &self,
+        compressor: Option<&mut Compressor>,
+    ) -> Option<Encoded> {
+        let plain = self.plain.as_ref()?;
+        let Some(compressor) = compressor.filter(|_| self.opcode < 8) else {
+            return Some(plain.clone());
+        };
+        let compress = |compressor: &Compressor| {
+            let compressed = compressor.compress_alone(&plain.payload)?;
+            Some(Encoded::new(
+                FIN | COMPRESSED | self.opcode,
+                compressed.into(),
+            ))
+        };
+        let settings = compressor.settings();
+        let first = || (settings, compress(compressor));
+        let compressed = match self.compressed.get_or_init(first) {
+            (of_first, compressed) if *of_first == settings => compressed.clone(),
+            _ => compress(compressor),
+        };
+        if compressed.is_some() {
+            compressor.has_sent(&plain.payload);
+        }
+        Some(compressed.unwrap_or_else(|| plain.clone()))
+    }
+
+    pub(in crate::websocket) fn message(&self) -> &Message {
+        &self.message
     }
 }
 
@@ -97,8 +153,9 @@ mod tests {
             (65536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let frame = Frame::new(vec![7; size].into()).expect("a valid message");
-            assert_eq!(frame.header(), expected);
-            assert_eq!(frame.payload().expect("a payload"), vec![7; size]);
+            let encoded = frame.encoded(None).expect("a payload");
+            assert_eq!(encoded.header(), expected);
+            assert_eq!(encoded.payload(), vec![7; size]);
         }
     }
 
@@ -106,7 +163,7 @@ mod tests {
     fn payload_is_not_copied() {
         let payload = Bytes::from(vec![7; 100]);
         let frame = Frame::new(payload.clone().into()).expect("a valid message");
-        let shared = frame.payload().expect("a payload");
+        let shared = frame.encoded(None).expect("a payload").payload();
         assert_eq!(shared.as_ptr(), payload.as_ptr());
     }
 
@@ -118,6 +175,6 @@ mod tests {
         let error = reserved.expect_err("a reserved code");
         assert_eq!(error.kind(), ErrorKind::InvalidCode);
         let close = Frame::new(Message::Close(Some(CloseFrame::new(4000, "bye"))));
-        assert!(close.expect("a valid close frame").payload().is_none());
+        assert!(close.expect("a valid close frame").encoded(None).is_none());
     }
 }

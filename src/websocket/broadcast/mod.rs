@@ -39,6 +39,11 @@ use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
 ///
 /// Clones share the subscriptions.
 ///
+/// A message is also compressed once for all sessions of a server with the same settings: see
+#[cfg_attr(feature = "deflate", doc = "[`Deflate`](super::Deflate).")]
+#[cfg_attr(not(feature = "deflate"), doc = "`Deflate`.")]
+/// It then refers to no earlier message.
+///
 /// # Order
 ///
 /// All WebSockets of a key receive its messages in the same order. If one [`send`](Self::send) returns before another

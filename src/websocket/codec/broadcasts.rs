@@ -107,22 +107,21 @@ impl Codec {
     }
 
     fn append(&mut self, frame: &Frame) {
-        let payload = match (frame.payload(), self.role) {
-            (Some(payload), Role::Server) => payload,
-            // A client masks each frame, and a close frame changes the state of the codec.
-            _ => {
-                let message = frame.message().clone();
-                let is_close = matches!(message, Message::Close(_));
-                // Does not fail: the message is valid and the WebSocket open.
-                let _ = self.start_frame(message);
-                if is_close {
-                    // `recv` starts the time limit for the answer.
-                    self.wakers.wake_all();
-                }
+        // A client masks each frame, and a close frame changes the state of the codec.
+        if self.role == Role::Server {
+            if let Some(encoded) = frame.encoded(self.compressor.as_deref_mut()) {
+                self.out.push_encoded(encoded.header(), encoded.payload());
                 return;
             }
-        };
-        self.out.push_encoded(frame.header(), payload);
+        }
+        let message = frame.message().clone();
+        let is_close = matches!(message, Message::Close(_));
+        // Does not fail: the message is valid and the WebSocket open.
+        let _ = self.start_frame(message);
+        if is_close {
+            // `recv` starts the time limit for the answer.
+            self.wakers.wake_all();
+        }
     }
 
     /// Ends the WebSocket of a peer that reads too slowly, and wakes the sending and receiving tasks.

@@ -27,6 +27,14 @@ pub(in crate::websocket) struct Compressor {
     window: Option<Window>,
 }
 
+/// The settings that decide the bytes of a compressed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::websocket) struct Settings {
+    level: u8,
+    window_bits: u8,
+    min_size: usize,
+}
+
 impl Compressor {
     /// `window_bits` is from 8 to 15.
     pub(super) const fn new(
@@ -52,29 +60,57 @@ impl Compressor {
     ///
     /// Returns `None` if the message should be sent uncompressed: it is short, or does not become shorter.
     pub(in crate::websocket) fn compress(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        let window = self.window.as_ref();
+        let compressed = self.compress_after(window.map(Window::as_slice), message)?;
+        self.has_sent(message);
+        Some(compressed)
+    }
+
+    /// Returns the payload of the compressed message, which refers to no earlier message. Any session with the same
+    /// settings can send it, and must call `has_sent`.
+    pub(in crate::websocket) fn compress_alone(&self, message: &[u8]) -> Option<Vec<u8>> {
+        self.compress_after(None, message)
+    }
+
+    /// Returns the settings that the result of `compress_alone` depends on.
+    pub(in crate::websocket) fn settings(&self) -> Settings {
+        Settings {
+            level: self.level,
+            window_bits: self.window_bits,
+            min_size: self.min_size,
+        }
+    }
+
+    /// Adds a message that was sent compressed to the window.
+    pub(in crate::websocket) fn has_sent(&mut self, message: &[u8]) {
+        if let Some(window) = &mut self.window {
+            window.push(message);
+        }
+    }
+
+    fn compress_after(&self, window: Option<&[u8]>, message: &[u8]) -> Option<Vec<u8>> {
         // A client with a limit of 8 bits sends uncompressed messages (§6): zlib has no raw stream with 8 bits.
         if message.len() < self.min_size || self.window_bits < MIN_WINDOW_BITS {
             return None;
         }
         let mut compress = borrow(self.window_bits);
-        let compressed = self.compress_with(&mut compress, message)?;
+        let compressed = self.compress_with(&mut compress, window, message)?;
         give_back(self.window_bits, compress);
-        if compressed.len() >= message.len() {
-            return None;
-        }
-        if let Some(window) = &mut self.window {
-            window.push(message);
-        }
-        Some(compressed)
+        (compressed.len() < message.len()).then_some(compressed)
     }
 
     /// Compresses all of a message. zlib-rs cannot reset a compressor in the middle of a message.
-    fn compress_with(&self, compress: &mut Compress, message: &[u8]) -> Option<Vec<u8>> {
+    fn compress_with(
+        &self,
+        compress: &mut Compress,
+        window: Option<&[u8]>,
+        message: &[u8],
+    ) -> Option<Vec<u8>> {
         compress.reset();
         let level = Compression::new(self.level.into());
         compress.set_level(level).ok()?;
-        if let Some(window) = &self.window {
-            compress.set_dictionary(window.as_slice()).ok()?;
+        if let Some(window) = window {
+            compress.set_dictionary(window).ok()?;
         }
         let mut compressed = Vec::with_capacity(message.len() / 4 + 64);
         let mut rest = message;

@@ -7,7 +7,7 @@ mod negotiate;
 mod window;
 
 pub(super) use self::{
-    compress::Compressor,
+    compress::{Compressor, Settings},
     inflate::{Failure, Inflater},
     negotiate::MAX_WINDOW_BITS,
 };
