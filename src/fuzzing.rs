@@ -88,3 +88,26 @@ pub fn datagrams<'a>(
 pub fn udp_target(path: &str) -> Option<Authority> {
     crate::datagram::fuzzing::target(path)
 }
+
+/// Reads the messages of a WebSocket client as [`receive`], with compression.
+#[cfg(feature = "deflate")]
+#[must_use]
+pub fn receive_compressed<'a>(
+    context_takeover: bool,
+    max_message_size: usize,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<crate::websocket::Message>, Option<u16>) {
+    crate::websocket::fuzzing::receive_compressed(context_takeover, max_message_size, parts)
+}
+
+/// Returns the payloads of compressed messages. Those that do not become shorter are `None`.
+#[cfg(feature = "deflate")]
+#[must_use]
+pub fn compress<'a>(
+    level: u8,
+    window_bits: u8,
+    context_takeover: bool,
+    messages: impl Iterator<Item = &'a [u8]>,
+) -> Vec<Option<Vec<u8>>> {
+    crate::websocket::fuzzing::compress(level, window_bits, context_takeover, messages)
+}

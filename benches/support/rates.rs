@@ -120,7 +120,7 @@ pub(crate) fn compare_one(what: &str, sides: &[(&str, Vec<f64>)]) -> Medians {
 }
 
 /// Returns the CPU time of all threads of a process, including kernel time, on Linux.
-fn processor_time(process: u32) -> Option<Duration> {
+pub(crate) fn processor_time(process: u32) -> Option<Duration> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).ok()?;
     threads
         .map(|thread| {
@@ -131,14 +131,14 @@ fn processor_time(process: u32) -> Option<Duration> {
         .sum()
 }
 
-struct Summary {
+pub(crate) struct Summary {
     least: f64,
-    median: f64,
+    pub(crate) median: f64,
     most: f64,
 }
 
 impl Summary {
-    fn of(values: &[f64]) -> Self {
+    pub(crate) fn of(values: &[f64]) -> Self {
         let mut values = values.to_vec();
         values.sort_by(f64::total_cmp);
         Self {

@@ -1,6 +1,6 @@
 //! The handler: admission, and messages between a session's WebSocket and the rooms.
 
-use crate::rooms::{Event, Member, NameError, Rooms};
+use crate::rooms::{Member, NameError, Rooms};
 use axum::{
     extract::{Extension, Query, State},
     response::{IntoResponse, Response},
@@ -20,9 +20,9 @@ const GOING_AWAY: u16 = 1001;
 /// The client has sent a binary message, which the page never does.
 const UNSUPPORTED: u16 = 1003;
 /// The page has read too slowly. The page reconnects.
-const TRY_AGAIN_LATER: u16 = 1013;
+pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 /// The same user has connected again. The page does not reconnect.
-const REPLACED: u16 = 4001;
+pub(crate) const REPLACED: u16 = 4001;
 /// An administrator has closed the session. The page reconnects only at its user's request.
 const REMOVED: u16 = 4002;
 
@@ -100,11 +100,11 @@ impl ProtocolHandler for Chat {
         let sessions = self.sessions.clone();
         let identity = Identity::new(params.name);
         let accept = handshake.accept(move |socket, session| async move {
-            member.start(session.id(), params.room);
+            member.start(params.room, &socket);
             // Free the memory of the request's extensions.
             drop(session);
             match run(socket, member, sessions).await {
-                // A lost connection is a normal end of a chat session.
+                // A lost or slow connection is a normal end of a chat session.
                 Err(error) if is_disconnect(&error) => Ok(()),
                 ended => ended,
             }
@@ -114,24 +114,15 @@ impl ProtocolHandler for Chat {
     }
 }
 
-async fn run(
-    mut socket: WebSocket,
-    mut member: Member,
-    sessions: Sessions,
-) -> Result<(), BoxError> {
+async fn run(mut socket: WebSocket, member: Member, sessions: Sessions) -> Result<(), BoxError> {
     // Without `take_stop` the socket closes with 1001 on each stop signal, also on an administrator's.
     let mut stop = socket.take_stop();
     let (code, reason) = loop {
         tokio::select! {
-            event = member.next() => match event {
-                Some(Event::Text(text)) => socket.send(Message::Text(text)).await?,
-                Some(Event::Replaced) => break (REPLACED, "connected again"),
-                None => break (TRY_AGAIN_LATER, "too slow"),
-            },
             message = socket.recv() => match message.transpose()? {
-                Some(Message::Text(text)) => member.handle(&text)?,
+                Some(Message::Text(text)) => member.handle(&text, &socket)?,
                 Some(Message::Binary(_)) => break (UNSUPPORTED, "expected a text message"),
-                // The socket answers pings.
+                // The session answers pings, and writes broadcasts.
                 Some(Message::Ping(_) | Message::Pong(_)) => {}
                 Some(Message::Close(_)) | None => return Ok(()),
             },
@@ -149,7 +140,7 @@ async fn run(
 fn is_disconnect(error: &BoxError) -> bool {
     error
         .downcast_ref::<websocket::Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::Io)
+        .is_some_and(|error| matches!(error.kind(), ErrorKind::Io | ErrorKind::TooSlow))
 }
 
 /// Responds with the reason for which the server would refuse the page's WebSocket: a page cannot read the response

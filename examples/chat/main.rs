@@ -59,7 +59,7 @@ use tower::{Service, ServiceBuilder};
 use tower_http::{timeout::TimeoutLayer, trace::TraceLayer};
 use tower_upgrade::{
     BoxError, Closed, Sessions, UpgradeLayer,
-    websocket::{WebSocketConfig, WebSocketUpgrade},
+    websocket::{Deflate, WebSocketConfig, WebSocketUpgrade},
 };
 
 /// The pages load no other resources, connect only to this server, and must not be framed.
@@ -75,7 +75,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
 const WEBSOCKET: WebSocketConfig = WebSocketConfig::new()
     .max_message_size(16 * 1024)
-    .keep_alive(KEEP_ALIVE);
+    .keep_alive(KEEP_ALIVE)
+    // The messages of a room contain no secrets.
+    .deflate(Deflate::new());
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {

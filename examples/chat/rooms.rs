@@ -1,13 +1,18 @@
-//! The state of the chat: rooms with their latest messages, and members. Without IO; only [`Member::next`] is async.
+//! The state of the chat: rooms with their latest messages, and members. Messages go through a [`Broadcast`]: it queues
+//! them, and each session writes its queue.
 
-use crate::messages::{FromPage, Message, Summary, ToPage};
+use crate::{
+    chat::{REPLACED, TRY_AGAIN_LATER},
+    messages::{FromPage, Message, Summary, ToPage},
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::mpsc;
-use tower_upgrade::{SessionId, websocket::Utf8Bytes};
+use tower_upgrade::websocket::{
+    self, Broadcast, CloseFrame, SlowConsumer, Subscription, WebSocket,
+};
 
 /// The default room, which always exists.
 const LOBBY: &str = "lobby";
@@ -16,7 +21,7 @@ const HISTORY: usize = 50;
 const MAX_ROOMS: usize = 100;
 const MAX_NAME: usize = 24;
 const MAX_TEXT: usize = 2000;
-/// The number of messages that may wait for one member. A slower member is disconnected.
+/// The number of messages that may wait for one member. The session of a slower member is closed.
 const MAX_WAITING: usize = 256;
 
 /// A handle to the state of the chat. Clones share the state.
@@ -25,30 +30,36 @@ pub(crate) struct Rooms {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Default)]
 struct State {
     last_id: u64,
     members: BTreeMap<u64, Seat>,
     rooms: BTreeMap<String, VecDeque<Message>>,
+    /// Messages are sent under the lock of the state, so that all members receive them in the order of its changes.
+    broadcast: Broadcast<Topic>,
+}
+
+/// The receivers of a message.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Topic {
+    All,
+    Room(String),
+    Member(u64),
 }
 
 /// The state of a member.
 struct Seat {
     name: String,
     key: String,
-    /// `None` before the session starts, and after the member was replaced.
-    session: Option<SessionId>,
     room: String,
-    /// `None` after the member was too slow, or was replaced.
-    outbox: Option<mpsc::Sender<Event>>,
+    /// `None` before the session starts, and after the member was replaced.
+    subscriptions: Option<Subscriptions>,
 }
 
-/// An event for a member's session.
-pub(crate) enum Event {
-    /// A JSON message. All its receivers share the bytes.
-    Text(Utf8Bytes),
-    /// The same user has connected again.
-    Replaced,
+/// Dropping them ends the messages to the member.
+struct Subscriptions {
+    _all: Subscription,
+    _member: Subscription,
+    room: Subscription,
 }
 
 /// The reason for which a name is rejected.
@@ -69,21 +80,18 @@ impl Rooms {
     pub(crate) fn reserve(&self, name: &str, key: &str) -> Result<Member, NameError> {
         let mut state = self.state();
         state.check_name(name, key)?;
-        let (outbox, events) = mpsc::channel(MAX_WAITING);
         state.last_id += 1;
         let id = state.last_id;
         let seat = Seat {
             name: name.to_owned(),
             key: key.to_owned(),
-            session: None,
             room: LOBBY.into(),
-            outbox: Some(outbox),
+            subscriptions: None,
         };
         state.members.insert(id, seat);
         Ok(Member {
             id,
             rooms: self.clone(),
-            events,
         })
     }
 
@@ -96,36 +104,42 @@ impl Rooms {
 pub(crate) struct Member {
     id: u64,
     rooms: Rooms,
-    events: mpsc::Receiver<Event>,
 }
 
 impl Member {
     /// Starts the member's session in this room, and replaces older sessions of the same user.
-    pub(crate) fn start(&self, session: SessionId, room: String) {
+    pub(crate) fn start(&self, room: String, socket: &WebSocket) {
         let mut state = self.rooms.state();
         state.replace_others(self.id);
-        if let Some(seat) = state.members.get_mut(&self.id) {
-            seat.session = Some(session);
-        }
         let room = match state.open(&room) {
             Ok(()) => room,
             Err(_) => LOBBY.into(),
         };
-        state.join(self.id, room);
-    }
-
-    /// Waits for the next event. Returns `None` after the member was too slow.
-    pub(crate) async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let subscribe = |topic| state.broadcast.subscribe(topic, socket);
+        let subscriptions = Subscriptions {
+            _all: subscribe(Topic::All),
+            _member: subscribe(Topic::Member(self.id)),
+            room: subscribe(Topic::Room(room.clone())),
+        };
+        if let Some(seat) = state.members.get_mut(&self.id) {
+            seat.subscriptions = Some(subscriptions);
+        }
+        state.join(self.id, room, socket);
     }
 
     /// Handles a message from the page.
-    pub(crate) fn handle(&self, text: &str) -> Result<(), serde_json::Error> {
+    pub(crate) fn handle(&self, text: &str, socket: &WebSocket) -> Result<(), serde_json::Error> {
         let mut state = self.rooms.state();
-        match serde_json::from_str(text)? {
-            FromPage::Join { room } => state.join(self.id, room),
+        let message = serde_json::from_str(text)?;
+        let seat = state.members.get(&self.id);
+        if seat.is_none_or(|seat| seat.subscriptions.is_none()) {
+            // Replaced, while the page has not answered the close frame.
+            return Ok(());
+        }
+        match message {
+            FromPage::Join { room } => state.join(self.id, room, socket),
             FromPage::Say { id, room, text } => state.say(self.id, id, room, text),
-            FromPage::Ping => state.send(self.id, &ToPage::Pong),
+            FromPage::Ping => state.send(Topic::Member(self.id), &ToPage::Pong),
         }
         Ok(())
     }
@@ -135,7 +149,9 @@ impl Drop for Member {
     fn drop(&mut self) {
         let mut state = self.rooms.state();
         if let Some(seat) = state.members.remove(&self.id) {
-            if seat.session.is_some() {
+            if seat.subscriptions.is_some() {
+                // This member receives nothing more.
+                drop(seat.subscriptions);
                 state.send_people(&seat.room);
                 state.send_rooms();
             }
@@ -165,32 +181,38 @@ impl State {
         };
         let mut left = Vec::new();
         for (other, seat) in &mut self.members {
-            if *other != id && seat.session.is_some() && seat.name.to_lowercase() == name {
-                seat.session = None;
-                left.push(seat.room.clone());
-                if let Some(outbox) = seat.outbox.take() {
-                    // If the channel is full, dropping the sender ends the session.
-                    let _ = outbox.try_send(Event::Replaced);
-                }
+            if *other == id || seat.name.to_lowercase() != name {
+                continue;
+            }
+            if let Some(subscriptions) = seat.subscriptions.take() {
+                left.push((*other, seat.room.clone(), subscriptions));
             }
         }
-        for room in left {
+        for (other, room, subscriptions) in left {
+            let close = CloseFrame::new(REPLACED, "connected again");
+            self.send_message(Topic::Member(other), websocket::Message::Close(Some(close)));
+            // Queued messages are still sent.
+            drop(subscriptions);
             self.send_people(&room);
         }
     }
 
-    fn join(&mut self, id: u64, room: String) {
+    fn join(&mut self, id: u64, room: String, socket: &WebSocket) {
         if let Err(reason) = self.open(&room) {
             let message = None;
-            return self.send(id, &ToPage::Error { reason, message });
+            return self.send(Topic::Member(id), &ToPage::Error { reason, message });
         }
         let Some(seat) = self.members.get_mut(&id) else {
             return;
         };
         let left = std::mem::replace(&mut seat.room, room.clone());
+        if let Some(subscriptions) = &mut seat.subscriptions {
+            let topic = Topic::Room(room.clone());
+            subscriptions.room = self.broadcast.subscribe(topic, socket);
+        }
         let history = self.rooms.get(&room).cloned().unwrap_or_default();
         let (room, history) = (room.as_str(), &history);
-        self.send(id, &ToPage::Room { room, history });
+        self.send(Topic::Member(id), &ToPage::Room { room, history });
         if left != room {
             self.send_people(&left);
         }
@@ -221,11 +243,11 @@ impl State {
         if text.trim().is_empty() || text.chars().count() > MAX_TEXT || id.len() > 64 {
             let reason = "A message has 1 to 2000 characters.";
             let message = Some(id.as_str());
-            return self.send(from, &ToPage::Error { reason, message });
+            return self.send(Topic::Member(from), &ToPage::Error { reason, message });
         }
         if let Err(reason) = self.open(&room) {
             let message = Some(id.as_str());
-            return self.send(from, &ToPage::Error { reason, message });
+            return self.send(Topic::Member(from), &ToPage::Error { reason, message });
         }
         let (Some(seat), Some(history)) = (self.members.get(&from), self.rooms.get_mut(&room))
         else {
@@ -237,7 +259,7 @@ impl State {
             .find(|known| known.id == id && known.from == seat.name)
         {
             let known = known.clone();
-            return self.send(from, &ToPage::Message(&known));
+            return self.send(Topic::Member(from), &ToPage::Message(&known));
         }
         let message = Message {
             id,
@@ -250,53 +272,57 @@ impl State {
             history.pop_front();
         }
         history.push_back(message.clone());
-        let room = message.room.as_str();
-        self.send_if(
-            |id, seat| seat.room == room || id == from,
-            &ToPage::Message(&message),
-        );
+        let is_here = seat.room == message.room;
+        let text = websocket::Message::Text(ToPage::Message(&message).to_json());
+        if !is_here {
+            self.send_message(Topic::Member(from), text.clone());
+        }
+        self.send_message(Topic::Room(message.room), text);
     }
 
     /// Returns the names of the members in a room.
     fn people(&self, room: &str) -> impl Iterator<Item = &str> {
-        let here = move |seat: &&Seat| seat.session.is_some() && seat.room == room;
+        let here = move |seat: &&Seat| seat.subscriptions.is_some() && seat.room == room;
         self.members.values().filter(here).map(|seat| &*seat.name)
     }
 
-    fn send_people(&mut self, room: &str) {
+    fn send_people(&self, room: &str) {
         let people = self.people(room).collect();
-        let text = ToPage::People { people }.to_json();
-        self.send_text_if(|_, seat| seat.room == room, &text);
+        self.send(Topic::Room(room.to_owned()), &ToPage::People { people });
     }
 
-    fn send_rooms(&mut self) {
+    fn send_rooms(&self) {
         let mut rooms: BTreeMap<_, _> = self.rooms.keys().map(|room| (&**room, 0)).collect();
-        for seat in self.members.values().filter(|seat| seat.session.is_some()) {
-            *rooms.entry(&seat.room).or_default() += 1;
+        for seat in self.members.values() {
+            if seat.subscriptions.is_some() {
+                *rooms.entry(&seat.room).or_default() += 1;
+            }
         }
         let rooms = rooms.into_iter();
         let rooms = rooms.map(|(name, people)| Summary { name, people });
         let rooms = rooms.collect();
-        let text = ToPage::Rooms { rooms }.to_json();
-        self.send_text_if(|_, _| true, &text);
+        self.send(Topic::All, &ToPage::Rooms { rooms });
     }
 
-    fn send(&mut self, id: u64, message: &ToPage) {
-        self.send_if(|other, _| other == id, message);
+    fn send(&self, topic: Topic, message: &ToPage) {
+        self.send_message(topic, websocket::Message::Text(message.to_json()));
     }
 
-    fn send_if(&mut self, filter: impl Fn(u64, &Seat) -> bool, message: &ToPage) {
-        self.send_text_if(filter, &message.to_json());
+    fn send_message(&self, topic: Topic, message: websocket::Message) {
+        if let Err(error) = self.broadcast.send(&topic, message) {
+            unreachable!("texts and close frames of this server are valid: {error}");
+        }
     }
+}
 
-    /// Sends to the members that `filter` selects. Closes the channel of a member that is too slow, which ends its
-    /// session.
-    fn send_text_if(&mut self, filter: impl Fn(u64, &Seat) -> bool, text: &Utf8Bytes) {
-        for (id, seat) in &mut self.members {
-            if seat.session.is_some() && filter(*id, seat) {
-                seat.outbox
-                    .take_if(|outbox| outbox.try_send(Event::Text(text.clone())).is_err());
-            }
+impl Default for State {
+    fn default() -> Self {
+        let slow_consumer = SlowConsumer::Close(TRY_AGAIN_LATER);
+        Self {
+            last_id: 0,
+            members: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            broadcast: Broadcast::new(MAX_WAITING).slow_consumer(slow_consumer),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod address;
 pub mod answer;
 pub mod authority;
 pub mod capsules;
+pub mod deflate;
 pub mod early;
 pub mod forwarded;
 pub mod frames;

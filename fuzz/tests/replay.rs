@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 use tower_upgrade_fuzz::{
-    address, answer, authority, capsules, early, forwarded, frames, head, messages, tokens,
-    websocket_handshake,
+    address, answer, authority, capsules, deflate, early, forwarded, frames, head, messages,
+    tokens, websocket_handshake,
 };
 
 fn replay(target: &str, run: fn(&[u8])) {
@@ -38,6 +38,11 @@ fn authority() {
 #[test]
 fn capsules() {
     replay("capsules", capsules::run);
+}
+
+#[test]
+fn deflate() {
+    replay("deflate", deflate::run);
 }
 
 #[test]

@@ -49,6 +49,10 @@
 //! | limit | default | when exceeded | reason |
 //! |---|---|---|---|
 //! | `max_message_size` | 1 MiB | closed with 1009; a single frame is rejected before its payload is read | RFC 6455 §10.4 |
+//! | the same limit for a compressed message; its frames may be longer by an eighth | | closed with 1009; decompression stops at the limit | |
+//! | `Deflate::context_takeover`: windows of all sessions, of up to 32 KiB each | 0 | new sessions compress each message alone | |
+//! | idle compressors of a thread | one for each window size, of up to 371 KiB | | |
+//! | idle decompressors of a thread | 10, of 47 KiB | they are freed | |
 //! | payload of a control frame | 125 bytes | closed with 1002 | RFC 6455 §5.5 |
 //! | unsent pongs for a peer that does not read | 16 KiB | reading from the peer stops | |
 //! | buffers that a thread keeps for the next message | 1 MiB for reading, 1 MiB for writing | they are freed | |

@@ -64,6 +64,30 @@
 //! The check is the standard library's. A faster one would have to be repeated: `Utf8Bytes` takes checked bytes with
 //! `unsafe` code only, which this crate forbids.
 //!
+//! # One message to many WebSockets
+//!
+//! Each message that a server with one thread receives goes to 10,000 sessions: with a
+//! [`Broadcast`](crate::websocket::Broadcast), with axum's `ws` and tokio's `broadcast` channel, and with the package
+//! `ws` 8.21 of Node.js 20:
+//!
+//! | | `Broadcast` | axum | Node.js |
+//! |---|---|---|---|
+//! | the server's CPU time per delivery of 128 bytes, µs | 7.8 | 15.0 | 9.0 |
+//! | the same, 4 KiB | 7.8 | 15.3 | 9.7 |
+//! | the same, 128 bytes, 16 messages in a row | 0.73 | 6.8 | 8.4 |
+//! | the same, 4 KiB, 16 messages in a row | 1.8 | 8.1 | 9.5 |
+//! | the same, 4 KiB, one listener in a hundred does not read | 9.7 | 13.7 | 12.0 |
+//! | deliveries of 128 bytes per second | 54,800 | 30,500 | 53,400 |
+//! | the same, 16 messages in a row | 496,000 | 101,000 | 59,900 |
+//! | send to last receipt of 4 KiB, median, ms | 219 | 269 | 173 |
+//! | the same, one listener in a hundred does not read | 194 | 234 | 201 |
+//! | resident bytes per session | 2,144 | 133,054 | 6,371 |
+//!
+//! The values are medians of 3 rounds, on a machine with other work, which affects times more than CPU times. The kernel
+//! takes 80 % of the CPU time of `Broadcast`: each delivery is one system call, unless messages are sent in a row. A
+//! session writes these together, and the other servers write each one. With 300 sessions, whose state fits into the
+//! caches of the processor, a delivery of 128 bytes costs 4.7 µs, and 9.4 µs with axum.
+//!
 //! # Tunnels
 //!
 //! A tunnel of plain TCP, with one thread for the proxy, beside `tokio::io::copy_bidirectional` in the same role,
@@ -119,4 +143,6 @@
 //! cargo bench --features tunnel --bench tunnel
 //! cargo bench --features datagram --bench datagram
 //! cargo bench --features websocket --bench compare
+//! cargo bench --features websocket --bench fanout
+//! cargo bench --features websocket --bench fanout -- --svg docs/fanout.svg
 //! ```

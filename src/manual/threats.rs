@@ -185,13 +185,29 @@
 //! fragments, and a compressed message may expand a thousandfold.
 //!
 //! - *Here:* the limit of a message is 1 MiB, and a longer frame is rejected when its header arrives. The fragments of
-//!   a message count together. The server accepts no extension, so it decompresses nothing. It stops reading from a
-//!   peer that sends pings and does not read the pongs.
-//! - *Shown by:* `websocket/strictness.rs`, `websocket/rate_limit.rs`, `w6_extensions_are_declined`,
-//!   `unread_pongs_stop_reading`.
+//!   a message count together. The limit holds before and after decompression, which stops at the limit. The server
+//!   stops reading from a peer that sends pings and does not read the pongs.
+//! - *Shown by:* `websocket/strictness.rs`, `websocket/rate_limit.rs`, `w7_bomb_closes_with_1009`,
+//!   `bomb_is_decompressed_no_further_than_the_limit`, `unread_pongs_stop_reading`.
 //! - *Yours:* the limits may be too large for many sessions: a client can make the server hold one message for each
 //!   session. The number of messages is unlimited by default: set a `websocket::RateLimit`. The limit does not count
 //!   empty fragments of one message: a `lifetime` bounds them.
+//!
+//! ## Compression
+//!
+//! Encryption hides the content of a message, but not its length. Compression shortens text that occurs twice. If a
+//! message contains a secret and text that an attacker chooses, and the attacker sees its length on the network, a
+//! shorter message reveals a correct guess: CRIME (2012) and BREACH (2013) read cookies and tokens of HTTPS, byte by
+//! byte. With context takeover, the secret and the text may also be in different messages of a session.
+//!
+//! - *Here:* WebSocket messages are not compressed unless you enable it. By default each message is compressed alone.
+//!   Messages that are sent uncompressed do not become part of the context. Control frames are never compressed.
+//! - *Shown by:* `w7_setting_is_off_by_default`, `w7_message_or_direction_is_left_uncompressed`,
+//!   `message_refers_to_earlier_messages_only_with_context_takeover`.
+//! - *Yours:* leave a message uncompressed if it contains both a secret (a token, personal data) and text that others
+//!   choose: `WebSocket::send_uncompressed`. With `Deflate::context_takeover`, leave every message with a secret
+//!   uncompressed. `Deflate::receive_only` leaves all messages uncompressed that this side sends; the peer decides about
+//!   its own. A `ReverseProxy` and a governed session pass compressed messages on.
 //!
 //! ## Unmasked frames
 //!

@@ -390,6 +390,12 @@ impl State {
         }
     }
 
+    /// Wakes the session's task, which polls the handler.
+    #[allow(dead_code, reason = "only some protocols of this crate use this")]
+    pub(crate) fn wake_task(&self) {
+        self.task.wake();
+    }
+
     /// Registers the session's task to be woken by the stop signal.
     pub(crate) fn register_task(&self, cx: &Context<'_>) {
         self.task.register(cx.waker());

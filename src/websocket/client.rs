@@ -1,6 +1,6 @@
 //! The client side of a WebSocket.
 
-use super::{WebSocket, WebSocketConfig, codec::Codec, handshake};
+use super::{WebSocket, WebSocketConfig, codec::Codec, deflate::Deflate, handshake};
 use crate::{
     client::{Error, Request, Session},
     error::BoxError,
@@ -112,6 +112,10 @@ impl WebSocketRequest {
         }
         // One header line, as browsers send it: many servers read only the first line.
         join::lines(headers, &header::SEC_WEBSOCKET_PROTOCOL, ", ");
+        let deflate = self.config.deflate.map(Deflate::offer);
+        if let Some(offer) = &deflate {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, offer.value());
+        }
         let session = service::call(&mut client, request).await;
         let session = session.map_err(Error::transport)?;
         let response = session.response();
@@ -119,8 +123,14 @@ impl WebSocketRequest {
         let subprotocol = handshake::check_answer(&response.headers, key, offered)
             .map_err(|message| Error::protocol(message.into()))?
             .cloned();
+        let compression = match deflate {
+            Some(offer) => offer.check(&response.headers),
+            None => handshake::check_no_extension(&response.headers).map(|()| None),
+        };
+        let compression = compression.map_err(|message| Error::protocol(message.into()))?;
         let response = response.clone();
-        let codec = Codec::new(session.into_io(), Role::Client, self.config.limits);
+        let limits = self.config.limits;
+        let codec = Codec::new(session.into_io(), Role::Client, limits, compression);
         let socket = WebSocket::for_client(codec, &self.config, subprotocol);
         Ok((socket, response))
     }

@@ -1,12 +1,14 @@
 //! The WebSocket codec of one connection, with its queues and buffers.
 
+mod broadcasts;
 mod liveness;
 mod send;
 mod wakers;
 
-use self::{liveness::Idle, wakers::Wakers};
+use self::{broadcasts::Attached, liveness::Idle, wakers::Wakers};
 use super::{
     CloseFrame, Error, ErrorKind, Message,
+    deflate::{Compression, Compressor},
     input::Input,
     reader::{Limits, Reader},
     write_queue::WriteQueue,
@@ -32,6 +34,8 @@ const MAX_QUEUED_ANSWERS: usize = 16 * 1024;
 pub(super) struct Codec {
     io: Input<Upgraded>,
     reader: Reader,
+    /// `None` if messages are sent uncompressed.
+    compressor: Option<Box<Compressor>>,
     role: Role,
     out: WriteQueue,
     /// Bytes of answers to the peer in `out`.
@@ -48,6 +52,8 @@ pub(super) struct Codec {
     /// message.
     is_watched: bool,
     wakers: Arc<Wakers>,
+    /// `Some` after the first subscription to a broadcast.
+    outbox: Option<Attached>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,10 +68,20 @@ enum Phase {
 }
 
 impl Codec {
-    pub(super) fn new(io: Upgraded, role: Role, limits: Limits) -> Self {
+    pub(super) fn new(
+        io: Upgraded,
+        role: Role,
+        limits: Limits,
+        compression: Option<Compression>,
+    ) -> Self {
+        let (compressor, inflater) = match compression {
+            Some(compression) => (compression.compressor, Some(compression.inflater)),
+            None => (None, None),
+        };
         Self {
             io: Input::new(io),
-            reader: Reader::new(role, limits),
+            reader: Reader::new(role, limits, inflater),
+            compressor,
             role,
             out: WriteQueue::default(),
             answers: 0,
@@ -76,6 +92,7 @@ impl Codec {
             waiting: None,
             is_watched: false,
             wakers: Arc::default(),
+            outbox: None,
         }
     }
 
@@ -96,7 +113,7 @@ impl Codec {
         if let Some(waiting) = self.waiting.take() {
             return Poll::Ready(Some(*waiting));
         }
-        if self.is_watched {
+        if self.is_watched || self.outbox.is_some() {
             self.wakers.receiver.register(cx.waker());
         }
         // Read even if the write is blocked: a message may have arrived.
@@ -112,7 +129,7 @@ impl Codec {
         if self.is_idle() || self.phase == Phase::Ended {
             return self.poll_next(cx);
         }
-        if self.is_watched {
+        if self.is_watched || self.outbox.is_some() {
             self.wakers.receiver.register(cx.waker());
         }
         match self.poll_write_all(cx, |wakers| &wakers.receiver) {

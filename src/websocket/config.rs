@@ -1,7 +1,9 @@
 //! The settings of a WebSocket.
 
 use super::{
-    RateLimit, handshake,
+    RateLimit,
+    deflate::Deflate,
+    handshake,
     origin::{Origin, Policy},
     reader::Limits,
 };
@@ -33,13 +35,14 @@ pub struct WebSocketConfig {
     server_decides: bool,
     pub(super) origins: Policy,
     pub(super) limits: Limits,
+    pub(super) deflate: Option<Deflate>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) keep_alive: Option<Duration>,
 }
 
 impl WebSocketConfig {
-    /// Creates the default settings: messages of up to 1 MiB, pages of the same origin, no subprotocol, no rate limit
-    /// and no pings.
+    /// Creates the default settings: messages of up to 1 MiB, pages of the same origin, no subprotocol, no compression,
+    /// no rate limit and no pings.
     pub const fn new() -> Self {
         Self {
             subprotocols: None,
@@ -48,6 +51,7 @@ impl WebSocketConfig {
             limits: Limits {
                 message: 1024 * 1024,
             },
+            deflate: None,
             rate_limit: None,
             keep_alive: None,
         }
@@ -128,12 +132,21 @@ impl WebSocketConfig {
     }
 
     /// Sets the maximum size of a received message, in bytes, summed over its frames. The default is 1 MiB.
+    /// The limit holds for a compressed message before and after decompression.
     ///
     /// A longer message closes the WebSocket with 1009 (RFC 6455 §7.4.1). The frame header that exceeds the limit
     /// suffices: the payload of that frame is not read. A message takes memory as it arrives, so choose a limit that the
     /// machine can afford for each session.
     pub const fn max_message_size(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
+        self
+    }
+
+    /// Enables compression of messages if the peer enables it too: see [`Deflate`]. By default messages are not
+    /// compressed.
+    #[cfg(feature = "deflate")]
+    pub const fn deflate(mut self, deflate: Deflate) -> Self {
+        self.deflate = Some(deflate);
         self
     }
 

@@ -27,6 +27,7 @@ enum Repr {
     },
     Idle,
     RateLimited,
+    TooSlow,
     Unanswered,
     /// The handler tried to send a control frame of this many bytes.
     TooLong(usize),
@@ -50,6 +51,9 @@ pub enum ErrorKind {
     Idle,
     /// The peer exceeded the [`RateLimit`](super::RateLimit), and receives 1008.
     RateLimited,
+    /// The peer read [broadcasts](super::Broadcast) too slowly, and receives the code of
+    /// [`SlowConsumer::Close`](super::SlowConsumer::Close).
+    TooSlow,
     /// The handler tried to send a close frame with a code that [may not be sent](super::CloseFrame::code).
     InvalidCode,
 }
@@ -100,6 +104,11 @@ impl Error {
         }
     }
 
+    pub(super) fn too_slow() -> Self {
+        let repr = Repr::TooSlow;
+        Self { repr }
+    }
+
     /// The peer did not answer a close frame in time.
     pub(super) fn unanswered() -> Self {
         Self {
@@ -139,6 +148,7 @@ impl Error {
             Repr::TooLarge { .. } | Repr::TooLong(_) => ErrorKind::TooLarge,
             Repr::Idle => ErrorKind::Idle,
             Repr::RateLimited => ErrorKind::RateLimited,
+            Repr::TooSlow => ErrorKind::TooSlow,
             Repr::Code(_) => ErrorKind::InvalidCode,
         }
     }
@@ -150,9 +160,14 @@ impl Error {
             (ErrorKind::Protocol, _) => Some(1002),
             (ErrorKind::TooLarge, _) => Some(1009),
             (ErrorKind::RateLimited, _) => Some(1008),
-            (ErrorKind::Io | ErrorKind::Closed | ErrorKind::Idle | ErrorKind::InvalidCode, _) => {
-                None
-            }
+            (
+                ErrorKind::Io
+                | ErrorKind::Closed
+                | ErrorKind::Idle
+                | ErrorKind::TooSlow
+                | ErrorKind::InvalidCode,
+                _,
+            ) => None,
         }
     }
 }
@@ -173,6 +188,7 @@ impl fmt::Display for Error {
             }
             Repr::Idle => f.write_str("the peer did not answer a ping, or did not read"),
             Repr::RateLimited => f.write_str("the peer exceeded the rate limit"),
+            Repr::TooSlow => f.write_str("the peer read broadcasts too slowly"),
             Repr::Unanswered => f.write_str("the peer did not answer the close frame"),
             Repr::TooLong(size) => write!(f, "a control frame of {size} bytes is too long"),
             Repr::Code(code) => write!(f, "a close frame may not be sent with the code {code}"),

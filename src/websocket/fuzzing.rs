@@ -1,5 +1,7 @@
 //! The reader of frames, for the targets in `fuzz/`.
 
+#[cfg(feature = "deflate")]
+use super::deflate::{Compression, MAX_WINDOW_BITS};
 use super::{
     Message,
     input::Ahead,
@@ -22,7 +24,44 @@ pub(crate) fn receive<'a>(
         false => Role::Client,
     };
     let message = max_message_size;
-    let mut reader = Reader::new(role, Limits { message });
+    receive_with(Reader::new(role, Limits { message }, None), parts)
+}
+
+/// Reads the messages of a client as `receive`, with compression.
+#[cfg(feature = "deflate")]
+pub(crate) fn receive_compressed<'a>(
+    context_takeover: bool,
+    max_message_size: usize,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Message>, Option<u16>) {
+    let compression = Compression::for_fuzzing(0, MAX_WINDOW_BITS, context_takeover);
+    let message = max_message_size;
+    let inflater = Some(compression.inflater);
+    receive_with(
+        Reader::new(Role::Server, Limits { message }, inflater),
+        parts,
+    )
+}
+
+/// Returns the payloads of compressed messages. Those that do not become shorter are `None`.
+#[cfg(feature = "deflate")]
+pub(crate) fn compress<'a>(
+    level: u8,
+    window_bits: u8,
+    context_takeover: bool,
+    messages: impl Iterator<Item = &'a [u8]>,
+) -> Vec<Option<Vec<u8>>> {
+    let compression = Compression::for_fuzzing(level, window_bits, context_takeover);
+    let mut compressor = compression.compressor.expect("not only for receiving");
+    messages
+        .map(|message| compressor.compress(message))
+        .collect()
+}
+
+fn receive_with<'a>(
+    mut reader: Reader,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Message>, Option<u16>) {
     let mut messages = Vec::new();
     for mut part in parts {
         let mut ahead = Ahead::default();

@@ -57,7 +57,20 @@ pub(crate) fn subprotocols(headers: &HeaderMap) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// Checks the server's upgrade response, and returns the subprotocol.
+/// Checks the upgrade response of a server to which the request offered no extension.
+///
+/// # Errors
+///
+/// Returns the violated requirement of RFC 6455 §4.1.
+#[cfg(feature = "client")]
+pub(crate) fn check_no_extension(headers: &HeaderMap) -> Result<(), &'static str> {
+    match headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        true => Err("the server chose an extension that was not offered"),
+        false => Ok(()),
+    }
+}
+
+/// Checks the server's upgrade response, except for extensions, and returns the subprotocol.
 ///
 /// `key` is the key that the request sent, if any; `offered` are the subprotocols that the request offered.
 ///
@@ -72,9 +85,6 @@ pub(crate) fn check_answer<'a>(
 ) -> Result<Option<&'a HeaderValue>, &'static str> {
     if key.is_some_and(|key| !websocket_key::is_answered(key, headers)) {
         return Err("Sec-WebSocket-Accept does not match the key");
-    }
-    if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
-        return Err("the server chose an extension that was not offered");
     }
     if !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
         return Ok(None);

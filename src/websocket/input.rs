@@ -31,6 +31,10 @@ impl<T> Input<T> {
         }
     }
 
+    pub(super) fn io(&self) -> &T {
+        &self.io
+    }
+
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
     }

@@ -3,6 +3,7 @@
 use super::{
     Error, ErrorKind, WebSocket, WebSocketConfig,
     codec::Codec,
+    deflate::Compression,
     keep_alive::{KeepAlive, Silent},
     shared::Shared,
 };
@@ -30,6 +31,7 @@ use tungstenite::protocol::Role;
 pub(super) fn run<F, Fut>(
     mut session: Session,
     subprotocol: Option<HeaderValue>,
+    compression: Option<Compression>,
     config: &WebSocketConfig,
     handler: F,
 ) -> Running<Fut>
@@ -38,7 +40,7 @@ where
     Fut: Future<Output = Result<(), BoxError>>,
 {
     let state = Arc::clone(session.state());
-    let codec = Codec::new(session.take_io(), Role::Server, config.limits);
+    let codec = Codec::new(session.take_io(), Role::Server, config.limits, compression);
     let shared = Arc::new(Shared::new(codec, session.shutdown_timeout()));
     let socket = WebSocket::for_session(&session, Arc::clone(&shared), config, subprotocol);
     let watch = config.keep_alive.map(|interval| {
@@ -81,7 +83,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(end) = this.end {
-            let ended = match (this.handler.poll(cx), &mut *this.watch) {
+            let polled = this.handler.poll(cx);
+            if polled.is_pending() {
+                end.shared.poll_broadcasts(cx);
+            }
+            let ended = match (polled, &mut *this.watch) {
                 (Poll::Pending, Some(watch)) => {
                     let error = ready!(watch.poll(cx, &end.shared, &end.state));
                     Ok(Err(error))

@@ -1,11 +1,14 @@
 //! The codec of a WebSocket, shared between the `WebSocket` and its session.
 
-use super::{CloseFrame, codec::Codec, keep_alive::Liveness};
+use super::{CloseFrame, broadcast::FrameOutbox, codec::Codec, keep_alive::Liveness};
 use crate::{session::state::State, time::within};
 use std::{
     future::poll_fn,
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::{Waker, ready},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Waker, ready},
     time::Duration,
 };
 
@@ -13,6 +16,8 @@ use std::{
 pub(super) struct Shared {
     /// `None` once the session closes the WebSocket.
     codec: Mutex<Option<Codec>>,
+    /// Whether the WebSocket was ever subscribed to a broadcast.
+    has_outbox: AtomicBool,
     /// The time limit for the peer to answer a close frame.
     close_timeout: Duration,
 }
@@ -22,7 +27,32 @@ impl Shared {
         let codec = Mutex::new(Some(codec));
         Self {
             codec,
+            has_outbox: AtomicBool::new(false),
             close_timeout,
+        }
+    }
+
+    /// Returns the queue of broadcasts, closed if the session is closing the WebSocket.
+    pub(super) fn outbox(&self) -> Arc<FrameOutbox> {
+        match &mut *self.lock() {
+            Some(codec) => {
+                self.has_outbox.store(true, Ordering::Relaxed);
+                codec.outbox()
+            }
+            None => {
+                let outbox = FrameOutbox::new();
+                outbox.close();
+                Arc::new(outbox)
+            }
+        }
+    }
+
+    /// Writes queued broadcasts.
+    pub(super) fn poll_broadcasts(&self, cx: &mut Context<'_>) {
+        if self.has_outbox.load(Ordering::Relaxed) {
+            if let Some(codec) = &mut *self.lock() {
+                codec.poll_broadcasts(cx);
+            }
         }
     }
 
@@ -87,7 +117,7 @@ impl Shared {
         let answer = poll_fn(|cx| {
             while let Some(Ok(_)) = ready!(codec.poll_next(cx)) {}
             // The close frame sent on an error may not be written yet.
-            codec.poll_flush(cx)
+            codec.poll_flush_rest(cx)
         });
         within(self.close_timeout, answer).await;
     }

@@ -1,8 +1,8 @@
 //! The `WebSocket` type, for session handlers and clients.
 
 use super::{
-    CloseFrame, Error, Message, WebSocketConfig, codec::Codec, keep_alive::KeepAlive,
-    rate_limit::Meter, shared::Shared, stop::Stop,
+    CloseFrame, Error, Message, WebSocketConfig, broadcast::FrameOutbox, codec::Codec,
+    keep_alive::KeepAlive, rate_limit::Meter, shared::Shared, stop::Stop,
 };
 use crate::{
     session::Session,
@@ -49,6 +49,9 @@ pub struct WebSocket {
     /// The time limit for the peer's answer, from the first close frame on.
     closing: Timer,
 }
+
+/// Queues a message.
+type Start = fn(&mut Codec, Message) -> Result<(), Error>;
 
 /// The time limit for a server to answer a close frame and end the connection.
 #[cfg(feature = "client")]
@@ -185,10 +188,31 @@ impl WebSocket {
     /// If the future is dropped, the message is either not queued, or queued in full and written by a later call or the
     /// end of a server session.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        let mut message = Some(message.into());
-        let is_close = matches!(message, Some(Message::Close(_)));
+        self.send_with(message.into(), Codec::start_send).await
+    }
+
+    /// Sends a message as [`send`](Self::send) does, but never compresses it.
+    ///
+    /// Use this for a message with a secret and with text that others choose:
+    /// [the manual](crate::manual::threats#compression) explains why.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_uncompressed(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+        self.send_with(message.into(), Codec::start_send_uncompressed)
+            .await
+    }
+
+    async fn send_with(&mut self, message: Message, start: Start) -> Result<(), Error> {
+        let is_close = matches!(message, Message::Close(_));
+        let mut message = Some(message);
         poll_fn(|cx| {
-            let polled = self.poll_write(cx, |codec, cx| codec.poll_send(cx, &mut message));
+            let polled = self.poll_write(cx, |codec, cx| codec.poll_send(cx, &mut message, start));
             if is_close && message.is_none() && !matches!(polled, Poll::Ready(Err(_))) {
                 self.await_answer();
             }
@@ -220,6 +244,11 @@ impl WebSocket {
             message?;
         }
         Ok(())
+    }
+
+    /// Returns the queue of broadcasts.
+    pub(super) fn outbox(&self) -> Arc<FrameOutbox> {
+        self.shared.outbox()
     }
 
     fn poll_write(
@@ -297,6 +326,10 @@ impl WebSocket {
             let Some(codec) = &mut *shared else {
                 return Poll::Ready(None);
             };
+            if self.stop.is_none() {
+                // A client has no session that writes broadcasts.
+                codec.poll_broadcasts(cx);
+            }
             // After a close frame the rate limit is off: the answer may be behind other messages.
             let meter = self.meter.as_mut().filter(|_| !self.closing.is_armed());
             let next = match meter.map(|meter| meter.poll_ready(cx)) {
@@ -317,6 +350,13 @@ impl WebSocket {
                     return next;
                 }
                 Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            }
+            if codec.is_closing() && !self.closing.is_armed() {
+                // A broadcast was a close frame.
+                let limit = self.shared.close_timeout();
+                if limit != Duration::MAX {
+                    self.closing.arm(after(limit));
+                }
             }
             if self.closing.poll(cx).is_ready() {
                 self.closing = Timer::default();

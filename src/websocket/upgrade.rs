@@ -1,6 +1,8 @@
 //! The server side: a protocol handler for `websocket`.
 
-use super::{WebSocket, WebSocketConfig, handshake, origin::Refused, running::run};
+use super::{
+    WebSocket, WebSocketConfig, deflate::Compression, handshake, origin::Refused, running::run,
+};
 use crate::{
     error::BoxError,
     handler::{Accept, ProtocolHandler, request::UpgradeRequest},
@@ -187,9 +189,14 @@ impl<F> WebSocketUpgrade<F> {
             subprotocol.set_sensitive(false);
             response_headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
         }
+        let compression = self
+            .config
+            .deflate
+            .and_then(|deflate| deflate.accept(headers));
         Ok(Handshake {
             headers: response_headers,
             subprotocol,
+            compression,
             config: self.config.clone(),
         })
     }
@@ -216,6 +223,8 @@ fn unsupported_version(kind: UpgradeKind) -> Rejection {
 pub struct Handshake {
     headers: HeaderMap,
     subprotocol: Option<HeaderValue>,
+    /// The value of `Sec-WebSocket-Extensions` in the answer, and the compression that it stands for.
+    compression: Option<(HeaderValue, Compression)>,
     config: WebSocketConfig,
 }
 
@@ -233,17 +242,24 @@ impl Handshake {
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
         let Self {
-            headers,
+            mut headers,
             subprotocol,
+            compression,
             config,
         } = self;
-        let mut accept = Accept::new(move |session| run(session, subprotocol, &config, handler));
+        let compression = compression.map(|(answer, compression)| {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
+            compression
+        });
+        let mut accept =
+            Accept::new(move |session| run(session, subprotocol, compression, &config, handler));
         accept.headers = headers;
         accept
     }
 
     /// Accepts the handshake, and runs the session with `handler` on the byte stream, for the [frames of another
-    /// library](super#frames-of-another-library). The upgrade response is the same as that of [`accept`](Self::accept).
+    /// library](super#frames-of-another-library). The upgrade response is the same as that of [`accept`](Self::accept), but never
+    /// agrees on compression.
     pub fn accept_raw<F, Fut>(self, handler: F) -> Accept
     where
         F: FnOnce(Session) -> Fut + Send + 'static,

@@ -11,7 +11,7 @@ use std::{
     io::{self, ErrorKind, IoSlice},
     task::{Context, Poll, ready},
 };
-use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
+use tungstenite::protocol::frame::FrameHeader;
 
 /// The maximum size of a small buffer, in bytes, which an idle session may keep.
 pub(super) const SMALL: usize = 2 * 1024;
@@ -55,19 +55,11 @@ impl WriteQueue {
     }
 
     /// Adds a frame.
-    pub(super) fn push(&mut self, opcode: OpCode, mask: Option<[u8; 4]>, payload: Bytes) {
+    pub(super) fn push(&mut self, header: FrameHeader, payload: Bytes) {
         self.is_pending = true;
-        let header = FrameHeader {
-            opcode,
-            mask,
-            ..FrameHeader::default()
-        };
-        if let Some(previous) = self.large.take() {
-            self.reserve(previous.len());
-            self.bytes.extend_from_slice(&previous);
-        }
+        self.copy_large();
         let length = payload.len() as u64;
-        let is_large = mask.is_none() && payload.len() >= LARGE;
+        let is_large = header.mask.is_none() && payload.len() >= LARGE;
         let copied = if is_large { 0 } else { payload.len() };
         self.reserve(header.len(length) + copied);
         header
@@ -79,8 +71,31 @@ impl WriteQueue {
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&payload);
-        if let Some(mask) = mask {
+        if let Some(mask) = header.mask {
             mask::apply(&mut self.bytes[start..], mask, 0);
+        }
+    }
+
+    /// Adds an unmasked frame whose header is encoded.
+    pub(super) fn push_encoded(&mut self, header: &[u8], payload: Bytes) {
+        self.is_pending = true;
+        self.copy_large();
+        let is_large = payload.len() >= LARGE;
+        let copied = if is_large { 0 } else { payload.len() };
+        self.reserve(header.len() + copied);
+        self.bytes.extend_from_slice(header);
+        if is_large {
+            self.large = Some(Box::new(payload));
+        } else {
+            self.bytes.extend_from_slice(&payload);
+        }
+    }
+
+    /// Makes room for a large payload after the frames in the queue.
+    fn copy_large(&mut self) {
+        if let Some(previous) = self.large.take() {
+            self.reserve(previous.len());
+            self.bytes.extend_from_slice(&previous);
         }
     }
 

@@ -9,11 +9,13 @@ use tower_upgrade::{
     client::Dial,
     extract::WebSocketUpgrade,
     tunnel::ReverseProxy,
-    websocket::{Message, WebSocket, WebSocketConfig, websocket},
+    websocket::{Deflate, Message, WebSocket, WebSocketConfig, websocket},
 };
 
-/// The settings of both sides. The longest message of the suite has 16 MiB.
-pub(crate) const CONFIG: WebSocketConfig = WebSocketConfig::new().max_message_size(16 << 20);
+/// The settings of both sides. The longest message of the suite has 16 MiB. Even the shortest message is compressed.
+pub(crate) const CONFIG: WebSocketConfig = WebSocketConfig::new()
+    .max_message_size(16 << 20)
+    .deflate(Deflate::new().min_size(0).context_takeover(1000));
 
 pub(crate) async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
     while let Some(message) = socket.recv().await {

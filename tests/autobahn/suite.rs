@@ -1,7 +1,7 @@
 //! Starts the suite's program `wstest`, as a client of a server or as a server for a client.
 
 use crate::{
-    DEFLATE_RUNS, RUNS, SECTIONS, Section, WITH_DEFLATE,
+    Compression,
     report::{AGENT, Report},
     servers::{CONFIG, echo},
 };
@@ -26,13 +26,13 @@ use tower_upgrade::{
 };
 
 /// The time after which a run counts as a hang. Each case has a time limit in the suite.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// Runs the suite against a server, prints its results, and panics if a case failed.
-pub(crate) async fn test_server(side: &str, address: SocketAddr) {
+pub(crate) async fn test_server(side: &str, address: SocketAddr, compression: Compression) {
     let url = format!("ws://{address}/");
     let server = json!({ "agent": AGENT, "url": url });
-    let runs = runs().map(|run| {
+    let runs = compression.runs().map(|run| {
         let server = &server;
         async move {
             let run = Run::new(side, run, json!({ "servers": [server] }));
@@ -41,47 +41,32 @@ pub(crate) async fn test_server(side: &str, address: SocketAddr) {
         }
     });
     let reports = join_all(runs).await;
-    Report::merge(reports).check(side, &sections());
+    Report::merge(reports).check(side, compression);
 }
 
 /// Runs the suite against the client, prints its results, and panics if a case failed.
-pub(crate) async fn test_client(side: &str) {
-    let runs = runs().map(|run| async move {
+pub(crate) async fn test_client(side: &str, compression: Compression) {
+    let runs = compression.runs().map(|run| async move {
         let run = Run::new(side, run, json!({ "url": "ws://127.0.0.1:0" }));
         run.within_limit(run.as_server()).await;
         run.report()
     });
     let reports = join_all(runs).await;
-    Report::merge(reports).check(side, &sections());
-}
-
-fn runs() -> impl Iterator<Item = &'static [u32]> {
-    let deflate = if WITH_DEFLATE { DEFLATE_RUNS } else { &[] };
-    RUNS.iter().chain(deflate).copied()
-}
-
-/// Returns the sections of all runs.
-fn sections() -> Vec<&'static Section> {
-    let numbers: Vec<u32> = runs().flatten().copied().collect();
-    let mut sections: Vec<_> = SECTIONS.iter().collect();
-    sections.retain(|section| numbers.contains(&section.number));
-    sections
+    Report::merge(reports).check(side, compression);
 }
 
 /// A process of the suite, for some of its sections.
 struct Run {
     folder: PathBuf,
-    cases: Vec<String>,
+    cases: &'static [&'static str],
 }
 
 impl Run {
     /// Writes the specification of the run into a new folder.
-    fn new(side: &str, sections: &[u32], mut spec: Value) -> Self {
-        let cases = sections.iter().map(|section| format!("{section}.*"));
-        let cases: Vec<_> = cases.collect();
-        let name = format!("{side} {}", sections[0]);
+    fn new(side: &str, cases: &'static [&'static str], mut spec: Value) -> Self {
+        let name = format!("{side} {}", cases[0].trim_end_matches(".*"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("autobahn");
-        let folder = folder.join(name.replace([' ', '/'], "-"));
+        let folder = folder.join(name.replace([' ', '/', '*', '$'], "-"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder for temporary files");
         spec["cases"] = json!(cases);

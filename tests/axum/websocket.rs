@@ -191,3 +191,28 @@ async fn handshake_with_a_long_body_closes_the_connection() {
     assert_eq!(head.get("connection").as_deref(), Some("close"));
     peer.expect_end().await;
 }
+
+#[cfg(feature = "deflate")]
+#[tokio::test]
+async fn w7_websocket_extractor_negotiates_compression() {
+    use tower_upgrade::websocket::Deflate;
+
+    async fn chat(upgrade: WebSocketUpgrade) -> Response {
+        upgrade
+            .config(WebSocketConfig::new().deflate(Deflate::new()))
+            .on_upgrade(speak)
+    }
+    let app = Router::new()
+        .route("/", any(chat))
+        .layer(UpgradeLayer::new());
+    let server = Server::start(app).await;
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
+    let (head, mut peer) = ask(&server, opening(&[offer])).await;
+    let agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    let answer = head.get("sec-websocket-extensions");
+    assert_eq!(answer.as_deref(), Some(agreed));
+    // `Hello` (RFC 7692 §7.2.3.1).
+    let hello = Frame::part(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+    peer.send(hello.masked()).await;
+    assert_eq!(Frame::read(&mut peer).await, Frame::new(TEXT, "Hello"));
+}

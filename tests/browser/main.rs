@@ -159,6 +159,43 @@ async fn chromium_uses_websocket_over_http2() {
     admin.until_texts(".kind", &kinds).await;
 }
 
+/// W7: permessage-deflate.
+#[tokio::test]
+async fn w7_chromium_exchanges_compressed_messages() {
+    for args in [&[][..], &["--tls"]] {
+        let (driver, chat) = (Driver::start().await, Chat::start(args).await);
+        let ann = Page::enter(&driver, &chat.url, "Ann").await;
+        let bob = Page::enter(&driver, &chat.url, "Bob").await;
+        let open = "const url = new URL('/chat', location.href.replace('http', 'ws'));
+            url.search = new URLSearchParams({ name: 'Eve', key: 'e'.repeat(36), room: 'lobby' });
+            const socket = new WebSocket(url);
+            return new Promise(agreed => {
+                socket.onopen = () => {
+                    agreed(socket.extensions);
+                    socket.close();
+                };
+                socket.onclose = () => agreed('refused');
+            });";
+        let agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        assert_eq!(ann.run(open).await, agreed);
+
+        let long = "long, ".repeat(300);
+        let (first, second) = (format!("{long}one"), format!("{long}two"));
+        ann.send(&first).await;
+        bob.until_message(&first).await;
+        bob.send(&second).await;
+        ann.until_message(&second).await;
+        // Each session has received one of the messages, and sent both.
+        let bytes = "return fetch(new URL('/admin/sessions', location.origin))
+            .then(answer => answer.json())
+            .then(list => list.sessions.filter(({ who }) => who !== 'Eve'))
+            .then(list => list.map(({ read, written }) => read < 1000 && written < 1800));";
+        let admin = driver.page(&chat.admin()).await;
+        let bytes = admin.run(bytes).await;
+        assert_eq!(bytes, serde_json::json!([true, true]));
+    }
+}
+
 #[tokio::test]
 async fn administrator_closes_a_session_and_drains_all() {
     let (driver, chat) = (Driver::start().await, Chat::start(&[]).await);

@@ -48,7 +48,7 @@ impl Chat {
 
     /// Starts the chat at this address, for example to restart it.
     pub(crate) async fn start_at(address: &str, args: &[&str]) -> Self {
-        let mut process = Command::new(build("chat", &["metrics", "websocket"]).await)
+        let mut process = Command::new(build("chat", &["deflate", "metrics"]).await)
             .args(["--listen", address, "--admin-password", PASSWORD])
             .args(args)
             .stdout(Stdio::piped())

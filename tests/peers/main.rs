@@ -6,6 +6,8 @@ mod support;
 mod connect_proxy;
 mod connect_udp;
 mod curl;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod docker;
 mod govern;
 mod graceful;

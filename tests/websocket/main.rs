@@ -4,9 +4,12 @@
 mod support;
 
 mod aborted;
+mod broadcast;
 mod client;
 mod close_codes;
 mod closing;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod escaped;
 mod keep_alive;
 mod memory;
@@ -14,6 +17,7 @@ mod messages;
 mod other_frames;
 mod panics;
 mod rate_limit;
+mod slow_consumers;
 mod strictness;
 
 use std::{pin::Pin, sync::Arc};

@@ -5,7 +5,7 @@ use crate::{
     echo, handler,
     support::{
         self,
-        websocket::{BINARY, Frame, TEXT},
+        websocket::{BINARY, Frame, PING, PONG, TEXT},
     },
 };
 use allocation_counter::AllocationInfo;
@@ -27,7 +27,7 @@ use tokio::runtime::Builder;
 use tower::{Layer as _, Service, service_fn};
 use tower_upgrade::{
     BoxError, ProtocolHandler, Session, UpgradeLayer,
-    websocket::{Message, WebSocket, WebSocketUpgrade, websocket},
+    websocket::{Broadcast, Message, Subscription, WebSocket, WebSocketUpgrade, websocket},
 };
 
 const LARGE: usize = 64 * 1024;
@@ -39,11 +39,16 @@ struct Client(TcpStream);
 
 impl Client {
     fn open(server: SocketAddr) -> Self {
+        Self::open_with(server, &[])
+    }
+
+    fn open_with(server: SocketAddr, lines: &[&str]) -> Self {
         let mut client = TcpStream::connect(server).expect("loopback");
-        let lines = [
+        let handshake = [
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ];
+        let lines = [&handshake[..], lines].concat();
         // Not `/`, for which a URI allocates nothing.
         let request = support::offer("websocket", &lines).replacen("GET / ", "GET /chat ", 1);
         client.write_all(request.as_bytes()).expect("a socket");
@@ -300,4 +305,167 @@ fn kept_short_message_releases_the_buffer_of_a_long_one() {
     });
     assert!(info.bytes_current < 100 * 256, "{info:?}");
     assert!(info.bytes_total < 200 * LITTLE, "{info:?}");
+}
+
+/// Opens sessions that have had one compressed message of 64 KiB each.
+#[cfg(feature = "deflate")]
+fn idle_compressed(per_measure: usize) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
+    use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+    let mut more = 1;
+    move |clients| {
+        let server = clients[0].0.peer_addr().expect("a socket");
+        let message: Vec<_> = (0..LARGE).map(|at| (at % 251) as u8).collect();
+        let mut payload = Vec::with_capacity(LARGE);
+        let mut compress = Compress::new(Compression::fast(), false);
+        let compressed = compress.compress_vec(&message, &mut payload, FlushCompress::Sync);
+        compressed.expect("space");
+        payload.truncate(payload.len() - 4);
+        let frame = Frame::part(0xc0 | BINARY, payload);
+        for _ in 0..more {
+            let offer = "Sec-WebSocket-Extensions: permessage-deflate";
+            let mut client = Client::open_with(server, &[offer]);
+            client.send(&frame);
+            let mut head = [0; 4];
+            client.0.read_exact(&mut head).expect("an echo");
+            assert_eq!(head[..2], [0xc0 | BINARY, 126]);
+            let mut echo = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+            client.0.read_exact(&mut echo).expect("an echo");
+            let mut inflated = Vec::with_capacity(LARGE + 1);
+            let flush = FlushDecompress::Sync;
+            let decompressed = Decompress::new(false).decompress_vec(&echo, &mut inflated, flush);
+            decompressed.expect("a valid stream");
+            assert!(inflated == message);
+            clients.push(client);
+        }
+        more = per_measure;
+    }
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn w7_idle_session_holds_no_compressor() {
+    use tower_upgrade::websocket::{Deflate, WebSocketConfig};
+    let measure = |deflate, per_measure| {
+        let handler = handler(echo).config(WebSocketConfig::new().deflate(deflate));
+        let info = measure(handler, 1, idle_compressed(per_measure));
+        assert!(info.bytes_current > 0, "the counter counts");
+        info.bytes_current / per_measure as i64
+    };
+    // With up to 2 KiB of write buffer.
+    let limit = 4096;
+    let held = measure(Deflate::new(), 100);
+    assert!(held <= limit, "{held}");
+    // The two windows have 32 KiB each.
+    let held = measure(Deflate::new().context_takeover(usize::MAX), 20);
+    let windows = 64 * 1024;
+    assert!((windows..windows + limit).contains(&held), "{held}");
+    let small = Deflate::new().context_takeover(usize::MAX).window_bits(10);
+    let held = measure(small, 20);
+    assert!(held < limit + 1024, "{held}");
+}
+
+/// Sends messages to all sessions with a subscription.
+async fn chat(
+    mut socket: WebSocket,
+    room: Broadcast<u8>,
+    is_listener: bool,
+) -> Result<(), BoxError> {
+    let _subscription = is_listener.then(|| room.subscribe(1, &socket));
+    while let Some(message) = socket.recv().await {
+        if let message @ Message::Binary(_) = message? {
+            room.send(&1, message)?;
+        }
+    }
+    Ok(())
+}
+
+/// The heap limit of a subscription of an idle session.
+const SUBSCRIPTION: usize = 200;
+
+#[test]
+fn idle_subscription_stays_below_its_memory_limit() {
+    let [without, with] = [false, true].map(|is_listener| {
+        let room = Broadcast::new(64);
+        let chat = handler(move |socket| chat(socket, room.clone(), is_listener));
+        let info = measure(chat, 1, idle_after_broadcast(100, is_listener));
+        info.bytes_current
+    });
+    // The futures of both handlers have room for a subscription.
+    let more = with - without + 100 * size_of::<Subscription>() as i64;
+    assert!(with > without, "the counter counts: {with}, {without}");
+    assert!(more <= 100 * SUBSCRIPTION as i64, "{more}");
+}
+
+/// Opens sessions that have each had one ping, and then one message if they are listeners.
+fn idle_after_broadcast(
+    per_measure: usize,
+    are_listeners: bool,
+) -> impl FnMut(&mut Vec<Client>) + Send + 'static {
+    let mut more = 1;
+    move |clients| {
+        let server = clients[0].0.peer_addr().expect("a socket");
+        for _ in 0..more {
+            let mut client = Client::open(server);
+            client.send(&Frame::new(PING, ""));
+            client.expect(&Frame::new(PONG, ""));
+            clients.push(client);
+        }
+        more = per_measure;
+        let frame = Frame::new(BINARY, vec![7; 64]);
+        clients[0].send(&frame);
+        if are_listeners {
+            for client in clients {
+                client.expect(&frame);
+            }
+        }
+    }
+}
+
+/// All listeners are blocked in the middle of the message at the same time.
+#[test]
+fn long_broadcast_is_not_copied_for_each_listener() {
+    const LISTENERS: usize = 10;
+    // Longer than the buffers of a connection.
+    const LONG: usize = 16 * 1024 * 1024;
+    let rooms = Broadcast::new(64);
+    let handler = handler(move |mut socket: WebSocket| {
+        let rooms = rooms.clone();
+        async move {
+            let _room = rooms.subscribe(1, &socket);
+            while let Some(message) = socket.recv().await {
+                message?;
+                rooms.send(&1, vec![7; LONG])?;
+            }
+            Ok(())
+        }
+    });
+    let info = measure(handler, LISTENERS, |clients| {
+        clients[0].send(&Frame::new(TEXT, "send it"));
+        for client in clients.iter_mut() {
+            client.0.peek(&mut [0]).expect("a socket");
+        }
+        let frame = Frame::new(BINARY, vec![7; LONG]);
+        for client in clients {
+            client.expect(&frame);
+        }
+    });
+    assert!(info.bytes_max >= LONG as u64, "the counter counts");
+    assert!(info.bytes_max < 2 * LONG as u64, "{info:?}");
+}
+
+#[test]
+fn broadcast_to_many_listeners_allocates_little() {
+    const LISTENERS: usize = 1000;
+    // The clients and the server are one process.
+    rlimit::increase_nofile_limit(3 * LISTENERS as u64).expect("a limit of open files");
+    let rooms = Broadcast::new(64);
+    let handler = handler(move |socket| chat(socket, rooms.clone(), true));
+    let info = measure(handler, LISTENERS, |clients| {
+        let frame = Frame::new(BINARY, vec![7; LARGE]);
+        clients[0].send(&frame);
+        for client in clients {
+            client.expect(&frame);
+        }
+    });
+    assert!(info.bytes_total < LISTENERS as u64 * LITTLE, "{info:?}");
 }

@@ -1,28 +1,86 @@
 use super::*;
-use serde_json::json;
+use crate::chat::{Chat, Limits};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message as Received, protocol::Role},
+};
+use tower_upgrade::{Sessions, UpgradeLayer, Upgraded, testing, websocket::WebSocketUpgrade};
 
-/// Returns a member in the lobby, without pending events.
-fn enter(rooms: &Rooms, name: &str, session: u64) -> Member {
-    let mut member = rooms.reserve(name, name).expect("a free name");
-    member.start(session.into(), LOBBY.into());
-    received(&mut member);
-    member
+/// The page of a member.
+struct Page(WebSocketStream<Upgraded>);
+
+/// Opens a session in the lobby. The page has received all messages so far.
+async fn enter(rooms: &Rooms, name: &str) -> Page {
+    let chat = Chat {
+        upgrade: WebSocketUpgrade::new(),
+        rooms: rooms.clone(),
+        sessions: Sessions::new(),
+        limits: Limits {
+            sessions: 10,
+            sessions_per_address: 10,
+        },
+    };
+    let app = UpgradeLayer::new()
+        .protocol("websocket", chat)
+        .into_service();
+    let request = testing::request("websocket")
+        .uri(format!("/chat?name={name}&key={name}"))
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .body(String::new())
+        .expect("a request");
+    let exchange = testing::upgrade(app, request).await.expect("a response");
+    let io = exchange.expect_upgraded("websocket");
+    let mut page = Page(WebSocketStream::from_raw_socket(io, Role::Client, None).await);
+    page.received().await;
+    page
 }
 
-fn received(member: &mut Member) -> Vec<String> {
-    let mut received = Vec::new();
-    while let Ok(event) = member.events.try_recv() {
-        received.push(match event {
-            Event::Text(text) => text.to_string(),
-            Event::Replaced => "replaced".into(),
-        });
+impl Page {
+    async fn send(&mut self, message: Value) {
+        let message = Received::text(message.to_string());
+        self.0.send(message).await.expect("an open session");
     }
-    received
-}
 
-fn say(member: &Member, id: &str, text: &str) {
-    let said = json!({ "type": "say", "id": id, "room": LOBBY, "text": text });
-    member.handle(&said.to_string()).expect("a valid message");
+    async fn say(&mut self, id: &str, text: &str) {
+        self.send(json!({ "type": "say", "id": id, "room": LOBBY, "text": text }))
+            .await;
+    }
+
+    async fn next(&mut self) -> Received {
+        let message = self.0.next().await.expect("a message");
+        message.expect("a message")
+    }
+
+    /// Returns the texts that the server has queued by now.
+    async fn received(&mut self) -> Vec<String> {
+        self.send(json!({ "type": "ping" })).await;
+        let mut received = Vec::new();
+        loop {
+            let text = self.next().await.into_text().expect("a text").to_string();
+            if text == r#"{"type":"pong"}"# {
+                return received;
+            }
+            received.push(text);
+        }
+    }
+
+    /// Receives until this text.
+    async fn expect(&mut self, text: &str) {
+        while self.next().await.into_text().expect("a text") != text {}
+    }
+
+    /// Receives until a close frame, and returns the number of texts and the code.
+    async fn end(&mut self) -> (usize, u16) {
+        for texts in 0.. {
+            if let Received::Close(frame) = self.next().await {
+                return (texts, frame.expect("a code").code.into());
+            }
+        }
+        unreachable!("the loop has no end")
+    }
 }
 
 #[test]
@@ -52,84 +110,103 @@ fn invalid_name_is_rejected() {
     }
 }
 
-#[test]
-fn returning_member_replaces_its_old_session() {
+#[tokio::test]
+async fn returning_member_replaces_its_old_session() {
     let rooms = Rooms::default();
-    let mut before = enter(&rooms, "Ann", 1);
-    let mut bob = enter(&rooms, "Bob", 2);
-    let after = enter(&rooms, "Ann", 3);
-    assert_eq!(
-        received(&mut before).last().map(String::as_str),
-        Some("replaced")
-    );
+    let mut before = enter(&rooms, "Ann").await;
+    let mut bob = enter(&rooms, "Bob").await;
+    let after = enter(&rooms, "Ann").await;
+    assert_eq!(before.end().await.1, REPLACED);
     drop(before);
-    let told = received(&mut bob).concat();
-    assert!(
-        told.contains(r#"{"type":"people","people":["Bob","Ann"]}"#),
-        "{told}"
-    );
+    bob.expect(r#"{"type":"people","people":["Bob","Ann"]}"#)
+        .await;
     drop(after);
-    let told = received(&mut bob).concat();
-    assert!(
-        told.contains(r#"{"type":"people","people":["Bob"]}"#),
-        "{told}"
-    );
+    bob.expect(r#"{"type":"people","people":["Bob"]}"#).await;
 }
 
-#[test]
-fn resent_message_is_delivered_once() {
+#[tokio::test]
+async fn replaced_session_no_longer_sends() {
     let rooms = Rooms::default();
-    let (mut ann, mut bob) = (enter(&rooms, "Ann", 1), enter(&rooms, "Bob", 2));
-    received(&mut ann);
-    say(&ann, "1", "hello");
-    say(&ann, "1", "hello");
-    assert_eq!(received(&mut bob).len(), 1);
+    let mut before = enter(&rooms, "Ann").await;
+    let mut after = enter(&rooms, "Ann").await;
+    before.say("1", "hello").await;
+    assert_eq!(before.end().await.1, REPLACED);
+    assert_eq!(after.received().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn resent_message_is_delivered_once() {
+    let rooms = Rooms::default();
+    let (mut ann, mut bob) = (enter(&rooms, "Ann").await, enter(&rooms, "Bob").await);
+    ann.received().await;
+    ann.say("1", "hello").await;
+    ann.say("1", "hello").await;
     // The sender gets it twice, as the first copy may be lost.
-    assert_eq!(received(&mut ann).len(), 2);
+    assert_eq!(ann.received().await.len(), 2);
+    assert_eq!(bob.received().await.len(), 1);
 }
 
-#[test]
-fn room_remembers_its_last_messages() {
+#[tokio::test]
+async fn message_to_another_room_reaches_the_sender_and_that_room() {
     let rooms = Rooms::default();
-    let mut ann = enter(&rooms, "Ann", 1);
+    let (mut ann, mut bob) = (enter(&rooms, "Ann").await, enter(&rooms, "Bob").await);
+    bob.send(json!({ "type": "join", "room": "other" })).await;
+    let history = bob.received().await;
+    assert!(history[0].starts_with(r#"{"type":"room","room":"other""#));
+    bob.say("1", "hello").await;
+    assert!(bob.received().await.concat().contains("hello"));
+    assert!(ann.received().await.concat().contains("hello"));
+    // The message did not go to the room of the sender.
+    let said = json!({ "type": "say", "id": "2", "room": LOBBY, "text": "bye" });
+    let mut eve = enter(&rooms, "Eve").await;
+    eve.send(json!({ "type": "join", "room": "other" })).await;
+    eve.received().await;
+    bob.send(said).await;
+    assert!(bob.received().await.concat().contains("bye"));
+    assert!(!eve.received().await.concat().contains("bye"));
+}
+
+#[tokio::test]
+async fn room_remembers_its_last_messages() {
+    let rooms = Rooms::default();
+    let mut ann = enter(&rooms, "Ann").await;
     for number in 0..=HISTORY {
-        say(&ann, &number.to_string(), "hello");
+        ann.say(&number.to_string(), "hello").await;
     }
-    received(&mut ann);
-    ann.handle(r#"{ "type": "join", "room": "lobby" }"#)
-        .expect("a valid message");
-    let told = received(&mut ann).concat();
+    ann.received().await;
+    ann.send(json!({ "type": "join", "room": LOBBY })).await;
+    let told = ann.received().await.concat();
     assert!(!told.contains(r#""id":"0""#));
     assert_eq!(told.matches(r#""id":"#).count(), HISTORY);
 }
 
-#[test]
-fn slow_member_is_disconnected() {
+#[tokio::test]
+async fn session_of_slow_member_is_closed() {
     let rooms = Rooms::default();
-    let (mut ann, mut bob) = (enter(&rooms, "Ann", 1), enter(&rooms, "Bob", 2));
-    for number in 0..=MAX_WAITING {
-        say(&ann, &number.to_string(), "hello");
-        received(&mut ann);
+    let (mut ann, mut bob) = (enter(&rooms, "Ann").await, enter(&rooms, "Bob").await);
+    let text = "a".repeat(MAX_TEXT);
+    // More than the connection and the queue hold.
+    let sent = 3 * MAX_WAITING;
+    let mut told = Vec::new();
+    for number in 0..sent {
+        ann.say(&number.to_string(), &text).await;
+        told.extend(ann.received().await);
     }
-    assert_eq!(received(&mut bob).len(), MAX_WAITING);
-    let nothing_more = Err(mpsc::error::TryRecvError::Disconnected);
-    assert_eq!(bob.events.try_recv().map(drop), nothing_more);
-    drop(bob);
-    let told = received(&mut ann).concat();
-    assert!(
-        told.contains(r#"{"type":"people","people":["Ann"]}"#),
-        "{told}"
-    );
+    let alone = r#"{"type":"people","people":["Ann"]}"#;
+    assert!(told.iter().any(|told| told == alone));
+    let (texts, code) = bob.end().await;
+    assert!(texts < sent, "{texts}");
+    assert_eq!(code, TRY_AGAIN_LATER);
 }
 
-#[test]
-fn new_room_replaces_an_empty_one_at_the_limit() {
+#[tokio::test]
+async fn new_room_replaces_an_empty_one_at_the_limit() {
     let rooms = Rooms::default();
-    let mut ann = enter(&rooms, "Ann", 1);
+    let mut ann = enter(&rooms, "Ann").await;
     for number in 0..2 * MAX_ROOMS {
-        let join = json!({ "type": "join", "room": format!("room-{number}") });
-        ann.handle(&join.to_string()).expect("a valid message");
-        received(&mut ann);
+        let room = format!("room-{number}");
+        ann.send(json!({ "type": "join", "room": room })).await;
+        ann.received().await;
     }
     let state = rooms.state();
     assert_eq!(state.rooms.len(), MAX_ROOMS);

@@ -13,6 +13,8 @@ pub(super) enum Idle {
     No,
     Unreported,
     Reported,
+    /// The peer read broadcasts too slowly.
+    TooSlow,
 }
 
 impl Codec {
@@ -82,13 +84,14 @@ impl Codec {
 
     /// Returns whether the peer was silent for too long.
     pub(in crate::websocket) fn is_idle(&self) -> bool {
-        self.idle != Idle::No
+        matches!(self.idle, Idle::Unreported | Idle::Reported)
     }
 
     pub(super) fn check_idle(&self) -> Result<(), Error> {
-        match self.is_idle() {
-            true => Err(Error::idle()),
-            false => Ok(()),
+        match self.idle {
+            Idle::No => Ok(()),
+            Idle::Unreported | Idle::Reported => Err(Error::idle()),
+            Idle::TooSlow => Err(Error::too_slow()),
         }
     }
 }

@@ -10,7 +10,10 @@ use std::{
 };
 use tungstenite::protocol::{
     Role,
-    frame::coding::{Control, Data, OpCode},
+    frame::{
+        FrameHeader,
+        coding::{Control, Data, OpCode},
+    },
 };
 
 /// Queued bytes from which on `poll_ready` flushes the queue.
@@ -23,6 +26,15 @@ impl Codec {
         if self.phase != Phase::Open {
             return Err(Error::closed());
         }
+        self.take_broadcasts();
+        self.start_frame(message)
+    }
+
+    /// Queues a message after those that are queued already.
+    pub(super) fn start_frame(&mut self, message: Message) -> Result<(), Error> {
+        if self.phase != Phase::Open {
+            return Err(Error::closed());
+        }
         let (opcode, payload) = match message {
             Message::Text(text) => (OpCode::Data(Data::Text), text.into()),
             Message::Binary(bytes) => (OpCode::Data(Data::Binary), bytes),
@@ -32,15 +44,40 @@ impl Codec {
         };
         if let OpCode::Control(_) = opcode {
             check_control(payload.len())?;
+        } else if let Some(compressor) = &mut self.compressor {
+            if let Some(compressed) = compressor.compress(&payload) {
+                self.queue_frame(opcode, true, compressed.into());
+                return Ok(());
+            }
         }
         self.queue(opcode, payload);
         Ok(())
     }
 
-    /// Queues a frame.
+    /// Queues a message, without compression.
+    pub(in crate::websocket) fn start_send_uncompressed(
+        &mut self,
+        message: Message,
+    ) -> Result<(), Error> {
+        let compressor = self.compressor.take();
+        let sent = self.start_send(message);
+        self.compressor = compressor;
+        sent
+    }
+
+    /// Queues an uncompressed frame.
     pub(super) fn queue(&mut self, opcode: OpCode, payload: Bytes) {
-        let mask = (self.role == Role::Client).then(rand::random);
-        self.out.push(opcode, mask, payload);
+        self.queue_frame(opcode, false, payload);
+    }
+
+    fn queue_frame(&mut self, opcode: OpCode, is_compressed: bool, payload: Bytes) {
+        let header = FrameHeader {
+            rsv1: is_compressed,
+            opcode,
+            mask: (self.role == Role::Client).then(rand::random),
+            ..FrameHeader::default()
+        };
+        self.out.push(header, payload);
     }
 
     pub(super) fn send_close(&mut self, frame: Option<CloseFrame>) -> Result<(), Error> {
@@ -50,13 +87,20 @@ impl Codec {
             }
             check_control(2 + frame.reason.len())?;
         }
-        self.queue_close(frame.as_ref());
+        self.take_broadcasts();
+        // A broadcast may have been a close frame.
+        if self.phase == Phase::Open {
+            self.queue_close(frame.as_ref());
+        }
         Ok(())
     }
 
     /// Queues a valid close frame.
     pub(super) fn queue_close(&mut self, frame: Option<&CloseFrame>) {
         self.phase = Phase::Closing;
+        if let Some(outbox) = &self.outbox {
+            outbox.close();
+        }
         let payload = frame.map(|CloseFrame { code, reason }| {
             [&code.to_be_bytes()[..], reason.as_str().as_bytes()].concat()
         });
@@ -74,17 +118,18 @@ impl Codec {
         }
     }
 
-    /// Queues the message once the queue has room, and waits until it is written.
+    /// Queues the message with `start` once the queue has room, and waits until it is written.
     pub(in crate::websocket) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         message: &mut Option<Message>,
+        start: fn(&mut Self, Message) -> Result<(), Error>,
     ) -> Poll<Result<(), Error>> {
         if message.is_some() {
             ready!(self.poll_ready(cx))?;
         }
         if let Some(message) = message.take() {
-            self.start_send(message)?;
+            start(self, message)?;
         }
         self.poll_flush(cx)
     }
@@ -106,6 +151,14 @@ impl Codec {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         self.check_idle()?;
+        self.poll_flush_rest(cx)
+    }
+
+    /// Writes and flushes all queued bytes, also after an error.
+    pub(in crate::websocket) fn poll_flush_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         let flushed = ready!(self.poll_write_all(cx, |wakers| &wakers.sender));
         self.out.release();
         self.has_failed |= flushed.is_err();

@@ -56,6 +56,7 @@ impl Io {
             Upgraded::from_parts(UpgradedParts::new(io, read_buf)),
             role,
             limits,
+            None,
         )
     }
 
@@ -516,7 +517,7 @@ fn frame_over_the_message_limit_is_an_error() {
     let io = Io::default();
     io.will_read(*b"\x82\xfe\x13\x88mask");
     let mut codec = io.codec(Role::Server);
-    codec.reader = Reader::new(Role::Server, Limits { message: 1_000 });
+    codec.reader = Reader::new(Role::Server, Limits { message: 1_000 }, None);
     assert!(next(&mut codec).is_pending());
     match next(&mut codec) {
         Poll::Ready(Some(Err(error))) => assert_eq!(error.kind(), Kind::TooLarge),

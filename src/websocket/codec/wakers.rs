@@ -10,12 +10,15 @@ pub(super) struct Wakers {
     pub(super) sender: AtomicWaker,
     /// The task that receives messages and writes answers.
     pub(super) receiver: AtomicWaker,
+    /// The task that writes broadcasts, while the IO is blocked.
+    pub(super) broadcasts: AtomicWaker,
 }
 
 impl Wakers {
     pub(super) fn wake_all(&self) {
         self.sender.wake();
         self.receiver.wake();
+        self.broadcasts.wake();
     }
 }
 
