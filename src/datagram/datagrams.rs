@@ -127,7 +127,12 @@ impl HttpDatagrams {
                 return Poll::Ready(Some(Err(error)));
             }
         }
-        self.poll_recv_with(cx, |_, datagram| Bytes::copy_from_slice(datagram))
+        // One read can return thousands of datagrams, which must not monopolize the thread.
+        let turn = ready!(tokio::task::coop::poll_proceed(cx));
+        let take = |_: &mut Context<'_>, datagram: &[u8]| Bytes::copy_from_slice(datagram);
+        let received = ready!(self.poll_recv_with(cx, take));
+        turn.made_progress();
+        Poll::Ready(received)
     }
 
     /// Receives the next datagram, and passes it to `take` without a copy.

@@ -7,8 +7,18 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use std::{io::ErrorKind, time::Duration};
-use tokio::{io::AsyncReadExt as _, time::sleep};
+use std::{
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::sleep,
+};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_upgrade::{
     Accept, Rejection, Session, UpgradeLayer, UpgradeRequest, Upgraded, UpgradedParts, accept_fn,
@@ -266,6 +276,25 @@ async fn d1_dropped_sender_does_not_end_in_order_within_a_capsule() {
     let mut received = Vec::new();
     let end = soon(theirs.read_to_end(&mut received)).await;
     assert_eq!((end.expect("an end"), received.len()), (60_005, 60_005));
+}
+
+#[tokio::test]
+async fn many_datagrams_of_one_read_do_not_monopolize_the_thread() {
+    let (mut datagrams, mut peer) = pair(1 << 20);
+    peer.write_all(&b"\0\0".repeat(30_000))
+        .await
+        .expect("an open stream");
+    let received = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&received);
+    tokio::spawn(async move {
+        while let Some(Ok(_)) = datagrams.recv().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    tokio::task::yield_now().await;
+    let first = received.load(Ordering::Relaxed);
+    assert!((1..30_000).contains(&first), "{first}");
+    until(|| received.load(Ordering::Relaxed) == 30_000).await;
 }
 
 #[tokio::test]
