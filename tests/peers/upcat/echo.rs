@@ -97,13 +97,25 @@ async fn upcat_explains_its_arguments() {
     assert!(help.output.starts_with(b"Usage: upcat "));
 
     const URL: &str = "http://127.0.0.1:1/";
-    let wrong: [(&[&str], &str); 11] = [
+    let wrong: [(&[&str], &str); 14] = [
         (&[], "a URL is missing"),
         (&["--protocol", "echo"], "a URL is missing"),
-        (&[URL], "--protocol or --connect is missing"),
+        (&[URL], "--protocol, --connect or --udp is missing"),
         (
             &["--protocol", "echo", "--connect", "example.com:443", URL],
-            "--connect and --protocol exclude each other",
+            "--connect and --udp exclude --protocol",
+        ),
+        (
+            &["--udp", "example.com:443", "--protocol", "echo", URL],
+            "--connect and --udp exclude --protocol",
+        ),
+        (
+            &["--udp", "a.test:1", "--connect", "a.test:1", URL],
+            "--connect and --udp exclude each other",
+        ),
+        (
+            &["--udp", "example.com", URL],
+            "the target must be a host and a port",
         ),
         (
             &["--protocol", "echo", "127.0.0.1:1"],
