@@ -125,7 +125,7 @@ impl UdpRequest {
     /// - Another error of such a layer has kind [`Timeout`](crate::client::ErrorKind::Timeout) if a time limit has
     ///   passed, and otherwise [`Transport`](crate::client::ErrorKind::Transport).
     /// - A response with `Content-Length`, `Content-Type` or `Transfer-Encoding`, or with the status 204, 205 or 206,
-    ///   has kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 9297 §3.4).
+    ///   has kind [`Protocol`](crate::client::ErrorKind::Protocol) (RFC 9297 §3.2).
     ///
     /// # Cancel safety
     ///

@@ -10,7 +10,8 @@ use crate::{
     negotiate::{host, kind::UpgradeKind},
     time::{limit, within},
     tunnel::{
-        Policy, Resolve, dial,
+        Policy, Resolve,
+        dial::{self, MAX_ATTEMPTS},
         failure::Failure,
         resolve::{AnyResolver, System},
     },
@@ -46,7 +47,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// |---|---|
 /// | over HTTP/1.1: the method is not GET | 400 |
 /// | `Host` is missing on HTTP/1.1, repeated or invalid; over HTTP/2, it differs from `:authority` | 400 |
-/// | the request has `Content-Length`, `Content-Type` or `Transfer-Encoding` (RFC 9297 §3.4) | 400 |
+/// | the request has `Content-Length`, `Content-Type` or `Transfer-Encoding` (RFC 9297 §3.2) | 400 |
 /// | the path does not match the [`template`](Self::template), or contains no valid host and port | 400 |
 /// | the host ends in a number and is not an IPv4 address in dotted-decimal notation, for example `127.1`: see [`Policy::hosts`] | 400 |
 /// | the policy does not allow the port, the host or any of its addresses | 403 |
@@ -83,7 +84,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 ///
 /// The proxy resolves a name once, checks each address, and skips the addresses that the policy denies. UDP has no
 /// handshake that could show whether an address answers. The proxy therefore uses the first allowed address to which
-/// this machine has a route, in the order of the resolver: on a machine without IPv6, a name with both kinds of
+/// this machine has a route, in the order of the resolver, among at most 16: on a machine without IPv6, a name with both kinds of
 /// addresses is reached over IPv4.
 ///
 /// The socket is connected: the client receives datagrams only from the address and port of the target, and sends only
@@ -106,9 +107,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 ///
 /// A session without a datagram for the [`idle_timeout`](Self::idle_timeout) ends. Its socket has a port of this machine
 /// until then. [`SessionsBuilder::max`](crate::SessionsBuilder::max) limits the sockets, and
-/// [`max_per_key`](crate::SessionsBuilder::max_per_key) those of one client. A client that scans a network must open a
-/// session for each target, so these limits with the idle timeout also limit the rate of a scan; to limit the rate of
-/// requests, put a rate limit in front of the layer.
+/// [`max_per_key`](crate::SessionsBuilder::max_per_key) those of one client. Both limit the sessions that are open at
+/// once. A client that scans a network opens one session after the other: to limit how fast, put a rate limit of
+/// requests in front of the layer.
 #[derive(Clone)]
 pub struct ConnectUdp {
     policy: Arc<Policy>,
@@ -206,7 +207,7 @@ impl ConnectUdp {
             .await
             .ok_or_else(|| Failure::timed_out(target, self.connect_timeout))??;
         let mut failed = None;
-        for address in allowed {
+        for address in allowed.into_iter().take(MAX_ATTEMPTS) {
             match connect(address).await {
                 Ok(socket) => return Ok(socket),
                 Err(error) => failed = Some(Failure::unreachable(address, error)),
@@ -231,7 +232,7 @@ fn bad_request(message: &'static str) -> Rejection {
     Rejection::new(StatusCode::BAD_REQUEST, message)
 }
 
-/// Returns `true` if a head has a field that a message with capsules must not have (RFC 9297 §3.4).
+/// Returns `true` if a head has a field that a message with capsules must not have (RFC 9297 §3.2).
 pub(super) fn has_content(headers: &HeaderMap) -> bool {
     const CONTENT: [HeaderName; 3] = [
         header::CONTENT_LENGTH,

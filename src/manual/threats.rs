@@ -291,8 +291,8 @@
 //!   bounded, capsules too.
 //! - *Shown by:* `d1_` to `d6_` in `tests/datagram/`, `src/datagram/`; `fuzz/src/capsules.rs`.
 //! - *Yours:* authenticate clients. [`max`](crate::SessionsBuilder::max) bounds the ports and sockets in use, and
-//!   [`max_per_key`](crate::SessionsBuilder::max_per_key) those of one client, and with them how fast a client can
-//!   scan; limit the rate of requests with a layer. Do not allow ports of services that trust UDP source addresses, such
+//!   [`max_per_key`](crate::SessionsBuilder::max_per_key) those of one client, but not how fast a client can
+//!   scan, one session after the other: limit the rate of requests with a layer. Do not allow ports of services that trust UDP source addresses, such
 //!   as those for discovery and logs. A client chooses how much it sends: the proxy does not limit the bytes.
 //!
 //! ## Floods of CONNECT

@@ -16,8 +16,9 @@ pub enum CloseReason {
     Failed(Arc<dyn Error + Send + Sync>),
     /// The handler panicked with this message, or a value owned by the handler panicked when dropped.
     Panicked(Cow<'static, str>),
-    /// No bytes moved in either direction for the [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout), or
-    /// the peer of a WebSocket with `keep_alive` did not answer a ping.
+    /// No bytes moved in either direction for the [`UpgradeLayer::idle_timeout`](crate::UpgradeLayer::idle_timeout), the
+    /// peer of a WebSocket with `keep_alive` did not answer a ping, or a `ConnectUdp` relayed no datagram for its idle
+    /// timeout.
     Idle,
     /// The session reached its [`UpgradeLayer::lifetime`](crate::UpgradeLayer::lifetime).
     Lifetime,

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The maximum number of attempts: otherwise a DNS answer could send the proxy to any number of addresses.
-const MAX_ATTEMPTS: usize = 16;
+pub(crate) const MAX_ATTEMPTS: usize = 16;
 
 /// Tries the addresses with `connect` until one attempt succeeds, and drops the other attempts.
 ///

@@ -7,7 +7,7 @@ use super::{
 use ipnet::IpNet;
 use std::{net::IpAddr, ops::RangeInclusive};
 
-/// The targets that clients of a [`ConnectProxy`](super::ConnectProxy) may reach.
+/// The targets that clients of a [`ConnectProxy`](super::ConnectProxy) or a `ConnectUdp` may reach.
 ///
 /// A client of a proxy reaches every host that the proxy can reach. Therefore the default policy allows only port 443
 /// of globally reachable addresses. It denies this machine and its private networks, under any name that a client

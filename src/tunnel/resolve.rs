@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns::GaiResolver;
 use std::{net::SocketAddr, sync::Arc};
 
-/// Resolves host names for a [`ConnectProxy`](super::ConnectProxy).
+/// Resolves host names for a [`ConnectProxy`](super::ConnectProxy), or for a `ConnectUdp` of the module `datagram`.
 ///
 /// A function or closure that takes the host as a `String` is a resolver:
 ///

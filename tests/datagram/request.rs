@@ -259,6 +259,21 @@ async fn d4_address_that_the_system_refuses_is_followed_by_the_next() {
     assert_eq!(refused, (502, "the host cannot be reached".to_owned()));
 }
 
+#[tokio::test]
+async fn d4_at_most_sixteen_addresses_are_tried() {
+    let echo = Echo::start().await;
+    let port = echo.address.port();
+    let policy = loopback(port).allow_network("255.255.255.255/32".parse().expect("a network"));
+    let path = format!("/.well-known/masque/udp/any.test/{port}/");
+    for (refused, status) in [(15, 101), (16, 502)] {
+        let mut addresses = vec!["255.255.255.255"; refused];
+        addresses.push("127.0.0.1");
+        let handler = ConnectUdp::new(policy.clone()).resolver(Resolver::of(&addresses));
+        let proxy = Proxy::start_with(Via::Http1, handler).await;
+        assert_eq!(proxy.ask(&path, &[]).await.head.status(), status);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn resolving_times_out_after_ten_seconds() {
     let start = Instant::now();
