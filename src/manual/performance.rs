@@ -67,7 +67,7 @@
 //! # One message to many WebSockets
 //!
 //! Each message that a server with one thread receives goes to 10,000 sessions: with a
-//! [`Broadcast`](crate::websocket::Broadcast), with axum's `ws` and tokio's `broadcast` channel, and with the package
+//! `websocket::Broadcast`, with axum's `ws` and tokio's `broadcast` channel, and with the package
 //! `ws` 8.21 of Node.js 20:
 //!
 //! | | `Broadcast` | axum | Node.js |

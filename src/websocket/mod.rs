@@ -144,10 +144,26 @@
 //!
 //! # Frames
 //!
-//! This crate reads and writes the frames itself, with the types of tungstenite, and does no IO within a frame that it
-//! could do at once. It rejects every invalid frame, also lengths that do not have the shortest form, and text as soon
-//! as it is not UTF-8 (RFC 6455 §8.1). A fuzzer compares the messages and errors with those of a plain reader, and
-//! property tests compare them with tungstenite's.
+//! This crate reads and writes the frames itself. It rejects every invalid frame, also lengths that do not have the
+//! shortest form, and text as soon as it is not UTF-8 (RFC 6455 §8.1). A fuzzer compares the messages and errors with
+//! those of a plain reader, and property tests compare them with tungstenite's.
+//!
+//! The [Autobahn test suite](https://github.com/crossbario/autobahn-testsuite) 25.10.1 tests the handler, the extractor,
+//! the client, and the handler behind a reverse proxy over HTTP/1.1 and over HTTP/2. No case fails or is `NON-STRICT`:
+//!
+//! | section | cases | OK | informational |
+//! |---|---|---|---|
+//! | 1 framing | 16 | 16 | |
+//! | 2 pings and pongs | 11 | 11 | |
+//! | 3 reserved bits | 7 | 7 | |
+//! | 4 opcodes | 10 | 10 | |
+//! | 5 fragmentation | 20 | 20 | |
+//! | 6 UTF-8 | 145 | 145 | |
+//! | 7 close handling | 37 | 34 | 3 |
+//! | 9 limits and performance | 54 | 54 | |
+//! | 10 automatic fragmentation | 1 | 1 | |
+//! | 12 compression of various payloads | 90, for the extractor and the reverse proxy 15 | all | |
+//! | 13 compression with various parameters | 126, for the extractor and the reverse proxy 21 | all | |
 //!
 //! The same handler with the frames of other libraries:
 //!
