@@ -162,8 +162,8 @@
 //! | 7 close handling | 37 | 34 | 3 |
 //! | 9 limits and performance | 54 | 54 | |
 //! | 10 automatic fragmentation | 1 | 1 | |
-//! | 12 compression of various payloads | 90, for the extractor and the reverse proxy 15 | all | |
-//! | 13 compression with various parameters | 126, for the extractor and the reverse proxy 21 | all | |
+//! | 12 compression of various payloads | 90, and 15 except for the handler | all | |
+//! | 13 compression with various parameters | 126, and 21 except for the handler | all | |
 //!
 //! The same handler with the frames of other libraries:
 //!
