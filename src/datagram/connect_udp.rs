@@ -11,8 +11,9 @@ use crate::{
     time::{limit, within},
     tunnel::{
         Policy, Resolve,
-        dial::{self, MAX_ATTEMPTS},
+        dial,
         failure::Failure,
+        happy_eyeballs::MAX_ATTEMPTS,
         resolve::{AnyResolver, System},
     },
 };
