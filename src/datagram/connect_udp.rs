@@ -10,9 +10,9 @@ use crate::{
     negotiate::{host, kind::UpgradeKind},
     time::{limit, within},
     tunnel::{
-        Policy, Resolve,
-        dial::{self, MAX_ATTEMPTS},
+        Policy, Resolve, dial,
         failure::Failure,
+        happy_eyeballs::MAX_ATTEMPTS,
         resolve::{AnyResolver, System},
     },
 };
@@ -55,8 +55,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// | the host cannot be resolved, or this machine has no route to its addresses | 502 |
 /// | resolving exceeds the [`connect_timeout`](Self::connect_timeout) | 504 |
 ///
-/// Addresses appear only in the log, in the source of the [`RejectionReason`](crate::RejectionReason), and never in a
-/// response.
+/// A response with the status 403, 502 or 504 has a `Proxy-Status` field (RFC 9209) with the type of the error, for
+/// example `tower-upgrade; error=dns_error`. Addresses appear only in the log, in the source of the
+/// [`RejectionReason`](crate::RejectionReason), and never in a response.
 ///
 /// ```no_run
 /// use axum::serve::ListenerExt as _;
@@ -205,7 +206,7 @@ impl ConnectUdp {
         let allowed = dial::allowed(host, port, &self.policy, &*self.resolver);
         let allowed = within(self.connect_timeout, allowed)
             .await
-            .ok_or_else(|| Failure::timed_out(target, self.connect_timeout))??;
+            .ok_or_else(|| Failure::resolving_timed_out(target, self.connect_timeout))??;
         let mut failed = None;
         for address in allowed.into_iter().take(MAX_ATTEMPTS) {
             match connect(address).await {

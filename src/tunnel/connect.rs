@@ -32,8 +32,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// | the host cannot be resolved, refuses the connection, or cannot be reached | 502 |
 /// | resolving and connecting exceed the [`connect_timeout`](Self::connect_timeout) | 504 |
 ///
-/// Addresses appear only in the log, in the source of the [`RejectionReason`](crate::RejectionReason), and never in a
-/// response.
+/// A response with the status 403, 502 or 504 has a `Proxy-Status` field (RFC 9209) with the type of the error, for
+/// example `tower-upgrade; error=dns_error`. Addresses appear only in the log, in the source of the
+/// [`RejectionReason`](crate::RejectionReason), and never in a response.
 ///
 /// The proxy resolves a name once, checks each address, and skips the addresses that the policy denies. The remaining
 /// addresses, at most 16, are tried with "happy eyeballs" (RFC 8305): IPv6 and IPv4 alternate, and each attempt starts

@@ -1,7 +1,5 @@
 //! Resolves a target and connects to one of its allowed addresses.
 
-pub(crate) use super::happy_eyeballs::MAX_ATTEMPTS;
-
 use super::{
     Policy, failure::Failure, happy_eyeballs::connect_any, host::Host, policy::Denied,
     resolve::AnyResolver,

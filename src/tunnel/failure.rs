@@ -2,7 +2,7 @@
 
 use super::policy::Denied;
 use crate::{error::BoxError, message::rejection::Rejection};
-use http::{StatusCode, uri::Authority};
+use http::{HeaderValue, StatusCode, uri::Authority};
 use std::{fmt, time::Duration};
 
 /// A failure to reach a target.
@@ -20,6 +20,8 @@ pub(crate) struct Failure {
 enum Kind {
     Denied(Denied),
     Unresolved,
+    #[cfg(feature = "datagram")]
+    ResolvingTimedOut,
     Unreachable,
     TimedOut,
 }
@@ -60,6 +62,14 @@ impl Failure {
         Self::new(kind, target.to_string()).with_source(error.into())
     }
 
+    #[cfg(feature = "datagram")]
+    pub(crate) fn resolving_timed_out(target: &Authority, limit: Duration) -> Self {
+        Self {
+            kind: Kind::ResolvingTimedOut,
+            ..Self::timed_out(target, limit)
+        }
+    }
+
     pub(crate) fn timed_out(target: &Authority, limit: Duration) -> Self {
         Self::new(
             Kind::TimedOut,
@@ -70,21 +80,48 @@ impl Failure {
 
 impl From<Failure> for Rejection {
     fn from(failure: Failure) -> Self {
-        let (status, message) = match failure.kind {
-            Kind::Denied(Denied::Port) => (StatusCode::FORBIDDEN, "this port is not allowed"),
-            Kind::Denied(Denied::Host) => (StatusCode::FORBIDDEN, "this host is not allowed"),
+        // The values of Proxy-Status have the types of RFC 9209 §2.3, and no details: those could contain addresses.
+        let (status, message, proxy_status) = match failure.kind {
+            Kind::Denied(Denied::Port) => (
+                StatusCode::FORBIDDEN,
+                "this port is not allowed",
+                "tower-upgrade; error=http_request_denied",
+            ),
+            Kind::Denied(Denied::Host) => (
+                StatusCode::FORBIDDEN,
+                "this host is not allowed",
+                "tower-upgrade; error=http_request_denied",
+            ),
             Kind::Denied(Denied::Address) => (
                 StatusCode::FORBIDDEN,
                 "the address of this host is not allowed",
+                "tower-upgrade; error=destination_ip_prohibited",
             ),
-            Kind::Unresolved => (StatusCode::BAD_GATEWAY, "the host cannot be resolved"),
-            Kind::Unreachable => (StatusCode::BAD_GATEWAY, "the host cannot be reached"),
+            Kind::Unresolved => (
+                StatusCode::BAD_GATEWAY,
+                "the host cannot be resolved",
+                "tower-upgrade; error=dns_error",
+            ),
+            #[cfg(feature = "datagram")]
+            Kind::ResolvingTimedOut => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "the host cannot be resolved in time",
+                "tower-upgrade; error=dns_timeout",
+            ),
+            Kind::Unreachable => (
+                StatusCode::BAD_GATEWAY,
+                "the host cannot be reached",
+                "tower-upgrade; error=destination_unavailable",
+            ),
             Kind::TimedOut => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "the host cannot be reached in time",
+                "tower-upgrade; error=connection_timeout",
             ),
         };
-        Self::new(status, message).with_source(failure)
+        Self::new(status, message)
+            .header("proxy-status", HeaderValue::from_static(proxy_status))
+            .with_source(failure)
     }
 }
 

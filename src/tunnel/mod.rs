@@ -19,7 +19,7 @@ mod connect;
 pub(crate) mod dial;
 mod direction;
 pub(crate) mod failure;
-mod happy_eyeballs;
+pub(crate) mod happy_eyeballs;
 pub(crate) mod host;
 mod policy;
 mod relay;

@@ -49,16 +49,36 @@ async fn expect_rejected(proxy: &ConnectProxy, target: &str, status: u16, messag
     let server = proxy_server(Via::Http1, proxy).await;
     let mut peer = server.connect().await;
     peer.send(connect_to(target, &[]) + SMUGGLED).await;
-    let (_, body) = expect_refusal(&mut peer, status).await;
+    let (head, body) = expect_refusal(&mut peer, status).await;
     assert_eq!(body, message, "{target}");
+    let proxy_status = head.get("proxy-status");
+    assert_eq!(proxy_status.as_deref(), proxy_status_of(message));
 
     let server = proxy_server(Via::Http2, proxy).await;
     let mut client = Client::connect(server.connect().await).await;
     let request = connect(target).body(()).expect("a request");
-    let refused = client.ask(request).await.refused().await;
+    let refused = client.ask(request).await;
+    let proxy_status = refused.head.headers().get("proxy-status");
+    let proxy_status = proxy_status.map(|value| value.to_str().expect("ASCII"));
+    assert_eq!(proxy_status, proxy_status_of(message));
+    let refused = refused.refused().await;
     assert_eq!(refused, (status, message.to_owned()), "{target}");
     // The other streams go on.
     assert_eq!(client.get_text("/").await, "plain GET /");
+}
+
+/// Returns the value of Proxy-Status (RFC 9209) for a message, or `None` if the request is invalid.
+fn proxy_status_of(message: &str) -> Option<&'static str> {
+    match message {
+        "this port is not allowed" | "this host is not allowed" => {
+            Some("tower-upgrade; error=http_request_denied")
+        }
+        ADDRESS => Some("tower-upgrade; error=destination_ip_prohibited"),
+        "the host cannot be resolved" => Some("tower-upgrade; error=dns_error"),
+        "the host cannot be reached" => Some("tower-upgrade; error=destination_unavailable"),
+        "the host cannot be reached in time" => Some("tower-upgrade; error=connection_timeout"),
+        _ => None,
+    }
 }
 
 const ADDRESS: &str = "the address of this host is not allowed";

@@ -274,12 +274,49 @@ async fn d4_at_most_sixteen_addresses_are_tried() {
     }
 }
 
+/// RFC 9298 §3.1.
+#[tokio::test]
+async fn c6_rejection_has_the_error_in_proxy_status() {
+    let handler = || ConnectUdp::new(Policy::new());
+    let late = handler().connect_timeout(Duration::from_millis(1));
+    for (handler, path, error) in [
+        (handler(), "any.test/1/", Some("http_request_denied")),
+        (
+            handler(),
+            "10.0.0.1/443/",
+            Some("destination_ip_prohibited"),
+        ),
+        (
+            handler().resolver(Resolver::of(&[])),
+            "any.test/443/",
+            Some("dns_error"),
+        ),
+        (
+            late.resolver(Pending::default()),
+            "any.test/443/",
+            Some("dns_timeout"),
+        ),
+        (handler(), "any.test/0/", None),
+    ] {
+        let path = format!("/.well-known/masque/udp/{path}");
+        let value = error.map(|error| format!("tower-upgrade; error={error}"));
+        for via in VERSIONS {
+            let proxy = Proxy::start_with(via, handler.clone()).await;
+            let head = proxy.ask(&path, &[]).await.head;
+            let found = head.headers().get("proxy-status");
+            let found = found.map(|value| value.to_str().expect("ASCII"));
+            assert_eq!(found, value.as_deref(), "{via:?} {path}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn resolving_times_out_after_ten_seconds() {
     let start = Instant::now();
     let handler = ConnectUdp::new(Policy::new()).resolver(Pending::default());
     let proxy = Proxy::start_with(Via::Http1, handler).await;
     let refused = proxy.refused("/.well-known/masque/udp/any.test/443/", &[]);
-    assert_eq!(refused.await.0, 504);
+    let message = "the host cannot be resolved in time".to_owned();
+    assert_eq!(refused.await, (504, message));
     assert_eq!(start.elapsed(), Duration::from_secs(10));
 }

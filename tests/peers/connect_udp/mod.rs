@@ -1,44 +1,48 @@
-//! QUIC through `ConnectUdp`: aioquic's client and server, with a client of CONNECT-UDP in Python, and with upcat.
+//! QUIC through `ConnectUdp`: aioquic with a client of CONNECT-UDP in Python and with upcat, and libcurl with its own.
 
 use crate::{
-    process::Example,
-    support::{build::build, soon},
+    process::{Example, Script},
+    support::build::build,
 };
 use std::{path::Path, process::Stdio};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-};
+use tokio::process::Command;
 
-/// Starts the script in the environment that `.ci/run` creates.
-fn quic(args: &[&str]) -> Child {
+/// Returns a command for the script, in the environment that `.ci/run` creates.
+fn python(script: &str, args: &[&str]) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/quic/bin/python");
-    let started = Command::new(&python)
-        .arg(root.join("tests/peers/connect_udp/quic.py"))
+    assert!(
+        python.exists(),
+        "{} is missing: see CONTRIBUTING.md",
+        python.display()
+    );
+    let mut command = Command::new(python);
+    command
+        .arg(root.join("tests/peers/connect_udp").join(script))
         .args(args)
         .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    started.unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}. Create it with `python3 -m venv target/quic` and `target/quic/bin/pip install aioquic`",
-            python.display()
-        )
-    })
+        .kill_on_drop(true);
+    command
+}
+
+/// Starts the server of the script. Returns its port.
+async fn server(script: &str) -> (Script, String) {
+    let mut server = Script::spawn(&mut python(script, &["server"]));
+    let port = server.next_line().await.expect("a port");
+    (server, port)
+}
+
+/// Starts a proxy that allows `target`.
+async fn proxy(target: &str, args: &[&str]) -> Example {
+    let allow = ["--udp", "--allow", target, "--allow", "127.0.0.0/8"];
+    Example::start_with("connect_proxy", &["datagram"], &[&allow, args].concat()).await
 }
 
 #[tokio::test]
 async fn quic_passes_through_the_proxy() {
-    let mut server = quic(&["server"]);
-    let mut port = String::new();
-    let mut stdout = BufReader::new(server.stdout.take().expect("a pipe"));
-    soon(stdout.read_line(&mut port)).await.expect("a port");
-    let port = port.trim_end();
+    let (_server, port) = server("quic.py").await;
     let target = format!("127.0.0.1:{port}");
-
-    let allow = ["--udp", "--allow", &target, "--allow", "127.0.0.0/8"];
-    let proxy = Example::start_with("connect_proxy", &["datagram"], &allow).await;
+    let proxy = proxy(&target, &[]).await;
     let proxy_port = proxy.url.rsplit(':').next().expect("a port");
     let proxy_port = proxy_port.trim_end_matches('/');
     let upcat = build("upcat", &["datagram"]).await;
@@ -49,14 +53,45 @@ async fn quic_passes_through_the_proxy() {
         &[&[upcat], &piped[..]].concat(),
         &[&[upcat, "--http2"], &piped[..]].concat(),
     ] {
-        let mut client = quic(&[&["client", port], path].concat());
-        let stdout = client.stdout.take().expect("a pipe");
-        let mut stdout = BufReader::new(stdout).lines();
+        let args = [&["client", &port], path].concat();
+        let mut client = Script::spawn(&mut python("quic.py", &args));
         for case in ["handshake", "stream", "datagrams"] {
-            let line = soon(stdout.next_line()).await.expect("readable output");
+            let line = client.next_line().await;
             assert_eq!(line.as_deref(), Some(case), "{path:?}");
         }
-        assert!(soon(client.wait()).await.expect("a child").success());
+        assert_eq!(client.next_line().await, None);
     }
+    proxy.stop("TERM").await;
+}
+
+/// Expects the client of `http3.py` to print a line that contains `printed`.
+async fn expect_of_libcurl(args: &[&str], printed: &str) {
+    let args = [&["client"], args].concat();
+    let mut client = Script::spawn(&mut python("http3.py", &args));
+    let line = client.next_line().await.expect("the result");
+    assert!(line.contains(printed), "{args:?}: {line}");
+}
+
+#[tokio::test]
+async fn libcurl_sends_http3_through_the_proxy() {
+    let (_server, port) = server("http3.py").await;
+    let target = format!("127.0.0.1:{port}");
+    for args in [&[][..], &["--tls"]] {
+        let proxy = proxy(&target, args).await;
+        expect_of_libcurl(&[&port, &proxy.url], "echo ok").await;
+        expect_of_libcurl(&["9", &proxy.url], "response 403").await;
+        proxy.stop("TERM").await;
+    }
+}
+
+/// Not over HTTP/2: there libcurl 8.23.0 sends `:protocol` after `proxy-authorization`, which makes the request
+/// malformed (RFC 9113 §8.3).
+#[tokio::test]
+async fn libcurl_authenticates_to_the_proxy() {
+    let (_server, port) = server("http3.py").await;
+    let target = format!("127.0.0.1:{port}");
+    let proxy = proxy(&target, &["--basic-auth", "ann:secret"]).await;
+    expect_of_libcurl(&[&port, &proxy.url, "ann:secret"], "echo ok").await;
+    expect_of_libcurl(&[&port, &proxy.url, "ann:wrong"], "407").await;
     proxy.stop("TERM").await;
 }

@@ -1,7 +1,10 @@
 //! `upcat --udp` through `examples/connect_proxy.rs --udp`.
 
 use super::{Upcat, noise, upcat};
-use crate::process::Example;
+use crate::{
+    process::{Example, Script, program},
+    support::build::build,
+};
 use std::net::SocketAddr;
 use tokio::{net::UdpSocket, task::JoinHandle};
 
@@ -35,10 +38,14 @@ impl Echo {
 
     /// Starts a proxy that allows this target.
     async fn proxy(&self, args: &[&str]) -> Example {
-        let target = self.address.to_string();
-        let allow = ["--udp", "--allow", &target, "--allow", "127.0.0.0/8"];
-        Example::start_with("connect_proxy", &["datagram"], &[&allow, args].concat()).await
+        proxy(&self.address.to_string(), args).await
     }
+}
+
+/// Starts a proxy that allows `target`.
+async fn proxy(target: &str, args: &[&str]) -> Example {
+    let allow = ["--udp", "--allow", target, "--allow", "127.0.0.0/8"];
+    Example::start_with("connect_proxy", &["datagram"], &[&allow, args].concat()).await
 }
 
 impl Drop for Echo {
@@ -98,4 +105,26 @@ async fn upcat_explains_a_refusal() {
     ended.assert_printed("hello\n");
     let ended = upcat(&[&args[..], &["127.0.0.1:9", url]].concat(), "hello\n").await;
     ended.assert_failed(4, "this port is not allowed");
+}
+
+fn dns(args: &[&str]) -> Script {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/upcat/dns.js");
+    Script::spawn(program("node", "nodejs").arg(script).args(args))
+}
+
+#[tokio::test]
+async fn node_resolves_names_through_upcat() {
+    let mut server = dns(&["server"]);
+    let port = server.next_line().await.expect("a port");
+    let target = format!("127.0.0.1:{port}");
+    let program = build("upcat", &["datagram"]).await;
+    let program = program.to_str().expect("UTF-8");
+    for (server, args) in CONNECTIONS {
+        let proxy = proxy(&target, server).await;
+        let udp = ["--udp", &target, "--length-prefixed", "--wait", "0.2"];
+        let args = [&["client", program], &udp[..], args, &[&proxy.url]].concat();
+        let mut client = dns(&args);
+        assert_eq!(client.next_line().await.as_deref(), Some("dns ok"));
+        proxy.stop("TERM").await;
+    }
 }
