@@ -5,7 +5,7 @@
 //! | `hyper` | `upgrade::on`, a task, `tokio::io::copy` | bytes |
 //! | `ours` | `UpgradeLayer`, a handler, `copy` | bytes |
 //! | `axum-governed` | axum under an `UpgradeLayer` with `govern` and a registry | messages |
-//! | `axum`, `hyper-tungstenite`, `fastwebsockets` | with their defaults | messages |
+//! | `axum`, `hyper-tungstenite`, `fastwebsockets`, `tokio-websockets` | with their defaults | messages |
 //! | `ours-websocket` | the handler `websocket` with its defaults | messages |
 //!
 //! All clients send the same bytes.

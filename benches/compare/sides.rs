@@ -7,11 +7,13 @@ use crate::{
 use bytes::Bytes;
 use fastwebsockets::{FragmentCollector, OpCode};
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use std::{convert::Infallible, io, net::SocketAddr, str::FromStr, sync::Arc};
 use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::service_fn;
 use tower_upgrade::BoxError;
 
@@ -28,19 +30,21 @@ pub(crate) enum Side {
     AxumGoverned,
     HyperTungstenite,
     FastWebSockets,
+    TokioWebSockets,
     /// The handler `websocket` of this crate.
     OursWebSocket,
 }
 
 impl Side {
     /// All sides. Ratios are relative to the first.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Hyper,
         Self::Ours,
         Self::Axum,
         Self::AxumGoverned,
         Self::HyperTungstenite,
         Self::FastWebSockets,
+        Self::TokioWebSockets,
         Self::OursWebSocket,
     ];
 
@@ -52,6 +56,7 @@ impl Side {
             Self::AxumGoverned => "axum-governed",
             Self::HyperTungstenite => "hyper-tungstenite",
             Self::FastWebSockets => "fastwebsockets",
+            Self::TokioWebSockets => "tokio-websockets",
             Self::OursWebSocket => "ours-websocket",
         }
     }
@@ -63,7 +68,9 @@ impl Side {
             Self::Ours => "tower-upgrade",
             Self::OursWebSocket => "tower-upgrade websocket",
             Self::AxumGoverned => "axum, governed",
-            Self::Axum | Self::HyperTungstenite | Self::FastWebSockets => self.name(),
+            Self::Axum | Self::HyperTungstenite | Self::FastWebSockets | Self::TokioWebSockets => {
+                self.name()
+            }
         }
     }
 
@@ -83,6 +90,7 @@ impl Side {
             Self::AxumGoverned => serve_governed_axum(listener).await,
             Self::HyperTungstenite => serve(listener, service_fn(hyper_tungstenite)).await,
             Self::FastWebSockets => serve(listener, service_fn(fastwebsockets)).await,
+            Self::TokioWebSockets => serve(listener, service_fn(tokio_websockets)).await,
             Self::OursWebSocket => serve_websocket(listener).await,
         }
     }
@@ -156,6 +164,34 @@ async fn fastwebsockets(
         }
     });
     Ok(response)
+}
+
+/// The echo of tokio-websockets, which has no handshake for hyper without more features.
+async fn tokio_websockets(
+    mut request: Request<Incoming>,
+) -> Result<Response<Empty<Bytes>>, Infallible> {
+    let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
+        return Ok(not_found());
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let io = TokioIo::new(upgrade.await?);
+        let mut socket = tokio_websockets::ServerBuilder::new().serve(io);
+        while let Some(message) = socket.next().await {
+            let message = message?;
+            if message.is_text() || message.is_binary() {
+                socket.send(message).await?;
+            }
+        }
+        Ok::<_, BoxError>(())
+    });
+    let response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response.body(Empty::new()).expect("valid headers"))
 }
 
 fn bad_request() -> Response<Empty<Bytes>> {
