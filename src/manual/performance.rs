@@ -42,17 +42,21 @@
 //! A WebSocket echo, compared with hyper alone, which only copies the bytes of the frames, and with axum's
 //! `WebSocketUpgrade` in its default configuration:
 //!
-//! | | hyper alone | `websocket` | axum |
-//! |---|---|---|---|
-//! | resident bytes per idle session, of 5,000 | 9,040 | 2,718 | 132,858 |
-//! | the same after a message of 64 KiB | 9,040 | 2,731 | 313,660 |
-//! | echoes of 16 bytes per second in 64 sessions, ratio | 1 | 0.96 | 0.77 |
-//! | the server's CPU time per echo, ratio | 1 | 1.08 | 1.45 |
-//! | echoes of 64 KiB per second in 64 sessions, ratio | 1 | 2.4 | 2.1 |
-//! | the server's CPU time per echo, ratio | 1 | 0.37 | 0.43 |
+//! | | hyper alone | `websocket` | axum | fastwebsockets | tokio-websockets |
+//! |---|---|---|---|---|---|
+//! | resident bytes per idle session, of 10,000 | 9,041 | 2,496 | 132,898 | 5,600 | 5,542 |
+//! | the same after a message of 64 KiB, of 5,000 | 9,041 | 2,497 | 313,620 | | |
+//! | handshakes with an echo per second, 8 at a time, ratio | 1 | 1.02 | 0.43 | 0.97 | 0.98 |
+//! | the server's CPU time per handshake, ratio | 1 | 1.05 | 2.52 | 1.01 | 1.02 |
+//! | echoes of 16 bytes per second in 64 sessions, ratio | 1 | 0.92 | 0.63 | 0.96 | 0.92 |
+//! | the server's CPU time per echo, ratio | 1 | 1.09 | 1.62 | 1.01 | 1.09 |
+//! | echoes of 64 KiB per second in 64 sessions, ratio | 1 | 3.8 | 2.6 | 3.4 | 3.6 |
+//! | the server's CPU time per echo, ratio | 1 | 0.26 | 0.39 | 0.30 | 0.27 |
+//!
+//! fastwebsockets accepts unmasked frames of clients.
 //!
 //! Hyper alone is slow with long messages because `tokio::io::copy` reads 8 KiB at a time. The chart in the README is
-//! measured with 10,000 sessions, and with servers that restart every three rounds. One of the two processors runs the
+//! measured in the same run of 9 rounds, with servers that restart every three rounds. One of the two processors runs the
 //! client, so the rates of long messages measure the client as much as the server, and vary more than CPU times.
 //!
 //! The two loops over a payload of 64 KiB, in GiB per second, beside copying as many bytes in the same cache:
