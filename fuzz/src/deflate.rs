@@ -1,8 +1,8 @@
 //! Compressed messages of a WebSocket client (RFC 7692), in any frames and parts, against plain streams of flate2; and
 //! messages that the server compresses.
 //!
-//! The first input byte selects the kind of input, context takeover and the size limit; the next bytes are the lengths of
-//! frames and parts, the number of messages, and the lengths of all messages but the last.
+//! The first input byte selects the kind of input, context takeover and the size limit; the next bytes are the lengths
+//! of frames and parts, the number of messages, and the lengths of all messages but the last.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use tower_upgrade::{fuzzing, websocket::Message};
@@ -113,7 +113,8 @@ fn receive(
     fuzzing::receive_compressed(takeover, max, bytes.chunks(part))
 }
 
-/// Decompresses a whole message at once, in frames of `frame` bytes, after these earlier messages. Also returns the number of final blocks.
+/// Decompresses a whole message at once, in frames of `frame` bytes, after these earlier messages. Also returns the
+/// number of final blocks.
 fn inflate(
     history: &[u8],
     payload: &[u8],

@@ -206,8 +206,8 @@
 //!   `message_refers_to_earlier_messages_only_with_context_takeover`.
 //! - *Yours:* leave a message uncompressed if it contains both a secret (a token, personal data) and text that others
 //!   choose: `WebSocket::send_uncompressed`. With `Deflate::context_takeover`, leave every message with a secret
-//!   uncompressed. `Deflate::receive_only` leaves all messages uncompressed that this side sends; the peer decides about
-//!   its own. A `ReverseProxy` and a governed session pass compressed messages on.
+//!   uncompressed. `Deflate::receive_only` leaves all messages of this side uncompressed; the peer decides about its
+//!   own. A `ReverseProxy` and a governed session pass compressed messages on.
 //!
 //! ## Unmasked frames
 //!

@@ -100,8 +100,8 @@
 //! # Compression
 //!
 //! With the feature `deflate`, `WebSocketConfig::deflate` compresses messages (permessage-deflate, RFC 7692) if the
-//! peer supports it, as browsers do. The handshake negotiates over HTTP/1.1 and HTTP/2, on the server and on the client.
-//! By default messages are not compressed: compression takes time and memory, and may reveal secrets.
+//! peer supports it, as browsers do. The handshake negotiates over HTTP/1.1 and HTTP/2, on the server and on the
+//! client. By default messages are not compressed: compression takes time and memory, and may reveal secrets.
 //!
 //! ```
 //! # #[cfg(feature = "deflate")]

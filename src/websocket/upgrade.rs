@@ -258,8 +258,8 @@ impl Handshake {
     }
 
     /// Accepts the handshake, and runs the session with `handler` on the byte stream, for the [frames of another
-    /// library](super#frames-of-another-library). The upgrade response is the same as that of [`accept`](Self::accept), but never
-    /// agrees on compression.
+    /// library](super#frames-of-another-library). The upgrade response is the same as that of [`accept`](Self::accept),
+    /// but never agrees on compression.
     pub fn accept_raw<F, Fut>(self, handler: F) -> Accept
     where
         F: FnOnce(Session) -> Fut + Send + 'static,

@@ -37,8 +37,9 @@ use http::{HeaderMap, HeaderValue, header};
 /// # Memory
 ///
 /// A session holds no compressor or decompressor between messages: all sessions of a thread share them. A thread keeps
-/// one compressor for each window size that its sessions have agreed on (371 KiB for the largest, 245 KiB for the smallest) and
-/// up to 10 decompressors of 47 KiB each. A session whose peer has sent a message in part holds a decompressor.
+/// one compressor for each window size that its sessions have agreed on (371 KiB for the largest, 245 KiB for the
+/// smallest) and up to 10 decompressors of 47 KiB each. A session whose peer has sent a message in part holds a
+/// decompressor.
 ///
 /// | | memory between messages |
 /// |---|---|
