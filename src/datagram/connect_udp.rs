@@ -214,6 +214,7 @@ impl ConnectUdp {
                 Err(error) => failed = Some(Failure::unreachable(address, error)),
             }
         }
+        // Does not panic: `allowed` returns at least one address, and the loop tries it.
         Err(failed.expect("at least one address").into())
     }
 }

@@ -118,8 +118,11 @@ impl Relay {
         if is_active {
             self.active = Instant::now();
         }
-        let deadline = self.active + self.idle_timeout;
-        self.timer.poll_at(cx, deadline).map(|()| Ok(End::Idle))
+        match self.active.checked_add(self.idle_timeout) {
+            Some(deadline) => self.timer.poll_at(cx, deadline).map(|()| Ok(End::Idle)),
+            // Later than any time.
+            None => Poll::Pending,
+        }
     }
 
     /// Relays payloads to the target, until the client ends its stream.

@@ -139,7 +139,8 @@
 //!   a slice of the buffer, which returns to the pool when the handler drops the slice.
 //! - A shorter message is copied, so that a handler that keeps a few bytes does not keep a large buffer.
 //! - A longer or fragmented message is read into memory that grows with the bytes that have arrived. The header of a
-//!   frame allocates nothing.
+//!   frame allocates no memory for its payload. A session keeps a read buffer for the rest of a frame if an eighth of it
+//!   has arrived.
 //! - A payload of 16 KiB or more is sent from its own memory by the server. The client masks a copy.
 //!
 //! # Frames
@@ -270,6 +271,7 @@ mod error;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 pub(crate) mod handshake;
+mod header;
 mod input;
 mod keep_alive;
 mod mask;

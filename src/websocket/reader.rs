@@ -3,6 +3,7 @@
 use super::{
     CloseFrame, Error, Message, Utf8Bytes,
     deflate::{Failure, Inflater},
+    header::{self, Header},
     input::Ahead,
     mask,
     payload::{Payload, Room},
@@ -18,9 +19,6 @@ pub(super) const MAX_CONTROL_PAYLOAD: usize = 125;
 
 /// The bit of the first byte of a compressed message, among the reserved bits.
 const RSV1: u8 = 0x40;
-
-/// The maximum length of a header.
-const MAX_HEADER: usize = 14;
 
 /// The rest of a payload from which on it is worth a read of its own, which saves a copy.
 const OWN_READ: usize = 8 * 1024;
@@ -65,18 +63,6 @@ struct Partial {
     control: Vec<u8>,
     /// The message, from its first frame to its last.
     message: Option<Assembly>,
-}
-
-/// The header of a frame (RFC 6455 §5.2).
-struct Header {
-    is_final: bool,
-    /// The reserved bits, in their place.
-    reserved: u8,
-    opcode: OpCode,
-    mask: Option<[u8; 4]>,
-    /// The length of the payload.
-    payload: u64,
-    has_shortest_length: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -199,7 +185,7 @@ impl Reader {
         let parsed = if before == 0 {
             Header::parse(ahead.bytes())
         } else {
-            let more = &ahead.bytes()[..ahead.len().min(MAX_HEADER - before)];
+            let more = &ahead.bytes()[..ahead.len().min(header::MAX_LENGTH - before)];
             Header::parse(&[&stored, more].concat())
         };
         let Some((header, length)) = parsed else {
@@ -437,40 +423,6 @@ impl Assembly {
             Err(error) => self.valid += error.valid_up_to(),
         }
         Ok(())
-    }
-}
-
-impl Header {
-    /// Parses a header, and returns it with its own length. Returns `None` if it is incomplete.
-    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
-        let (&[first, second], rest) = bytes.split_first_chunk()?;
-        let (payload, shortest, rest) = match second & 0x7f {
-            126 => {
-                let (payload, rest) = rest.split_first_chunk()?;
-                (u16::from_be_bytes(*payload).into(), 126, rest)
-            }
-            127 => {
-                let (payload, rest) = rest.split_first_chunk()?;
-                (u64::from_be_bytes(*payload), 1 << 16, rest)
-            }
-            payload => (payload.into(), 0, rest),
-        };
-        let (mask, rest) = match second & 0x80 {
-            0 => (None, rest),
-            _ => {
-                let (mask, rest) = rest.split_first_chunk()?;
-                (Some(*mask), rest)
-            }
-        };
-        let header = Self {
-            is_final: first & 0x80 != 0,
-            reserved: first & 0x70,
-            opcode: OpCode::from(first & 0x0f),
-            mask,
-            payload,
-            has_shortest_length: payload >= shortest,
-        };
-        Some((header, bytes.len() - rest.len()))
     }
 }
 

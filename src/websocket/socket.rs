@@ -208,17 +208,21 @@ impl WebSocket {
             .await
     }
 
-    async fn send_with(&mut self, message: Message, start: Start) -> Result<(), Error> {
+    /// Not an `async fn`, whose future would hold the message twice, also while the handler is idle.
+    fn send_with(
+        &mut self,
+        message: Message,
+        start: Start,
+    ) -> impl Future<Output = Result<(), Error>> {
         let is_close = matches!(message, Message::Close(_));
         let mut message = Some(message);
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             let polled = self.poll_write(cx, |codec, cx| codec.poll_send(cx, &mut message, start));
             if is_close && message.is_none() && !matches!(polled, Poll::Ready(Err(_))) {
                 self.await_answer();
             }
             polled
         })
-        .await
     }
 
     /// Closes the WebSocket: sends a close frame, and waits for the peer's answer. Messages that arrive before the

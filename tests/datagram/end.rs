@@ -102,12 +102,15 @@ async fn d5_datagrams_are_activity_for_the_layer() {
 async fn idle_timeout_can_be_disabled() {
     // Without a timer in the session, paused time does not advance, and the wait below fails.
     tokio::time::pause();
-    let echo = Echo::start().await;
-    let handler = ConnectUdp::new(loopback(echo.address.port())).idle_timeout(None);
-    let proxy = Proxy::start_with(Via::Http1, handler).await;
-    let mut flow = proxy.open(echo.address).await;
-    sleep(1000 * MINUTE).await;
-    flow.expect_echo(b"hello").await;
+    let longest = Duration::MAX - Duration::from_nanos(1);
+    for timeout in [None, Some(longest)] {
+        let echo = Echo::start().await;
+        let handler = ConnectUdp::new(loopback(echo.address.port())).idle_timeout(timeout);
+        let proxy = Proxy::start_with(Via::Http1, handler).await;
+        let mut flow = proxy.open(echo.address).await;
+        sleep(1000 * MINUTE).await;
+        flow.expect_echo(b"hello").await;
+    }
 }
 
 #[tokio::test]

@@ -251,6 +251,32 @@ fn idle_session_stays_below_its_memory_limit() {
     assert!(info.bytes_current <= 100 * IDLE, "{info:?}");
 }
 
+/// The limit of memory for a frame of which only the header and a byte have arrived.
+const STARTED: i64 = 8 * 1024;
+
+#[test]
+fn header_of_a_frame_allocates_no_payload() {
+    for length in [LARGE, 1 << 20] {
+        let mut more = 1;
+        let info = measure(handler(echo), 1, move |clients| {
+            let server = clients[0].0.peer_addr().expect("a socket");
+            let frame = Frame::new(BINARY, vec![7; length]).masked();
+            for _ in 0..more {
+                let mut client = Client::open(server);
+                client.echo(64);
+                // The header of a long frame has 14 bytes.
+                client.0.write_all(&frame[..15]).expect("a socket");
+                clients.push(client);
+            }
+            more = 100;
+            // The server has read the other bytes before these.
+            clients[0].echo(64);
+        });
+        assert!(info.bytes_current > 0, "the counter counts");
+        assert!(info.bytes_current <= 100 * STARTED, "{info:?}");
+    }
+}
+
 /// The heap limit of an idle session whose handler also holds the [`Session`].
 const IDLE_WITH_SESSION: i64 = 3200;
 

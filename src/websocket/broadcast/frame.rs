@@ -7,21 +7,19 @@ use crate::websocket::{
 };
 use bytes::Bytes;
 use std::sync::OnceLock;
+use tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Control, Data, OpCode},
+};
 
 /// The maximum length of the header of an unmasked frame (RFC 6455 §5.2).
 const MAX_HEADER: usize = 10;
-
-/// The FIN bit: the frame is a whole message.
-const FIN: u8 = 0x80;
-
-/// The RSV1 bit: the message is compressed (RFC 7692 §6).
-const COMPRESSED: u8 = 0x40;
 
 /// A message that all sessions write alike. A server does not mask its frames.
 #[derive(Debug)]
 pub(in crate::websocket) struct Frame {
     message: Message,
-    opcode: u8,
+    opcode: OpCode,
     /// Encoded for the sessions without compression. `None` for a close frame, which each session sends itself.
     plain: Option<Encoded>,
     /// Compressed for the first session with compression, and for all with the same settings. `None` inside if the
@@ -38,26 +36,17 @@ pub(in crate::websocket) struct Encoded {
 }
 
 impl Encoded {
-    fn new(first: u8, payload: Bytes) -> Self {
+    fn new(opcode: OpCode, is_compressed: bool, payload: Bytes) -> Self {
         let mut header = [0; MAX_HEADER];
-        header[0] = first;
-        let size = payload.len();
-        let header_len = match (u8::try_from(size), u16::try_from(size)) {
-            (Ok(size @ 0..126), _) => {
-                header[1] = size;
-                2
-            }
-            (_, Ok(size)) => {
-                header[1] = 126;
-                header[2..4].copy_from_slice(&size.to_be_bytes());
-                4
-            }
-            _ => {
-                header[1] = 127;
-                header[2..].copy_from_slice(&(size as u64).to_be_bytes());
-                10
-            }
+        let mut rest = &mut header[..];
+        let fields = FrameHeader {
+            rsv1: is_compressed,
+            opcode,
+            ..FrameHeader::default()
         };
+        // Does not fail: an unmasked header has room.
+        let _ = fields.format(payload.len() as u64, &mut rest);
+        let header_len = (MAX_HEADER - rest.len()) as u8;
         Self {
             header,
             header_len,
@@ -80,25 +69,25 @@ impl Frame {
     /// code.
     pub(super) fn new(message: Message) -> Result<Self, Error> {
         let (opcode, payload) = match &message {
-            Message::Text(text) => (1, Some(text.clone().into())),
-            Message::Binary(bytes) => (2, Some(bytes.clone())),
+            Message::Text(text) => (OpCode::Data(Data::Text), Some(text.clone().into())),
+            Message::Binary(bytes) => (OpCode::Data(Data::Binary), Some(bytes.clone())),
             Message::Close(frame) => {
                 if let Some(frame) = frame.as_ref().filter(|frame| !frame.has_valid_code()) {
                     return Err(Error::invalid_code(frame.code));
                 }
-                (8, None)
+                (OpCode::Control(Control::Close), None)
             }
-            Message::Ping(bytes) => (9, Some(bytes.clone())),
-            Message::Pong(bytes) => (10, Some(bytes.clone())),
+            Message::Ping(bytes) => (OpCode::Control(Control::Ping), Some(bytes.clone())),
+            Message::Pong(bytes) => (OpCode::Control(Control::Pong), Some(bytes.clone())),
         };
         let size = message.size();
-        if opcode >= 8 && size > MAX_CONTROL_PAYLOAD {
+        if matches!(opcode, OpCode::Control(_)) && size > MAX_CONTROL_PAYLOAD {
             return Err(Error::too_long(size));
         }
         Ok(Self {
             message,
             opcode,
-            plain: payload.map(|payload| Encoded::new(FIN | opcode, payload)),
+            plain: payload.map(|payload| Encoded::new(opcode, false, payload)),
             compressed: OnceLock::new(),
         })
     }
@@ -111,15 +100,12 @@ impl Frame {
         compressor: Option<&mut Compressor>,
     ) -> Option<Encoded> {
         let plain = self.plain.as_ref()?;
-        let Some(compressor) = compressor.filter(|_| self.opcode < 8) else {
+        let Some(compressor) = compressor.filter(|_| matches!(self.opcode, OpCode::Data(_))) else {
             return Some(plain.clone());
         };
         let compress = |compressor: &Compressor| {
             let compressed = compressor.compress_alone(&plain.payload)?;
-            Some(Encoded::new(
-                FIN | COMPRESSED | self.opcode,
-                compressed.into(),
-            ))
+            Some(Encoded::new(self.opcode, true, compressed.into()))
         };
         let settings = compressor.settings();
         let first = || (settings, compress(compressor));
