@@ -55,8 +55,17 @@ enum Kind {
     Gone,
 }
 
+/// A connection that can be reset.
+pub(crate) trait Reset {
+    /// Resets the connection, so that the peer does not take the abort for an orderly end.
+    fn reset(&mut self);
+}
+
 trait OtherIo: AsyncRead + AsyncWrite + Send + Unpin {
     fn is(&self, id: TypeId) -> bool;
+
+    /// Resets the connection. Returns `false` if its type cannot be reset.
+    fn reset(&mut self) -> bool;
 
     /// Moves the IO into `slot`, an `Option` of its type.
     fn move_into(self: Box<Self>, slot: &mut dyn Any);
@@ -78,6 +87,11 @@ struct Located<T, L> {
 }
 
 trait Locate<T>: Send + Unpin {
+    /// Resets the IO. Returns `false` if its type cannot be reset.
+    fn reset(&self, _io: &mut T) -> bool {
+        false
+    }
+
     #[cfg(feature = "tunnel")]
     fn locate<'a>(&self, io: &'a T) -> Option<SocketRef<'a>>;
 }
@@ -89,6 +103,23 @@ impl<T: 'static> Locate<T> for Itself {
     #[cfg(feature = "tunnel")]
     fn locate<'a>(&self, io: &'a T) -> Option<SocketRef<'a>> {
         SocketRef::of(io)
+    }
+}
+
+/// The IO can be reset.
+#[cfg(feature = "http3")]
+struct Resettable;
+
+#[cfg(feature = "http3")]
+impl<T: Reset> Locate<T> for Resettable {
+    fn reset(&self, io: &mut T) -> bool {
+        io.reset();
+        true
+    }
+
+    #[cfg(feature = "tunnel")]
+    fn locate<'a>(&self, _io: &'a T) -> Option<SocketRef<'a>> {
+        None
     }
 }
 
@@ -114,6 +145,10 @@ where
 {
     fn is(&self, id: TypeId) -> bool {
         TypeId::of::<T>() == id
+    }
+
+    fn reset(&mut self) -> bool {
+        self.locate.reset(&mut self.io)
     }
 
     fn move_into(self: Box<Self>, slot: &mut dyn Any) {
@@ -169,6 +204,25 @@ impl BoxIo {
         let locate = Over(socket, std::marker::PhantomData);
         let io = Kind::Other(Box::new(Located { io, locate }));
         Self::from_kind(io, Bytes::new())
+    }
+
+    /// Boxes a connection that can be reset.
+    #[cfg(feature = "http3")]
+    pub(crate) fn resettable<T>(io: T) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Reset + Send + Unpin + 'static,
+    {
+        let locate = Resettable;
+        let io = Kind::Other(Box::new(Located { io, locate }));
+        Self::from_kind(io, Bytes::new())
+    }
+
+    /// Resets the connection, if its type has a reset: the streams of HTTP/3.
+    pub(crate) fn reset(&mut self) -> bool {
+        match self.kind.get_mut() {
+            Kind::Other(io) => io.reset(),
+            Kind::Hyper(_) | Kind::Gone => false,
+        }
     }
 
     fn from_kind(kind: Kind, read_buf: Bytes) -> Self {

@@ -216,6 +216,8 @@ impl End {
     /// already dropped.
     async fn close(mut self, reason: CloseReason) {
         let is_aborted = matches!(reason, CloseReason::Aborted);
+        let has_failed = is_aborted
+            || matches!(reason, CloseReason::Failed(_) | CloseReason::Panicked(_));
         let timeout = self.state.settings().shutdown_timeout();
         let is_stopped =
             self.state.is_stopping() || is_aborted || matches!(reason, CloseReason::Idle);
@@ -238,6 +240,8 @@ impl End {
         let farewell = self.state.farewell.load();
         let last = farewell.bytes(is_stopped);
         match io {
+            // A clean end would look like success. A protocol that has its own end, such as WebSocket, sends it instead.
+            Some(mut io) if has_failed && last.is_empty() && io.reset() => {}
             // An aborted session does not wait for further data from the peer.
             Some(mut io) if is_aborted => {
                 linger::shut_down(&mut io, last, timeout).await;

@@ -238,9 +238,12 @@ impl Upgraded {
         Self::from_box_io(BoxIo::gone())
     }
 
-    /// Drops the connection without a shutdown, and resets it if the IO has a socket.
+    /// Drops the connection without a shutdown, and resets it if the IO has a socket or is a stream of HTTP/3.
     pub(crate) fn break_off(&mut self) {
         let mut io = std::mem::replace(self, Self::gone()).into_box_io();
+        if io.reset() {
+            return;
+        }
         if let Some(socket) = io.carrier() {
             // On failure the socket is dropped without a reset.
             let _ = socket.reset_on_drop();

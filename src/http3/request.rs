@@ -1,0 +1,417 @@
+//! One request, from the head of its stream to the end of its response.
+
+use super::{
+    body::{Body, Expected},
+    code,
+    error::Error,
+    frame::{self, FrameReader, Receiver},
+    head::{self, Invalid, RequestHead},
+    shared::Active,
+    tunnel::Tunnel,
+};
+use crate::{
+    error::BoxError,
+    io::box_io::BoxIo,
+    session::{pending_upgrade::PendingUpgrade, upgraded::Upgraded},
+    time::within,
+    trace,
+};
+use bytes::{Buf as _, BufMut as _, BytesMut};
+use futures_util::future::{Either, select};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use quinn::{RecvStream, SendStream, VarInt};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+/// The settings of a server for its requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestLimits {
+    pub(crate) max_head_size: usize,
+    pub(crate) head_timeout: Duration,
+}
+
+/// The send side of a stream. Dropping it before the end of a response resets the stream, which quinn would finish.
+struct Responder {
+    send: Option<SendStream>,
+}
+
+impl Responder {
+    fn new(send: SendStream) -> Self {
+        Self { send: Some(send) }
+    }
+
+    fn send(&mut self) -> Result<&mut SendStream, Error> {
+        self.send
+            .as_mut()
+            .ok_or_else(|| Error::from(quinn::WriteError::ClosedStream))
+    }
+
+    fn reset(mut self, code: VarInt) {
+        if let Some(mut send) = self.send.take() {
+            // Fails if the peer has stopped the stream.
+            let _ = send.reset(code);
+        }
+    }
+
+    fn finish(mut self, active: Active) {
+        if let Some(mut send) = self.send.take() {
+            let _ = send.finish();
+            active.finish(send);
+        }
+    }
+
+    /// Writes a HEADERS frame.
+    async fn headers(&mut self, section: BytesMut) -> Result<(), Error> {
+        let mut header = [0; frame::MAX_HEADER];
+        let size = frame::encode_header(frame::HEADERS, section.len(), &mut header);
+        let mut frame = BytesMut::with_capacity(size + section.len());
+        frame.put_slice(&header[..size]);
+        frame.put_slice(&section);
+        Ok(self.send()?.write_chunk(frame.freeze()).await?)
+    }
+
+    /// Writes the body and the trailers of a response.
+    async fn body<B>(&mut self, body: B) -> Result<(), Failure>
+    where
+        B: http_body::Body,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = pin!(body);
+        // A client that stops the response ends the body, also while the body waits.
+        let stopped = self.send()?.stopped();
+        let mut stopped = pin!(stopped);
+        while !body.is_end_stream() {
+            let next = match select(body.frame(), stopped.as_mut()).await {
+                Either::Left((next, _)) => next,
+                Either::Right((stopped, _)) => return Err(Failure::Stream(is_stopped(stopped))),
+            };
+            let Some(part) = next else { break };
+            let part = part.map_err(|error| Failure::Service(error.into()))?;
+            match part.into_data() {
+                Ok(mut data) => {
+                    while data.has_remaining() {
+                        let chunk = data.copy_to_bytes(data.chunk().len());
+                        let mut header = [0; frame::MAX_HEADER];
+                        let size = frame::encode_header(frame::DATA, chunk.len(), &mut header);
+                        let header = bytes::Bytes::copy_from_slice(&header[..size]);
+                        let send = self.send()?;
+                        let written = send.write_all_chunks(&mut [header, chunk]).await;
+                        written.map_err(Error::from)?;
+                    }
+                }
+                Err(part) => {
+                    if let Ok(trailers) = part.into_trailers() {
+                        self.headers(head::encode_trailers(&trailers)).await?;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if let Some(mut send) = self.send.take() {
+            // The service panicked, or the connection was dropped.
+            let _ = send.reset(code::INTERNAL_ERROR);
+        }
+    }
+}
+
+/// The reason why a response was not sent.
+enum Failure {
+    Stream(Error),
+    /// An error of the service or of the response body.
+    Service(BoxError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Stream(error)
+    }
+}
+
+fn is_stopped(stopped: Result<Option<VarInt>, quinn::StoppedError>) -> Error {
+    match stopped {
+        Ok(Some(code)) => quinn::WriteError::Stopped(code).into(),
+        Ok(None) => quinn::WriteError::ClosedStream.into(),
+        Err(error) => quinn::WriteError::from(error).into(),
+    }
+}
+
+/// Serves the request of a stream.
+pub(crate) async fn serve<S, B>(
+    active: Active,
+    service: S,
+    limits: RequestLimits,
+    (send, recv): (SendStream, RecvStream),
+) where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+{
+    let mut stream = Stream {
+        responder: Responder::new(send),
+        is_early: recv.is_0rtt(),
+        frames: FrameReader::new(Receiver::new(recv)),
+        active,
+    };
+    match stream.head(limits).await {
+        Ok(head) => stream.answer(head, service, limits).await,
+        Err(Invalid::TooLarge) => {
+            stream
+                .refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+                .await;
+        }
+        Err(Invalid::Error(error)) => {
+            trace::http3_request_failed(&error);
+            stream.abort(&error);
+        }
+    }
+}
+
+struct Stream {
+    responder: Responder,
+    frames: FrameReader,
+    active: Active,
+    /// The stream was opened in 0-RTT, so that an attacker may have replayed its data.
+    is_early: bool,
+}
+
+impl Stream {
+    /// Reads the head of the request.
+    async fn head(&mut self, limits: RequestLimits) -> Result<RequestHead, Invalid> {
+        let section = within(limits.head_timeout, self.head_section(limits.max_head_size)).await;
+        let section = section.ok_or_else(Error::incomplete)??;
+        head::decode_request(&section, limits.max_head_size)
+    }
+
+    async fn head_section(&mut self, max_size: usize) -> Result<BytesMut, Invalid> {
+        loop {
+            match poll_fn(|cx| self.frames.poll_next(cx)).await? {
+                Some(frame::HEADERS) => break,
+                Some(kind) if frame::is_unknown(kind) => {}
+                Some(_) => {
+                    let reason = "a request does not start with HEADERS";
+                    return Err(Error::fatal(code::FRAME_UNEXPECTED, reason).into());
+                }
+                None => return Err(Error::incomplete().into()),
+            }
+        }
+        if self.frames.remaining() > max_size as u64 {
+            return Err(Invalid::TooLarge);
+        }
+        let mut section = BytesMut::with_capacity(self.frames.remaining() as usize);
+        while let Some(bytes) = poll_fn(|cx| self.frames.poll_payload(cx, usize::MAX)).await? {
+            section.put(bytes);
+        }
+        Ok(section)
+    }
+
+    /// Calls the service and sends its response.
+    async fn answer<S, B>(mut self, head: RequestHead, mut service: S, limits: RequestLimits)
+    where
+        S: Service<Request<Body>, Response = Response<B>>,
+        S::Error: Into<BoxError>,
+        B: http_body::Body,
+        B::Error: Into<BoxError>,
+    {
+        // A replayed request must not have effects (RFC 8470 §3, RFC 9110 §9.2.1).
+        if self.is_early && !head.method.is_safe() {
+            return self.refuse(StatusCode::TOO_EARLY).await;
+        }
+        let is_head = head.method == Method::HEAD;
+        let is_connect = head.method == Method::CONNECT;
+        let reset_code = match head.protocol {
+            None if is_connect => code::CONNECT_ERROR,
+            _ => code::REQUEST_CANCELLED,
+        };
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.uri;
+        *request.version_mut() = Version::HTTP_3;
+        *request.headers_mut() = head.headers;
+        let extensions = request.extensions_mut();
+        extensions.insert(self.active.connection.remote_address());
+        if let Some(protocol) = head.protocol {
+            #[cfg(feature = "datagram")]
+            extensions.insert(super::datagrams::of_stream(&self.active, self.frames.source_mut()));
+            extensions.insert(protocol);
+        }
+
+        let Self {
+            mut responder,
+            mut frames,
+            active,
+            ..
+        } = self;
+        let (handover, upgraded) = oneshot::channel();
+        let mut tunnel = None;
+        let mut is_read = None;
+        if is_connect {
+            request.extensions_mut().insert(pending(upgraded));
+            tunnel = Some((frames, handover));
+        } else if !has_ended(&mut frames).await {
+            let expects = request.headers().get(header::EXPECT);
+            let expects = expects.is_some_and(|value| {
+                value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+            });
+            let on_read = expects.then(|| {
+                let (on_read, receiver) = oneshot::channel();
+                is_read = Some(receiver);
+                on_read
+            });
+            *request.body_mut() = Body::new(
+                frames,
+                Arc::clone(&active),
+                Expected {
+                    content_length: head.content_length,
+                    max_trailers: limits.max_head_size,
+                    on_read,
+                },
+            );
+        }
+
+        let response = {
+            let response = pin!(crate::service::call(&mut service, request));
+            respond(&mut responder, response, is_read).await
+        };
+        let response = match response {
+            Ok(response) => response,
+            Err(failure) => return fail(responder, &failure, reset_code),
+        };
+        let (parts, body) = response.into_parts();
+        let mut headers = parts.headers;
+        set_date(&mut headers);
+        // The tunnel is open once the handler has accepted the request: otherwise the layer has dropped the upgrade.
+        let tunnel = tunnel.filter(|(_, handover)| {
+            parts.status.is_success() && !handover.is_closed()
+        });
+        let section = head::encode_response(parts.status, &headers);
+        if let Err(error) = responder.headers(section).await {
+            return fail(responder, &error.into(), reset_code);
+        }
+        if let Some((frames, handover)) = tunnel {
+            if let Some(send) = responder.send.take() {
+                // A dropped upgrade drops the tunnel, which resets the stream.
+                let _ = handover.send(Tunnel::new(frames, send, active, reset_code));
+            }
+            return;
+        }
+        if !is_head {
+            if let Err(failure) = responder.body(body).await {
+                return fail(responder, &failure, reset_code);
+            }
+        }
+        responder.finish(active);
+    }
+
+    /// Answers a request that the service does not see.
+    async fn refuse(mut self, status: StatusCode) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        set_date(&mut headers);
+        let sent = self.responder.headers(head::encode_response(status, &headers)).await;
+        self.frames.source_mut().stop(code::NO_ERROR);
+        if sent.is_ok() {
+            self.responder.finish(self.active);
+        }
+    }
+
+    /// Resets both directions, and closes the connection if the error requires it.
+    fn abort(mut self, error: &Error) {
+        self.active.violated(error);
+        let code = error.reset_code();
+        self.frames.source_mut().stop(code);
+        self.responder.reset(code);
+    }
+}
+
+/// Reports that a response was not sent, and resets the stream.
+fn fail(responder: Responder, failure: &Failure, reset_code: VarInt) {
+    match failure {
+        Failure::Stream(error) => {
+            trace::http3_request_failed(error);
+            responder.reset(reset_code);
+        }
+        Failure::Service(error) => {
+            trace::http3_service_failed(&**error);
+            responder.reset(code::INTERNAL_ERROR);
+        }
+    }
+}
+
+/// Waits for the response of the service, and sends 100 (Continue) once the service reads the body.
+///
+/// A client that cancels the request drops the future of the service.
+async fn respond<F, R, E>(
+    responder: &mut Responder,
+    response: Pin<&mut F>,
+    mut is_read: Option<oneshot::Receiver<()>>,
+) -> Result<R, Failure>
+where
+    F: Future<Output = Result<R, E>>,
+    E: Into<BoxError>,
+{
+    let stopped = responder.send()?.stopped();
+    let mut response = pin!(select(response, pin!(stopped)));
+    let read = poll_fn(|cx| match response.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Either::Left(response)),
+        Poll::Pending => match is_read.as_mut().map(|is_read| Pin::new(is_read).poll(cx)) {
+            Some(Poll::Ready(Ok(()))) => Poll::Ready(Either::Right(())),
+            // The body was dropped unread.
+            Some(Poll::Ready(Err(_))) => {
+                is_read = None;
+                Poll::Pending
+            }
+            Some(Poll::Pending) | None => Poll::Pending,
+        },
+    });
+    let response = match read.await {
+        Either::Left(response) => response,
+        Either::Right(()) => {
+            let interim = head::encode_response(StatusCode::CONTINUE, &HeaderMap::new());
+            responder.headers(interim).await?;
+            response.await
+        }
+    };
+    match response {
+        Either::Left((response, _)) => response.map_err(|error| Failure::Service(error.into())),
+        Either::Right((stopped, _)) => Err(Failure::Stream(is_stopped(stopped))),
+    }
+}
+
+/// Returns `true` if the end of the stream has already arrived: the message has no body.
+async fn has_ended(frames: &mut FrameReader) -> bool {
+    poll_fn(|cx| Poll::Ready(matches!(frames.poll_peek(cx), Poll::Ready(Ok(None))))).await
+}
+
+/// The pending upgrade of a request, which resolves once the head of the upgrade response was sent.
+fn pending(upgraded: oneshot::Receiver<Tunnel>) -> PendingUpgrade {
+    PendingUpgrade::new(async move {
+        let tunnel = upgraded.await.map_err(|_| "the upgrade response was not sent")?;
+        Ok(Upgraded::from_box_io(BoxIo::resettable(tunnel)))
+    })
+}
+
+/// Adds `Date` (RFC 9110 §6.6.1), as hyper does over other versions.
+fn set_date(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::DATE) {
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        if let Ok(date) = HeaderValue::try_from(date) {
+            headers.insert(header::DATE, date);
+        }
+    }
+}
