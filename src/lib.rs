@@ -212,6 +212,13 @@
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "http3")]
+#[cfg_attr(
+    not(any(test, fuzzing)),
+    expect(dead_code, reason = "the server is not written yet")
+)]
+mod http3;
+
 #[cfg(feature = "datagram")]
 pub mod datagram;
 

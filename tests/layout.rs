@@ -9,6 +9,7 @@ use std::{
 /// From the top to the bottom. Modules on one line do not import from each other.
 const LEVELS: &[&[&str]] = &[
     &["lib", "manual", "fuzzing", "testing"],
+    &["http3"],
     &["datagram"],
     &["extract", "tunnel"],
     &["websocket"],

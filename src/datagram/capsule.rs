@@ -1,6 +1,6 @@
 //! Capsules (RFC 9297 §3).
 
-use super::varint;
+use crate::io::varint;
 use std::{borrow::Cow, fmt, io};
 
 /// The type of a capsule that contains an HTTP datagram.

@@ -20,7 +20,6 @@ mod relay;
 mod send_queue;
 mod template;
 mod udp;
-mod varint;
 
 pub use self::{
     client::{Udp, UdpRequest},

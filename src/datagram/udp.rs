@@ -1,6 +1,7 @@
 //! The payloads of CONNECT-UDP (RFC 9298 §5).
 
-use super::{capsule::Malformed, varint};
+use super::capsule::Malformed;
+use crate::io::varint;
 
 /// The Context ID of UDP payloads.
 pub(super) const CONTEXT: &[u8] = &[0];

@@ -11,3 +11,5 @@ pub(crate) mod read;
 pub(crate) mod socket;
 #[cfg(all(feature = "tunnel", target_os = "linux"))]
 pub(crate) mod splice;
+#[cfg(feature = "datagram")]
+pub(crate) mod varint;

@@ -1,13 +1,13 @@
 //! Variable-length integers (RFC 9000 §16).
 
 /// The maximum length of an encoding, in bytes.
-pub(super) const MAX_LENGTH: usize = 8;
+pub(crate) const MAX_LENGTH: usize = 8;
 
 /// Decodes the integer at the start of `bytes`, and returns it with the length of its encoding. Returns `None` if the
 /// encoding is incomplete.
 ///
 /// An encoding can be longer than necessary.
-pub(super) fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
     let first = *bytes.first()?;
     let length = 1 << (first >> 6);
     let rest = bytes.get(1..length)?;
@@ -23,7 +23,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(u64, usize)> {
 /// # Panics
 ///
 /// If `value` is 2^62 or more, or if `bytes` is shorter than the encoding.
-pub(super) fn encode(value: u64, bytes: &mut [u8]) -> usize {
+pub(crate) fn encode(value: u64, bytes: &mut [u8]) -> usize {
     let prefix: u64 = match value {
         0..0x40 => 0,
         0x40..0x4000 => 1,
