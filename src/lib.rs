@@ -212,6 +212,9 @@
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "http3")]
+pub mod http3;
+
 #[cfg(feature = "datagram")]
 pub mod datagram;
 

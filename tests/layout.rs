@@ -13,6 +13,7 @@ const LEVELS: &[&[&str]] = &[
     &["extract", "tunnel"],
     &["websocket"],
     &["client"],
+    &["http3"],
     &["layer"],
     &["govern"],
     &["decide"],
