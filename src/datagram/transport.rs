@@ -175,8 +175,8 @@ impl Quic {
     /// Sends a datagram, or returns the reason why it was not sent.
     pub(super) fn send(&mut self, context: &[u8], payload: &[u8]) -> io::Result<Outcome> {
         if self.is_closed {
-            // The stream returns its error.
-            return Ok(Outcome::NeedsCapsule);
+            // Not in the queue, which could never be written and would fail every later operation.
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
         match self.transport.get_mut().send(context, payload) {
             Ok(()) => Ok(Outcome::Sent),
