@@ -72,6 +72,11 @@ impl Session {
         self.io
     }
 
+    #[allow(dead_code, reason = "only some protocols of this crate use this")]
+    pub(crate) fn into_parts(self) -> (Box<Parts>, Upgraded) {
+        (self.response, self.io)
+    }
+
     /// Returns the connection mutably. The head of the response stays available.
     #[must_use]
     pub fn io_mut(&mut self) -> &mut Upgraded {

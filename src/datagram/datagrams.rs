@@ -3,6 +3,7 @@
 use super::{
     capsule::{Decoder, Malformed},
     send_queue::SendQueue,
+    transport::{Outcome, Quic, QuicDatagrams},
 };
 use crate::{
     client,
@@ -10,10 +11,12 @@ use crate::{
     session::{Session, upgraded::Upgraded},
 };
 use bytes::Bytes;
+use http::Extensions;
 use std::{
     fmt,
     future::poll_fn,
     io,
+    ops::Deref,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -28,6 +31,10 @@ pub(super) const MAX_LENGTH: usize = 65_535 + 8;
 /// Over HTTP/1.1 and HTTP/2, each datagram is a DATAGRAM capsule in the byte stream of the session. Capsules of other
 /// types are skipped, as RFC 9297 §3.2 requires. The stream delivers all written datagrams in order, but a protocol of
 /// datagrams must not rely on it: another HTTP version or an intermediary may lose or reorder them.
+///
+/// Over HTTP/3, if the server or the client provides a [`Transport`](super::Transport), datagrams are sent as QUIC
+/// datagrams, or in capsules if the peer has not enabled QUIC datagrams. Those of the peer are received from both. The
+/// end of the stream also ends the QUIC datagrams.
 ///
 /// The datagrams count as bytes and as activity of the session. An idle `HttpDatagrams` holds no buffer.
 ///
@@ -59,6 +66,9 @@ pub(super) const MAX_LENGTH: usize = 65_535 + 8;
 /// 64 KiB; a datagram for a full queue replaces the oldest ones, which [`dropped`](Self::dropped) counts. Every later
 /// `send`, [`recv`](Self::recv) or [`flush`](Self::flush) writes waiting datagrams.
 ///
+/// A QUIC datagram does not wait in this queue. One that is too large for the path or the peer is dropped and counted: a
+/// capsule would hide the limit of the path from a protocol that probes for it (RFC 9298 §6.1).
+///
 /// # Errors
 ///
 /// The methods return the errors of the connection, and an error if the peer violates the capsule protocol:
@@ -76,6 +86,8 @@ pub struct HttpDatagrams {
     input: Option<Input>,
     decoder: Decoder,
     queue: SendQueue,
+    /// Boxed, because most connections have no QUIC datagrams.
+    quic: Option<Box<Quic>>,
     /// The stream of the peer has ended, or an error has occurred.
     has_ended: bool,
 }
@@ -87,11 +99,29 @@ struct Input {
     end: usize,
 }
 
+/// A received datagram.
+pub(super) enum Received<'a> {
+    /// In the input of the stream.
+    Capsule(&'a [u8]),
+    Quic(Bytes),
+}
+
+impl Deref for Received<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Capsule(datagram) => datagram,
+            Self::Quic(datagram) => datagram,
+        }
+    }
+}
+
 impl HttpDatagrams {
     /// Sends and receives datagrams as capsules over `io`.
     ///
-    /// To create an `HttpDatagrams` for a session, convert the [`Session`] or the [`client::Session`], which also have
-    /// the extensions of their requests.
+    /// To create an `HttpDatagrams` for a session, convert the [`Session`] or the [`client::Session`]: QUIC datagrams
+    /// are in the extensions of the request or the response.
     #[must_use]
     pub fn new(io: Upgraded) -> Self {
         Self {
@@ -99,8 +129,18 @@ impl HttpDatagrams {
             input: None,
             decoder: Decoder::new(MAX_LENGTH),
             queue: SendQueue::default(),
+            quic: None,
             has_ended: false,
         }
+    }
+
+    fn with_extensions(io: Upgraded, extensions: &mut Extensions) -> Self {
+        let quic = extensions
+            .remove::<QuicDatagrams>()
+            .and_then(QuicDatagrams::take);
+        let mut datagrams = Self::new(io);
+        datagrams.quic = quic;
+        datagrams
     }
 
     /// Receives the next datagram, and writes waiting datagrams meanwhile.
@@ -129,7 +169,10 @@ impl HttpDatagrams {
         }
         // One read can return thousands of datagrams, which must not monopolize the thread.
         let turn = ready!(tokio::task::coop::poll_proceed(cx));
-        let take = |_: &mut Context<'_>, datagram: &[u8]| Bytes::copy_from_slice(datagram);
+        let take = |_: &mut Context<'_>, datagram: Received<'_>| match datagram {
+            Received::Capsule(datagram) => Bytes::copy_from_slice(datagram),
+            Received::Quic(datagram) => datagram,
+        };
         let received = ready!(self.poll_recv_with(cx, take));
         turn.made_progress();
         Poll::Ready(received)
@@ -139,7 +182,37 @@ impl HttpDatagrams {
     pub(super) fn poll_recv_with<R>(
         &mut self,
         cx: &mut Context<'_>,
-        mut take: impl FnMut(&mut Context<'_>, &[u8]) -> R,
+        mut take: impl FnMut(&mut Context<'_>, Received<'_>) -> R,
+    ) -> Poll<Option<io::Result<R>>> {
+        if self.has_ended || self.quic.is_none() {
+            return self.poll_recv_capsule(cx, take);
+        }
+        let is_streams_turn = self
+            .quic
+            .as_mut()
+            .is_some_and(|quic| quic.is_streams_turn());
+        for is_stream in [is_streams_turn, !is_streams_turn] {
+            if is_stream {
+                if let Poll::Ready(received) = self.poll_recv_capsule(cx, &mut take) {
+                    return Poll::Ready(received);
+                }
+            } else if let Some(Poll::Ready(datagram)) =
+                self.quic.as_mut().map(|quic| quic.poll_recv(cx))
+            {
+                // If the session has ended, the stream returns the error.
+                if self.io.check().is_ok() {
+                    self.io.record_read(datagram.len());
+                    return Poll::Ready(Some(Ok(take(cx, Received::Quic(datagram)))));
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_recv_capsule<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&mut Context<'_>, Received<'_>) -> R,
     ) -> Poll<Option<io::Result<R>>> {
         loop {
             if self.has_ended {
@@ -148,7 +221,9 @@ impl HttpDatagrams {
             if let Some(input) = &mut self.input {
                 let mut rest = &input.buffer[input.start..input.end];
                 let taken = self.decoder.next(&mut rest);
-                let taken = taken.map(|datagram| datagram.map(|datagram| take(cx, &datagram)));
+                let taken = taken.map(|datagram| {
+                    datagram.map(|datagram| take(cx, Received::Capsule(&datagram)))
+                });
                 input.start = input.end - rest.len();
                 if rest.is_empty() {
                     self.input = None;
@@ -194,6 +269,7 @@ impl HttpDatagrams {
         self.has_ended = true;
         self.input = None;
         self.queue = SendQueue::default();
+        self.quic = None;
         self.break_off();
         malformed.into()
     }
@@ -237,11 +313,29 @@ impl HttpDatagrams {
             let message = "the datagram is too long";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        self.queue.push(context, payload);
+        if let Outcome::NeedsCapsule = self.send_quic(context, &payload)? {
+            self.queue.push(context, payload);
+        }
         match self.poll_flush(cx) {
             Poll::Ready(flushed) => flushed,
             Poll::Pending => Ok(()),
         }
+    }
+
+    /// Sends a datagram as a QUIC datagram, if possible.
+    pub(super) fn send_quic(&mut self, context: &[u8], payload: &[u8]) -> io::Result<Outcome> {
+        let Some(quic) = &mut self.quic else {
+            return Ok(Outcome::NeedsCapsule);
+        };
+        // Fails if the session has ended.
+        self.io.check()?;
+        let outcome = quic.send(context, payload)?;
+        match outcome {
+            Outcome::Sent => self.io.record_written(context.len() + payload.len()),
+            Outcome::Dropped => self.queue.count_dropped(),
+            Outcome::NeedsCapsule => {}
+        }
+        Ok(outcome)
     }
 
     /// Writes all waiting datagrams, and flushes the connection.
@@ -273,10 +367,14 @@ impl HttpDatagrams {
     /// Call `close` again if the future was dropped.
     pub async fn close(&mut self) -> io::Result<()> {
         self.flush().await?;
+        if let Some(quic) = &mut self.quic {
+            quic.close();
+        }
         poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await
     }
 
-    /// Returns the number of datagrams that were not sent because the queue was full.
+    /// Returns the number of datagrams that were not sent because the queue was full, or because they were too large for
+    /// a QUIC datagram.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.queue.dropped()
@@ -284,6 +382,11 @@ impl HttpDatagrams {
 
     pub(super) fn queue_mut(&mut self) -> &mut SendQueue {
         &mut self.queue
+    }
+
+    /// Returns `true` if datagrams can be sent as QUIC datagrams.
+    pub(super) fn has_quic(&self) -> bool {
+        self.quic.is_some()
     }
 }
 
@@ -294,14 +397,16 @@ impl From<Upgraded> for HttpDatagrams {
 }
 
 impl From<Session> for HttpDatagrams {
-    fn from(session: Session) -> Self {
-        Self::new(session.into_io())
+    fn from(mut session: Session) -> Self {
+        let io = session.take_io();
+        Self::with_extensions(io, session.extensions_mut())
     }
 }
 
 impl From<client::Session> for HttpDatagrams {
     fn from(session: client::Session) -> Self {
-        Self::new(session.into_io())
+        let (mut response, io) = session.into_parts();
+        Self::with_extensions(io, &mut response.extensions)
     }
 }
 

@@ -5,10 +5,14 @@
 //! | [`ConnectUdp`] | a proxy for UDP: clients request a flow to a host and a port | [`UpgradeLayer::protocol`](crate::UpgradeLayer::protocol), for `connect-udp` |
 //! | [`UdpRequest`], [`Udp`] | the client side of such a proxy | any service of the module [`client`](crate::client) |
 //! | [`HttpDatagrams`] | sends and receives datagrams of any protocol | a [`Session`](crate::Session) of the server or of the client |
+//! | [`Transport`], [`QuicDatagrams`] | the QUIC datagrams of a request stream | servers and clients of HTTP/3 |
 //!
 //! The same handlers serve HTTP/1.1, with `Upgrade`, and HTTP/2, with extended CONNECT. Both carry datagrams in capsules,
 //! in a stream that is reliable and ordered: a lost packet of the TCP connection delays all datagrams after it. QUIC
 //! through such a proxy works, and takes a proxy over HTTP/3 where one is available.
+//!
+//! Over HTTP/3, with a server that provides a [`Transport`], datagrams are QUIC datagrams, which are neither reliable nor
+//! ordered. Handlers and clients need no change.
 
 mod capsule;
 mod client;
@@ -19,6 +23,7 @@ pub(crate) mod fuzzing;
 mod relay;
 mod send_queue;
 mod template;
+mod transport;
 mod udp;
 
 pub use self::{
@@ -26,4 +31,5 @@ pub use self::{
     connect_udp::ConnectUdp,
     datagrams::HttpDatagrams,
     template::InvalidTemplate,
+    transport::{QuicDatagrams, SendError, Transport},
 };

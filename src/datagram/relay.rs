@@ -1,6 +1,12 @@
 //! Relays UDP payloads between a session and a connected socket.
 
-use super::{capsule, capsule::Malformed, datagrams::HttpDatagrams, udp};
+use super::{
+    capsule,
+    capsule::Malformed,
+    datagrams::{HttpDatagrams, Received},
+    transport::Outcome,
+    udp,
+};
 use crate::{
     error::BoxError,
     io::buffer::{BYTES, Buffer},
@@ -138,8 +144,8 @@ impl Relay {
                 *is_active |= is_relayed(sent)?;
                 self.blocked = None;
             }
-            let send = |cx: &mut Context<'_>, datagram: &[u8]| {
-                let Some(payload) = udp::payload(datagram)? else {
+            let send = |cx: &mut Context<'_>, datagram: Received<'_>| {
+                let Some(payload) = udp::payload(&datagram)? else {
                     return Ok(Sent::Ignored);
                 };
                 Ok(match socket.poll_send(cx, payload) {
@@ -154,7 +160,8 @@ impl Relay {
             match sent {
                 Ok(Sent::Done(sent)) => *is_active |= is_relayed(sent)?,
                 Ok(Sent::Blocked(payload)) => self.blocked = Some(payload),
-                Ok(Sent::Ignored) => {}
+                // No operation on the socket has used the budget of the task.
+                Ok(Sent::Ignored) => ready!(tokio::task::coop::poll_proceed(cx)).made_progress(),
                 Err(malformed) => return Poll::Ready(Err(self.datagrams.abort(malformed))),
             }
         }
@@ -172,6 +179,20 @@ impl Relay {
         loop {
             let is_blocked = self.datagrams.poll_flush(cx)?.is_pending();
             let mut buffer = Buffer::borrow();
+            if self.datagrams.has_quic() {
+                let length = ready!(poll_receive(cx, socket, &mut buffer))?;
+                let payload = &buffer[..length];
+                match self.datagrams.send_quic(udp::CONTEXT, payload)? {
+                    Outcome::Sent => *is_active = true,
+                    Outcome::Dropped => {}
+                    Outcome::NeedsCapsule => {
+                        *is_active |= !is_blocked;
+                        let payload = Bytes::copy_from_slice(payload);
+                        self.datagrams.queue_mut().push(udp::CONTEXT, payload);
+                    }
+                }
+                continue;
+            }
             if is_blocked {
                 let length = ready!(poll_receive(cx, socket, &mut buffer))?;
                 let payload = Bytes::copy_from_slice(&buffer[..length]);

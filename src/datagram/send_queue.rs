@@ -15,7 +15,7 @@ use std::{
 use tokio::io::AsyncWrite as _;
 
 /// The maximum size of the waiting datagrams in bytes, with `OVERHEAD` for each.
-const MAX_WAITING: usize = 64 * 1024;
+const MAX_WAITING: u32 = 64 * 1024;
 
 /// The approximate memory of a waiting datagram, without its payload.
 const OVERHEAD: usize = 64;
@@ -33,7 +33,7 @@ pub(super) struct SendQueue {
     writing: Option<Writing>,
     waiting: VecDeque<Datagram>,
     /// The size of `waiting`.
-    size: usize,
+    size: u32,
     dropped: u64,
     needs_flush: bool,
 }
@@ -55,8 +55,8 @@ impl Datagram {
         self.context.len() + self.payload.len()
     }
 
-    fn size(&self) -> usize {
-        self.payload.len() + OVERHEAD
+    fn size(&self) -> u32 {
+        (self.payload.len() + OVERHEAD) as u32
     }
 }
 
@@ -76,6 +76,11 @@ impl SendQueue {
         let datagram = self.waiting.pop_front()?;
         self.size -= datagram.size();
         Some(datagram)
+    }
+
+    /// Counts a datagram that was dropped without being added to the queue.
+    pub(super) fn count_dropped(&mut self) {
+        self.dropped += 1;
     }
 
     /// Returns the number of dropped datagrams.

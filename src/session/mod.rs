@@ -156,7 +156,9 @@ impl Session {
 
     /// Returns a mutable reference to the connection.
     ///
-    /// The rest of the session stays alive, including the [extensions](Self::extensions).
+    /// The rest of the session stays alive, including the [extensions](Self::extensions). A handler that exchanges data
+    /// with the peer outside of the byte stream records it with [`Upgraded::record_read`] and
+    /// [`Upgraded::record_written`].
     #[must_use]
     pub fn io_mut(&mut self) -> &mut Upgraded {
         &mut self.io

@@ -219,12 +219,7 @@ impl State {
     ) -> Result<(), SessionOver> {
         match moved {
             Poll::Ready(0) => {}
-            Poll::Ready(bytes) => {
-                count.fetch_add(bytes as u64, Ordering::Relaxed);
-                if let Some(active) = &self.active {
-                    active.store(self.now(), Ordering::Relaxed);
-                }
-            }
+            Poll::Ready(bytes) => self.count(count, bytes),
             Poll::Pending => {
                 waiting.register(cx.waker());
                 // The session may have ended before the registration.
@@ -232,6 +227,23 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Counts bytes that were received outside of the IO.
+    pub(crate) fn record_read(&self, bytes: usize) {
+        self.count(&self.read, bytes);
+    }
+
+    /// Counts bytes that were sent outside of the IO.
+    pub(crate) fn record_written(&self, bytes: usize) {
+        self.count(&self.written, bytes);
+    }
+
+    fn count(&self, count: &AtomicU64, bytes: usize) {
+        count.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(active) = &self.active {
+            active.store(self.now(), Ordering::Relaxed);
+        }
     }
 
     /// Records that an operation on the IO failed: an `io::Error` of the handler may come from the IO.

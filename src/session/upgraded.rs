@@ -152,6 +152,37 @@ impl Upgraded {
         Self::from_box_io(BoxIo::from(parts))
     }
 
+    /// Records `bytes` that the handler has received from the peer outside of the byte stream, such as in a datagram.
+    ///
+    /// The session counts the bytes like those of the stream, and its idle timeout starts again, also if `bytes` is 0.
+    /// `HttpDatagrams` records its datagrams itself. Without a session, the method has no effect.
+    ///
+    /// ```
+    /// use tokio::net::UdpSocket;
+    /// use tower_upgrade::Session;
+    ///
+    /// async fn relay(mut session: Session, media: UdpSocket) -> std::io::Result<()> {
+    ///     let mut packet = [0; 1500];
+    ///     loop {
+    ///         let length = media.recv(&mut packet).await?;
+    ///         session.io_mut().record_read(length);
+    ///     }
+    /// }
+    /// ```
+    pub fn record_read(&self, bytes: usize) {
+        if let Some(session) = &self.session {
+            session.record_read(bytes);
+        }
+    }
+
+    /// Records `bytes` that the handler has sent to the peer outside of the byte stream, as
+    /// [`record_read`](Self::record_read) does for received ones.
+    pub fn record_written(&self, bytes: usize) {
+        if let Some(session) = &self.session {
+            session.record_written(bytes);
+        }
+    }
+
     /// Takes the connection out of the session.
     ///
     /// The caller must shut the connection down. The session no longer counts its bytes, and the idle timeout no longer

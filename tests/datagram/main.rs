@@ -8,5 +8,6 @@ mod client;
 mod end;
 mod flow;
 mod proxy;
+mod quic;
 mod request;
 mod target;
