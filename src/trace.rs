@@ -105,6 +105,20 @@ pub(crate) fn rejection_is_upgrade(status: StatusCode) {
     );
 }
 
+/// Reports a request over HTTP/3 whose stream was reset, by either side.
+#[cfg(feature = "http3")]
+pub(crate) fn http3_request_failed(error: &dyn Display) {
+    unused!(error);
+    event!(DEBUG, %error, "request over HTTP/3 failed");
+}
+
+/// Reports an error of a service, or of the body of its response.
+#[cfg(feature = "http3")]
+pub(crate) fn http3_service_failed(error: &dyn Display) {
+    unused!(error);
+    event!(ERROR, %error, "service failed, request over HTTP/3 was reset");
+}
+
 pub(crate) fn not_offered(protocol: &dyn Display) {
     unused!(protocol);
     event!(

@@ -3,11 +3,13 @@
 use super::{
     capsule::{Decoder, Malformed},
     send_queue::SendQueue,
-    transport::{Outcome, Quic, QuicDatagrams},
 };
 use crate::{
     client,
-    io::buffer::Buffer,
+    io::{
+        buffer::Buffer,
+        datagrams::{Outcome, Quic, QuicDatagrams},
+    },
     session::{Session, upgraded::Upgraded},
 };
 use bytes::Bytes;

@@ -23,7 +23,6 @@ pub(crate) mod fuzzing;
 mod relay;
 mod send_queue;
 mod template;
-mod transport;
 mod udp;
 
 pub use self::{
@@ -31,5 +30,5 @@ pub use self::{
     connect_udp::ConnectUdp,
     datagrams::HttpDatagrams,
     template::InvalidTemplate,
-    transport::{QuicDatagrams, SendError, Transport},
 };
+pub use crate::io::datagrams::{QuicDatagrams, SendError, Transport};

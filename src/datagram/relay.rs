@@ -4,12 +4,12 @@ use super::{
     capsule,
     capsule::Malformed,
     datagrams::{HttpDatagrams, Received},
-    transport::Outcome,
     udp,
 };
 use crate::{
     error::BoxError,
     io::buffer::{BYTES, Buffer},
+    io::datagrams::Outcome,
     session::Session,
     time::{Timer, within},
 };

@@ -76,10 +76,7 @@ impl Body {
 }
 
 impl Incoming {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
         if let Some(on_read) = self.on_read.take() {
             // The request is already answered if nothing receives.
             let _ = on_read.send(());
@@ -97,10 +94,7 @@ impl Incoming {
         Poll::Ready(result)
     }
 
-    fn poll_message(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
         loop {
             if self.is_in_frame {
                 let payload = ready!(self.frames.poll_payload(cx, usize::MAX))?;
@@ -158,7 +152,9 @@ impl Incoming {
     fn check_length(&self) -> Result<(), Error> {
         match self.expected {
             None | Some(0) => Ok(()),
-            Some(_) => Err(Error::malformed("the body is shorter than `content-length`")),
+            Some(_) => Err(Error::malformed(
+                "the body is shorter than `content-length`",
+            )),
         }
     }
 }

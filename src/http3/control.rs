@@ -182,7 +182,10 @@ async fn read_control(
                 let payload = payload(&mut frames).await?;
                 let id = number(&payload)?;
                 if id > last_goaway || (!is_server && id % 4 != 0) {
-                    return Err(Error::fatal(code::ID_ERROR, "the ID of a GOAWAY is invalid"));
+                    return Err(Error::fatal(
+                        code::ID_ERROR,
+                        "the ID of a GOAWAY is invalid",
+                    ));
                 }
                 last_goaway = id;
                 goaway(id);
@@ -245,7 +248,9 @@ async fn read_encoder(mut stream: Receiver, first: Bytes) -> Result<(), Error> {
                 "the peer inserts into a dynamic table of no capacity",
             ));
         }
-        let chunk = poll_fn(|cx| stream.poll_chunk(cx)).await.map_err(critical)?;
+        let chunk = poll_fn(|cx| stream.poll_chunk(cx))
+            .await
+            .map_err(critical)?;
         bytes = chunk.ok_or_else(closed)?;
     }
 }
@@ -253,7 +258,9 @@ async fn read_encoder(mut stream: Receiver, first: Bytes) -> Result<(), Error> {
 /// Reads the instructions of the peer's decoder, which have no effect on an encoder without a dynamic table.
 async fn read_decoder(mut stream: Receiver) -> Result<(), Error> {
     loop {
-        let chunk = poll_fn(|cx| stream.poll_chunk(cx)).await.map_err(critical)?;
+        let chunk = poll_fn(|cx| stream.poll_chunk(cx))
+            .await
+            .map_err(critical)?;
         if chunk.is_none() {
             return Err(closed());
         }

@@ -131,9 +131,15 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Cause::Cancelled(code) => write!(f, "the peer cancelled the stream (code {code:#x})"),
+            Cause::Cancelled(code) => {
+                let code = code.into_inner();
+                write!(f, "the peer cancelled the stream (code {code:#x})")
+            }
             Cause::Connection(_) => f.write_str("the connection was closed"),
-            Cause::Violation { code, reason, .. } => write!(f, "{reason} (code {code:#x})"),
+            Cause::Violation { code, reason, .. } => {
+                let code = code.into_inner();
+                write!(f, "{reason} (code {code:#x})")
+            }
             Cause::Closed => f.write_str("the stream was closed"),
             Cause::Timeout => f.write_str("requests were open at the deadline of the shutdown"),
         }

@@ -24,10 +24,7 @@ pub(crate) const MAX_HEADER: usize = 2 * varint::MAX_LENGTH;
 ///
 /// The types that HTTP/2 uses and HTTP/3 does not are reserved (§7.2.8), and not unknown.
 pub(crate) fn is_unknown(kind: u64) -> bool {
-    !matches!(
-        kind,
-        DATA | HEADERS | 0x2..=0x9 | MAX_PUSH_ID
-    )
+    !matches!(kind, DATA | HEADERS | 0x2..=0x9 | MAX_PUSH_ID)
 }
 
 /// Writes the type and the length of a frame, and returns the length of both.

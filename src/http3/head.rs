@@ -1,7 +1,13 @@
 //! The heads of requests and responses: field sections and their pseudo-header fields (RFC 9114 §4.2, §4.3).
 
-use super::{code, error::Error, qpack};
-use bytes::BytesMut;
+use super::{
+    code,
+    error::Error,
+    qpack::{
+        decode::{self, DecodeError},
+        encode,
+    },
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{self, Entry},
@@ -28,6 +34,18 @@ pub(crate) enum Invalid {
     Error(Error),
 }
 
+impl From<DecodeError> for Invalid {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::TooLarge => Self::TooLarge,
+            DecodeError::Malformed => Self::Error(Error::fatal(
+                code::QPACK_DECOMPRESSION_FAILED,
+                "a field section cannot be decoded",
+            )),
+        }
+    }
+}
+
 impl From<Error> for Invalid {
     fn from(error: Error) -> Self {
         Self::Error(error)
@@ -42,7 +60,7 @@ impl From<Error> for Invalid {
 /// error of the connection (RFC 9204 §6).
 pub(crate) fn decode_request(section: &[u8], max_size: usize) -> Result<RequestHead, Invalid> {
     let mut pseudo = Pseudo::default();
-    let headers = decode(section, max_size, |name, value| pseudo.set(name, value))?;
+    let headers = decode_section(section, max_size, |name, value| pseudo.set(name, value))?;
     let content_length = content_length(&headers)?;
     let (method, uri, protocol) = pseudo.into_target(&headers)?;
     Ok(RequestHead {
@@ -57,7 +75,7 @@ pub(crate) fn decode_request(section: &[u8], max_size: usize) -> Result<RequestH
 /// Decodes trailers.
 pub(crate) fn decode_trailers(section: &[u8], max_size: usize) -> Result<HeaderMap, Error> {
     let no_pseudo = |_: &[u8], _: &[u8]| Err("a pseudo-header field in trailers");
-    match decode(section, max_size, no_pseudo) {
+    match decode_section(section, max_size, no_pseudo) {
         Ok(trailers) => Ok(trailers),
         Err(Invalid::TooLarge) => Err(Error::malformed("the trailers are too large")),
         Err(Invalid::Error(error)) => Err(error),
@@ -65,30 +83,23 @@ pub(crate) fn decode_trailers(section: &[u8], max_size: usize) -> Result<HeaderM
 }
 
 /// Decodes a field section, and passes the pseudo-header fields to `pseudo`.
-fn decode(
+fn decode_section(
     section: &[u8],
     max_size: usize,
     mut pseudo: impl FnMut(&[u8], &[u8]) -> Result<(), &'static str>,
 ) -> Result<HeaderMap, Invalid> {
     let mut headers = HeaderMap::new();
-    let decoded = qpack::decode(section, max_size, |name, value| {
-        if name.first() != Some(&b':') {
+    decode::decode(section, max_size, |name, value| {
+        let result = if name.first() != Some(&b':') {
             append(&mut headers, name, value)
         } else if headers.is_empty() {
             pseudo(name, value)
         } else {
             Err("a pseudo-header field follows a header field")
-        }
-    });
-    match decoded {
-        Ok(()) => Ok(headers),
-        Err(qpack::DecodeError::TooLarge) => Err(Invalid::TooLarge),
-        Err(qpack::DecodeError::Malformed) => Err(Invalid::Error(Error::fatal(
-            code::QPACK_DECOMPRESSION_FAILED,
-            "a field section cannot be decoded",
-        ))),
-        Err(qpack::DecodeError::Field(reason)) => Err(Invalid::Error(Error::malformed(reason))),
-    }
+        };
+        result.map_err(|reason| Invalid::Error(Error::malformed(reason)))
+    })?;
+    Ok(headers)
 }
 
 fn append(headers: &mut HeaderMap, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
@@ -126,9 +137,10 @@ fn is_of_the_connection(name: &HeaderName) -> bool {
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     let mut length = None;
     for value in headers.get_all(header::CONTENT_LENGTH) {
-        let digits = value.to_str().ok().filter(|value| {
-            !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit())
-        });
+        let digits = value
+            .to_str()
+            .ok()
+            .filter(|value| !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit()));
         let value = digits
             .and_then(|digits| digits.parse::<u64>().ok())
             .ok_or_else(|| Error::malformed("`content-length` is invalid"))?;
@@ -176,7 +188,9 @@ impl Pseudo {
         self,
         headers: &HeaderMap,
     ) -> Result<(Method, Uri, Option<hyper::ext::Protocol>), Error> {
-        let method = self.method.ok_or_else(|| Error::malformed("`:method` is missing"))?;
+        let method = self
+            .method
+            .ok_or_else(|| Error::malformed("`:method` is missing"))?;
         let is_connect = method == Method::CONNECT;
         if self.authority.as_ref().is_some_and(has_user) {
             return Err(Error::malformed("`:authority` has a user"));
@@ -227,27 +241,27 @@ fn has_user(authority: &Authority) -> bool {
 }
 
 /// Encodes the head of a response. Fields that HTTP/3 does not have are left out.
-pub(crate) fn encode_response(status: StatusCode, headers: &HeaderMap) -> BytesMut {
-    let mut section = BytesMut::with_capacity(256);
-    qpack::begin(&mut section);
-    qpack::encode(&mut section, b":status", status.as_str().as_bytes(), false);
+pub(crate) fn encode_response(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let mut section = Vec::with_capacity(256);
+    encode::begin(&mut section);
+    encode::field(&mut section, b":status", status.as_str().as_bytes(), false);
     encode_fields(&mut section, headers);
     section
 }
 
 /// Encodes trailers.
-pub(crate) fn encode_trailers(trailers: &HeaderMap) -> BytesMut {
-    let mut section = BytesMut::with_capacity(64);
-    qpack::begin(&mut section);
+pub(crate) fn encode_trailers(trailers: &HeaderMap) -> Vec<u8> {
+    let mut section = Vec::with_capacity(64);
+    encode::begin(&mut section);
     encode_fields(&mut section, trailers);
     section
 }
 
-fn encode_fields(section: &mut BytesMut, headers: &HeaderMap) {
+fn encode_fields(section: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
         if !is_of_the_connection(name) {
             let name = name.as_str().as_bytes();
-            qpack::encode(section, name, value.as_bytes(), value.is_sensitive());
+            encode::field(section, name, value.as_bytes(), value.is_sensitive());
         }
     }
 }

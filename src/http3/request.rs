@@ -70,7 +70,7 @@ impl Responder {
     }
 
     /// Writes a HEADERS frame.
-    async fn headers(&mut self, section: BytesMut) -> Result<(), Error> {
+    async fn headers(&mut self, section: Vec<u8>) -> Result<(), Error> {
         let mut header = [0; frame::MAX_HEADER];
         let size = frame::encode_header(frame::HEADERS, section.len(), &mut header);
         let mut frame = BytesMut::with_capacity(size + section.len());
@@ -85,7 +85,7 @@ impl Responder {
         B: http_body::Body,
         B::Error: Into<BoxError>,
     {
-        let mut body = pin!(body);
+        let mut body = pin!(body.map_err(Into::into));
         // A client that stops the response ends the body, also while the body waits.
         let stopped = self.send()?.stopped();
         let mut stopped = pin!(stopped);
@@ -95,7 +95,7 @@ impl Responder {
                 Either::Right((stopped, _)) => return Err(Failure::Stream(is_stopped(stopped))),
             };
             let Some(part) = next else { break };
-            let part = part.map_err(|error| Failure::Service(error.into()))?;
+            let part = part.map_err(Failure::Service)?;
             match part.into_data() {
                 Ok(mut data) => {
                     while data.has_remaining() {
@@ -247,7 +247,10 @@ impl Stream {
         extensions.insert(self.active.connection.remote_address());
         if let Some(protocol) = head.protocol {
             #[cfg(feature = "datagram")]
-            extensions.insert(super::datagrams::of_stream(&self.active, self.frames.source_mut()));
+            extensions.insert(super::datagrams::of_stream(
+                &self.active,
+                self.frames.source_mut(),
+            ));
             extensions.insert(protocol);
         }
 
@@ -265,9 +268,8 @@ impl Stream {
             tunnel = Some((frames, handover));
         } else if !has_ended(&mut frames).await {
             let expects = request.headers().get(header::EXPECT);
-            let expects = expects.is_some_and(|value| {
-                value.as_bytes().eq_ignore_ascii_case(b"100-continue")
-            });
+            let expects =
+                expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
             let on_read = expects.then(|| {
                 let (on_read, receiver) = oneshot::channel();
                 is_read = Some(receiver);
@@ -296,9 +298,8 @@ impl Stream {
         let mut headers = parts.headers;
         set_date(&mut headers);
         // The tunnel is open once the handler has accepted the request: otherwise the layer has dropped the upgrade.
-        let tunnel = tunnel.filter(|(_, handover)| {
-            parts.status.is_success() && !handover.is_closed()
-        });
+        let tunnel =
+            tunnel.filter(|(_, handover)| parts.status.is_success() && !handover.is_closed());
         let section = head::encode_response(parts.status, &headers);
         if let Err(error) = responder.headers(section).await {
             return fail(responder, &error.into(), reset_code);
@@ -323,7 +324,10 @@ impl Stream {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         set_date(&mut headers);
-        let sent = self.responder.headers(head::encode_response(status, &headers)).await;
+        let sent = self
+            .responder
+            .headers(head::encode_response(status, &headers))
+            .await;
         self.frames.source_mut().stop(code::NO_ERROR);
         if sent.is_ok() {
             self.responder.finish(self.active);
@@ -366,7 +370,8 @@ where
     E: Into<BoxError>,
 {
     let stopped = responder.send()?.stopped();
-    let mut response = pin!(select(response, pin!(stopped)));
+    let mut stopped = pin!(stopped);
+    let mut response = pin!(select(response, stopped.as_mut()));
     let read = poll_fn(|cx| match response.as_mut().poll(cx) {
         Poll::Ready(response) => Poll::Ready(Either::Left(response)),
         Poll::Pending => match is_read.as_mut().map(|is_read| Pin::new(is_read).poll(cx)) {
@@ -401,7 +406,9 @@ async fn has_ended(frames: &mut FrameReader) -> bool {
 /// The pending upgrade of a request, which resolves once the head of the upgrade response was sent.
 fn pending(upgraded: oneshot::Receiver<Tunnel>) -> PendingUpgrade {
     PendingUpgrade::new(async move {
-        let tunnel = upgraded.await.map_err(|_| "the upgrade response was not sent")?;
+        let tunnel = upgraded
+            .await
+            .map_err(|_| "the upgrade response was not sent")?;
         Ok(Upgraded::from_box_io(BoxIo::resettable(tunnel)))
     })
 }

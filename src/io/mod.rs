@@ -3,6 +3,8 @@
 pub(crate) mod box_io;
 pub(crate) mod buffer;
 pub(crate) mod copy;
+#[cfg(feature = "datagram")]
+pub(crate) mod datagrams;
 pub(crate) mod linger;
 pub(crate) mod parts;
 pub(crate) mod pool;

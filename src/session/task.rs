@@ -216,8 +216,8 @@ impl End {
     /// already dropped.
     async fn close(mut self, reason: CloseReason) {
         let is_aborted = matches!(reason, CloseReason::Aborted);
-        let has_failed = is_aborted
-            || matches!(reason, CloseReason::Failed(_) | CloseReason::Panicked(_));
+        let has_failed =
+            is_aborted || matches!(reason, CloseReason::Failed(_) | CloseReason::Panicked(_));
         let timeout = self.state.settings().shutdown_timeout();
         let is_stopped =
             self.state.is_stopping() || is_aborted || matches!(reason, CloseReason::Idle);
@@ -239,9 +239,12 @@ impl End {
         };
         let farewell = self.state.farewell.load();
         let last = farewell.bytes(is_stopped);
+        let io = io.and_then(|mut io| {
+            // A clean end would look like success. A protocol with an end such as WebSocket's sends that instead.
+            let is_reset = has_failed && last.is_empty() && io.reset();
+            (!is_reset).then_some(io)
+        });
         match io {
-            // A clean end would look like success. A protocol that has its own end, such as WebSocket, sends it instead.
-            Some(mut io) if has_failed && last.is_empty() && io.reset() => {}
             // An aborted session does not wait for further data from the peer.
             Some(mut io) if is_aborted => {
                 linger::shut_down(&mut io, last, timeout).await;

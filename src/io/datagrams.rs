@@ -36,7 +36,7 @@ pub trait Transport: Send + 'static {
 pub enum SendError {
     /// The datagram exceeds the limit of the peer or of the path.
     ///
-    /// The datagram is dropped and [counted](super::HttpDatagrams::dropped). A capsule would carry it, but also hide the
+    /// The datagram is dropped and [counted](crate::datagram::HttpDatagrams::dropped). A capsule would carry it, but also hide the
     /// limit of the path from a protocol that probes for it (RFC 9298 §6.1).
     TooLarge,
     /// The peer has not sent `SETTINGS_H3_DATAGRAM`, or not yet: the datagram is sent in a capsule.
@@ -61,7 +61,7 @@ impl std::error::Error for SendError {}
 ///
 /// A server of HTTP/3 inserts `QuicDatagrams` into the extensions of a request, beside the
 /// [`PendingUpgrade`](crate::PendingUpgrade) for the stream; a client inserts it into the extensions of the response.
-/// [`HttpDatagrams`](super::HttpDatagrams) takes the transport out of the extensions of the session, and sends and
+/// [`HttpDatagrams`](crate::datagram::HttpDatagrams) takes the transport out of the extensions of the session, and sends and
 /// receives QUIC datagrams beside the capsules of the stream. If the session does not start, the transport is dropped
 /// with the request. Clones share the transport, which is taken once.
 ///
@@ -118,7 +118,7 @@ impl QuicDatagrams {
     }
 
     /// Takes the transport. Returns `None` if a clone has already returned it.
-    pub(super) fn take(self) -> Option<Box<Quic>> {
+    pub(crate) fn take(self) -> Option<Box<Quic>> {
         let mut transport = self
             .transport
             .lock()
@@ -140,7 +140,7 @@ impl fmt::Debug for QuicDatagrams {
 }
 
 /// The transport of an `HttpDatagrams`.
-pub(super) struct Quic {
+pub(crate) struct Quic {
     transport: SyncWrapper<Box<dyn Transport>>,
     /// The transport has returned `None`.
     has_ended: bool,
@@ -152,13 +152,13 @@ pub(super) struct Quic {
 
 impl Quic {
     /// Returns `true` if the next datagram is received from the stream if both have one.
-    pub(super) fn is_streams_turn(&mut self) -> bool {
+    pub(crate) fn is_streams_turn(&mut self) -> bool {
         self.is_streams_turn = !self.is_streams_turn;
         !self.is_streams_turn
     }
 
     /// Receives a datagram. Remains pending after the last one, because the end of the stream ends the session.
-    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         if self.has_ended {
             return Poll::Pending;
         }
@@ -173,7 +173,7 @@ impl Quic {
     }
 
     /// Sends a datagram, or returns the reason why it was not sent.
-    pub(super) fn send(&mut self, context: &[u8], payload: &[u8]) -> io::Result<Outcome> {
+    pub(crate) fn send(&mut self, context: &[u8], payload: &[u8]) -> io::Result<Outcome> {
         if self.is_closed {
             // Not in the queue, which could never be written and would fail every later operation.
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -189,13 +189,13 @@ impl Quic {
         }
     }
 
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.is_closed = true;
     }
 }
 
 /// The result of sending a QUIC datagram.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Sent,
     Dropped,
     NeedsCapsule,
