@@ -205,7 +205,7 @@ where
     let mut streams = pin!(futures_util::stream::unfold((), |()| async {
         Some((shared.connection.accept_bi().await, ()))
     }));
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         while let Poll::Ready(Some(accepted)) = streams.as_mut().poll_next(cx) {
             let (mut send, mut recv) = accepted?;
             let id = quinn::VarInt::from(send.id()).into_inner();

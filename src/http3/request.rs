@@ -287,7 +287,8 @@ impl Stream {
         }
 
         let response = {
-            let response = pin!(crate::service::call(&mut service, request));
+            let response = crate::service::call(&mut service, request);
+            let response = pin!(async { response.await.map_err(Into::into) });
             respond(&mut responder, response, is_read).await
         };
         let response = match response {
@@ -360,14 +361,13 @@ fn fail(responder: Responder, failure: &Failure, reset_code: VarInt) {
 /// Waits for the response of the service, and sends 100 (Continue) once the service reads the body.
 ///
 /// A client that cancels the request drops the future of the service.
-async fn respond<F, R, E>(
+async fn respond<F, R>(
     responder: &mut Responder,
     response: Pin<&mut F>,
     mut is_read: Option<oneshot::Receiver<()>>,
 ) -> Result<R, Failure>
 where
-    F: Future<Output = Result<R, E>>,
-    E: Into<BoxError>,
+    F: Future<Output = Result<R, BoxError>>,
 {
     let stopped = responder.send()?.stopped();
     let mut stopped = pin!(stopped);
@@ -393,7 +393,7 @@ where
         }
     };
     match response {
-        Either::Left((response, _)) => response.map_err(|error| Failure::Service(error.into())),
+        Either::Left((response, _)) => response.map_err(Failure::Service),
         Either::Right((stopped, _)) => Err(Failure::Stream(is_stopped(stopped))),
     }
 }
