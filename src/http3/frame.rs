@@ -13,7 +13,6 @@ pub(crate) const DATA: u64 = 0x0;
 pub(crate) const HEADERS: u64 = 0x1;
 pub(crate) const CANCEL_PUSH: u64 = 0x3;
 pub(crate) const SETTINGS: u64 = 0x4;
-pub(crate) const PUSH_PROMISE: u64 = 0x5;
 pub(crate) const GOAWAY: u64 = 0x7;
 pub(crate) const MAX_PUSH_ID: u64 = 0xd;
 
