@@ -82,6 +82,22 @@ pub fn datagrams<'a>(
     crate::datagram::fuzzing::datagrams(max, parts)
 }
 
+/// Decodes a QPACK field section of at most this size. Returns the field lines, and the error that ended them.
+#[cfg(feature = "http3")]
+#[must_use]
+pub fn decode_section(
+    section: &[u8],
+    max_size: usize,
+) -> (Vec<(Vec<u8>, Vec<u8>)>, Option<&'static str>) {
+    crate::http3::qpack::fuzzing::decode(section, max_size)
+}
+
+/// Encodes a QPACK field section of lines with a name, a value, and `true` if the value is sensitive.
+#[cfg(feature = "http3")]
+pub fn encode_section<'a>(lines: impl Iterator<Item = (&'a [u8], &'a [u8], bool)>) -> Vec<u8> {
+    crate::http3::qpack::fuzzing::encode(lines)
+}
+
 /// Returns the host and the port of the UDP target in a path, with the template of RFC 9298.
 #[cfg(feature = "datagram")]
 #[must_use]

@@ -12,6 +12,7 @@ pub mod frames;
 pub mod head;
 pub mod messages;
 mod parts;
+pub mod qpack;
 mod reference;
 pub mod tokens;
 pub mod websocket_handshake;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 use tower_upgrade_fuzz::{
-    address, answer, authority, capsules, deflate, early, forwarded, frames, head, messages,
+    address, answer, authority, capsules, deflate, early, forwarded, frames, head, messages, qpack,
     tokens, websocket_handshake,
 };
 
@@ -68,6 +68,11 @@ fn head() {
 #[test]
 fn messages() {
     replay("messages", messages::run);
+}
+
+#[test]
+fn qpack() {
+    replay("qpack", qpack::run);
 }
 
 #[test]

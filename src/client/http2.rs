@@ -12,7 +12,10 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{Method, Request, Response, Version, header, uri::Authority};
+use http::{
+    Method, Request, Response, Version, header,
+    uri::{Authority, Scheme},
+};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http2, rt::Executor};
 use hyper_util::rt::TokioIo;
@@ -168,7 +171,7 @@ where
         &mut self,
         mut request: Request<B>,
     ) -> Result<Response<Incoming>, Unsent<B>> {
-        address(&mut request)?;
+        address(&mut request, Scheme::HTTP)?;
         *request.version_mut() = Version::HTTP_2;
         Ok(self.sender.try_send_request(request).await?)
     }
@@ -239,7 +242,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let asked = match self.supports(&request) {
-            Ok(()) => address(&mut request).map(|()| ask(&mut request)),
+            Ok(()) => address(&mut request, Scheme::HTTP).map(|()| ask(&mut request)),
             Err(error) => Err(error),
         };
         let asked = match asked {
@@ -257,7 +260,7 @@ where
     }
 }
 
-fn is_upgrade<B>(request: &Request<B>) -> bool {
+pub(super) fn is_upgrade<B>(request: &Request<B>) -> bool {
     let kind = negotiate::kind(
         request.method(),
         request.version(),
@@ -267,8 +270,9 @@ fn is_upgrade<B>(request: &Request<B>) -> bool {
     kind == Some(UpgradeKind::Upgrade)
 }
 
-/// Sets the request URI as HTTP/2 requires (RFC 9113 §8.3.1): the value of `Host` becomes the `:authority`.
-fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
+/// Sets the request URI as HTTP/2 and HTTP/3 require (RFC 9113 §8.3.1): the value of `Host` becomes the `:authority`, and
+/// `scheme` the scheme of a URI without one.
+pub(super) fn address<B>(request: &mut Request<B>, scheme: Scheme) -> Result<(), Error> {
     has_no_user(request.uri())?;
     let uri = std::mem::take(request.uri_mut());
     let mut authority = uri.authority().cloned();
@@ -282,13 +286,13 @@ fn address<B>(request: &mut Request<B>) -> Result<(), Error> {
         let host = Authority::try_from(host.as_bytes()).map_err(|_| Error::no_host())?;
         authority = Some(host);
     }
-    *request.uri_mut() = target::http2(uri, authority).map_err(|_| Error::no_host())?;
+    *request.uri_mut() = target::http2(uri, scheme, authority).map_err(|_| Error::no_host())?;
     Ok(())
 }
 
-/// Converts an HTTP/1.1 `Upgrade` to an extended CONNECT for its first offered protocol. hyper removes the header
-/// fields that HTTP/2 does not have.
-fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
+/// Converts an HTTP/1.1 `Upgrade` to an extended CONNECT for its first offered protocol. hyper, and the encoder for
+/// HTTP/3, remove the header fields that these versions do not have.
+pub(super) fn ask<B>(request: &mut Request<B>) -> Option<Asked> {
     let asked = is_upgrade(request).then(|| {
         let protocol = {
             let mut offered = negotiate::http1::offered(request.headers());

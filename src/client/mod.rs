@@ -248,6 +248,8 @@ mod error;
 mod future;
 mod http1;
 mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod layer;
 mod pool;
 mod request;
@@ -255,6 +257,8 @@ mod service;
 mod session;
 mod tunnel;
 
+#[cfg(feature = "http3")]
+pub use self::http3::Http3;
 pub use self::{
     body::Body,
     dial::Dial,

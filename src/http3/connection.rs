@@ -1,13 +1,11 @@
 //! The connection of a server.
 
-#[cfg(feature = "datagram")]
-use super::datagrams;
 use super::{
     body::Body,
     code, control,
     error::Error,
     request::{self, RequestLimits},
-    shared::{Finished, Shared},
+    shared::{Shared, acknowledged, receive_datagrams},
 };
 use crate::{
     error::{BoxError, BoxFuture},
@@ -15,7 +13,7 @@ use crate::{
 };
 use futures_util::{
     future::{Either, select, try_join, try_join4},
-    stream::{FuturesUnordered, Stream as _, StreamExt as _},
+    stream::Stream as _,
 };
 use http::{Request, Response};
 use quinn::SendStream;
@@ -32,11 +30,7 @@ use std::{
     time::Duration,
 };
 use sync_wrapper::SyncWrapper;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tower_service::Service;
 
 /// The ID in the first GOAWAY of a shutdown: requests that are on their way are still served (RFC 9114 §5.2).
@@ -158,16 +152,6 @@ where
     }
 }
 
-async fn receive_datagrams(shared: &Shared) -> Result<Infallible, Error> {
-    #[cfg(feature = "datagram")]
-    return datagrams::receive(shared).await;
-    #[cfg(not(feature = "datagram"))]
-    {
-        let _ = shared;
-        std::future::pending().await
-    }
-}
-
 /// The IDs of the request streams.
 struct Requests {
     /// The ID after that of the last accepted request.
@@ -226,25 +210,6 @@ where
         }
         // Free the memory of tasks that have ended.
         while let Poll::Ready(Some(_)) = tasks.poll_join_next(cx) {}
-        Poll::Pending
-    })
-    .await
-}
-
-/// Keeps finished streams until the client has acknowledged their data.
-async fn acknowledged(
-    mut finished: mpsc::UnboundedReceiver<Finished>,
-) -> Result<Infallible, Error> {
-    let mut waiting = FuturesUnordered::new();
-    poll_fn(|cx| {
-        while let Poll::Ready(Some(stream)) = finished.poll_recv(cx) {
-            waiting.push(async move {
-                // An error ends the connection elsewhere.
-                let _ = stream.send.stopped().await;
-                drop(stream);
-            });
-        }
-        while let Poll::Ready(Some(())) = waiting.poll_next_unpin(cx) {}
         Poll::Pending
     })
     .await

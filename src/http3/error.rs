@@ -15,7 +15,7 @@ pub struct Error(Cause);
 pub enum ErrorKind {
     /// The peer cancelled the stream: it reset its side, or refuses to receive more. The connection continues.
     Cancelled,
-    /// The connection was closed or has timed out. [`source`](error::Error::source) is quinn's error.
+    /// The connection was closed or has timed out, or the peer accepts no further requests. [`source`](error::Error::source) is quinn's error.
     Connection,
     /// The peer violated HTTP/3. A violation that concerns the whole connection has closed it.
     Protocol,
@@ -34,6 +34,7 @@ enum Cause {
         is_fatal: bool,
     },
     Closed,
+    GoingAway,
     Timeout,
 }
 
@@ -65,6 +66,12 @@ impl Error {
         })
     }
 
+    /// The peer has announced that it accepts no further requests.
+    #[cfg(feature = "client")]
+    pub(crate) fn going_away() -> Self {
+        Self(Cause::GoingAway)
+    }
+
     pub(crate) fn timeout() -> Self {
         Self(Cause::Timeout)
     }
@@ -74,7 +81,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self.0 {
             Cause::Cancelled(_) | Cause::Closed => ErrorKind::Cancelled,
-            Cause::Connection(_) => ErrorKind::Connection,
+            Cause::Connection(_) | Cause::GoingAway => ErrorKind::Connection,
             Cause::Violation { .. } => ErrorKind::Protocol,
             Cause::Timeout => ErrorKind::Timeout,
         }
@@ -86,7 +93,7 @@ impl Error {
     pub fn code(&self) -> Option<u64> {
         match self.0 {
             Cause::Cancelled(code) | Cause::Violation { code, .. } => Some(code.into_inner()),
-            Cause::Connection(_) | Cause::Closed | Cause::Timeout => None,
+            Cause::Connection(_) | Cause::Closed | Cause::GoingAway | Cause::Timeout => None,
         }
     }
 
@@ -140,6 +147,7 @@ impl fmt::Display for Error {
                 let code = code.into_inner();
                 write!(f, "{reason} (code {code:#x})")
             }
+            Cause::GoingAway => f.write_str("the peer accepts no further requests"),
             Cause::Closed => f.write_str("the stream was closed"),
             Cause::Timeout => f.write_str("requests were open at the deadline of the shutdown"),
         }
@@ -190,7 +198,7 @@ impl From<Error> for io::Error {
             Cause::Connection(ConnectionError::TimedOut) => io::ErrorKind::TimedOut,
             Cause::Connection(_) => io::ErrorKind::ConnectionAborted,
             Cause::Violation { .. } => io::ErrorKind::InvalidData,
-            Cause::Closed => io::ErrorKind::NotConnected,
+            Cause::Closed | Cause::GoingAway => io::ErrorKind::NotConnected,
             Cause::Timeout => io::ErrorKind::TimedOut,
         };
         Self::new(kind, BoxError::from(error))

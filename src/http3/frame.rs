@@ -13,7 +13,6 @@ pub(crate) const DATA: u64 = 0x0;
 pub(crate) const HEADERS: u64 = 0x1;
 pub(crate) const CANCEL_PUSH: u64 = 0x3;
 pub(crate) const SETTINGS: u64 = 0x4;
-pub(crate) const PUSH_PROMISE: u64 = 0x5;
 pub(crate) const GOAWAY: u64 = 0x7;
 pub(crate) const MAX_PUSH_ID: u64 = 0xd;
 
@@ -41,36 +40,48 @@ pub(crate) trait Source {
 
 /// The receive side of a stream. Dropping it before the end of the stream tells the peer to stop sending, without an
 /// error (RFC 9114 §4.1.1). quinn would send the code 0.
-pub(crate) struct Receiver(RecvStream);
+pub(crate) struct Receiver {
+    stream: RecvStream,
+    /// The code of the stop by `Drop`.
+    drop_code: VarInt,
+}
 
 impl Receiver {
     pub(crate) fn new(stream: RecvStream) -> Self {
-        Self(stream)
+        Self {
+            stream,
+            drop_code: code::NO_ERROR,
+        }
+    }
+
+    /// Sets the code for dropping the receiver before the end of the stream. The default is `H3_NO_ERROR`.
+    pub(crate) fn set_drop_code(&mut self, code: VarInt) {
+        self.drop_code = code;
     }
 
     /// Returns the ID of the stream.
     pub(crate) fn id(&self) -> u64 {
-        VarInt::from(self.0.id()).into_inner()
+        VarInt::from(self.stream.id()).into_inner()
     }
 
     /// Tells the peer to stop sending.
     pub(crate) fn stop(&mut self, code: VarInt) {
         // Fails if the stream has ended or was reset.
-        let _ = self.0.stop(code);
+        let _ = self.stream.stop(code);
     }
 }
 
 impl Source for Receiver {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         // quinn keeps the waker in the connection, not in this future.
-        let read = ready!(pin!(self.0.read_chunk(usize::MAX, true)).poll(cx))?;
+        let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx))?;
         Poll::Ready(Ok(read.map(|chunk| chunk.bytes)))
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.stop(code::NO_ERROR);
+        self.stop(self.drop_code);
     }
 }
 

@@ -134,7 +134,7 @@ fn is_of_the_connection(name: &HeaderName) -> bool {
 }
 
 /// Returns the length that `Content-Length` announces (RFC 9110 §8.6).
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     let mut length = None;
     for value in headers.get_all(header::CONTENT_LENGTH) {
         let digits = value
@@ -247,6 +247,68 @@ pub(crate) fn encode_response(status: StatusCode, headers: &HeaderMap) -> Vec<u8
     encode::field(&mut section, b":status", status.as_str().as_bytes(), false);
     encode_fields(&mut section, headers);
     section
+}
+
+/// Encodes the head of a request. A CONNECT without `:protocol` has the authority alone (RFC 9114 §4.4).
+#[cfg(feature = "client")]
+pub(crate) fn encode_request(request: &http::request::Parts) -> Vec<u8> {
+    let mut section = Vec::with_capacity(256);
+    encode::begin(&mut section);
+    let mut pseudo = |name: &str, value: &str| {
+        encode::field(&mut section, name.as_bytes(), value.as_bytes(), false);
+    };
+    pseudo(":method", request.method.as_str());
+    let protocol = request.extensions.get::<hyper::ext::Protocol>();
+    if request.method != Method::CONNECT || protocol.is_some() {
+        pseudo(":scheme", request.uri.scheme_str().unwrap_or("https"));
+        pseudo(
+            ":path",
+            request
+                .uri
+                .path_and_query()
+                .map_or("/", PathAndQuery::as_str),
+        );
+    }
+    if let Some(authority) = request.uri.authority() {
+        pseudo(":authority", authority.as_str());
+    }
+    if let Some(protocol) = protocol {
+        pseudo(":protocol", protocol.as_str());
+    }
+    encode_fields(&mut section, &request.headers);
+    section
+}
+
+/// Decodes the head of a response of at most `max_size` bytes, counted as in RFC 9114 §4.2.2.
+///
+/// # Errors
+///
+/// The same as of [`decode_request`].
+#[cfg(feature = "client")]
+pub(crate) fn decode_response(
+    section: &[u8],
+    max_size: usize,
+) -> Result<(StatusCode, HeaderMap), Error> {
+    let mut status = None;
+    let headers = decode_section(section, max_size, |name, value| {
+        if name != b":status" || status.is_some() {
+            return Err("a pseudo-header field of a response is invalid");
+        }
+        status = StatusCode::from_bytes(value).ok();
+        match status {
+            // RFC 9114 §4.5.
+            Some(StatusCode::SWITCHING_PROTOCOLS) | None => Err("`:status` is invalid"),
+            Some(_) => Ok(()),
+        }
+    });
+    let headers = headers.map_err(|invalid| match invalid {
+        Invalid::TooLarge => Error::malformed("the head of the response is too large"),
+        Invalid::Error(error) => error,
+    })?;
+    match status {
+        Some(status) => Ok((status, headers)),
+        None => Err(Error::malformed("`:status` is missing")),
+    }
 }
 
 /// Encodes trailers.

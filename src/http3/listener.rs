@@ -49,7 +49,7 @@ impl Listener {
         loop {
             match self.next().await {
                 Next::Connection(connection) => return Some(connection),
-                Next::Incoming(incoming) => self.handshake(incoming),
+                Next::Incoming(incoming) => self.handshake(*incoming),
                 Next::Closed => return None,
             }
         }
@@ -68,7 +68,7 @@ impl Listener {
                 }
             }
             incoming.as_mut().poll(cx).map(|incoming| match incoming {
-                Some(incoming) => Next::Incoming(incoming),
+                Some(incoming) => Next::Incoming(Box::new(incoming)),
                 None => Next::Closed,
             })
         })
@@ -99,7 +99,7 @@ impl Listener {
 
 enum Next {
     Connection(Connection),
-    Incoming(Incoming),
+    Incoming(Box<Incoming>),
     Closed,
 }
 

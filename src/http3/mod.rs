@@ -37,6 +37,8 @@
 
 mod body;
 mod builder;
+#[cfg(feature = "client")]
+pub(crate) mod call;
 mod code;
 mod connection;
 mod control;
@@ -48,8 +50,9 @@ mod head;
 mod listener;
 pub(crate) mod qpack;
 mod request;
+mod sender;
 mod settings;
-mod shared;
+pub(crate) mod shared;
 mod tunnel;
 
 pub use self::{

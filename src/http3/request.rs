@@ -6,6 +6,7 @@ use super::{
     error::Error,
     frame::{self, FrameReader, Receiver},
     head::{self, Invalid, RequestHead},
+    sender::{Failure, Sender, is_stopped},
     shared::Active,
     tunnel::Tunnel,
 };
@@ -16,11 +17,9 @@ use crate::{
     time::within,
     trace,
 };
-use bytes::{Buf as _, BufMut as _, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use quinn::{RecvStream, SendStream, VarInt};
 use std::{
     future::poll_fn,
@@ -39,117 +38,6 @@ pub(crate) struct RequestLimits {
     pub(crate) head_timeout: Duration,
 }
 
-/// The send side of a stream. Dropping it before the end of a response resets the stream, which quinn would finish.
-struct Responder {
-    send: Option<SendStream>,
-}
-
-impl Responder {
-    fn new(send: SendStream) -> Self {
-        Self { send: Some(send) }
-    }
-
-    fn send(&mut self) -> Result<&mut SendStream, Error> {
-        self.send
-            .as_mut()
-            .ok_or_else(|| Error::from(quinn::WriteError::ClosedStream))
-    }
-
-    fn reset(mut self, code: VarInt) {
-        if let Some(mut send) = self.send.take() {
-            // Fails if the peer has stopped the stream.
-            let _ = send.reset(code);
-        }
-    }
-
-    fn finish(mut self, active: Active) {
-        if let Some(mut send) = self.send.take() {
-            let _ = send.finish();
-            active.finish(send);
-        }
-    }
-
-    /// Writes a HEADERS frame.
-    async fn headers(&mut self, section: Vec<u8>) -> Result<(), Error> {
-        let mut header = [0; frame::MAX_HEADER];
-        let size = frame::encode_header(frame::HEADERS, section.len(), &mut header);
-        let mut frame = BytesMut::with_capacity(size + section.len());
-        frame.put_slice(&header[..size]);
-        frame.put_slice(&section);
-        Ok(self.send()?.write_chunk(frame.freeze()).await?)
-    }
-
-    /// Writes the body and the trailers of a response.
-    async fn body<B>(&mut self, body: B) -> Result<(), Failure>
-    where
-        B: http_body::Body,
-        B::Error: Into<BoxError>,
-    {
-        let mut body = pin!(body.map_err(Into::into));
-        // A client that stops the response ends the body, also while the body waits.
-        let stopped = self.send()?.stopped();
-        let mut stopped = pin!(stopped);
-        while !body.is_end_stream() {
-            let next = match select(body.frame(), stopped.as_mut()).await {
-                Either::Left((next, _)) => next,
-                Either::Right((stopped, _)) => return Err(Failure::Stream(is_stopped(stopped))),
-            };
-            let Some(part) = next else { break };
-            let part = part.map_err(Failure::Service)?;
-            match part.into_data() {
-                Ok(mut data) => {
-                    while data.has_remaining() {
-                        let chunk = data.copy_to_bytes(data.chunk().len());
-                        let mut header = [0; frame::MAX_HEADER];
-                        let size = frame::encode_header(frame::DATA, chunk.len(), &mut header);
-                        let header = bytes::Bytes::copy_from_slice(&header[..size]);
-                        let send = self.send()?;
-                        let written = send.write_all_chunks(&mut [header, chunk]).await;
-                        written.map_err(Error::from)?;
-                    }
-                }
-                Err(part) => {
-                    if let Ok(trailers) = part.into_trailers() {
-                        self.headers(head::encode_trailers(&trailers)).await?;
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Responder {
-    fn drop(&mut self) {
-        if let Some(mut send) = self.send.take() {
-            // The service panicked, or the connection was dropped.
-            let _ = send.reset(code::INTERNAL_ERROR);
-        }
-    }
-}
-
-/// The reason why a response was not sent.
-enum Failure {
-    Stream(Error),
-    /// An error of the service or of the response body.
-    Service(BoxError),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Stream(error)
-    }
-}
-
-fn is_stopped(stopped: Result<Option<VarInt>, quinn::StoppedError>) -> Error {
-    match stopped {
-        Ok(Some(code)) => quinn::WriteError::Stopped(code).into(),
-        Ok(None) => quinn::WriteError::ClosedStream.into(),
-        Err(error) => quinn::WriteError::from(error).into(),
-    }
-}
-
 /// Serves the request of a stream.
 pub(crate) async fn serve<S, B>(
     active: Active,
@@ -163,7 +51,7 @@ pub(crate) async fn serve<S, B>(
     B::Error: Into<BoxError>,
 {
     let mut stream = Stream {
-        responder: Responder::new(send),
+        sender: Sender::new(send, code::INTERNAL_ERROR),
         is_early: recv.is_0rtt(),
         frames: FrameReader::new(Receiver::new(recv)),
         active,
@@ -183,7 +71,7 @@ pub(crate) async fn serve<S, B>(
 }
 
 struct Stream {
-    responder: Responder,
+    sender: Sender,
     frames: FrameReader,
     active: Active,
     /// The stream was opened in 0-RTT, so that an attacker may have replayed its data.
@@ -255,7 +143,7 @@ impl Stream {
         }
 
         let Self {
-            mut responder,
+            mut sender,
             mut frames,
             active,
             ..
@@ -289,11 +177,11 @@ impl Stream {
         let response = {
             let response = crate::service::call(&mut service, request);
             let response = pin!(async { response.await.map_err(Into::into) });
-            respond(&mut responder, response, is_read).await
+            respond(&mut sender, response, is_read).await
         };
         let response = match response {
             Ok(response) => response,
-            Err(failure) => return fail(responder, &failure, reset_code),
+            Err(failure) => return fail(sender, &failure, reset_code),
         };
         let (parts, body) = response.into_parts();
         let mut headers = parts.headers;
@@ -301,23 +189,26 @@ impl Stream {
         // The tunnel is open once the handler has accepted the request: otherwise the layer has dropped the upgrade.
         let tunnel =
             tunnel.filter(|(_, handover)| parts.status.is_success() && !handover.is_closed());
+        if tunnel.is_none() {
+            set_length(&mut headers, parts.status, is_head, &body);
+        }
         let section = head::encode_response(parts.status, &headers);
-        if let Err(error) = responder.headers(section).await {
-            return fail(responder, &error.into(), reset_code);
+        if let Err(error) = sender.headers(&section).await {
+            return fail(sender, &error.into(), reset_code);
         }
         if let Some((frames, handover)) = tunnel {
-            if let Some(send) = responder.send.take() {
+            if let Some(send) = sender.into_stream() {
                 // A dropped upgrade drops the tunnel, which resets the stream.
                 let _ = handover.send(Tunnel::new(frames, send, active, reset_code));
             }
             return;
         }
         if !is_head {
-            if let Err(failure) = responder.body(body).await {
-                return fail(responder, &failure, reset_code);
+            if let Err(failure) = sender.body(body).await {
+                return fail(sender, &failure, reset_code);
             }
         }
-        responder.finish(active);
+        sender.finish(active);
     }
 
     /// Answers a request that the service does not see.
@@ -326,12 +217,12 @@ impl Stream {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         set_date(&mut headers);
         let sent = self
-            .responder
-            .headers(head::encode_response(status, &headers))
+            .sender
+            .headers(&head::encode_response(status, &headers))
             .await;
         self.frames.source_mut().stop(code::NO_ERROR);
         if sent.is_ok() {
-            self.responder.finish(self.active);
+            self.sender.finish(self.active);
         }
     }
 
@@ -340,20 +231,20 @@ impl Stream {
         self.active.violated(error);
         let code = error.reset_code();
         self.frames.source_mut().stop(code);
-        self.responder.reset(code);
+        self.sender.reset(code);
     }
 }
 
 /// Reports that a response was not sent, and resets the stream.
-fn fail(responder: Responder, failure: &Failure, reset_code: VarInt) {
+fn fail(sender: Sender, failure: &Failure, reset_code: VarInt) {
     match failure {
         Failure::Stream(error) => {
             trace::http3_request_failed(error);
-            responder.reset(reset_code);
+            sender.reset(reset_code);
         }
         Failure::Service(error) => {
             trace::http3_service_failed(&**error);
-            responder.reset(code::INTERNAL_ERROR);
+            sender.reset(code::INTERNAL_ERROR);
         }
     }
 }
@@ -362,14 +253,14 @@ fn fail(responder: Responder, failure: &Failure, reset_code: VarInt) {
 ///
 /// A client that cancels the request drops the future of the service.
 async fn respond<F, R>(
-    responder: &mut Responder,
+    sender: &mut Sender,
     response: Pin<&mut F>,
     mut is_read: Option<oneshot::Receiver<()>>,
 ) -> Result<R, Failure>
 where
     F: Future<Output = Result<R, BoxError>>,
 {
-    let stopped = responder.send()?.stopped();
+    let stopped = sender.stopped()?;
     let mut stopped = pin!(stopped);
     let mut response = pin!(select(response, stopped.as_mut()));
     let read = poll_fn(|cx| match response.as_mut().poll(cx) {
@@ -388,7 +279,7 @@ where
         Either::Left(response) => response,
         Either::Right(()) => {
             let interim = head::encode_response(StatusCode::CONTINUE, &HeaderMap::new());
-            responder.headers(interim).await?;
+            sender.headers(&interim).await?;
             response.await
         }
     };
@@ -420,5 +311,22 @@ fn set_date(headers: &mut HeaderMap) {
         if let Ok(date) = HeaderValue::try_from(date) {
             headers.insert(header::DATE, date);
         }
+    }
+}
+
+/// Adds `Content-Length` if the body has a known length (RFC 9110 §8.6), as hyper does over other versions.
+fn set_length<B: http_body::Body>(
+    headers: &mut HeaderMap,
+    status: StatusCode,
+    is_head: bool,
+    body: &B,
+) {
+    let Some(length) = body.size_hint().exact() else {
+        return;
+    };
+    let has_content = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        && (!is_head || length > 0);
+    if has_content && !headers.contains_key(header::CONTENT_LENGTH) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
 }

@@ -4,11 +4,7 @@ use super::{code, error::Error, frame};
 use crate::io::varint;
 use bytes::{BufMut as _, BytesMut};
 
-/// RFC 9204 §5.
-const QPACK_MAX_TABLE_CAPACITY: u64 = 0x1;
 const MAX_FIELD_SECTION_SIZE: u64 = 0x6;
-/// RFC 9204 §5.
-const QPACK_BLOCKED_STREAMS: u64 = 0x7;
 /// RFC 9220 §3.
 const ENABLE_CONNECT_PROTOCOL: u64 = 0x8;
 /// RFC 9297 §2.1.1.
@@ -46,8 +42,8 @@ impl PeerSettings {
                 MAX_FIELD_SECTION_SIZE => settings.max_field_section_size = Some(value),
                 ENABLE_CONNECT_PROTOCOL => settings.enable_connect_protocol = flag(value)?,
                 H3_DATAGRAM => settings.h3_datagram = flag(value)?,
-                // The dynamic table is not used, whatever the peer allows. Unknown settings are ignored.
-                QPACK_MAX_TABLE_CAPACITY | QPACK_BLOCKED_STREAMS | _ => {}
+                // Unknown settings, and those of QPACK's dynamic table, which this side does not use.
+                _ => {}
             }
         }
         Ok(settings)

@@ -3,10 +3,14 @@
 #[cfg(feature = "datagram")]
 use super::datagrams::Streams;
 use super::{error::Error, settings::PeerSettings};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use quinn::SendStream;
 use std::{
+    convert::Infallible,
+    future::poll_fn,
     ops::Deref,
     sync::{Arc, OnceLock},
+    task::Poll,
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -103,5 +107,35 @@ impl Drop for Active {
             *active -= 1;
             *active == 0
         });
+    }
+}
+
+/// Keeps finished streams until the peer has acknowledged their data.
+pub(crate) async fn acknowledged(
+    mut finished: mpsc::UnboundedReceiver<Finished>,
+) -> Result<Infallible, Error> {
+    let mut waiting = FuturesUnordered::new();
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(stream)) = finished.poll_recv(cx) {
+            waiting.push(async move {
+                // An error ends the connection elsewhere.
+                let _ = stream.send.stopped().await;
+                drop(stream);
+            });
+        }
+        while let Poll::Ready(Some(())) = waiting.poll_next_unpin(cx) {}
+        Poll::Pending
+    })
+    .await
+}
+
+/// Receives the datagrams of the connection, until it ends.
+pub(crate) async fn receive_datagrams(shared: &Shared) -> Result<Infallible, Error> {
+    #[cfg(feature = "datagram")]
+    return super::datagrams::receive(shared).await;
+    #[cfg(not(feature = "datagram"))]
+    {
+        let _ = shared;
+        std::future::pending().await
     }
 }

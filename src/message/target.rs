@@ -20,12 +20,16 @@ pub(crate) fn set_host<B>(request: &mut Request<B>) -> bool {
     }
 }
 
-/// Returns the target of an HTTP/2 request, which has a scheme, an authority and a path (RFC 9113 §8.3.1). A missing
-/// scheme is `http`, and a missing path is `/`.
-pub(crate) fn http2(uri: Uri, authority: Option<Authority>) -> Result<Uri, InvalidUriParts> {
+/// Returns the target of an HTTP/2 or HTTP/3 request, which has a scheme, an authority and a path (RFC 9113 §8.3.1). A
+/// missing scheme is `scheme`, and a missing path is `/`.
+pub(crate) fn http2(
+    uri: Uri,
+    scheme: Scheme,
+    authority: Option<Authority>,
+) -> Result<Uri, InvalidUriParts> {
     let mut uri = uri.into_parts();
     uri.authority = authority;
-    uri.scheme.get_or_insert(Scheme::HTTP);
+    uri.scheme.get_or_insert(scheme);
     uri.path_and_query
         .get_or_insert_with(|| PathAndQuery::from_static("/"));
     Uri::from_parts(uri)
@@ -63,6 +67,7 @@ mod tests {
         let target = |uri: &str| {
             http2(
                 uri.parse().expect(uri),
+                Scheme::HTTP,
                 Some("host:1".parse().expect("host")),
             )
         };
@@ -72,7 +77,7 @@ mod tests {
             "https://host:1/a"
         );
         assert_eq!(target("test:443").expect("complete"), "http://host:1/");
-        let none = http2("/a".parse().expect("a path"), None);
+        let none = http2("/a".parse().expect("a path"), Scheme::HTTP, None);
         assert!(none.is_err(), "{none:?}");
     }
 }

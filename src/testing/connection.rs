@@ -1,7 +1,10 @@
 //! Connections in memory between a client and a server of hyper.
 
 use crate::{error::BoxError, message::target};
-use http::{Method, Request, Response, Version, header, uri::Authority};
+use http::{
+    Method, Request, Response, Version, header,
+    uri::{Authority, Scheme},
+};
 use http_body::Body;
 use hyper::{
     body::Incoming,
@@ -108,6 +111,6 @@ fn address<B>(request: &mut Request<B>) -> Result<(), BoxError> {
         (None, Some(host)) => Authority::try_from(host.as_bytes())?,
         (None, None) => Authority::from_static("localhost"),
     };
-    *request.uri_mut() = target::http2(uri, Some(authority))?;
+    *request.uri_mut() = target::http2(uri, Scheme::HTTP, Some(authority))?;
     Ok(())
 }

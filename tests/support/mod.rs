@@ -7,6 +7,8 @@ pub mod build;
 pub mod clients;
 pub mod frames;
 pub mod h2;
+#[cfg(all(feature = "client", feature = "http3"))]
+pub mod h3;
 pub mod handlers;
 mod head;
 pub mod log;

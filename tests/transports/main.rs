@@ -29,3 +29,9 @@ async fn http2() {
 async fn http2_over_tls() {
     suite::<Http2Tls>().await;
 }
+
+#[cfg(all(feature = "client", feature = "http3"))]
+#[tokio::test]
+async fn http3() {
+    suite::<transport::Http3>().await;
+}

@@ -6,6 +6,8 @@ use crate::support::{
     head, plain, text,
     tls::Tls,
 };
+#[cfg(all(feature = "client", feature = "http3"))]
+use crate::support::{h3, soon};
 use http::{HeaderName, HeaderValue, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::{Layer as _, service_fn};
@@ -58,6 +60,9 @@ impl Answer {
 /// A server and a client that reaches it over one HTTP version, with or without TLS.
 pub(crate) trait Transport: Sized {
     const NAME: &'static str;
+
+    /// A failed session resets its stream. Over other transports it ends in order.
+    const HAS_RESET: bool = false;
 
     async fn start(layer: UpgradeLayer) -> Self;
 
@@ -212,5 +217,77 @@ async fn ask_http2(client: &mut Client, ask: Ask, user: &str, early: &'static st
         headers,
         peer,
         body,
+    }
+}
+
+/// HTTP/3 with one connection for all requests.
+#[cfg(all(feature = "client", feature = "http3"))]
+pub(crate) struct Http3 {
+    _server: h3::Server,
+    client: tower_upgrade::client::Http3,
+}
+
+#[cfg(all(feature = "client", feature = "http3"))]
+impl Transport for Http3 {
+    const NAME: &'static str = "HTTP/3";
+    const HAS_RESET: bool = true;
+
+    async fn start(layer: UpgradeLayer) -> Self {
+        let server = h3::Server::start(layer.layer(service_fn(plain))).await;
+        let client = server.client().await;
+        Self {
+            _server: server,
+            client,
+        }
+    }
+
+    async fn ask_with(&mut self, ask: Ask, user: &str, early: &'static str) -> Answer {
+        use http_body_util::BodyExt as _;
+        use tower::Service as _;
+        use tower_upgrade::client;
+
+        let request = match ask {
+            Ask::Protocol(protocol) => {
+                let uri = "https://test/".parse().expect("a URI");
+                client::Request::get(uri).protocol(protocol)
+            }
+            Ask::Tunnel(target) => client::Request::connect(target.parse().expect("a target")),
+        };
+        let request = request.header("user", HeaderValue::from_str(user).expect("a value"));
+        let mut client = client::UpgradeLayer::new().layer(self.client.clone());
+        let fields = |headers: &http::HeaderMap| {
+            let field = |(name, value): (&HeaderName, &HeaderValue)| {
+                (name.to_string(), text(value.as_bytes()))
+            };
+            headers.iter().map(field).collect()
+        };
+        match soon(client.call(request)).await {
+            Ok(session) => {
+                let (status, headers) = (
+                    session.response().status,
+                    fields(&session.response().headers),
+                );
+                let mut peer = Peer::new(session.into_io());
+                // The client has no way to send data before the response.
+                peer.send(early).await;
+                Answer {
+                    status: status.as_u16(),
+                    headers,
+                    peer: peer.boxed(),
+                    body: String::new(),
+                }
+            }
+            Err(error) => {
+                let response = error.into_response().expect("a response");
+                let (head, body) = response.into_parts();
+                let body = soon(body.collect()).await.expect("a body").to_bytes();
+                Answer {
+                    status: head.status.as_u16(),
+                    headers: fields(&head.headers),
+                    peer: Peer::new(tokio::io::empty()).boxed(),
+                    body: text(&body),
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! The static table (RFC 9204 Appendix A).
 
-use std::cmp::Ordering;
-
 /// Returns the name and the value of an entry, or `None` if the index is larger than 98.
 pub(super) fn get(index: usize) -> Option<(&'static [u8], &'static [u8])> {
     let (name, value) = TABLE.get(index)?;
@@ -19,73 +17,65 @@ pub(super) enum Found {
 }
 
 pub(super) fn find(name: &[u8], value: &[u8]) -> Found {
-    let found = SORTED.binary_search_by(|index| {
-        let entry = TABLE[usize::from(*index)];
-        // By length first, which mostly decides without a look at the bytes.
-        let by_name = entry.0.len().cmp(&name.len());
-        by_name
-            .then_with(|| entry.0.as_bytes().cmp(name))
-            .then_with(|| entry.1.as_bytes().cmp(value))
-    });
-    let next_to = match found {
-        Ok(at) => return Found::Line(usize::from(SORTED[at])),
-        Err(at) => at.saturating_sub(1)..SORTED.len().min(at + 1),
-    };
-    // The entries with this name are next to each other, and the line would be before, between or after them.
-    SORTED[next_to]
-        .iter()
-        .map(|index| usize::from(*index))
-        .find(|index| TABLE[*index].0.as_bytes() == name)
-        .map_or(Found::Nothing, Found::Name)
+    if name.is_empty() {
+        return Found::Nothing;
+    }
+    let first = usize::from(FIRST[slot(name)]);
+    if TABLE
+        .get(first)
+        .is_none_or(|entry| entry.0.as_bytes() != name)
+    {
+        return Found::Nothing;
+    }
+    let mut index = first;
+    while let Some(entry) = TABLE.get(index) {
+        if entry.1.as_bytes() == value {
+            return Found::Line(index);
+        }
+        index = usize::from(NEXT[index]);
+    }
+    Found::Name(first)
 }
 
-/// The indices of the entries, ordered by the length of the name, the name, and the value.
-static SORTED: [u8; TABLE.len()] = {
-    let mut sorted = [0; TABLE.len()];
-    let mut count = 0;
-    while count < sorted.len() {
-        let mut at = count;
-        while at > 0 && is_less(TABLE[count], TABLE[sorted[at - 1] as usize]) {
-            sorted[at] = sorted[at - 1];
-            at -= 1;
-        }
-        sorted[at] = count as u8;
-        count += 1;
+/// An index without an entry.
+const NONE: u8 = u8::MAX;
+
+/// The first entry of each name, in the slot of this name.
+static FIRST: [u8; 128] = CHAINS.0;
+
+/// The next entry with the same name, for each entry.
+static NEXT: [u8; TABLE.len()] = CHAINS.1;
+
+const CHAINS: ([u8; 128], [u8; TABLE.len()]) = {
+    let (mut first, mut next) = ([NONE; 128], [NONE; TABLE.len()]);
+    let mut index = TABLE.len();
+    while index > 0 {
+        index -= 1;
+        let name = TABLE[index].0.as_bytes();
+        let slot = slot(name);
+        let after = first[slot];
+        assert!(after == NONE || is_same(TABLE[after as usize].0.as_bytes(), name));
+        next[index] = after;
+        first[slot] = index as u8;
     }
-    sorted
+    (first, next)
 };
 
-const fn is_less(a: (&str, &str), b: (&str, &str)) -> bool {
-    if a.0.len() != b.0.len() {
-        return a.0.len() < b.0.len();
-    }
-    match compare(a.0.as_bytes(), b.0.as_bytes()) {
-        Ordering::Less => true,
-        Ordering::Equal => matches!(compare(a.1.as_bytes(), b.1.as_bytes()), Ordering::Less),
-        Ordering::Greater => false,
-    }
+/// Returns the slot of a name that is not empty. The factors are chosen so that no two names of the table have the same
+/// slot.
+const fn slot(name: &[u8]) -> usize {
+    let length = name.len();
+    let (half, three_quarters) = (name[length / 2], name[length * 3 / 4]);
+    (16 * length + half as usize + 103 * three_quarters as usize) % 128
 }
 
-/// `Ord::cmp`, which a constant cannot call.
-const fn compare(a: &[u8], b: &[u8]) -> Ordering {
+/// Compares names in a constant, where `==` is not available.
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
     let mut at = 0;
-    while at < a.len() && at < b.len() {
-        if a[at] != b[at] {
-            return if a[at] < b[at] {
-                Ordering::Less
-            } else {
-                Ordering::Greater
-            };
-        }
+    while at < a.len() && at < b.len() && a[at] == b[at] {
         at += 1;
     }
-    if a.len() < b.len() {
-        Ordering::Less
-    } else if a.len() > b.len() {
-        Ordering::Greater
-    } else {
-        Ordering::Equal
-    }
+    at == a.len() && at == b.len()
 }
 
 const TABLE: [(&str, &str); 99] = [

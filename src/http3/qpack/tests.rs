@@ -46,7 +46,7 @@ fn e8_qpack_encoder_chooses_the_shortest_line() {
         (":path", "/", &b"\xc1"[..]),
         ("x-frame-options", "sameorigin", b"\xff\x23"),
         (":path", "~", b"\x51\x01~"),
-        (":status", "101", b"\x5f\x30\x82\x08\x03"),
+        (":status", "101", b"\x5f\x09\x82\x08\x03"),
         ("~", "\0", b"\x21~\x01\0"),
         ("aaa", "e", b"\x2a\x18\xc7\x01e"),
         ("~~~~~~~", "", b"\x27\x00~~~~~~~\x00"),

@@ -1,4 +1,5 @@
-//! QUIC through `ConnectUdp`: aioquic with a client of CONNECT-UDP in Python and with upcat, and libcurl with its own.
+//! QUIC through `ConnectUdp`: aioquic with a client of CONNECT-UDP in Python and with upcat, and libcurl with its own. A
+//! load of numbered datagrams.
 
 use crate::{
     process::{Example, Script},
@@ -38,28 +39,68 @@ async fn proxy(target: &str, args: &[&str]) -> Example {
     Example::start_with("connect_proxy", &["datagram"], &[&allow, args].concat()).await
 }
 
+/// Returns the arguments of a client in Python for each way through the proxy at `url`: with a raw request, and with
+/// upcat.
+async fn paths(url: &str, target: &str) -> [Vec<String>; 3] {
+    let port = url.rsplit(':').next().expect("a port");
+    let port = port.trim_end_matches('/');
+    let upcat = build("upcat", &["datagram"]).await;
+    let upcat = upcat.to_str().expect("UTF-8");
+    let piped = ["--udp", target, "--length-prefixed", url];
+    [
+        &[port][..],
+        &[&[upcat], &piped[..]].concat(),
+        &[&[upcat, "--http2"], &piped[..]].concat(),
+    ]
+    .map(|path| path.iter().map(|&argument| argument.to_owned()).collect())
+}
+
 #[tokio::test]
 async fn quic_passes_through_the_proxy() {
     let (_server, port) = server("quic.py").await;
     let target = format!("127.0.0.1:{port}");
     let proxy = proxy(&target, &[]).await;
-    let proxy_port = proxy.url.rsplit(':').next().expect("a port");
-    let proxy_port = proxy_port.trim_end_matches('/');
-    let upcat = build("upcat", &["datagram"]).await;
-    let upcat = upcat.to_str().expect("UTF-8");
-    let piped = ["--udp", &target, "--length-prefixed", &proxy.url];
-    for path in [
-        &[proxy_port][..],
-        &[&[upcat], &piped[..]].concat(),
-        &[&[upcat, "--http2"], &piped[..]].concat(),
-    ] {
-        let args = [&["client", &port], path].concat();
-        let mut client = Script::spawn(&mut python("quic.py", &args));
+    for path in paths(&proxy.url, &target).await {
+        let mut client = Script::spawn(python("quic.py", &["client", &port]).args(&path));
         for case in ["handshake", "stream", "datagrams"] {
             let line = client.next_line().await;
             assert_eq!(line.as_deref(), Some(case), "{path:?}");
         }
         assert_eq!(client.next_line().await, None);
+    }
+    proxy.stop("TERM").await;
+}
+
+/// Numbered datagrams at a steady rate. The sockets may lose some on a busy machine, as a network may.
+#[tokio::test]
+async fn load_passes_through_the_proxy() {
+    let (_server, port) = server("load.py").await;
+    let target = format!("127.0.0.1:{port}");
+    let proxy = proxy(&target, &[]).await;
+    for path in paths(&proxy.url, &target).await {
+        for size in ["100", "1200"] {
+            let args = ["client", size, &port];
+            let mut client = Script::spawn(python("load.py", &args).args(&path));
+            let line = client.next_line().await.expect("the result");
+            let counts: Vec<&str> = line.split_whitespace().collect();
+            let [
+                "received",
+                received,
+                "lost",
+                _,
+                "twice",
+                "0",
+                "corrupted",
+                "0",
+                "late",
+                "0",
+            ] = counts[..]
+            else {
+                panic!("{path:?} {size}: {line}");
+            };
+            let received: u32 = received.parse().expect("a number");
+            assert!(received >= 2000, "{path:?} {size}: {line}");
+        }
     }
     proxy.stop("TERM").await;
 }
