@@ -1,6 +1,6 @@
 //! HTTP/3 for the server of the larger examples.
 
-use super::{Body, boxed};
+use super::Body;
 use http::{HeaderValue, Request, Response};
 use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
@@ -43,7 +43,7 @@ impl Http3 {
         S::Future: Send + 'static,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        let app = app.map_request(|request: Request<http3::Body>| request.map(boxed));
+        let app = app.map_request(|request: Request<http3::Body>| request.map(Body::new));
         let connections = TaskTracker::new();
         while let Some(Some(connection)) = closing.run_until_cancelled(self.listener.accept()).await
         {

@@ -8,7 +8,6 @@ mod http3;
 mod http3;
 
 use http::{Request, Response, header};
-use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use http3::Http3;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -29,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 use tower_upgrade::{BoxError, BoxIo, DrainOptions, Sessions};
 
-/// The body of requests. hyper and HTTP/3 have different ones: with one type for both, one service serves all versions.
-pub(crate) type Body = UnsyncBoxBody<bytes::Bytes, BoxError>;
+/// The body of requests. Those of hyper and of HTTP/3 have different types: with one type for both, one service serves
+/// all versions.
+pub(crate) use axum::body::Body;
 
 pub(crate) struct Server {
     pub(crate) url: String,
@@ -116,7 +116,7 @@ impl Server {
                     .clone()
                     .map_request(move |mut request: Request<Incoming>| {
                         request.extensions_mut().insert(peer);
-                        request.map(boxed)
+                        request.map(Body::new)
                     });
                 let service = TowerToHyperService::new(service);
                 let (http, tls) = (self.http.clone(), self.tls.clone());
@@ -213,13 +213,6 @@ async fn handshake(tls: Option<TlsAcceptor>, tcp: TcpStream) -> io::Result<BoxIo
     return Ok(BoxIo::over(tls, |tls| tls.get_ref().0));
     #[cfg(not(feature = "tunnel"))]
     Ok(BoxIo::new(tls))
-}
-
-fn boxed<B>(body: B) -> Body
-where
-    B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    body.map_err(Into::into).boxed_unsync()
 }
 
 fn tls_config(address: SocketAddr) -> Result<ServerConfig, BoxError> {
