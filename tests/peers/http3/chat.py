@@ -73,7 +73,8 @@ async def members_exchange_messages(client, port):
 
     # A reset of one member frees the name, and leaves the other.
     bob.stream.reset()
-    assert await bob.stream.was_reset() == REQUEST_CANCELLED
+    # For the chat, a lost page is an end without an error.
+    await bob.stream.read_to_end()
     bob = await WebSocket.open(client, port, "Bob")
     for socket in [ann, bob]:
         socket.send(CLOSE, (1000).to_bytes(2, "big"))

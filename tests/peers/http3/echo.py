@@ -108,6 +108,7 @@ async def loss_and_reordering(port):
         streams += [client.connect_to("example.com:443") for _ in range(10)]
         await asyncio.gather(*(echoes(stream, 50_000) for stream in streams))
         assert all(hop.dropped > 10 and hop.swapped > 10 for hop in hops)
+        await close_without_loss(client, hops)
 
 
 async def shutdown_ends_sessions(program):

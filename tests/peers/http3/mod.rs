@@ -1,6 +1,11 @@
-//! E8: the examples over HTTP/3, with aioquic.
+//! E8: HTTP/3 with aioquic and libcurl, mostly against the examples.
 
-use crate::{process::Script, support::build::build};
+mod handshakes;
+
+use crate::{
+    process::{Example, Script, program},
+    support::{build::build, soon},
+};
 use std::{path::Path, process::Stdio};
 use tokio::process::Command;
 
@@ -80,4 +85,47 @@ async fn e8_aioquic_uses_websocket() {
         "shutdown_closes_members",
     ];
     example_passes("chat", &["deflate", "http3", "metrics"], &cases).await;
+}
+
+/// The echo is the target of the proxy.
+#[tokio::test]
+async fn libcurl_uses_http3_directly_and_to_the_proxy() {
+    let page = "Try it with `Upgrade: echo`.";
+    let echo = Example::start_with("echo", &["http3"], &["--http3"]).await;
+    passes("libcurl.py", &[&echo.url], &[&format!("30 {page}")]).await;
+
+    let features = ["datagram", "http3"];
+    let allow = ["--allow", echo.address(), "--allow", "127.0.0.0/8"];
+    let args = [&["--http3", "--udp"], &allow[..]].concat();
+    let proxy = Example::start_with("connect_proxy", &features, &args).await;
+    let printed = [format!("2 {page}"), format!("30 {page}")];
+    let printed = printed.each_ref().map(String::as_str);
+    passes("libcurl.py", &[&echo.url, &proxy.url], &printed).await;
+    proxy.stop("TERM").await;
+    echo.stop("TERM").await;
+}
+
+#[tokio::test]
+async fn other_versions_name_http3_in_alt_svc() {
+    let features = ["datagram", "http3"];
+    let proxy = Example::start_with("connect_proxy", &features, &["--http3", "--udp"]).await;
+    let port = proxy.address().rsplit(':').next().expect("a port");
+    let alt_svc = format!("\r\nalt-svc: h3=\":{port}\"; ma=86400\r\n");
+    for (args, status) in [
+        (&["--http1.1"][..], "HTTP/1.1 426 "),
+        (&["--http2"], "HTTP/2 400 "),
+        // A refused upgrade.
+        (
+            &["--http1.1", "-H", "Connection: upgrade", "-H", "Upgrade: a"],
+            "HTTP/1.1 426 ",
+        ),
+    ] {
+        let mut curl = program("curl", "curl");
+        curl.args(["--silent", "--include", "--insecure", &proxy.url]);
+        let output = soon(curl.args(args).output()).await.expect("curl runs");
+        let response = String::from_utf8(output.stdout).expect("text");
+        assert!(response.starts_with(status), "{response}");
+        assert!(response.contains(&alt_svc), "{response}");
+    }
+    proxy.stop("TERM").await;
 }
