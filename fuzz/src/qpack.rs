@@ -124,7 +124,11 @@ fn check_encoder(mut rest: &[u8]) {
             take(&mut rest, *name_length),
             take(&mut rest, *value_length),
         );
-        let (entry, _) = fuzzing::decode_section(&[0, 0, 0xff, index % 36], usize::MAX);
+        let section = match index % 99 {
+            index @ 0..63 => vec![0, 0, 0xc0 | index],
+            index => vec![0, 0, 0xff, index - 63],
+        };
+        let (entry, _) = fuzzing::decode_section(&section, usize::MAX);
         if flags & 1 != 0 {
             name.clone_from(&entry[0].0);
         }

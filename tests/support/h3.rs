@@ -19,7 +19,8 @@ use tower_upgrade::{BoxError, http3};
 pub struct Server {
     pub address: SocketAddr,
     pub endpoint: Endpoint,
-    certificate: CertificateDer<'static>,
+    config: ServerConfig,
+    client: ClientConfig,
     accepting: JoinHandle<()>,
 }
 
@@ -48,7 +49,8 @@ impl Server {
         let certified = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a name");
         let certificate = certified.cert.der().clone();
         let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a key");
-        let endpoint = endpoint(server_config(certificate.clone(), key, transport));
+        let config = server_config(certificate.clone(), key, transport);
+        let endpoint = endpoint(config.clone());
         let address = endpoint.local_addr().expect("bound");
         let accepting = tokio::spawn({
             let mut listener = http3::Listener::new(endpoint.clone());
@@ -62,20 +64,45 @@ impl Server {
         Self {
             address,
             endpoint,
-            certificate,
+            config,
+            client: client_config(certificate),
             accepting,
         }
     }
 
     /// Opens a connection, and trusts the server's certificate.
     pub async fn connect(&self) -> Connection {
-        let mut client =
-            Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
-        client.set_default_client_config(client_config(self.certificate.clone()));
+        self.connect_to(self.address).await
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> Connection {
+        let client = Endpoint::client("127.0.0.1:0".parse().expect("an address"));
         let connecting = client
-            .connect(self.address, "localhost")
+            .expect("a socket")
+            .connect_with(self.client_config(), address, "localhost")
             .expect("a configuration");
         soon(connecting).await.expect("a handshake")
+    }
+
+    /// A configuration that trusts the server's certificate. Its clones share tickets.
+    pub fn client_config(&self) -> ClientConfig {
+        self.client.clone()
+    }
+
+    /// Another endpoint with the same certificate, whose connections the test serves.
+    pub fn another_endpoint(&self) -> Endpoint {
+        endpoint(self.config.clone())
+    }
+
+    /// The server's and the client's side of a connection that the test serves.
+    pub async fn pair(&self) -> (Connection, Connection) {
+        let endpoint = self.another_endpoint();
+        let address = endpoint.local_addr().expect("bound");
+        let accept = async {
+            let incoming = endpoint.accept().await.expect("a client");
+            incoming.await.expect("a handshake")
+        };
+        soon(async { tokio::join!(accept, self.connect_to(address)) }).await
     }
 
     pub async fn client(&self) -> tower_upgrade::client::Http3 {

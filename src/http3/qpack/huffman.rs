@@ -77,7 +77,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), 
 /// The bits of a string.
 struct Bits<'a> {
     rest: &'a [u8],
-    /// The next `count` bits, from the highest. Ones follow them after the last byte, zeros before.
+    /// The next `count` bits, from the highest. Zeros follow them; at the end of the string, ones.
     next: u64,
     count: u32,
 }
@@ -102,7 +102,7 @@ impl Bits<'_> {
         self.next |= u64::MAX >> self.count;
     }
 
-    /// Checks the bits that are left at the end: no code, thus the start of one.
+    /// Checks the bits after the last code: at most 7, all of them ones (RFC 7541 §5.2).
     fn check_padding(&self) -> Result<(), DecodeError> {
         match self.count <= 7 && self.next == u64::MAX {
             true => Ok(()),

@@ -6,16 +6,18 @@ pub(super) fn get(index: usize) -> Option<(&'static [u8], &'static [u8])> {
     Some((name.as_bytes(), value.as_bytes()))
 }
 
-/// The index of the entry that is closest to a field line.
+/// The index of an entry for a field line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// An entry with this name and value.
     Line(usize),
     /// An entry with this name.
     Name(usize),
+    /// No entry has this name.
     Nothing,
 }
 
+/// Finds an entry with the name and the value of a field line, or else one with its name.
 pub(super) fn find(name: &[u8], value: &[u8]) -> Found {
     if name.is_empty() {
         return Found::Nothing;

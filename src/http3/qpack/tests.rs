@@ -79,7 +79,7 @@ fn e8_qpack_malformed_section() {
             "a long count",
         ),
         (b"\0\0\x80", "an indexed line of the dynamic table"),
-        (b"\0\0\x10", "a post-base index"),
+        (b"\0\0\x10\0", "a post-base index"),
         (b"\0\0\x40\x01a", "a name of the dynamic table"),
         (b"\0\0\x00\x01a", "a post-base name"),
         (b"\0\0\xff\x24", "the static index 99"),

@@ -1,0 +1,63 @@
+//! Flow control: sessions on one connection.
+
+use crate::{
+    raw::{Client, DATA, frame},
+    support::{h3::Server, handlers::echo, plain, soon, until},
+};
+use futures_util::FutureExt as _;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tower::{Layer as _, service_fn};
+use tower_upgrade::{Session, UpgradeLayer, handler_fn};
+
+/// All streams of a connection but one do not read. The last one is not affected.
+#[tokio::test]
+async fn sessions_that_do_not_read_do_not_stop_the_others() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let stalls = handler_fn({
+        let started = Arc::clone(&started);
+        move |session: Session| {
+            started.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let _session = session;
+                std::future::pending().await
+            }
+        }
+    });
+    let layer = UpgradeLayer::new()
+        .protocol("stalls", stalls)
+        .protocol("test", echo());
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let client = Client::connect(&server).await;
+    let mut stalled = Vec::new();
+    // 100 streams are allowed.
+    for _ in 0..99 {
+        let mut stream = client.extended_connect("stalls").await;
+        let part = frame(DATA as u8, &[0; 10_000]);
+        // Write until the window of the stream is full.
+        for _ in 0..100 {
+            match stream.send.write_all(&part).now_or_never() {
+                Some(written) => written.expect("an open stream"),
+                None => break,
+            }
+        }
+        stalled.push(stream);
+    }
+    until(|| started.load(Ordering::SeqCst) == 99).await;
+    let mut session = client.extended_connect("test").await;
+    let mut echoed = 0;
+    for _ in 0..50 {
+        session.write(&frame(DATA as u8, &[1; 10_000])).await;
+        while echoed < 10_000 {
+            echoed += session.data().await.len();
+        }
+        echoed -= 10_000;
+    }
+    // The stalled streams take no more than their windows.
+    for stream in &mut stalled {
+        assert!(stream.send.write(&[0; 100]).now_or_never().is_none());
+    }
+    drop(soon(async { stalled }).await);
+}
