@@ -1,4 +1,4 @@
-//! A forward proxy: CONNECT over HTTP/1.1 and HTTP/2, to port 443 of any internet host, or only to the targets that
+//! A forward proxy: CONNECT over HTTP/1.1, HTTP/2 and HTTP/3, to port 443 of any internet host, or only to the targets that
 //! `--allow` lists.
 //!
 //! ```sh
@@ -20,6 +20,13 @@
 //! ```sh
 //! cargo run --features datagram --example connect_proxy -- --udp --allow 192.0.2.53:53
 //! upcat --udp 192.0.2.53:53 http://127.0.0.1:3128/
+//! ```
+//!
+//! With `--http3`, clients can also connect to the proxy over HTTP/3, on the UDP port of the same number. There
+//! CONNECT-UDP uses QUIC datagrams:
+//!
+//! ```sh
+//! cargo run --features datagram,http3 --example connect_proxy -- --udp --http3
 //! ```
 //!
 //! The proxy does not connect to this machine or its local network, whatever name a target has. To permit a host there,
@@ -53,6 +60,8 @@ reachable address, which excludes loopback and private addresses.
 
   --listen ADDR           listen on this address (default: 127.0.0.1:3128); port 0 is any free port
   --tls                   use TLS with clients, with a self-signed certificate
+  --http3                 also serve HTTP/3, on the UDP port of the same number; implies --tls;
+                          requires a build with the feature http3
   --allow HOST[:PORT]     allow only this host and the hosts of other --allow options, at this port
                           (default: 443); HOST is a name, an address, or *.DOMAIN for all
                           subdomains
@@ -92,7 +101,7 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), BoxError> {
     // Each tunnel uses two open files. If the limit cannot be raised, continue with the current limit.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let mut server = Server::bind(args.listen, args.tls).await?;
+    let mut server = Server::bind(args.listen, args.tls, args.http3).await?;
     server.deadline = Duration::from_secs(5);
 
     let sessions = Sessions::builder().max(args.max).build();
@@ -101,7 +110,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
         .idle_timeout(args.idle)
         .connect(ConnectProxy::new(args.policy.clone()));
     if args.is_udp {
-        // CONNECT-UDP over HTTP/2 is an extended CONNECT.
+        // CONNECT-UDP over HTTP/2 is an extended CONNECT, which HTTP/3 always enables.
         server.http.http2().enable_connect_protocol();
         layer = layer.protocol("connect-udp", ConnectUdp::new(args.policy));
     }
@@ -146,6 +155,7 @@ fn authenticate<B, R: Default>(
 struct Args {
     listen: SocketAddr,
     tls: bool,
+    http3: bool,
     policy: Policy,
     credentials: Option<HeaderValue>,
     is_udp: bool,
@@ -159,6 +169,7 @@ impl Args {
         let mut found = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3128)),
             tls: false,
+            http3: false,
             policy: Policy::new(),
             credentials: None,
             is_udp: false,
@@ -171,6 +182,7 @@ impl Args {
             match arg {
                 lexopt::Arg::Long("listen") => found.listen = args.value()?.parse()?,
                 lexopt::Arg::Long("tls") => found.tls = true,
+                lexopt::Arg::Long("http3") => found.http3 = true,
                 lexopt::Arg::Long("allow") => {
                     let allowed = args.value()?.string()?;
                     match allowed.contains('/') {

@@ -1,5 +1,5 @@
-//! An echo server for `Upgrade: echo` on HTTP/1.1, extended CONNECT with `:protocol echo` on HTTP/2, and
-//! CONNECT, with any target, on both. `GET /` is an ordinary route.
+//! An echo server for `Upgrade: echo` on HTTP/1.1, extended CONNECT with `:protocol echo` on HTTP/2 and HTTP/3, and
+//! CONNECT, with any target, on all. `GET /` is an ordinary route.
 //!
 //! ```sh
 //! cargo run --example echo -- --listen 127.0.0.1:3000
@@ -22,17 +22,24 @@
 //! curl -i --insecure --http2 https://127.0.0.1:3000/
 //! ```
 //!
-//! curl does not support extended CONNECT: use the example `upcat`.
+//! With `--http3` the server also serves HTTP/3, on the UDP port of the same number, and the other versions say so in
+//! `Alt-Svc`. That needs the feature `http3`, and implies `--tls`:
+//!
+//! ```sh
+//! cargo run --features http3 --example echo -- --listen 127.0.0.1:3000 --http3
+//! curl -i --insecure --http3 https://127.0.0.1:3000/
+//! ```
+//!
+//! curl does not support extended CONNECT: use the example `upcat`, over HTTP/2.
 //!
 //! On SIGINT and SIGTERM the server stops accepting connections, ends its sessions, and exits.
 
 mod support;
 
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use lexopt::ValueExt as _;
 use std::{convert::Infallible, net::SocketAddr};
-use support::Server;
+use support::{Body, Server};
 use tokio::io::AsyncWriteExt as _;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{BoxError, Session, Sessions, UpgradeLayer, copy, handler_fn};
@@ -40,7 +47,7 @@ use tower_upgrade::{BoxError, Session, Sessions, UpgradeLayer, copy, handler_fn}
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let args = Args::parse()?;
-    let mut server = Server::bind(args.listen, args.tls).await?;
+    let mut server = Server::bind(args.listen, args.tls, args.http3).await?;
     // A client may shut down its direction right after the request, before it has the response.
     server.http.http1().half_close(true);
     server.http.http2().enable_connect_protocol();
@@ -65,7 +72,7 @@ async fn main() -> Result<(), BoxError> {
     server.run(app, sessions).await
 }
 
-async fn index(request: Request<Incoming>) -> Result<Response<String>, Infallible> {
+async fn index(request: Request<Body>) -> Result<Response<String>, Infallible> {
     let mut response = Response::new(String::new());
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => *response.body_mut() = "Try it with `Upgrade: echo`.\n".into(),
@@ -79,6 +86,8 @@ struct Args {
     listen: SocketAddr,
     /// `--tls`
     tls: bool,
+    /// `--http3`
+    http3: bool,
 }
 
 impl Args {
@@ -86,12 +95,14 @@ impl Args {
         let mut found = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
             tls: false,
+            http3: false,
         };
         let mut args = lexopt::Parser::from_env();
         while let Some(arg) = args.next()? {
             match arg {
                 lexopt::Arg::Long("listen") => found.listen = args.value()?.string()?.parse()?,
                 lexopt::Arg::Long("tls") => found.tls = true,
+                lexopt::Arg::Long("http3") => found.http3 = true,
                 other => return Err(other.unexpected().into()),
             }
         }

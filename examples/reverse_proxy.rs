@@ -86,7 +86,7 @@ async fn main() -> Result<(), BoxError> {
         proxy = proxy.protocols(protocols.iter().map(Protocol::as_str));
     }
 
-    let mut server = Server::bind(listen, tls).await?;
+    let mut server = Server::bind(listen, tls, false).await?;
     server.http.http2().enable_connect_protocol();
     let sessions = Sessions::new();
     let app = UpgradeLayer::new()

@@ -254,7 +254,7 @@ mod negotiate;
 mod error;
 mod frames;
 mod panic;
-#[cfg(any(feature = "client", feature = "testing"))]
+#[cfg(any(feature = "client", feature = "http3", feature = "testing"))]
 mod service;
 mod sync;
 mod time;

@@ -1,10 +1,10 @@
 //! The routes that require the administrator's password: the page, its API, and the metrics.
 
-use crate::chat::Chat;
+use crate::chat::{Chat, User};
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderValue, StatusCode, Version, header, request::Parts},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::{delete, get, post},
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 use tower_http::validate_request::{ValidateRequest, ValidateRequestHeaderLayer};
-use tower_upgrade::UpgradeKind;
+use tower_upgrade::Identity;
 
 /// Time for a session to end after its stop signal.
 const GRACE: Duration = Duration::from_secs(5);
@@ -48,10 +48,7 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
             "who": session.identity().map(ToString::to_string),
             "protocol": session.protocol().map(ToString::to_string),
             "kind": session.kind().as_str(),
-            "http": match session.kind() {
-                UpgradeKind::Upgrade => "HTTP/1.1",
-                _ => "HTTP/2",
-            },
+            "http": session.identity().and_then(Identity::get).map(http_version),
             "peer": session.peer(),
             "age": session.age().as_secs(),
             "read": session.bytes_read(),
@@ -63,6 +60,14 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
         "open": admin.chat.sessions.len(),
         "draining": admin.chat.sessions.is_draining(),
     }))
+}
+
+fn http_version(user: &User) -> &'static str {
+    match user.version {
+        Version::HTTP_3 => "HTTP/3",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
 }
 
 async fn close(State(admin): State<Admin>, Path(id): Path<u64>) -> StatusCode {

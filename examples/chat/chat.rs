@@ -5,9 +5,9 @@ use axum::{
     extract::{Extension, Query, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, Version, header, request::Parts};
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 use tower_upgrade::{
     Accept, BoxError, Identity, ProtocolHandler, Rejection, Sessions, UpgradeRequest,
     websocket::{self, CloseFrame, ErrorKind, Message, WebSocket, WebSocketUpgrade},
@@ -49,6 +49,20 @@ pub(crate) struct Params {
     key: String,
     #[serde(default)]
     room: String,
+}
+
+/// The identity of a session.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct User {
+    name: String,
+    /// The HTTP version of the connection.
+    pub(crate) version: Version,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
 }
 
 pub(crate) struct Refusal {
@@ -98,7 +112,10 @@ impl ProtocolHandler for Chat {
             .reserve(&params.name, &params.key)
             .map_err(Refusal::from)?;
         let sessions = self.sessions.clone();
-        let identity = Identity::new(params.name);
+        let identity = Identity::new(User {
+            name: params.name,
+            version: request.parts().version,
+        });
         let accept = handshake.accept(move |socket, session| async move {
             member.start(params.room, &socket);
             // Free the memory of the request's extensions.

@@ -6,7 +6,8 @@
 //!
 //! Then open <http://127.0.0.1:3000/> in two windows, and <http://127.0.0.1:3000/admin> in a third. The user is
 //! `admin`; the server prints the password when it starts, or takes it from `--admin-password`. With `--tls` the server
-//! uses TLS with a self-signed certificate, and browsers use WebSocket over HTTP/2.
+//! uses TLS with a self-signed certificate, and browsers use WebSocket over HTTP/2. `--http3` implies `--tls` and adds
+//! HTTP/3, on the UDP port of the same number. Browsers use HTTP/3 only with a certificate that they trust.
 //!
 //! | path | response |
 //! |---|---|
@@ -38,7 +39,7 @@ mod support;
 use crate::{
     chat::{Chat, Limits},
     rooms::Rooms,
-    support::Server,
+    support::{Body, Server},
 };
 use axum::{
     Router,
@@ -47,7 +48,6 @@ use axum::{
     response::Html,
     routing::get,
 };
-use hyper::body::Incoming;
 use lexopt::ValueExt as _;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::{
@@ -109,7 +109,7 @@ async fn main() -> Result<(), BoxError> {
     let password = args.admin_password.unwrap_or_else(random_password);
     let admin = admin::router(chat.clone(), metrics, &password);
 
-    let mut server = Server::bind(args.listen, args.tls).await?;
+    let mut server = Server::bind(args.listen, args.tls, args.http3).await?;
     println!("{}/admin: user `admin`, password `{password}`", server.url);
     // Browsers can use their HTTP/2 connection for WebSocket.
     server.http.http2().enable_connect_protocol();
@@ -127,7 +127,7 @@ fn app(
     admin: Router,
     sessions: Sessions,
 ) -> impl Service<
-    Request<Incoming>,
+    Request<Body>,
     Response = Response<impl http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send>,
     Error = Infallible,
     Future: Send,
@@ -196,6 +196,8 @@ struct Args {
     listen: SocketAddr,
     /// `--tls`
     tls: bool,
+    /// `--http3`
+    http3: bool,
     /// `--admin-password PASSWORD`, by default a random one.
     admin_password: Option<String>,
     /// `--max-sessions NUMBER`, by default 10,000.
@@ -214,6 +216,7 @@ impl Args {
         let mut found = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
             tls: false,
+            http3: false,
             admin_password: None,
             max_sessions: 10_000,
             notice: Duration::ZERO,
@@ -225,6 +228,7 @@ impl Args {
             match arg {
                 lexopt::Arg::Long("listen") => found.listen = args.value()?.string()?.parse()?,
                 lexopt::Arg::Long("tls") => found.tls = true,
+                lexopt::Arg::Long("http3") => found.http3 = true,
                 lexopt::Arg::Long("admin-password") => {
                     found.admin_password = Some(args.value()?.string()?);
                 }

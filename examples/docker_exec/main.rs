@@ -57,7 +57,7 @@ const MAX_SESSIONS: usize = 100;
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let args = Args::parse()?;
-    let mut server = Server::bind(args.listen, false).await?;
+    let mut server = Server::bind(args.listen, false, false).await?;
     server.http = server.http.http1_only();
     // A client may send all its input and shut down its direction before it has the 101. `axum::serve` treats that as a
     // disconnect.

@@ -1,7 +1,14 @@
-//! The server of the larger examples: TCP or TLS, HTTP/1.1 or HTTP/2, upgrades, and a shutdown that drains sessions.
+//! The server of the larger examples: TCP or TLS, HTTP/1.1, HTTP/2 or HTTP/3, upgrades, and a shutdown that drains
+//! sessions.
 
-use http::{Request, Response};
-use http_body::Body;
+#[cfg(feature = "http3")]
+mod http3;
+#[cfg(not(feature = "http3"))]
+#[path = "no_http3.rs"]
+mod http3;
+
+use http::{Request, Response, header};
+use http3::Http3;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -21,6 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 use tower_upgrade::{BoxError, BoxIo, DrainOptions, Sessions};
 
+/// The body of requests. Those of hyper and of HTTP/3 have different types: with one type for both, one service serves
+/// all versions.
+pub(crate) use axum::body::Body;
+
 pub(crate) struct Server {
     pub(crate) url: String,
     /// Serves HTTP/1.1 and HTTP/2, as the client's first bytes select.
@@ -33,14 +44,19 @@ pub(crate) struct Server {
     pub(crate) deadline: Duration,
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    http3: Option<Http3>,
 }
 
 impl Server {
-    /// Listens on `address` and prints the URL. With `tls` the server generates a self-signed certificate.
-    pub(crate) async fn bind(address: SocketAddr, tls: bool) -> Result<Self, BoxError> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    /// Listens on `address` and prints the URL. With `tls` the server generates a self-signed certificate. With `http3`
+    /// it uses TLS, and also listens on the UDP port of the same number.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        tls: bool,
+        http3: bool,
+    ) -> Result<Self, BoxError> {
+        let tls = (tls || http3).then(|| tls_config(address)).transpose()?;
+        let (listener, http3) = listen(address, tls.as_ref().filter(|_| http3)).await?;
         let address = listener.local_addr()?;
         let mut http = auto::Builder::new(TokioExecutor::new());
         // Without a timer hyper sets no time limit for request heads.
@@ -51,13 +67,17 @@ impl Server {
             .initial_stream_window_size(64 * 1024)
             .initial_connection_window_size(16 * 1024 * 1024);
         let server = Self {
-            url: format!("{}://{address}", if tls { "https" } else { "http" }),
+            url: format!(
+                "{}://{address}",
+                if tls.is_some() { "https" } else { "http" }
+            ),
             http,
             notice: Duration::ZERO,
             spread: Duration::ZERO,
             deadline: Duration::from_secs(10),
-            tls: tls.then(|| tls_acceptor(address)).transpose()?,
             listener,
+            tls: tls.map(|tls| TlsAcceptor::from(Arc::new(tls))),
+            http3,
         };
         println!("listening on {}", server.url);
         Ok(server)
@@ -67,13 +87,28 @@ impl Server {
     /// request contain the client's [`SocketAddr`].
     pub(crate) async fn run<S, B>(self, app: S, sessions: Sessions) -> Result<(), BoxError>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
         S: Clone + Send + 'static,
         S::Future: Send + 'static,
-        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         let connections = GracefulShutdown::new();
-        let handshakes = CancellationToken::new();
+        let closing = CancellationToken::new();
+        // The drain gives sessions 2 seconds after the deadline.
+        let grace = self.deadline.saturating_sub(self.notice) + Duration::from_secs(2);
+        let alt_svc = self.http3.as_ref().map(|http3| http3.alt_svc.clone());
+        let http3 = self.http3.map(|http3| {
+            let serving = http3.serve(app.clone(), closing.clone(), grace);
+            tokio::spawn(serving)
+        });
+        let app = app.map_response(move |mut response: Response<B>| {
+            if let Some(alt_svc) = &alt_svc {
+                response
+                    .headers_mut()
+                    .insert(header::ALT_SVC, alt_svc.clone());
+            }
+            response
+        });
         let serve = async || -> Infallible {
             loop {
                 let (tcp, peer) = accept(&self.listener).await;
@@ -81,14 +116,14 @@ impl Server {
                     .clone()
                     .map_request(move |mut request: Request<Incoming>| {
                         request.extensions_mut().insert(peer);
-                        request
+                        request.map(Body::new)
                     });
                 let service = TowerToHyperService::new(service);
                 let (http, tls) = (self.http.clone(), self.tls.clone());
-                let (watcher, handshakes) = (connections.watcher(), handshakes.clone());
+                let (watcher, closing) = (connections.watcher(), closing.clone());
                 tokio::spawn(async move {
                     let connection = async {
-                        let io = handshakes.run_until_cancelled(handshake(tls, tcp));
+                        let io = closing.run_until_cancelled(handshake(tls, tcp));
                         let Some(io) = io.await else { return Ok(()) };
                         let io = TokioIo::new(io?);
                         let connection = http.serve_connection_with_upgrades(io, service);
@@ -112,14 +147,41 @@ impl Server {
         let noticed = deadline.min(Instant::now() + self.notice);
         let _: Result<Infallible, _> = timeout_at(noticed, serve()).await;
         drop(self.listener);
-        handshakes.cancel();
-        // The drain gives sessions the same 2 seconds after the deadline.
-        let closed = timeout_at(deadline + Duration::from_secs(2), connections.shutdown()).await;
-        if closed.is_err() {
+        closing.cancel();
+        let closed = timeout(grace, async {
+            connections.shutdown().await;
+            match http3 {
+                Some(http3) => http3.await,
+                None => Ok(()),
+            }
+        });
+        if closed.await.is_err() {
             eprintln!("some connections did not close in time");
         }
         println!("{}", draining.await);
         Ok(())
+    }
+}
+
+/// Listens on TCP, and with `tls` also on the UDP port of the same number.
+async fn listen(
+    address: SocketAddr,
+    tls: Option<&ServerConfig>,
+) -> Result<(TcpListener, Option<Http3>), BoxError> {
+    let mut attempts = 0;
+    loop {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        let Some(tls) = tls else {
+            return Ok((listener, None));
+        };
+        match Http3::bind(listener.local_addr()?, tls) {
+            Ok(http3) => return Ok((listener, Some(http3))),
+            // A port that is free on TCP may be taken on UDP.
+            Err(_) if address.port() == 0 && attempts < 10 => attempts += 1,
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -153,7 +215,7 @@ async fn handshake(tls: Option<TlsAcceptor>, tcp: TcpStream) -> io::Result<BoxIo
     Ok(BoxIo::new(tls))
 }
 
-fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
+fn tls_config(address: SocketAddr) -> Result<ServerConfig, BoxError> {
     let address = address.ip().to_string();
     let names = ["localhost", "127.0.0.1", "::1", &address].map(String::from);
     let generated = rcgen::generate_simple_self_signed(names)?;
@@ -162,7 +224,7 @@ fn tls_acceptor(address: SocketAddr) -> Result<TlsAcceptor, BoxError> {
         .with_no_client_auth()
         .with_single_cert(vec![generated.cert.der().clone()], key)?;
     config.alpn_protocols = ["h2", "http/1.1"].map(Vec::from).to_vec();
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(config)
 }
 
 async fn shutdown_signal() -> io::Result<()> {

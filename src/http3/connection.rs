@@ -272,6 +272,8 @@ async fn go_away(
     let next = requests.next.load(Ordering::Relaxed);
     requests.limit.store(next, Ordering::Relaxed);
     control::send_goaway(control, next).await?;
+    // Closing the connection drops unsent data: without the GOAWAY the client does not know which requests were served.
+    tokio::time::sleep(shared.connection.rtt()).await;
     shared.until(false).await;
     Ok(())
 }

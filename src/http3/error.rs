@@ -126,6 +126,10 @@ impl Error {
     pub(crate) fn is_orderly_close(&self) -> bool {
         match &self.0 {
             Cause::Connection(ConnectionError::LocallyClosed) => true,
+            // libcurl closes with a frame of QUIC's transport.
+            Cause::Connection(ConnectionError::ConnectionClosed(close)) => {
+                close.error_code == quinn::TransportErrorCode::NO_ERROR
+            }
             Cause::Connection(ConnectionError::ApplicationClosed(close)) => {
                 // Some clients close with the code 0.
                 close.error_code == code::NO_ERROR || close.error_code == VarInt::from_u32(0)

@@ -159,6 +159,30 @@ async fn chromium_uses_websocket_over_http2() {
     admin.until_texts(".kind", &kinds).await;
 }
 
+/// E8: RFC 9220.
+#[cfg(feature = "http3")]
+#[tokio::test]
+async fn e8_chromium_uses_websocket_over_http3() {
+    let chat = Chat::start(&["--http3"]).await;
+    let driver = Driver::start_http3(&chat).await;
+    let ann = Page::enter(&driver, &chat.url, "Ann").await;
+    let bob = Page::enter(&driver, &chat.url, "Bob").await;
+    ann.send("over HTTP/3").await;
+    bob.until_message("over HTTP/3").await;
+    bob.send("so am I").await;
+    ann.until_message("so am I").await;
+
+    let admin = driver.page(&chat.admin()).await;
+    admin.until_texts(".who", &["Ann", "Bob"]).await;
+    let kinds = ["HTTP/3 extended-connect", "HTTP/3 extended-connect"];
+    admin.until_texts(".kind", &kinds).await;
+
+    assert_eq!(chat.stop().await, STOPPED);
+    for page in [&ann, &bob] {
+        page.until_status("The server is restarting.").await;
+    }
+}
+
 /// W7: permessage-deflate.
 #[tokio::test]
 async fn w7_chromium_exchanges_compressed_messages() {

@@ -48,7 +48,12 @@ impl Chat {
 
     /// Starts the chat at this address, for example to restart it.
     pub(crate) async fn start_at(address: &str, args: &[&str]) -> Self {
-        let mut process = Command::new(build("chat", &["deflate", "metrics"]).await)
+        // One build for all tests.
+        let features = match cfg!(feature = "http3") {
+            true => &["deflate", "http3", "metrics"][..],
+            false => &["deflate", "metrics"],
+        };
+        let mut process = Command::new(build("chat", features).await)
             .args(["--listen", address, "--admin-password", PASSWORD])
             .args(args)
             .stdout(Stdio::piped())
@@ -118,6 +123,25 @@ impl Chat {
         read.expect("a response");
         answer
     }
+}
+
+/// Returns the hash of the public key in the certificate of a server, in Chromium's form.
+async fn key_hash(address: &str) -> String {
+    const SCRIPT: &str = "
+import base64, hashlib, ssl, sys
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+host, port = sys.argv[1].split(':')
+certificate = ssl.get_server_certificate((host, int(port))).encode()
+key = x509.load_pem_x509_certificate(certificate).public_key()
+key = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+print(base64.b64encode(hashlib.sha256(key).digest()).decode())";
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/quic/bin/python");
+    let output = soon(Command::new(python).args(["-c", SCRIPT, address]).output()).await;
+    let output = output.expect("the environment that `.ci/run` creates");
+    let hash = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "no certificate of {address}");
+    hash.trim().to_owned()
 }
 
 fn kill(arguments: &str) {
@@ -194,6 +218,20 @@ impl Driver {
         driver
     }
 
+    /// Starts a driver with browsers that use HTTP/3 for the chat, also for WebSocket.
+    pub(crate) async fn start_http3(chat: &Chat) -> Self {
+        let mut driver = Self::start().await;
+        let key = key_hash(chat.address()).await;
+        driver.args = vec![
+            "--enable-quic".to_owned(),
+            "--enable-features=EnableWebsocketsOverHttp3".to_owned(),
+            format!("--origin-to-force-quic-on={}", chat.address()),
+            // For QUIC, `acceptInsecureCerts` does not hold.
+            format!("--ignore-certificate-errors-spki-list={key}"),
+        ];
+        driver
+    }
+
     /// Opens a page in a new browser with a new profile.
     pub(crate) async fn page(&self, url: &str) -> Page {
         self.visit(url).await.expect("a page")
@@ -205,7 +243,6 @@ impl Driver {
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
-            "--disable-quic",
             "--no-first-run",
             "--disable-background-networking",
             "--disable-component-update",
@@ -214,6 +251,9 @@ impl Driver {
             "--window-size=1280,800",
         ];
         args.extend(self.args.iter().map(String::as_str));
+        if !self.args.iter().any(|arg| arg == "--enable-quic") {
+            args.push("--disable-quic");
+        }
         let mut options = json!({
             "acceptInsecureCerts": true,
             "goog:chromeOptions": { "args": args },

@@ -11,6 +11,8 @@ mod deflate;
 mod docker;
 mod govern;
 mod graceful;
+#[cfg(feature = "http3")]
+mod http3;
 mod node;
 mod process;
 mod python_websockets;
