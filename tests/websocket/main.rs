@@ -17,6 +17,8 @@ mod messages;
 mod other_frames;
 mod panics;
 mod rate_limit;
+mod reconnect;
+mod reconnect_script;
 mod slow_consumers;
 mod strictness;
 
