@@ -19,6 +19,7 @@ mod panics;
 mod rate_limit;
 mod reconnect;
 mod reconnect_script;
+mod reconnect_sockets;
 mod slow_consumers;
 mod strictness;
 

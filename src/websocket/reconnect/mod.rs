@@ -98,7 +98,7 @@
 //!
 //! Messages that the server sends while the client is away are lost, unless the client asks for them when it is
 //! connected again. [The manual](crate::manual::scaling#across-nodes) has a contract for this: the server numbers the
-//! messages of a room with an *offset*, and names the history that the offsets count in with an *epoch*. The client
+//! messages of a room with an *offset*, and names the history in which the offsets count with an *epoch*. The client
 //! keeps both, and sends them when it is connected:
 //!
 //! ```no_run
@@ -109,7 +109,7 @@
 //! # fn parse(_: &str) -> Option<Received<'_>> { None }
 //!
 //! enum Received<'a> {
-//!     /// The answer to `resume`, before any message.
+//!     /// The answer to `resume`: the messages after `offset` follow.
 //!     Resumed { epoch: &'a str, offset: u64 },
 //!     Chat { offset: u64, text: &'a str },
 //! }
@@ -121,14 +121,15 @@
 //!         match event {
 //!             Event::Connected(_) => drop(room.send(format!("resume {epoch} {last}")).await),
 //!             Event::Message(Message::Text(text)) => match parse(&text) {
-//!                 // The server continues from here, and not from `last`.
-//!                 Some(Received::Resumed { epoch: now, offset }) if now != epoch || offset != last => {
-//!                     if !epoch.is_empty() {
-//!                         println!("you may have missed messages");
+//!                 Some(Received::Resumed { epoch: now, offset }) => {
+//!                     let is_complete = now == epoch && offset <= last;
+//!                     if !is_complete {
+//!                         if !epoch.is_empty() {
+//!                             println!("you may have missed messages");
+//!                         }
+//!                         (epoch, last) = (now.to_owned(), offset);
 //!                     }
-//!                     (epoch, last) = (now.to_owned(), offset);
 //!                 }
-//!                 Some(Received::Resumed { .. }) => {}
 //!                 Some(Received::Chat { offset, .. }) if offset <= last => {} // a duplicate
 //!                 Some(Received::Chat { offset, text }) => {
 //!                     println!("{text}");
