@@ -292,7 +292,6 @@ async fn drain_moves_the_client_to_another_server() {
     assert_eq!(failure.cause.close_code(), Some(1001));
     socket.set_request(to(second.address));
     soon(connected(&mut socket)).await;
-    // The client has answered the close frame.
     let report = soon(draining).await;
     assert_eq!((report.ended, report.aborted), (1, 0), "{report:?}");
     // The drained server refuses.
