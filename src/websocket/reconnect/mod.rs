@@ -175,9 +175,11 @@
 //! [`Protocol`]: crate::client::ErrorKind::Protocol
 
 mod backoff;
+mod connected;
 mod event;
 mod retry_after;
 
+use self::connected::Connected;
 pub use self::{
     backoff::Backoff,
     event::{Cause, Disconnected, Event, State},
@@ -230,15 +232,6 @@ enum Phase {
         timer: Timer,
     },
     Ended,
-}
-
-struct Connected {
-    socket: WebSocket,
-    since: Instant,
-    /// The error of a `send`. Messages that have arrived before are received first.
-    failed: Option<Error>,
-    /// The application's error.
-    abandoned: Option<BoxError>,
 }
 
 impl Reconnecting {
@@ -358,7 +351,7 @@ impl Reconnecting {
     /// [stable](Backoff::stable_after) adds to the failures in a row. Does nothing while the client is not connected.
     pub fn reconnect(&mut self, error: impl Into<BoxError>) {
         if let Phase::Connected(connected) = &mut self.phase {
-            connected.abandoned.get_or_insert_with(|| error.into());
+            connected.abandon(error.into());
         }
     }
 
@@ -383,11 +376,7 @@ impl Reconnecting {
 
     fn connected(&mut self) -> Result<&mut Connected, Error> {
         match &mut self.phase {
-            Phase::Connected(connected)
-                if connected.failed.is_none() && connected.abandoned.is_none() =>
-            {
-                Ok(connected)
-            }
+            Phase::Connected(connected) if connected.is_usable() => Ok(connected),
             _ => Err(Error::closed()),
         }
     }
@@ -470,43 +459,6 @@ impl Reconnecting {
             }
         }
         Poll::Ready(())
-    }
-}
-
-impl Connected {
-    fn new(socket: WebSocket) -> Self {
-        Self {
-            socket,
-            since: Instant::now(),
-            failed: None,
-            abandoned: None,
-        }
-    }
-
-    /// Notes an error of the connection: receiving may not fail where sending does.
-    fn note(&mut self, sent: Result<(), Error>) -> Result<(), Error> {
-        if let Err(error) = &sent {
-            self.failed = error.copy_of_connection();
-        }
-        sent
-    }
-
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Cause>> {
-        if let Some(error) = self.abandoned.take() {
-            // The frame is valid, so an error only means that the WebSocket is closed.
-            let _ = self.socket.begin_close(CloseFrame::new(1001, ""));
-            return Poll::Ready(Err(Cause::Abandoned(error)));
-        }
-        Poll::Ready(match Pin::new(&mut self.socket).poll_next(cx) {
-            Poll::Ready(Some(Ok(Message::Close(frame)))) => Err(Cause::Closed(frame)),
-            Poll::Ready(Some(Ok(message))) => Ok(message),
-            Poll::Ready(Some(Err(error))) => Err(Cause::Failed(error)),
-            Poll::Ready(None) => Err(Cause::Failed(Error::no_close_frame())),
-            Poll::Pending => match self.failed.take() {
-                Some(error) => Err(Cause::Failed(error)),
-                None => return Poll::Pending,
-            },
-        })
     }
 }
 
