@@ -3,33 +3,12 @@
 mod handshakes;
 
 use crate::{
-    process::{Example, Script, program},
+    process::{Example, Script, program, python},
     support::{build::build, soon},
 };
-use std::{path::Path, process::Stdio};
-use tokio::process::Command;
-
-/// Returns a command for the script, in the environment that `.ci/run` creates.
-fn python(script: &str, args: &[&str]) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/quic/bin/python");
-    assert!(
-        python.exists(),
-        "{} is missing: see CONTRIBUTING.md",
-        python.display()
-    );
-    let mut command = Command::new(python);
-    command
-        .arg(root.join("tests/peers/http3").join(script))
-        .args(args)
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
 /// Runs a script, which prints `cases`.
 async fn passes(script: &str, args: &[&str], cases: &[&str]) {
-    let mut client = Script::spawn(&mut python(script, args));
+    let mut client = Script::spawn(&mut python("http3", script, args));
     for case in cases {
         let line = client.next_line().await;
         assert_eq!(line.as_deref(), Some(*case), "{script}");
