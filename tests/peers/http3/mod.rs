@@ -6,6 +6,7 @@ use crate::{
     process::{Example, Script, program, python},
     support::{build::build, soon},
 };
+
 /// Runs a script, which prints `cases`.
 async fn passes(script: &str, args: &[&str], cases: &[&str]) {
     let mut client = Script::spawn(&mut python("http3", script, args));
