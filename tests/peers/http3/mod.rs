@@ -81,9 +81,8 @@ async fn libcurl_uses_http3_directly_and_to_the_proxy() {
     let printed = [format!("2 {page}"), format!("30 {page}")];
     let printed = printed.each_ref().map(String::as_str);
     passes("libcurl.py", &[&echo.url, &proxy.url], &printed).await;
-    echo.stop("TERM").await;
-    // libcurl 8.23.0 does not close its connection to the proxy: an orderly shutdown would wait for its acknowledgements.
-    drop(proxy);
+    // Not stopped in order: libcurl 8.23.0 does not close its connection to the proxy, whose shutdown would wait for
+    // acknowledgements.
 }
 
 #[tokio::test]
