@@ -180,8 +180,8 @@
 //!
 //! # Datagrams
 //!
-//! The module `datagram` sends and receives HTTP datagrams in capsules, and has a proxy for UDP with the policy of the
-//! forward proxy.
+//! The module `datagram` sends and receives HTTP datagrams, in capsules or as QUIC datagrams that a server of HTTP/3
+//! provides, and has a proxy for UDP with the policy of the forward proxy.
 //!
 //! # Features
 //!

@@ -382,6 +382,11 @@ impl HttpDatagrams {
         self.queue.dropped()
     }
 
+    /// Returns `true` if bytes of the stream were read and not yet decoded.
+    pub(super) fn has_input(&self) -> bool {
+        self.input.is_some()
+    }
+
     pub(super) fn queue_mut(&mut self) -> &mut SendQueue {
         &mut self.queue
     }

@@ -22,6 +22,7 @@ mod datagrams;
 pub(crate) mod fuzzing;
 mod relay;
 mod send_queue;
+mod socket;
 mod template;
 mod udp;
 

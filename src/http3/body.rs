@@ -99,7 +99,10 @@ impl Incoming {
             if self.is_in_frame {
                 let payload = ready!(self.frames.poll_payload(cx, usize::MAX))?;
                 match (payload, &mut self.trailers) {
-                    (Some(bytes), Some(trailers)) => trailers.put(bytes),
+                    (Some(bytes), Some(trailers)) => {
+                        trailers.put(bytes);
+                        continue;
+                    }
                     (Some(bytes), None) => {
                         self.count(bytes.len())?;
                         return Poll::Ready(Ok(Some(Frame::data(bytes))));

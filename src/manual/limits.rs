@@ -101,6 +101,8 @@
 //! | UDP payload | 65,527 bytes | the stream is aborted | RFC 9298 §5 |
 //! | capsules of other types | any length | skipped without a buffer | RFC 9297 §3.2 |
 //! | datagrams that wait for a peer which does not read | 64 KiB, with 64 bytes more for each | the oldest are dropped | a late datagram is worth less than a recent one |
+//! | QUIC datagram that is sent | the limit of the peer and of the path | dropped and counted | RFC 9298 §6.1 |
+//! | QUIC datagrams that wait, in either direction | the limits of the `Transport` | | |
 //! | `ConnectUdp::connect_timeout`, to resolve | 10 s | 504 | |
 //! | `ConnectUdp::idle_timeout`, without a datagram in either direction | 2 min | the session ends | RFC 4787 §4.3 |
 //!

@@ -280,6 +280,8 @@ mod origin;
 mod payload;
 mod rate_limit;
 mod reader;
+#[cfg(feature = "client")]
+pub mod reconnect;
 mod running;
 mod shared;
 mod socket;

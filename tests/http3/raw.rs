@@ -119,7 +119,8 @@ pub(crate) enum End {
 impl Stream {
     /// Reads the frames of a stream of the server.
     pub(crate) async fn reading(connection: &Connection, recv: RecvStream) -> Self {
-        let (send, _) = soon(connection.open_bi()).await.expect("a stream");
+        let (mut send, _) = soon(connection.open_bi()).await.expect("a stream");
+        send.reset(0u32.into()).expect("an open stream");
         Self {
             send,
             recv,
