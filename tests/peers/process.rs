@@ -1,6 +1,6 @@
 //! Examples, and programs in other languages, as processes.
 
-use std::process::Stdio;
+use std::{path::Path, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
     net::TcpStream,
@@ -25,6 +25,24 @@ pub(crate) fn program(name: &str, package: &str) -> Command {
         .kill_on_drop(true)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    command
+}
+
+/// Returns a command for a script in a folder of `tests/peers`, in the environment that `.ci/run` creates.
+pub(crate) fn python(folder: &str, script: &str, args: &[&str]) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/quic/bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: see CONTRIBUTING.md",
+        python.display()
+    );
+    let mut command = Command::new(python);
+    command
+        .arg(root.join("tests/peers").join(folder).join(script))
+        .args(args)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
     command
 }
 
