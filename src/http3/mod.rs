@@ -51,10 +51,7 @@
 //! | the handler shuts its side down, or the session ends | FIN |
 //! | a session that [fails](crate::CloseReason::Failed), panics or is aborted | a reset with `H3_REQUEST_CANCELLED`, or `H3_CONNECT_ERROR` for a CONNECT, unless its protocol has an end, as WebSocket has |
 //! | the client resets the stream | an error of kind [`ConnectionReset`](std::io::ErrorKind::ConnectionReset) for the handler |
-#![cfg_attr(
-    feature = "datagram",
-    doc = "| HTTP datagrams (RFC 9297) | QUIC datagrams: [`HttpDatagrams`](crate::datagram::HttpDatagrams) |"
-)]
+//! | HTTP datagrams (RFC 9297), with the feature `datagram` | QUIC datagrams of `HttpDatagrams` |
 //!
 //! The end of one stream does not affect the others. A client that violates HTTP/3 loses the whole connection, as RFC 9114
 //! requires: for example one that ends its stream within a frame.
