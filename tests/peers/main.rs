@@ -11,6 +11,7 @@ mod deflate;
 mod docker;
 mod govern;
 mod graceful;
+mod haproxy;
 mod node;
 mod process;
 mod python_websockets;
