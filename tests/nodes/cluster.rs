@@ -4,6 +4,7 @@ use crate::{
     haproxy::{Haproxy, program},
     support::{build::build, soon},
 };
+use serde_json::Value;
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -42,6 +43,7 @@ impl Node {
             .args(["--listen", "127.0.0.1:0"])
             // All clients come from HAProxy's address.
             .args(["--sessions-per-address", "100000"])
+            .args(["--admin-password", "secret"])
             .args(["--history", "50000", "--notice", "1"])
             .args(args)
             .stdout(Stdio::piped())
@@ -71,7 +73,7 @@ impl Node {
 impl Cluster {
     pub(crate) async fn start() -> Self {
         // A short name: the path of a Unix socket is limited to about 100 characters.
-        let name = format!("tower-upgrade-nodes-{}", std::process::id());
+        let name = format!("tower-upgrade-nodes-{:08x}", rand::random::<u32>());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory).expect("a directory for temporary files");
         let redis = redis(&directory).await;
@@ -220,13 +222,33 @@ async fn kill(process: &Child, signal: &str) {
 
 /// Returns the status of the response.
 pub(crate) async fn get(address: &str, path: &str) -> u16 {
+    let response = request(address, "GET", path).await;
+    let status = response.split(' ').nth(1).expect("a status");
+    status.parse().expect("a number")
+}
+
+/// Sends a request as the administrator, and returns the JSON of the response, if any.
+pub(crate) async fn admin(address: &str, method: &str, path: &str) -> Value {
+    let response = request(address, method, path).await;
+    assert!(response.starts_with("HTTP/1.1 2"), "{response}");
+    let (_, body) = response.split_once("\r\n\r\n").expect("a head");
+    serde_json::from_str(body).unwrap_or_default()
+}
+
+async fn request(address: &str, method: &str, path: &str) -> String {
     let mut tcp = soon(TcpStream::connect(address)).await.expect("a listener");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = [
+        &format!("{method} {path} HTTP/1.1"),
+        &format!("Host: {address}"),
+        "Connection: close",
+        // `admin:secret`
+        "Authorization: Basic YWRtaW46c2VjcmV0\r\n\r\n",
+    ];
+    let request = request.join("\r\n");
     tcp.write_all(request.as_bytes())
         .await
         .expect("a connection");
-    let mut answer = String::new();
-    let _ = soon(tcp.read_to_string(&mut answer)).await;
-    let status = answer.split(' ').nth(1).expect("a status");
-    status.parse().expect("a number")
+    let mut response = String::new();
+    let _ = soon(tcp.read_to_string(&mut response)).await;
+    response
 }

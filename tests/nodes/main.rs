@@ -21,13 +21,16 @@ mod measure;
 mod support;
 mod verdict;
 
-use client::Clients;
-use cluster::Cluster;
+use client::{Clients, Socket};
+use cluster::{Cluster, admin, get};
+use futures_util::StreamExt as _;
 use std::{
     str::FromStr,
     time::{Duration, Instant},
 };
+use support::soon;
 use tokio::time::sleep;
+use tokio_tungstenite::tungstenite::Message;
 
 /// The number of members of a room.
 const ROOM: usize = 25;
@@ -90,5 +93,71 @@ async fn no_message_is_lost_or_repeated_while_nodes_and_redis_fail() {
     clients.expect_loss();
     cluster.wipe_redis().await;
     clients.until_all_report_loss().await;
+    drop(clients);
+    cluster.stop().await;
+}
+
+/// Receives until a close frame, and returns its code.
+async fn close_code(socket: &mut Socket) -> u16 {
+    loop {
+        let message = soon(socket.next()).await.expect("a message");
+        if let Message::Close(frame) = message.expect("a message") {
+            return frame.expect("a code").code.into();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_and_administration_span_nodes() {
+    let cluster = Cluster::start().await;
+    let [a, b, c] = [0, 1, 2].map(|node| cluster.node_address(node));
+    let connect = |address, name| client::connect(address, name, "lobby", None);
+    let mut ann = connect(a, "ann").await.expect("a session");
+    let mut bob = connect(b, "bob").await.expect("a session");
+
+    // Another page must not take the name, the same page replaces its session.
+    for address in [a, b, c] {
+        assert_eq!(get(address, "/api/admission?name=Ann&key=other").await, 409);
+        assert_eq!(get(address, "/api/admission?name=Ann&key=ann").await, 204);
+    }
+    let mut again = connect(c, "ann").await.expect("a session");
+    assert_eq!(close_code(&mut ann).await, 4001);
+    drop(ann);
+    assert_eq!(get(b, "/api/admission?name=Ann&key=other").await, 409);
+
+    let sessions = soon(async {
+        loop {
+            let list = admin(a, "GET", "/admin/sessions").await;
+            if list["open"] == 2 && list["nodes"] == 3 {
+                return list["sessions"].as_array().expect("a list").clone();
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let sessions = sessions.await;
+    let found = sessions.iter().find(|session| session["who"] == "bob");
+    let found = found.expect("the session on the other node");
+    let node = found["node"].as_str().expect("a node");
+    let path = format!("/admin/sessions/{node}/{}", found["id"]);
+    admin(a, "DELETE", &path).await;
+    assert_eq!(close_code(&mut bob).await, 4002);
+    drop(bob);
+    soon(async {
+        while get(a, "/api/admission?name=bob&key=other").await != 204 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+
+    admin(a, "POST", "/admin/drain").await;
+    assert_eq!(close_code(&mut again).await, 1001);
+    for address in [a, b, c] {
+        soon(async {
+            while get(address, "/ready").await != 503 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
     cluster.stop().await;
 }

@@ -16,7 +16,9 @@
 
 mod beat;
 mod reader;
+mod scripts;
 
+use self::scripts::Scripts;
 use crate::{
     embedded::epoch,
     local::Local,
@@ -26,7 +28,7 @@ use crate::{
     store::{Command, Seat, Store, StoreError, User},
 };
 use ::redis::{
-    Client, FromRedisValue, RedisError, RedisResult, Script, ScriptInvocation,
+    Client, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use futures_util::future::BoxFuture;
@@ -65,14 +67,6 @@ pub(crate) struct Redis {
     beat: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Scripts {
-    open: Script,
-    append: Script,
-    claim: Script,
-    release: Script,
-    beat: Script,
-}
-
 impl Redis {
     /// Starts to follow Redis, also if it cannot be reached yet.
     pub(crate) fn start(
@@ -94,13 +88,7 @@ impl Redis {
             sessions,
             history,
             connection: client.get_connection_manager_lazy(config)?,
-            scripts: Scripts {
-                open: Script::new(include_str!("scripts/open.lua")),
-                append: Script::new(include_str!("scripts/append.lua")),
-                claim: Script::new(include_str!("scripts/claim.lua")),
-                release: Script::new(include_str!("scripts/release.lua")),
-                beat: Script::new(include_str!("scripts/beat.lua")),
-            },
+            scripts: Scripts::new(),
             names: Mutex::default(),
             others: Mutex::default(),
             is_available: AtomicBool::new(false),
