@@ -61,7 +61,10 @@ async fn no_message_is_lost_or_repeated_while_nodes_and_redis_fail() {
             cluster.kill(node).await;
             let killed = Instant::now();
             clients.until_presence_is_right(&[]).await;
-            println!("presence is right {:?} after kill -9", killed.elapsed());
+            let elapsed = killed.elapsed();
+            println!("presence is right {elapsed:?} after kill -9");
+            // The short run may share its machine with other tests.
+            assert!(rounds == 1 || elapsed < Duration::from_secs(5));
             drop(ghost);
             cluster.start_node(node).await;
             clients.check();

@@ -19,7 +19,7 @@ async fn measure(mode: &str, address: String) {
         sleep(Duration::from_secs(10)).await;
         let rate = (clients.deliveries() - before) as f64 / started.elapsed().as_secs_f64();
         let (p50, p99) = (clients.latency(50), clients.latency(99));
-        println!("| {mode} | {number} | {pause} ms | {rate:.0} | {p50:.1} ms | {p99:.1} ms |");
+        println!("\n| {mode} | {number} | {pause} ms | {rate:.0} | {p50:.1} ms | {p99:.1} ms |");
     }
     clients.finish_sending().await;
     clients.until_all_is_received().await;
