@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
+use tokio_tungstenite::tungstenite::Error;
 
 /// The time after which a wait counts as a hang.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -65,8 +66,13 @@ impl Shared {
         self.state().failures.push(failure);
     }
 
-    pub(crate) fn attempt_failed(&self, error: &dyn std::error::Error) {
-        eprintln!("an attempt to connect failed: {error}");
+    pub(crate) fn attempt_failed(&self, error: &Error) {
+        let body = match error {
+            Error::Http(response) => response.body().as_deref().unwrap_or_default(),
+            _ => &[],
+        };
+        let body = String::from_utf8_lossy(body);
+        eprintln!("an attempt to connect failed: {error} {body}");
         self.state().failed_attempts += 1;
     }
 

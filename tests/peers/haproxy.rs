@@ -66,6 +66,8 @@ defaults
     timeout client 30s
     timeout server 30s
     timeout tunnel 300s
+    # By default the interval of the checks: a busy server would count as one that has failed.
+    timeout check 10s
 frontend clients
     bind fd@0
     default_backend servers
