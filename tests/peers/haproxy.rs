@@ -66,14 +66,15 @@ defaults
     timeout client 30s
     timeout server 30s
     timeout tunnel 300s
-    # By default the interval of the checks: a busy server would count as one that has failed.
-    timeout check 10s
 frontend clients
     bind fd@0
     default_backend servers
 backend servers
     option httpchk GET /ready
-    default-server check inter 100ms fall 1 rise 1
+    # The interval is also the time limit of a check: a busy server must not count as one that has failed.
+    default-server check inter 2s downinter 100ms fall 1 rise 1
+    # A refused connection counts as a failed check: after a crash, requests do not wait for the next check.
+    default-server observe layer4 error-limit 1 on-error mark-down
     # A server that is about to stop answers 503. After it has closed its listener, it refuses connections, and
     # it closes accepted connections without a response. Retry all of these on the other server.
     retries 10
