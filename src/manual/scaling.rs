@@ -276,3 +276,21 @@
 //!
 //! On the client, [`websocket::reconnect`](crate::websocket::reconnect#resume) shows the loop. The test
 //! `tests/websocket/reconnect_sockets.rs` runs both sides over connections that are cut, also within messages.
+//!
+//! ## Several nodes with shared state
+//!
+//! The example `chat` runs on several nodes with Redis, behind HAProxy. Its README starts three nodes with one command,
+//! and `tests/nodes/` kills and restarts them, and Redis, under 500 clients: each client receives every acknowledged
+//! message once.
+//!
+//! | part | in the example |
+//! |---|---|
+//! | messages | one Redis stream per room. Redis writes them to the disk before it answers (`appendfsync always`), and the node acknowledges them after the answer |
+//! | delivery | one blocking reader per node, and a [`Broadcast`](crate::websocket::Broadcast) on the node. The number of requests to Redis does not depend on the number of clients |
+//! | reconnecting | the client sends its last position, and any node has the messages since then |
+//! | members | a key per node, which expires 3 seconds after the node has failed |
+//! | one session per user | a claim in Redis, in `accept`: the newer session replaces the older one on its node |
+//! | list, close, drain | a stream of commands per node. [`Sessions`](crate::Sessions) of each node carries them out |
+//! | Redis is away | nodes keep their sessions, refuse to send with words, and refuse new sessions with 503. `/ready` stays 200: otherwise the balancer would remove all nodes |
+//!
+//! `docs/grafana.json` is a dashboard for the [metrics](crate::metrics) of all nodes.

@@ -7,26 +7,8 @@ use tokio::{
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
+pub(crate) use crate::haproxy::program;
 use crate::support::{Peer, build::build, soon};
-
-/// Returns a command for an installed program. Panics with the Debian package if the program is missing.
-pub(crate) fn program(name: &str, package: &str) -> Command {
-    let found = std::process::Command::new(name)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    assert!(
-        found.is_ok(),
-        "`{name}` is not installed: on Debian, `apt-get install {package}`"
-    );
-    let mut command = Command::new(name);
-    command
-        .kill_on_drop(true)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    command
-}
 
 /// Returns a command for a script in a folder of `tests/peers`, in the environment that `.ci/run` creates.
 pub(crate) fn python(folder: &str, script: &str, args: &[&str]) -> Command {
