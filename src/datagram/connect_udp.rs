@@ -30,7 +30,7 @@ pub(super) const CAPSULE_PROTOCOL: (&str, HeaderValue) =
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A proxy for UDP: handles the protocol `connect-udp` (RFC 9298) over HTTP/1.1 and HTTP/2, and relays UDP payloads
+/// A proxy for UDP: handles the protocol `connect-udp` (RFC 9298) over HTTP/1.1, HTTP/2 and HTTP/3, and relays UDP payloads
 /// between clients and the targets that a [`Policy`] allows.
 ///
 /// HTTP/3 clients of web sites use such a proxy, for example, because QUIC runs over UDP.

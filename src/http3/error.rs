@@ -34,6 +34,7 @@ enum Cause {
         is_fatal: bool,
     },
     Closed,
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "for clients"))]
     GoingAway,
     Timeout,
 }

@@ -55,11 +55,13 @@ impl Receiver {
     }
 
     /// Sets the code for dropping the receiver before the end of the stream. The default is `H3_NO_ERROR`.
+    #[cfg(feature = "client")]
     pub(crate) fn set_drop_code(&mut self, code: VarInt) {
         self.drop_code = code;
     }
 
     /// Returns the ID of the stream.
+    #[cfg(feature = "datagram")]
     pub(crate) fn id(&self) -> u64 {
         VarInt::from(self.stream.id()).into_inner()
     }
@@ -118,6 +120,11 @@ impl<S: Source> FrameReader<S> {
             peeked: None,
             payload: 0,
         }
+    }
+
+    #[cfg(feature = "datagram")]
+    pub(crate) fn source(&self) -> &S {
+        &self.source
     }
 
     pub(crate) fn source_mut(&mut self) -> &mut S {

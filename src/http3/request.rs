@@ -109,7 +109,7 @@ impl Stream {
     }
 
     /// Calls the service and sends its response.
-    async fn answer<S, B>(mut self, head: RequestHead, mut service: S, limits: RequestLimits)
+    async fn answer<S, B>(self, head: RequestHead, mut service: S, limits: RequestLimits)
     where
         S: Service<Request<Body>, Response = Response<B>>,
         S::Error: Into<BoxError>,
@@ -137,7 +137,7 @@ impl Stream {
             #[cfg(feature = "datagram")]
             extensions.insert(super::datagrams::of_stream(
                 &self.active,
-                self.frames.source_mut(),
+                self.frames.source(),
             ));
             extensions.insert(protocol);
         }

@@ -275,4 +275,4 @@
 //!   waits for 30 to 60 seconds, or with a code for a shorter wait. Dropping single messages breaks the contract.
 //!
 //! On the client, [`websocket::reconnect`](crate::websocket::reconnect#resume) shows the loop. The test
-//! `tests/websocket/reconnect_sockets.rs` runs both sides over connections that are cut at each byte.
+//! `tests/websocket/reconnect_sockets.rs` runs both sides over connections that are cut, also within messages.
