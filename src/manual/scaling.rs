@@ -105,7 +105,10 @@
 //!
 //! backend servers
 //!     option httpchk GET /ready
-//!     default-server check inter 100ms fall 1 rise 1
+//!     # The interval is also the time limit of a check: a busy server must not count as one that has failed.
+//!     default-server check inter 2s downinter 100ms fall 1 rise 1
+//!     # A refused connection counts as a failed check: after a crash, requests do not wait for the next check.
+//!     default-server observe layer4 error-limit 1 on-error mark-down
 //!     # Retry on the other server when this one is draining (503), has closed its listener (connection refused),
 //!     # or closes a connection that it has not read from (empty response).
 //!     retries 10
