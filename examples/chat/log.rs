@@ -34,7 +34,7 @@ pub(crate) struct History {
 }
 
 impl Log {
-    /// Returns a log whose first message will have the offset `last + 1`.
+    /// Returns a log. Its first message will have the offset `last + 1`.
     pub(crate) fn new(epoch: String, last: u64, capacity: usize) -> Self {
         Self {
             epoch,

@@ -74,7 +74,7 @@ pub(crate) struct Seat {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Command {
-    /// Close the session of a member whose user has connected again.
+    /// Close the session of a member, because its user has connected again.
     Replace(u64),
     /// Close the session with this id.
     Close(u64),

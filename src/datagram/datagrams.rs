@@ -304,7 +304,7 @@ impl HttpDatagrams {
         self.start_send_in(cx, &[], payload)
     }
 
-    /// Sends a datagram whose payload follows `context`.
+    /// Sends a datagram with `context` before the payload.
     pub(super) fn start_send_in(
         &mut self,
         cx: &mut Context<'_>,

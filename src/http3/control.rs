@@ -44,7 +44,7 @@ pub(crate) async fn open(
     Ok(stream)
 }
 
-/// Sends GOAWAY: requests whose streams have an ID of `id` or more are not processed (RFC 9114 §5.2).
+/// Sends GOAWAY: requests on streams with an ID of `id` or more are not processed (RFC 9114 §5.2).
 pub(crate) async fn send_goaway(control: &mut SendStream, id: u64) -> Result<(), Error> {
     let mut payload = [0; varint::MAX_LENGTH];
     let length = varint::encode(id, &mut payload);

@@ -19,7 +19,7 @@ pub(crate) const MAX_PUSH_ID: u64 = 0xd;
 /// The maximum length of the type and the length of a frame.
 pub(crate) const MAX_HEADER: usize = 2 * varint::MAX_LENGTH;
 
-/// Returns `true` for a type that this server does not define, whose frames are skipped (RFC 9114 §9).
+/// Returns `true` for an unknown type. Its frames are skipped (RFC 9114 §9).
 ///
 /// The types that HTTP/2 uses and HTTP/3 does not are reserved (§7.2.8), and not unknown.
 pub(crate) fn is_unknown(kind: u64) -> bool {

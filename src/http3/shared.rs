@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     finished: mpsc::UnboundedSender<Finished>,
 }
 
-/// A stream whose data may still be in transit.
+/// A stream with data that may still be in transit.
 pub(crate) struct Finished {
     pub(crate) send: SendStream,
     _active: Active,

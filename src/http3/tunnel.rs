@@ -30,7 +30,7 @@ pub(crate) struct Tunnel {
     input: Input,
     /// `None` once all data was written and the stream finished.
     send: Option<SendStream>,
-    /// The rest of a DATA frame whose start was sent.
+    /// The rest of a DATA frame, after the sent part.
     pending: Bytes,
     /// Taken by `Drop`.
     active: Option<Active>,

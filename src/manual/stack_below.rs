@@ -366,7 +366,7 @@
 //! limit for all streams together. With a limit, quinn returns the credit for read data in portions of an eighth of the
 //! window: sessions that do not read stop the others before the sum of their windows reaches the limit.
 //!
-//! *What to do:* use `http3::transport_config`, whose windows bound the memory and leave the eighth free.
+//! *What to do:* use `http3::transport_config`: its windows bound the memory and leave the eighth free.
 //!
 //! ## A dropped stream looks like an end
 //!

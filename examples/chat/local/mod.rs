@@ -37,7 +37,7 @@ struct State {
     rooms: BTreeSet<String>,
     /// The members on other nodes.
     elsewhere: People,
-    /// The rooms whose lists of members have changed.
+    /// The rooms with a changed list of members.
     changed: BTreeSet<String>,
     is_list_changed: bool,
     /// Messages are sent under the lock of the state, so that all members receive them in the order of its changes.
@@ -125,7 +125,7 @@ impl Local {
         member.is_some_and(|member| member.subscriptions.is_some())
     }
 
-    /// Ends the messages to a member whose user has connected again, and closes the session.
+    /// Ends the messages to a member, because its user has connected again, and closes the session.
     pub(crate) fn replace(&self, id: u64) {
         let mut state = self.state();
         let Some(member) = state.members.get_mut(&id) else {
