@@ -98,6 +98,44 @@ pub fn encode_section<'a>(lines: impl Iterator<Item = (&'a [u8], &'a [u8], bool)
     crate::http3::qpack::fuzzing::encode(lines)
 }
 
+/// Reads the data of a tunnel over HTTP/3 whose bytes arrive in these parts, at most `max` bytes at a time.
+///
+/// Returns the data, and the code of the error that ended it.
+#[cfg(feature = "http3")]
+#[must_use]
+pub fn http3_tunnel<'a>(
+    max: usize,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<u8>, Option<u64>) {
+    crate::http3::fuzzing::tunnel(max, parts)
+}
+
+/// Reads the frames of a stream of HTTP/3 whose bytes arrive in these parts: the payload of the first frame, not of the
+/// second, and so on.
+///
+/// Returns the type, the length and the payload of each frame, and the code of the error that ended them.
+#[cfg(feature = "http3")]
+#[must_use]
+pub fn http3_frames<'a>(
+    max: usize,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<(u64, u64, Vec<u8>)>, Option<u64>) {
+    crate::http3::fuzzing::frames(max, parts)
+}
+
+/// Decodes the head of a request over HTTP/3 of at most this size. Returns its method, target, fields and `:protocol`.
+///
+/// # Errors
+///
+/// Returns the code of the error, and `true` if it closes the connection, or `None` if the head is too large.
+#[cfg(feature = "http3")]
+pub fn http3_request(
+    section: &[u8],
+    max_size: usize,
+) -> Result<(http::Method, Uri, HeaderMap, Option<String>), Option<(u64, bool)>> {
+    crate::http3::fuzzing::request(section, max_size)
+}
+
 /// Returns the host and the port of the UDP target in a path, with the template of RFC 9298.
 #[cfg(feature = "datagram")]
 #[must_use]

@@ -10,6 +10,7 @@ pub mod early;
 pub mod forwarded;
 pub mod frames;
 pub mod head;
+pub mod http3;
 pub mod messages;
 mod parts;
 pub mod qpack;

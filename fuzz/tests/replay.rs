@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 use tower_upgrade_fuzz::{
-    address, answer, authority, capsules, deflate, early, forwarded, frames, head, messages, qpack,
-    tokens, websocket_handshake,
+    address, answer, authority, capsules, deflate, early, forwarded, frames, head, http3, messages,
+    qpack, tokens, websocket_handshake,
 };
 
 fn replay(target: &str, run: fn(&[u8])) {
@@ -63,6 +63,11 @@ fn frames() {
 #[test]
 fn head() {
     replay("head", head::run);
+}
+
+#[test]
+fn http3() {
+    replay("http3", http3::run);
 }
 
 #[test]

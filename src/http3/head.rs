@@ -175,7 +175,12 @@ impl Pseudo {
             b":method" => once(&mut self.method, Method::from_bytes(value).ok()),
             b":scheme" => once(&mut self.scheme, Scheme::try_from(value).ok()),
             b":authority" => once(&mut self.authority, Authority::try_from(value).ok()),
-            b":path" => once(&mut self.path, PathAndQuery::try_from(value).ok()),
+            b":path" => {
+                // Older versions of `http` accept a path that would extend the host.
+                let is_path = value.first() == Some(&b'/') || value == b"*";
+                let path = PathAndQuery::try_from(value).ok();
+                once(&mut self.path, path.filter(|_| is_path))
+            }
             b":protocol" => {
                 let protocol = std::str::from_utf8(value).ok().map(str::to_owned);
                 once(&mut self.protocol, protocol)
@@ -214,6 +219,10 @@ impl Pseudo {
         let (Some(scheme), Some(path)) = (self.scheme, self.path) else {
             return Err(Error::malformed("`:scheme` or `:path` is missing"));
         };
+        // RFC 9110 §7.1.
+        if path == "*" && method != Method::OPTIONS {
+            return Err(Error::malformed("the path `*` requires the method OPTIONS"));
+        }
         let authority = match (self.authority, headers.get(header::HOST)) {
             (Some(authority), Some(host)) if authority.as_str() != host => {
                 return Err(Error::malformed("`:authority` and `host` differ"));

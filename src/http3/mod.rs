@@ -93,6 +93,8 @@ mod control;
 mod datagrams;
 mod error;
 mod frame;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod head;
 mod listener;
 pub(crate) mod qpack;

@@ -36,6 +36,14 @@ async fn e8_malformed_request_resets_only_its_stream() {
         ("no authority", vec![METHOD, SCHEME, PATH]),
         ("empty path", vec![METHOD, SCHEME, AUTHORITY, (":path", "")]),
         (
+            "path without slash",
+            vec![METHOD, SCHEME, AUTHORITY, (":path", "@other")],
+        ),
+        (
+            "asterisk of a GET",
+            vec![METHOD, SCHEME, AUTHORITY, (":path", "*")],
+        ),
+        (
             "empty authority",
             vec![METHOD, SCHEME, (":authority", ""), PATH],
         ),
@@ -78,7 +86,7 @@ async fn e8_malformed_request_resets_only_its_stream() {
         ),
         (
             "connect with path",
-            vec![connect, ("authority", "test:1"), PATH],
+            vec![connect, (":authority", "test:1"), PATH],
         ),
         ("connect with scheme", vec![connect, AUTHORITY, SCHEME]),
         ("connect without authority", vec![connect]),
