@@ -76,8 +76,11 @@ impl Receiver {
 impl Source for Receiver {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         // quinn keeps the waker in the connection, not in this future.
-        let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx))?;
-        Poll::Ready(Ok(read.map(|chunk| chunk.bytes)))
+        let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
+        Poll::Ready(match read {
+            Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
+            Err(error) => Err(Error::read(error)),
+        })
     }
 }
 

@@ -71,7 +71,7 @@ impl Tunnel {
         while !self.pending.is_empty() {
             let written = pin!(send.write_chunks(std::slice::from_mut(&mut self.pending)));
             if let Err(error) = ready!(written.poll(cx)) {
-                return Poll::Ready(Err(Error::from(error).into()));
+                return Poll::Ready(Err(Error::write(error).into()));
             }
         }
         Poll::Ready(Ok(send))
@@ -109,7 +109,7 @@ impl Tunnel {
         {
             let written = pin!(send.write_chunks(std::slice::from_mut(&mut frame)));
             if let Err(error) = ready!(written.poll(cx)) {
-                return Poll::Ready(Err(Error::from(error).into()));
+                return Poll::Ready(Err(Error::write(error).into()));
             }
         }
         self.pending = frame;
