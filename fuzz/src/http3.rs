@@ -208,8 +208,12 @@ fn check_fields(lines: &[Line], headers: &HeaderMap) {
         b"upgrade",
     ];
     let mut cookies = Vec::new();
+    let is_name = |byte: &u8| {
+        let is_alphanumeric = byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        is_alphanumeric || b"!#$%&'*+-.^_`|~".contains(byte)
+    };
     for (name, value) in lines {
-        assert!(!name.iter().any(u8::is_ascii_uppercase));
+        assert!(name.strip_prefix(b":").unwrap_or(name).iter().all(is_name));
         assert!(!OF_THE_CONNECTION.contains(&&name[..]));
         assert!(name != b"te" || value == b"trailers");
         if name == b"cookie" {

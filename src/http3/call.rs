@@ -7,7 +7,7 @@ use super::{
     frame::{self, FrameReader, Receiver},
     head,
     sender::Sender,
-    shared::{Shared, acknowledged, receive_datagrams},
+    shared::{Shared, receive_datagrams, send_left},
     tunnel::Tunnel,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) struct ClientConnection {
 impl ClientConnection {
     /// Starts HTTP/3 on a connection, and waits for the server's SETTINGS. A spawned task runs the connection.
     pub(crate) async fn start(connection: quinn::Connection) -> Result<Self, Error> {
-        let (shared, finished) = Shared::new(connection);
+        let (shared, left) = Shared::new(connection);
         let limit = Arc::new(AtomicU64::new(u64::MAX));
         let open = Arc::new(watch::Sender::new(()));
         let mut is_open = open.subscribe();
@@ -62,12 +62,7 @@ impl ClientConnection {
                     ))
                 };
                 let read = control::read(&shared, false, |id| limit.store(id, Ordering::Relaxed));
-                let ended = try_join4(
-                    read,
-                    close,
-                    acknowledged(finished),
-                    receive_datagrams(&shared),
-                );
+                let ended = try_join4(read, close, send_left(left), receive_datagrams(&shared));
                 match ended.await {
                     Err(error) => {
                         shared.violated(&error);

@@ -5,7 +5,7 @@ use super::{
     code, control,
     error::Error,
     request::{self, RequestLimits},
-    shared::{Shared, acknowledged, receive_datagrams},
+    shared::{Shared, receive_datagrams, send_left},
 };
 use crate::{
     error::{BoxError, BoxFuture},
@@ -132,14 +132,14 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let (shared, finished) = Shared::new(connection);
+    let (shared, left) = Shared::new(connection);
     let requests = Requests::default();
     let ended = try_join(
         try_join4(
             accept(&shared, &requests, service, settings.limits),
             control::read(&shared, true, |_push_id| {}),
             shut_down(&shared, &requests, settings, deadline),
-            acknowledged(finished),
+            send_left(left),
         ),
         receive_datagrams(&shared),
     );

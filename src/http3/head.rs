@@ -103,8 +103,10 @@ fn decode_section(
 }
 
 fn append(headers: &mut HeaderMap, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
-    // Upper-case names are malformed (RFC 9114 §4.2).
-    let name = HeaderName::from_lowercase(name).map_err(|_| "a field name is invalid")?;
+    // Upper-case names are malformed (RFC 9114 §4.2). `HeaderName::from_lowercase` would accept a quotation mark.
+    let is_lower_case = !name.iter().any(u8::is_ascii_uppercase);
+    let name = HeaderName::from_bytes(name).ok().filter(|_| is_lower_case);
+    let name = name.ok_or("a field name is invalid")?;
     let value = HeaderValue::from_bytes(value).map_err(|_| "a field value is invalid")?;
     if is_of_the_connection(&name) || (name == header::TE && value != "trailers") {
         return Err("a field of a connection is not allowed in HTTP/3");

@@ -118,7 +118,7 @@ impl Stream {
     {
         // A replayed request must not have effects (RFC 8470 §3, RFC 9110 §9.2.1).
         if self.is_early && !head.method.is_safe() {
-            return self.refuse(StatusCode::TOO_EARLY).await;
+            return self.refuse(too_early()).await;
         }
         let is_head = head.method == Method::HEAD;
         let is_connect = head.method == Method::CONNECT;
@@ -253,7 +253,7 @@ fn fail(sender: Sender, failure: &Failure, reset_code: VarInt) {
             sender.reset(reset_code);
         }
         Failure::Service(error) => {
-            trace::http3_service_failed(&**error);
+            trace::http3_service_failed(error);
             sender.reset(code::INTERNAL_ERROR);
         }
     }
@@ -334,4 +334,9 @@ fn set_length<B: http_body::Body>(headers: &mut HeaderMap, is_head: bool, body: 
             .entry(header::CONTENT_LENGTH)
             .or_insert_with(|| HeaderValue::from(length));
     }
+}
+
+/// Returns 425 (Too Early), for which old versions of `http` have no constant.
+fn too_early() -> StatusCode {
+    StatusCode::from_u16(425).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }

@@ -3,16 +3,21 @@
 #[cfg(feature = "datagram")]
 use super::datagrams::Streams;
 use super::{error::Error, settings::PeerSettings};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use quinn::SendStream;
+use bytes::Bytes;
+use futures_util::{
+    future::{Either, select},
+    stream::{FuturesUnordered, StreamExt as _},
+};
+use quinn::{SendStream, VarInt};
 use std::{
     convert::Infallible,
     future::poll_fn,
     ops::Deref,
+    pin::pin,
     sync::{Arc, OnceLock},
     task::Poll,
 };
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// State that a connection shares with its streams.
 pub(crate) struct Shared {
@@ -25,20 +30,57 @@ pub(crate) struct Shared {
     pub(crate) datagrams: Streams,
     /// The number of open streams, except of those that only wait for acknowledgements.
     active: watch::Sender<usize>,
-    finished: mpsc::UnboundedSender<Finished>,
+    left: mpsc::UnboundedSender<Left>,
 }
 
-/// A stream with data that may still be in transit.
-pub(crate) struct Finished {
+/// A stream that the connection goes on with, without its session.
+pub(crate) enum Left {
+    /// A finished stream. Its data may still be in transit.
+    Finished {
+        send: SendStream,
+        _active: Active,
+    },
+    Rest(Rest),
+}
+
+/// The rest of a frame, after the sent part. The connection writes it, since a session need not flush.
+pub(crate) struct Rest {
     pub(crate) send: SendStream,
-    _active: Active,
+    pub(crate) bytes: Bytes,
+    /// Returns the stream. If the session drops the receiver, the stream is reset with `reset_code`.
+    pub(crate) back: oneshot::Sender<(SendStream, Result<(), Error>)>,
+    pub(crate) reset_code: VarInt,
+}
+
+impl Rest {
+    async fn write(self) {
+        let Self {
+            mut send,
+            bytes,
+            mut back,
+            reset_code,
+        } = self;
+        let written = {
+            let write = pin!(send.write_chunk(bytes));
+            match select(write, pin!(back.closed())).await {
+                Either::Left((written, _)) => Some(written.map_err(Error::write)),
+                Either::Right(((), _)) => None,
+            }
+        };
+        let dropped = match written {
+            Some(written) => back.send((send, written)).err().map(|(send, _)| send),
+            None => Some(send),
+        };
+        if let Some(mut send) = dropped {
+            // Fails if the peer has stopped the stream.
+            let _ = send.reset(reset_code);
+        }
+    }
 }
 
 impl Shared {
-    pub(crate) fn new(
-        connection: quinn::Connection,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Finished>) {
-        let (finished, received) = mpsc::unbounded_channel();
+    pub(crate) fn new(connection: quinn::Connection) -> (Arc<Self>, mpsc::UnboundedReceiver<Left>) {
+        let (left, received) = mpsc::unbounded_channel();
         let shared = Self {
             connection,
             peer: OnceLock::new(),
@@ -46,7 +88,7 @@ impl Shared {
             #[cfg(feature = "datagram")]
             datagrams: Streams::default(),
             active: watch::Sender::new(0),
-            finished,
+            left,
         };
         (Arc::new(shared), received)
     }
@@ -56,6 +98,12 @@ impl Shared {
         if let Some((code, reason)) = error.as_fatal() {
             self.connection.close(code, reason.as_bytes());
         }
+    }
+
+    /// Passes the rest of a frame to the connection.
+    pub(crate) fn write_rest(&self, rest: Rest) {
+        // The connection is closed if nothing receives.
+        let _ = self.left.send(Left::Rest(rest));
     }
 
     /// Counts a stream as open until the value is dropped.
@@ -84,9 +132,9 @@ pub(crate) struct Active(Arc<Shared>);
 impl Active {
     /// Keeps the stream open until the peer has acknowledged its data. Closing the connection earlier would lose data.
     pub(crate) fn finish(self, send: SendStream) {
-        let finished = self.0.finished.clone();
+        let left = self.0.left.clone();
         // The connection is closed if nothing receives.
-        let _ = finished.send(Finished {
+        let _ = left.send(Left::Finished {
             send,
             _active: self,
         });
@@ -110,20 +158,24 @@ impl Drop for Active {
     }
 }
 
-/// Keeps finished streams until the peer has acknowledged their data.
-pub(crate) async fn acknowledged(
-    mut finished: mpsc::UnboundedReceiver<Finished>,
+/// Keeps finished streams until the peer has acknowledged their data, and writes the rests of frames.
+pub(crate) async fn send_left(
+    mut left: mpsc::UnboundedReceiver<Left>,
 ) -> Result<Infallible, Error> {
-    let mut waiting = FuturesUnordered::new();
+    let mut sending = FuturesUnordered::new();
     poll_fn(|cx| {
-        while let Poll::Ready(Some(stream)) = finished.poll_recv(cx) {
-            waiting.push(async move {
-                // An error ends the connection elsewhere.
-                let _ = stream.send.stopped().await;
-                drop(stream);
+        while let Poll::Ready(Some(left)) = left.poll_recv(cx) {
+            sending.push(async move {
+                match left {
+                    Left::Finished { send, _active } => {
+                        // An error ends the connection elsewhere.
+                        let _ = send.stopped().await;
+                    }
+                    Left::Rest(rest) => rest.write().await,
+                }
             });
         }
-        while let Poll::Ready(Some(())) = waiting.poll_next_unpin(cx) {}
+        while let Poll::Ready(Some(())) = sending.poll_next_unpin(cx) {}
         Poll::Pending
     })
     .await

@@ -4,7 +4,7 @@ use super::{
     code,
     error::Error,
     frame::{self, FrameReader, Receiver, Source},
-    shared::Active,
+    shared::{Active, Rest},
 };
 use crate::io::box_io::Reset;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -16,11 +16,21 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
     task::coop,
 };
 
 /// The maximum payload of a DATA frame.
 const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// The write side.
+enum Output {
+    Open(SendStream),
+    /// The connection writes the rest of the last frame, and then returns the stream.
+    Blocked(oneshot::Receiver<(SendStream, Result<(), Error>)>),
+    /// The stream was finished or reset.
+    Closed,
+}
 
 /// A stream after its upgrade response.
 ///
@@ -28,10 +38,7 @@ const MAX_PAYLOAD: usize = 64 * 1024;
 /// take an abort for an end.
 pub(crate) struct Tunnel {
     input: Input,
-    /// `None` once all data was written and the stream finished.
-    send: Option<SendStream>,
-    /// The rest of a DATA frame, after the sent part.
-    pending: Bytes,
+    output: Output,
     /// Taken by `Drop`.
     active: Option<Active>,
     /// The error code of a reset.
@@ -48,8 +55,7 @@ impl Tunnel {
     ) -> Self {
         Self {
             input: Input::new(frames),
-            send: Some(send),
-            pending: Bytes::new(),
+            output: Output::Open(send),
             active: Some(active),
             reset_code,
         }
@@ -62,23 +68,28 @@ impl Tunnel {
         error.into()
     }
 
-    /// Writes the rest of the last frame.
-    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut SendStream>> {
-        let send = match &mut self.send {
-            Some(send) => send,
-            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        };
-        while !self.pending.is_empty() {
-            let written = pin!(send.write_chunks(std::slice::from_mut(&mut self.pending)));
-            if let Err(error) = ready!(written.poll(cx)) {
-                return Poll::Ready(Err(Error::write(error).into()));
+    /// Waits until the last frame was written.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut SendStream>> {
+        if let Output::Blocked(back) = &mut self.output {
+            match ready!(Pin::new(back).poll(cx)) {
+                Ok((send, written)) => {
+                    self.output = Output::Open(send);
+                    written?;
+                }
+                // The connection is closed.
+                Err(_) => self.output = Output::Closed,
             }
         }
-        Poll::Ready(Ok(send))
+        match &mut self.output {
+            Output::Open(send) => Poll::Ready(Ok(send)),
+            Output::Blocked(_) | Output::Closed => {
+                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            }
+        }
     }
 
-    /// Writes a DATA frame. The connection may accept a part of the frame: `pending` has the rest, because the header
-    /// of the frame has announced its whole length.
+    /// Writes a DATA frame. quinn may accept a part of the frame, whose header has announced its whole length. The
+    /// connection writes the rest, because the caller need not flush.
     fn poll_write_frame<'a>(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,7 +97,7 @@ impl Tunnel {
         parts: impl Iterator<Item = &'a [u8]>,
     ) -> Poll<io::Result<usize>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let send = ready!(self.poll_pending(cx))?;
+        let send = ready!(self.poll_open(cx))?;
         turn.made_progress();
         let length = length.min(MAX_PAYLOAD);
         if length == 0 {
@@ -112,15 +123,22 @@ impl Tunnel {
                 return Poll::Ready(Err(Error::write(error).into()));
             }
         }
-        self.pending = frame;
+        if !frame.is_empty() {
+            self.write_rest(frame);
+        }
         Poll::Ready(Ok(length))
     }
 
-    fn reset_send(&mut self, code: VarInt) {
-        self.pending = Bytes::new();
-        if let Some(mut send) = self.send.take() {
-            // Fails if the peer has stopped the stream.
-            let _ = send.reset(code);
+    fn write_rest(&mut self, bytes: Bytes) {
+        let (back, blocked) = oneshot::channel();
+        let output = std::mem::replace(&mut self.output, Output::Blocked(blocked));
+        if let (Output::Open(send), Some(active)) = (output, &self.active) {
+            active.write_rest(Rest {
+                send,
+                bytes,
+                back,
+                reset_code: self.reset_code,
+            });
         }
     }
 }
@@ -243,18 +261,19 @@ impl AsyncWrite for Tunnel {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.send.is_some() {
-            ready!(this.poll_pending(cx))?;
+        if !matches!(this.output, Output::Closed) {
+            ready!(this.poll_open(cx))?;
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.send.is_some() {
-            ready!(this.poll_pending(cx))?;
+        if !matches!(this.output, Output::Closed) {
+            ready!(this.poll_open(cx))?;
         }
-        if let (Some(mut send), Some(active)) = (this.send.take(), &this.active) {
+        let output = std::mem::replace(&mut this.output, Output::Closed);
+        if let (Output::Open(mut send), Some(active)) = (output, &this.active) {
             // Fails only if the peer has stopped the stream.
             let _ = send.finish();
             active.activate().finish(send);
@@ -266,15 +285,19 @@ impl AsyncWrite for Tunnel {
 impl Reset for Tunnel {
     /// Resets both directions. A finished write side remains finished.
     fn reset(&mut self) {
+        // The connection resets a stream whose receiver is dropped.
+        if let Output::Open(mut send) = std::mem::replace(&mut self.output, Output::Closed) {
+            // Fails if the peer has stopped the stream.
+            let _ = send.reset(self.reset_code);
+        }
         let code = self.reset_code;
-        self.reset_send(code);
         self.input.frames.source_mut().stop(code);
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        if self.send.is_some() {
+        if !matches!(self.output, Output::Closed) {
             self.reset();
         }
     }

@@ -238,7 +238,7 @@
 //!
 //! All clients of a stopped server reconnect at once. [`DrainOptions::spread`](crate::DrainOptions::spread) spreads the
 //! end of their sessions over a period. Also have clients wait for a random time before they reconnect, as
-//! [`Reconnecting`](crate::websocket::reconnect::Reconnecting) does: the 503 has a `Retry-After`, a closed session does
+//! `websocket::reconnect::Reconnecting` does: the 503 has a `Retry-After`, a closed session does
 //! not.
 //!
 //! The example `graceful` follows all four steps; `chat` does so as part of a complete service. Without step 2 the
@@ -273,11 +273,11 @@
 //!   whose offset does not exist for those that resume.
 //! - Acknowledge a client's message after the store has it. A client that receives no acknowledgement sends the message
 //!   again on the next connection. The store recognizes the duplicate by an identifier that the client has chosen.
-//! - Close a client that reads too slowly: it resumes from the history. [`Broadcast`](crate::websocket::Broadcast) does
-//!   so with [`SlowConsumer::Close`](crate::websocket::SlowConsumer::Close): with 1013, after which a `Reconnecting`
+//! - Close a client that reads too slowly: it resumes from the history. `websocket::Broadcast` does
+//!   so with `SlowConsumer::Close`: with 1013, after which a `Reconnecting`
 //!   waits for 30 to 60 seconds, or with a code for a shorter wait. Dropping single messages breaks the contract.
 //!
-//! On the client, [`websocket::reconnect`](crate::websocket::reconnect#resume) shows the loop. The test
+//! On the client, the module `websocket::reconnect` shows the loop. The test
 //! `tests/websocket/reconnect_sockets.rs` runs both sides over connections that are cut, also within messages.
 //!
 //! ## Several nodes with shared state
@@ -289,11 +289,11 @@
 //! | part | in the example |
 //! |---|---|
 //! | messages | one Redis stream per room. Redis writes them to the disk before it answers (`appendfsync always`), and the node acknowledges them after the answer |
-//! | delivery | one blocking reader per node, and a [`Broadcast`](crate::websocket::Broadcast) on the node. The number of requests to Redis does not depend on the number of clients |
+//! | delivery | one blocking reader per node, and a `websocket::Broadcast` on the node. The number of requests to Redis does not depend on the number of clients |
 //! | reconnecting | the client sends its last position, and any node has the messages since then |
 //! | members | a key per node, which expires 3 seconds after the node has failed |
 //! | one session per user | a claim in Redis, in `accept`: the newer session replaces the older one on its node |
 //! | list, close, drain | a stream of commands per node. [`Sessions`](crate::Sessions) of each node carries them out |
 //! | Redis is away | nodes keep their sessions, refuse to send with words, and refuse new sessions with 503. `/ready` stays 200: otherwise the balancer would remove all nodes |
 //!
-//! `docs/grafana.json` is a dashboard for the [metrics](crate::metrics) of all nodes.
+//! `docs/grafana.json` is a dashboard for the metrics of all nodes.

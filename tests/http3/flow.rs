@@ -1,7 +1,7 @@
 //! Flow control: sessions on one connection.
 
 use crate::{
-    raw::{Client, DATA, frame},
+    raw::{Client, DATA, End, frame},
     support::{h3::Server, handlers::echo, plain, soon, until},
 };
 use futures_util::FutureExt as _;
@@ -9,6 +9,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
+use tokio::io::AsyncWriteExt as _;
 use tower::{Layer as _, service_fn};
 use tower_upgrade::{Session, UpgradeLayer, handler_fn};
 
@@ -60,4 +61,40 @@ async fn sessions_that_do_not_read_do_not_stop_the_others() {
         assert!(stream.send.write(&[0; 100]).now_or_never().is_none());
     }
     drop(soon(async { stalled }).await);
+}
+
+/// The window of a stream, which holds this many bytes of data without the headers of their frames.
+const WINDOW: usize = 256 * 1024;
+
+#[tokio::test]
+async fn e8_data_arrives_without_a_flush() {
+    let writes = handler_fn(|mut session: Session| async move {
+        session.io_mut().write_all(&[1; WINDOW]).await?;
+        std::future::pending().await
+    });
+    let layer = UpgradeLayer::new().protocol("writes", writes);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let client = Client::connect(&server).await;
+    let mut session = client.extended_connect("writes").await;
+    let mut received = 0;
+    while received < WINDOW {
+        received += session.data().await.len();
+    }
+    assert_eq!(received, WINDOW);
+}
+
+#[tokio::test]
+async fn e8_session_that_fails_within_a_frame_is_reset() {
+    const H3_REQUEST_CANCELLED: u64 = 0x10c;
+    let fails = handler_fn(|mut session: Session| async move {
+        session.io_mut().write_all(&[1; WINDOW]).await?;
+        Err("failed".into())
+    });
+    let layer = UpgradeLayer::new().protocol("fails", fails);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    let client = Client::connect(&server).await;
+    let mut session = client.extended_connect("fails").await;
+    assert_eq!(session.stopped().await, Some(H3_REQUEST_CANCELLED));
+    assert_eq!(session.rest().await.1, End::Reset(H3_REQUEST_CANCELLED));
+    client.expect_alive().await;
 }

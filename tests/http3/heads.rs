@@ -78,6 +78,7 @@ async fn e8_malformed_request_resets_only_its_stream() {
         ),
         ("upgrade", with(&[("upgrade", "test")])),
         ("te", with(&[("te", "gzip")])),
+        ("quotation mark", with(&[("na\"me", "value")])),
         ("host differs", with(&[("host", "other")])),
         ("content-length", with(&[("content-length", "-1")])),
         (

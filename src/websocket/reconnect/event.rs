@@ -132,12 +132,10 @@ fn may_help(kind: client::ErrorKind, status: Option<StatusCode>) -> bool {
     match (kind, status) {
         (Kind::Unreachable | Kind::Transport | Kind::Timeout, _) => true,
         // Behind a proxy, a server that restarts is a 502, 503 or 504 of the proxy.
-        (Kind::Refused | Kind::ProxyRefused, Some(status)) => match status {
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-                true
-            }
-            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
-            status => status.is_server_error(),
+        (Kind::Refused | Kind::ProxyRefused, Some(status)) => match status.as_u16() {
+            408 | 425 | 429 => true,
+            501 | 505 => false,
+            _ => status.is_server_error(),
         },
         _ => false,
     }
