@@ -39,8 +39,7 @@ enum Output {
 pub(crate) struct Tunnel {
     input: Input,
     output: Output,
-    /// Taken by `Drop`.
-    active: Option<Active>,
+    active: Active,
     /// The error code of a reset.
     reset_code: VarInt,
 }
@@ -56,15 +55,13 @@ impl Tunnel {
         Self {
             input: Input::new(frames),
             output: Output::Open(send),
-            active: Some(active),
+            active,
             reset_code,
         }
     }
 
     fn failed(&self, error: Error) -> io::Error {
-        if let Some(active) = &self.active {
-            active.violated(&error);
-        }
+        self.active.violated(&error);
         error.into()
     }
 
@@ -132,8 +129,8 @@ impl Tunnel {
     fn write_rest(&mut self, bytes: Bytes) {
         let (back, blocked) = oneshot::channel();
         let output = std::mem::replace(&mut self.output, Output::Blocked(blocked));
-        if let (Output::Open(send), Some(active)) = (output, &self.active) {
-            active.write_rest(Rest {
+        if let Output::Open(send) = output {
+            self.active.write_rest(Rest {
                 send,
                 bytes,
                 back,
@@ -273,10 +270,10 @@ impl AsyncWrite for Tunnel {
             ready!(this.poll_open(cx))?;
         }
         let output = std::mem::replace(&mut this.output, Output::Closed);
-        if let (Output::Open(mut send), Some(active)) = (output, &this.active) {
+        if let Output::Open(mut send) = output {
             // Fails only if the peer has stopped the stream.
             let _ = send.finish();
-            active.activate().finish(send);
+            this.active.activate().finish(send);
         }
         Poll::Ready(Ok(()))
     }
