@@ -55,8 +55,8 @@ use tower_upgrade::{
 const USAGE: &str = "\
 Usage: connect_proxy [OPTIONS]
 
-A forward proxy for CONNECT. By default it connects to port 443 of any host with a globally
-reachable address, which excludes loopback and private addresses.
+A forward proxy for CONNECT, and with --udp for UDP. By default it connects to port 443 of any host
+with a globally reachable address, which excludes loopback and private addresses.
 
   --listen ADDR           listen on this address (default: 127.0.0.1:3128); port 0 is any free port
   --tls                   use TLS with clients, with a self-signed certificate
@@ -71,8 +71,9 @@ reachable address, which excludes loopback and private addresses.
                           require these credentials
   --udp                   also serve CONNECT-UDP to the same targets, at
                           /.well-known/masque/udp/HOST/PORT/
-  --max N                 limit the number of open tunnels (default: 1000)
-  --idle SECONDS          close a tunnel without traffic for this time (default: 600)
+  --max N                 limit the number of open tunnels and UDP flows (default: 1000)
+  --idle SECONDS          close a tunnel without traffic for this time (default: 600), and a UDP flow
+                          for the same time, but at most 120
 
 Exit codes: 0 shut down by a signal, 1 failed, 2 wrong usage";
 

@@ -3,7 +3,7 @@
 //! Put an [`UpgradeLayer`] into any tower stack and register a [`ProtocolHandler`] for each protocol. The layer finds
 //! the upgrade request, negotiates, asks the handler to accept or reject, answers `101 Switching Protocols`, and
 //! hands the handler a [`Session`] with an [`Upgraded`] IO. The same handler serves `Upgrade` on HTTP/1.1, extended
-//! CONNECT on HTTP/2, and, where it is registered for it, CONNECT.
+//! CONNECT on HTTP/2 and HTTP/3, and, where it is registered for it, CONNECT.
 //!
 //! # A five-minute start
 //!
@@ -165,8 +165,8 @@
 //!
 //! # WebSocket
 //!
-//! The module `websocket` is a handler for WebSocket over HTTP/1.1 and HTTP/2; a library parses the frames. The module
-//! `extract` has it as an extractor.
+//! The module `websocket` is a handler for WebSocket over HTTP/1.1, HTTP/2 and HTTP/3. The module `extract` has it as an
+//! extractor.
 //!
 //! # The client side
 //!
@@ -180,8 +180,13 @@
 //!
 //! # Datagrams
 //!
-//! The module `datagram` sends and receives HTTP datagrams in capsules, and has a proxy for UDP with the policy of the
-//! forward proxy.
+//! The module `datagram` sends and receives HTTP datagrams, in capsules or, over HTTP/3, as QUIC datagrams, and has a
+//! proxy for UDP with the policy of the forward proxy.
+//!
+//! # HTTP/3
+//!
+//! The module `http3` serves QUIC connections of quinn with any tower service. The handlers are the same as for the other
+//! versions.
 //!
 //! # Features
 //!
@@ -191,6 +196,7 @@
 //! | `client` | no | the module `client`: the client side |
 //! | `datagram` | no | the module `datagram`: HTTP datagrams, a proxy for UDP, its client side; enables `tunnel` |
 //! | `full` | no | all of these |
+//! | `http3` | no | the module `http3`: a server for HTTP/3 over quinn, and with `client` its client side |
 //! | `tracing` | yes | a span for each session, which follows from the span of its request; events for rejections, and for sessions that start, end, fail, panic or do not start; without it the message of a panic is reported to the panic hook and to `on_close` only |
 //! | `metrics` | no | counters, gauges and histograms through the `metrics` facade: see the module `metrics` |
 //! | `testing` | no | the module `testing`: an upgrade through a stack in a test, over HTTP/1.1 or HTTP/2, without a socket |
@@ -205,7 +211,8 @@
 //! the IO traits of `tokio` and of `hyper` (on [`Upgraded`]). With the feature `client` also the connections and the
 //! bodies of `hyper`, the connectors of `hyper-util`, and `Full` of `http-body-util`; with `testing` the bodies of
 //! `hyper`; with `websocket` the traits `Stream` and `Sink` of `futures`; with `tunnel` the networks of `ipnet`;
-//! with `axum` the extractor traits of `axum-core`.
+//! with `axum` the extractor traits of `axum-core`; with `http3` the endpoints, connections and the transport configuration
+//! of `quinn`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Ordered from top to bottom: a module imports only from modules below it, as `tests/layout.rs` checks.

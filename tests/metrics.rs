@@ -69,6 +69,80 @@ async fn open(server: &Server, protocol: &str, say: &str) -> Peer<TcpStream> {
     peer
 }
 
+/// Returns the names of the metrics in an expression of PromQL, each with the labels that follow it in braces.
+fn selectors(expression: &str) -> Vec<(String, Vec<String>)> {
+    let mut found = Vec::new();
+    for rest in expression.split("tower_upgrade_").skip(1) {
+        let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+        let (name, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        let braces = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let matchers = braces.map_or("", |(matchers, _)| matchers);
+        let labels = matchers.split(',').filter_map(|one| one.split_once('='));
+        let labels = labels.map(|(label, _)| label.to_owned()).collect();
+        found.push((format!("tower_upgrade_{name}"), labels));
+    }
+    found
+}
+
+#[tokio::test]
+async fn dashboard_has_exported_metrics_and_labels() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let exporter = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    tower_upgrade::metrics::describe();
+    let sessions = Sessions::new();
+    let layer = UpgradeLayer::new()
+        .sessions(sessions.clone())
+        .protocol("obey", handler_fn(obey))
+        .protocol("refuse", Refuse);
+    let server = Server::start(layer.layer(service_fn(plain))).await;
+    open(&server, "obey", "f").await.expect_end().await;
+    let mut refused = server.connect().await;
+    refused.send(offer("refuse", &[])).await;
+    assert_eq!(refused.head().await.status, 403);
+    until(|| sessions.is_empty()).await;
+    let page = scrape(&exporter).await;
+    let has_series = |name: &str, label: &str| {
+        let mut series = page.lines().filter_map(|line| line.split_once('{'));
+        series.any(|(found, labels)| found == name && labels.contains(&format!("{label}=\"")))
+    };
+
+    let dashboard = include_str!("../docs/grafana.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let mut shown = Vec::new();
+    for expression in targets.map(|target| target["expr"].as_str().expect("an expression")) {
+        // The labels to sum by belong to all metrics of the expression.
+        let groups = expression.split(" by (").skip(1);
+        let groups = groups.filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()));
+        let groups: Vec<String> = groups.collect();
+        for (name, labels) in selectors(expression) {
+            assert!(
+                page.contains(&format!("\n{name}{{")),
+                "{name} is not in\n{page}"
+            );
+            // Prometheus adds `instance`.
+            for label in labels
+                .iter()
+                .chain(&groups)
+                .filter(|label| *label != "instance")
+            {
+                assert!(has_series(&name, label), "{name} has no label {label}");
+            }
+            shown.push(name);
+        }
+    }
+    // The dashboard shows every metric.
+    for line in page.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let name = line.split(' ').nth(2).expect("a name");
+        assert!(
+            shown.iter().any(|shown| shown.starts_with(name)),
+            "{name} is not shown"
+        );
+    }
+}
+
 #[tokio::test]
 async fn prometheus_scrape_has_all_metrics() {
     let recorder = PrometheusBuilder::new().build_recorder();

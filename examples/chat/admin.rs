@@ -1,6 +1,9 @@
 //! The routes that require the administrator's password: the page, its API, and the metrics.
 
-use crate::chat::{Chat, User};
+use crate::{
+    chat::{Chat, User},
+    store::Command,
+};
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
@@ -15,10 +18,10 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 use tower_http::validate_request::{ValidateRequest, ValidateRequestHeaderLayer};
-use tower_upgrade::Identity;
+use tower_upgrade::{Identity, Sessions};
 
 /// Time for a session to end after its stop signal.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 struct Admin {
@@ -31,7 +34,7 @@ pub(crate) fn router(chat: Chat, metrics: PrometheusHandle, password: &str) -> R
     Router::new()
         .route("/admin", get(Html(include_str!("admin.html"))))
         .route("/admin/sessions", get(list))
-        .route("/admin/sessions/{id}", delete(close))
+        .route("/admin/sessions/{node}/{id}", delete(close))
         .route("/admin/drain", post(drain))
         .route("/metrics", get(scrape))
         .with_state(admin.clone())
@@ -40,11 +43,30 @@ pub(crate) fn router(chat: Chat, metrics: PrometheusHandle, password: &str) -> R
         .route_layer(ValidateRequestHeaderLayer::custom(Basic::new(password)))
 }
 
+/// Returns the sessions of all nodes.
 async fn list(State(admin): State<Admin>) -> Json<Value> {
-    let sessions = admin.chat.sessions.list();
-    let sessions = sessions.iter().map(|session| {
+    let store = &admin.chat.rooms.store;
+    let mut reports = store.reports().await;
+    reports.push(report(&admin.chat.sessions, store.node()));
+    let lists = reports
+        .iter()
+        .filter_map(|report| report["sessions"].as_array());
+    let is_draining = |report: &Value| report["draining"] == true;
+    Json(json!({
+        "sessions": lists.flatten().collect::<Vec<_>>(),
+        "open": reports.iter().filter_map(|report| report["open"].as_u64()).sum::<u64>(),
+        "nodes": reports.len(),
+        "draining": reports.iter().all(is_draining),
+    }))
+}
+
+/// Describes the sessions of this node.
+pub(crate) fn report(sessions: &Sessions, node: &str) -> Value {
+    let list = sessions.list();
+    let list = list.iter().map(|session| {
         json!({
             "id": session.id().get(),
+            "node": node,
             "who": session.identity().map(ToString::to_string),
             "protocol": session.protocol().map(ToString::to_string),
             "kind": session.kind().as_str(),
@@ -55,11 +77,11 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
             "written": session.bytes_written(),
         })
     });
-    Json(json!({
-        "sessions": sessions.collect::<Value>(),
-        "open": admin.chat.sessions.len(),
-        "draining": admin.chat.sessions.is_draining(),
-    }))
+    json!({
+        "sessions": list.collect::<Value>(),
+        "open": sessions.len(),
+        "draining": sessions.is_draining(),
+    })
 }
 
 fn http_version(user: &User) -> &'static str {
@@ -70,18 +92,30 @@ fn http_version(user: &User) -> &'static str {
     }
 }
 
-async fn close(State(admin): State<Admin>, Path(id): Path<u64>) -> StatusCode {
-    match admin.chat.sessions.close(id.into(), GRACE) {
-        true => StatusCode::NO_CONTENT,
-        false => StatusCode::NOT_FOUND,
+async fn close(State(admin): State<Admin>, Path((node, id)): Path<(String, u64)>) -> StatusCode {
+    let store = &admin.chat.rooms.store;
+    if node == store.node() {
+        return match admin.chat.sessions.close(id.into(), GRACE) {
+            true => StatusCode::NO_CONTENT,
+            false => StatusCode::NOT_FOUND,
+        };
+    }
+    match store.send(Some(&node), Command::Close(id)).await {
+        Ok(()) => StatusCode::ACCEPTED,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
-/// Ends all sessions and refuses new ones. The server runs until it gets a signal.
+/// Ends all sessions of all nodes and refuses new ones. The servers run until they get a signal.
 async fn drain(State(admin): State<Admin>) -> StatusCode {
+    let sent = admin.chat.rooms.store.send(None, Command::Drain).await;
     // The drain continues without this future. The page polls its progress.
     drop(admin.chat.sessions.drain(GRACE));
-    StatusCode::ACCEPTED
+    match sent {
+        Ok(()) => StatusCode::ACCEPTED,
+        // Only this node is draining.
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 async fn scrape(State(admin): State<Admin>) -> String {

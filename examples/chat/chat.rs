@@ -1,6 +1,10 @@
 //! The handler: admission, and messages between a session's WebSocket and the rooms.
 
-use crate::rooms::{Member, NameError, Rooms};
+use crate::{
+    log::Position,
+    rooms::{Member, NameError, Rooms},
+    store::StoreError,
+};
 use axum::{
     extract::{Extension, Query, State},
     response::{IntoResponse, Response},
@@ -19,7 +23,7 @@ use tower_upgrade::{
 const GOING_AWAY: u16 = 1001;
 /// The client has sent a binary message, which the page never does.
 const UNSUPPORTED: u16 = 1003;
-/// The page has read too slowly. The page reconnects.
+/// The page has read too slowly, or the store is away. The page reconnects.
 pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 /// The same user has connected again. The page does not reconnect.
 pub(crate) const REPLACED: u16 = 4001;
@@ -49,6 +53,9 @@ pub(crate) struct Params {
     key: String,
     #[serde(default)]
     room: String,
+    /// The last message of the room that the page has.
+    epoch: Option<String>,
+    offset: Option<u64>,
 }
 
 /// The identity of a session.
@@ -76,6 +83,13 @@ impl Params {
             Ok(Query(params)) => Ok(params),
             Err(_) => Err(NameError::Invalid.into()),
         }
+    }
+
+    fn position(&self) -> Option<Position> {
+        Some(Position {
+            epoch: self.epoch.clone()?,
+            offset: self.offset?,
+        })
     }
 }
 
@@ -110,17 +124,17 @@ impl ProtocolHandler for Chat {
         let member = self
             .rooms
             .reserve(&params.name, &params.key)
+            .await
             .map_err(Refusal::from)?;
         let sessions = self.sessions.clone();
         let identity = Identity::new(User {
-            name: params.name,
+            name: params.name.clone(),
             version: request.parts().version,
         });
         let accept = handshake.accept(move |socket, session| async move {
-            member.start(params.room, &socket);
             // Free the memory of the request's extensions.
             drop(session);
-            match run(socket, member, sessions).await {
+            match run(socket, member, sessions, params).await {
                 // A lost or slow connection is a normal end of a chat session.
                 Err(error) if is_disconnect(&error) => Ok(()),
                 ended => ended,
@@ -131,13 +145,26 @@ impl ProtocolHandler for Chat {
     }
 }
 
-async fn run(mut socket: WebSocket, member: Member, sessions: Sessions) -> Result<(), BoxError> {
+async fn run(
+    mut socket: WebSocket,
+    member: Member,
+    sessions: Sessions,
+    params: Params,
+) -> Result<(), BoxError> {
     // Without `take_stop` the socket closes with 1001 on each stop signal, also on an administrator's.
     let mut stop = socket.take_stop();
+    let position = params.position();
+    let started = member.start(&params.room, position.as_ref(), &socket);
+    if let Err(error) = started.await {
+        drop(member);
+        let close = CloseFrame::new(TRY_AGAIN_LATER, error.reason());
+        return Ok(socket.close(close).await?);
+    }
+    drop((params, position));
     let (code, reason) = loop {
         tokio::select! {
             message = socket.recv() => match message.transpose()? {
-                Some(Message::Text(text)) => member.handle(&text, &socket)?,
+                Some(Message::Text(text)) => member.handle(&text, &socket).await?,
                 Some(Message::Binary(_)) => break (UNSUPPORTED, "expected a text message"),
                 // The session answers pings, and writes broadcasts.
                 Some(Message::Ping(_) | Message::Pong(_)) => {}
@@ -175,7 +202,7 @@ pub(crate) async fn admission(
         })?;
     let params = Params::of(&parts)?;
     chat.check_limits(peer)?;
-    chat.rooms.check_name(&params.name, &params.key)?;
+    chat.rooms.check_name(&params.name, &params.key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -187,9 +214,14 @@ impl From<NameError> for Refusal {
                 message: "A name has up to 24 letters and digits, and may have spaces, dots, hyphens \
                           and apostrophes in between.",
             },
-            NameError::Taken => Self {
-                status: StatusCode::CONFLICT,
-                message: "This name is taken at the moment.",
+            NameError::Store(error) => Self {
+                status: match error {
+                    StoreError::NameTaken => StatusCode::CONFLICT,
+                    StoreError::TooManyRooms | StoreError::Unavailable => {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    }
+                },
+                message: error.reason(),
             },
         }
     }

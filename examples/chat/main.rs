@@ -15,30 +15,51 @@
 //! | `/chat` | its WebSocket |
 //! | `/api/admission` | 204, or the reason for which `/chat` refuses, which browsers do not report |
 //! | `/ready` | 200, or 503 from the start of the drain |
+//! | `/health` | 200, or 503 while Redis cannot be reached |
 //! | `/admin` | the administration page, with the open sessions |
 //! | `/metrics` | metrics for Prometheus |
 //!
 //! Restart the server while users chat: on SIGTERM or SIGINT the server closes their sessions. The pages reconnect as
 //! soon as a server runs again, then send the messages typed in the meantime.
 //!
+//! With `--redis URL` several servers form one chat: `README.md` shows how to run three of them behind HAProxy, and how
+//! pages miss no message.
+//!
 //! | file | contents |
 //! |---|---|
-//! | `main.rs` | the layers, the routes and the options |
+//! | `main.rs` | the layers and the routes |
+//! | `args.rs` | the options |
 //! | `chat.rs` | the handler and the sessions |
-//! | `rooms.rs` | the state: rooms and members |
+//! | `rooms.rs` | the operations of a session: to join a room, to say something |
+//! | `local.rs` | the members on this node, and the lists and messages that they get |
+//! | `log.rs` | the latest messages of a room, and positions in them |
+//! | `store.rs` | the trait for the state that all nodes share |
+//! | `embedded.rs` | the store of a single node, in its memory |
+//! | `redis/` | the store of several nodes, in Redis |
 //! | `messages.rs` | the messages between a page and the server |
 //! | `admin.rs` | the routes that require the password |
 
 mod admin;
+mod args;
 mod chat;
+mod embedded;
+mod local;
+mod log;
 mod messages;
+mod redis;
 mod rooms;
+mod store;
 #[path = "../support/mod.rs"]
 mod support;
 
 use crate::{
+    args::Args,
     chat::{Chat, Limits},
+    embedded::Embedded,
+    local::Local,
+    redis::Redis,
     rooms::Rooms,
+    store::Store,
     support::{Body, Server},
 };
 use axum::{
@@ -48,11 +69,11 @@ use axum::{
     response::Html,
     routing::get,
 };
-use lexopt::ValueExt as _;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 use tower::{Service, ServiceBuilder};
@@ -92,7 +113,7 @@ async fn main() -> Result<(), BoxError> {
 
     let limits = Limits {
         sessions: args.max_sessions,
-        sessions_per_address: 100,
+        sessions_per_address: args.sessions_per_address,
     };
     let sessions = Sessions::builder()
         .max(limits.sessions)
@@ -100,9 +121,15 @@ async fn main() -> Result<(), BoxError> {
             request.extensions.get::<SocketAddr>().map(SocketAddr::ip)
         })
         .build();
+    let local = Arc::new(Local::new());
+    let store: Arc<dyn Store> = match &args.redis {
+        Some(url) => Redis::start(url, Arc::clone(&local), sessions.clone(), args.history)?,
+        None => Arc::new(Embedded::new(Arc::clone(&local), args.history)),
+    };
+    let rooms = Rooms::new(local, Arc::clone(&store));
     let chat = Chat {
         upgrade: WebSocketUpgrade::new().config(WEBSOCKET),
-        rooms: Rooms::default(),
+        rooms,
         sessions: sessions.clone(),
         limits,
     };
@@ -116,9 +143,10 @@ async fn main() -> Result<(), BoxError> {
     server.notice = args.notice;
     server.spread = args.spread;
     server.deadline = args.deadline;
-    server
-        .run(app(chat, admin, sessions.clone()), sessions)
-        .await
+    let app = app(chat, admin, sessions.clone());
+    let ended = server.run(app, sessions).await;
+    store.leave().await;
+    ended
 }
 
 /// Returns the whole stack.
@@ -140,6 +168,7 @@ fn app(
         .route("/", get(Html(include_str!("index.html"))))
         .route("/api/admission", get(chat::admission))
         .route("/ready", get(ready))
+        .route("/health", get(health))
         .route_service("/chat", websocket.into_service())
         .with_state(chat)
         .merge(admin);
@@ -187,63 +216,14 @@ async fn ready(State(chat): State<Chat>) -> StatusCode {
     }
 }
 
-fn random_password() -> String {
-    format!("{:016x}", rand::random::<u64>())
-}
-
-struct Args {
-    /// `--listen ADDR`, by default 127.0.0.1:3000.
-    listen: SocketAddr,
-    /// `--tls`
-    tls: bool,
-    /// `--http3`
-    http3: bool,
-    /// `--admin-password PASSWORD`, by default a random one.
-    admin_password: Option<String>,
-    /// `--max-sessions NUMBER`, by default 10,000.
-    max_sessions: usize,
-    /// `--notice SECONDS`, by default 0: time for load balancers to notice the 503 of `/ready`.
-    notice: Duration,
-    /// `--spread SECONDS`, by default 1: time over which sessions get their stop signals, so that the pages do not all
-    /// reconnect in the same second.
-    spread: Duration,
-    /// `--deadline SECONDS`, by default 10: time for sessions to end, including the notice.
-    deadline: Duration,
-}
-
-impl Args {
-    fn parse() -> Result<Self, BoxError> {
-        let mut found = Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
-            tls: false,
-            http3: false,
-            admin_password: None,
-            max_sessions: 10_000,
-            notice: Duration::ZERO,
-            spread: Duration::from_secs(1),
-            deadline: Duration::from_secs(10),
-        };
-        let mut args = lexopt::Parser::from_env();
-        while let Some(arg) = args.next()? {
-            match arg {
-                lexopt::Arg::Long("listen") => found.listen = args.value()?.string()?.parse()?,
-                lexopt::Arg::Long("tls") => found.tls = true,
-                lexopt::Arg::Long("http3") => found.http3 = true,
-                lexopt::Arg::Long("admin-password") => {
-                    found.admin_password = Some(args.value()?.string()?);
-                }
-                lexopt::Arg::Long("max-sessions") => found.max_sessions = args.value()?.parse()?,
-                lexopt::Arg::Long("notice") => found.notice = seconds(&mut args)?,
-                lexopt::Arg::Long("spread") => found.spread = seconds(&mut args)?,
-                lexopt::Arg::Long("deadline") => found.deadline = seconds(&mut args)?,
-                other => return Err(other.unexpected().into()),
-            }
-        }
-        Ok(found)
+/// Load balancers use `/ready` instead: a node that cannot reach its store keeps its sessions.
+async fn health(State(chat): State<Chat>) -> (StatusCode, &'static str) {
+    match chat.rooms.store.health() {
+        Ok(()) => (StatusCode::OK, "ok"),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.reason()),
     }
 }
 
-fn seconds(args: &mut lexopt::Parser) -> Result<Duration, BoxError> {
-    // A `u32`, so that adding the duration to `Instant::now()` cannot overflow.
-    Ok(Duration::from_secs(args.value()?.parse::<u32>()?.into()))
+fn random_password() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }

@@ -1,7 +1,8 @@
 //! The JSON messages between a page and the server.
 
+use crate::log::Position;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::sync::Arc;
 use tower_upgrade::websocket::Utf8Bytes;
 
 /// A message from a page.
@@ -10,6 +11,9 @@ use tower_upgrade::websocket::Utf8Bytes;
 pub(crate) enum FromPage {
     Join {
         room: String,
+        /// The last message of the room that the page has.
+        #[serde(default)]
+        since: Option<Position>,
     },
     Say {
         /// Chosen by the page, which resends the message if it does not know whether the first copy arrived.
@@ -24,19 +28,38 @@ pub(crate) enum FromPage {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum ToPage<'a> {
-    /// The member has joined this room.
+    /// The member has joined this room, or the room has a new epoch.
     Room {
         room: &'a str,
-        history: &'a VecDeque<Message>,
+        epoch: &'a str,
+        /// The offset of the latest message of the room.
+        offset: u64,
+        history: &'a [Arc<Message>],
+        /// The page may have missed messages.
+        missed: bool,
     },
     Rooms {
         rooms: Vec<Summary<'a>>,
     },
     /// The members in the page's room.
     People {
+        /// At most 200.
         people: Vec<&'a str>,
+        count: usize,
     },
-    Message(&'a Message),
+    /// New messages of the page's room.
+    Messages {
+        room: &'a str,
+        epoch: &'a str,
+        messages: &'a [Arc<Message>],
+    },
+    /// The store has the page's message.
+    Sent {
+        id: &'a str,
+        room: &'a str,
+        #[serde(flatten)]
+        position: &'a Position,
+    },
     Pong,
     /// A request of the page has failed.
     Error {
@@ -44,6 +67,8 @@ pub(crate) enum ToPage<'a> {
         /// The id of the refused message, if the request was one.
         #[serde(skip_serializing_if = "Option::is_none")]
         message: Option<&'a str>,
+        /// The same request may succeed later.
+        retry: bool,
     },
 }
 
@@ -62,7 +87,7 @@ pub(crate) struct Summary<'a> {
     pub(crate) people: usize,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct Message {
     pub(crate) id: String,
     pub(crate) room: String,
@@ -70,4 +95,7 @@ pub(crate) struct Message {
     pub(crate) text: String,
     /// In milliseconds since 1970.
     pub(crate) at: u64,
+    /// The position in the room, which the store assigns.
+    #[serde(default)]
+    pub(crate) offset: u64,
 }

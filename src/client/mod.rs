@@ -36,6 +36,7 @@
 //! | [`Dial`] over a connector: a new connection for each session | yes | where TLS negotiates it, or [`http2_only`](Dial::http2_only) | yes: [`Dial::destination`] the proxy |
 //! | [`Http1`]: a connection that the caller has opened | yes | | yes |
 //! | [`Http2`]: a connection that the caller has opened, for many sessions | | yes | yes |
+//! | `Http3` (feature `http3`): a QUIC connection that the caller has opened, for many sessions | | over HTTP/3 | yes |
 //! | [`Pool`] over a [`Dial`] with a destination: a new connection for each session, and connections that other requests reuse | as [`Dial`] | as [`Dial`] | as [`Dial`] |
 //! | hyper-util's `Client` | yes | no | if its connector goes to the proxy |
 //! | reqwest's client, as below | yes | no | no |

@@ -2,6 +2,7 @@
 
 use super::{
     relay,
+    socket::TargetSocket,
     template::{self, InvalidTemplate, Template},
 };
 use crate::{
@@ -17,13 +18,7 @@ use crate::{
     },
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::Authority};
-use std::{
-    fmt, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::net::UdpSocket;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The protocol in `Upgrade` and `:protocol`.
 pub(super) const PROTOCOL: &str = "connect-udp";
@@ -35,7 +30,7 @@ pub(super) const CAPSULE_PROTOCOL: (&str, HeaderValue) =
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A proxy for UDP: handles the protocol `connect-udp` (RFC 9298) over HTTP/1.1 and HTTP/2, and relays UDP payloads
+/// A proxy for UDP: handles the protocol `connect-udp` (RFC 9298) over HTTP/1.1, HTTP/2 and HTTP/3, and relays UDP payloads
 /// between clients and the targets that a [`Policy`] allows.
 ///
 /// HTTP/3 clients of web sites use such a proxy, for example, because QUIC runs over UDP.
@@ -90,6 +85,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 ///
 /// The socket is connected: the client receives datagrams only from the address and port of the target, and sends only
 /// to them. It cannot choose the source address or port. Nothing is sent to the target before the upgrade response.
+/// On Linux, one system call sends or receives several datagrams of the same length (GSO, GRO).
 ///
 /// # Datagrams
 ///
@@ -100,8 +96,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// |---|---|
 /// | the client reads too slowly | datagrams of the target wait in a queue of 64 KiB, which drops its oldest datagrams |
 /// | the socket accepts no datagram | the session stops reading from the client |
-/// | the system refuses a datagram, for example because it exceeds the MTU of the path | the datagram is dropped |
-/// | the target is unreachable, as an ICMP message reports | the session fails with an `io::Error` such as [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) |
+/// | the system refuses a datagram, for example because it exceeds the MTU of the path | the datagram is dropped, not fragmented |
+/// | the target is unreachable, as an ICMP message reports | the session fails with an `io::Error` such as [`ConnectionRefused`](std::io::ErrorKind::ConnectionRefused) |
 /// | the client ends its stream | the session ends |
 ///
 /// # Limits
@@ -197,7 +193,7 @@ impl ConnectUdp {
     }
 
     /// Opens a socket that is connected to an allowed address of the target.
-    async fn open(&self, target: &Authority) -> Result<UdpSocket, Rejection> {
+    async fn open(&self, target: &Authority) -> Result<TargetSocket, Rejection> {
         let host = template::host(target).map_err(bad_request)?;
         let port = target.port_u16().unwrap_or_default();
         self.policy
@@ -209,7 +205,7 @@ impl ConnectUdp {
             .ok_or_else(|| Failure::resolving_timed_out(target, self.connect_timeout))??;
         let mut failed = None;
         for address in allowed.into_iter().take(MAX_ATTEMPTS) {
-            match connect(address).await {
+            match TargetSocket::connect(address).await {
                 Ok(socket) => return Ok(socket),
                 Err(error) => failed = Some(Failure::unreachable(address, error)),
             }
@@ -217,17 +213,6 @@ impl ConnectUdp {
         // Does not panic: `allowed` returns at least one address, and the loop tries it.
         Err(failed.expect("at least one address").into())
     }
-}
-
-/// Opens a socket that sends to one address only, and receives from it only. Sends nothing.
-async fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(address).await?;
-    Ok(socket)
 }
 
 fn bad_request(message: &'static str) -> Rejection {

@@ -304,7 +304,7 @@ impl HttpDatagrams {
         self.start_send_in(cx, &[], payload)
     }
 
-    /// Sends a datagram whose payload follows `context`.
+    /// Sends a datagram with `context` before the payload.
     pub(super) fn start_send_in(
         &mut self,
         cx: &mut Context<'_>,
@@ -380,6 +380,11 @@ impl HttpDatagrams {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.queue.dropped()
+    }
+
+    /// Returns `true` if bytes of the stream were read and not yet decoded.
+    pub(super) fn has_input(&self) -> bool {
+        self.input.is_some()
     }
 
     pub(super) fn queue_mut(&mut self) -> &mut SendQueue {

@@ -9,10 +9,10 @@
 //!
 //! The same handlers serve HTTP/1.1, with `Upgrade`, and HTTP/2, with extended CONNECT. Both carry datagrams in capsules,
 //! in a stream that is reliable and ordered: a lost packet of the TCP connection delays all datagrams after it. QUIC
-//! through such a proxy works, and takes a proxy over HTTP/3 where one is available.
+//! through such a proxy works.
 //!
-//! Over HTTP/3, with a server that provides a [`Transport`], datagrams are QUIC datagrams, which are neither reliable nor
-//! ordered. Handlers and clients need no change.
+//! Over HTTP/3, with the server of the module `http3`, its client, or another that provides a [`Transport`], datagrams are
+//! QUIC datagrams, which are neither reliable nor ordered. Handlers and clients need no change.
 
 mod capsule;
 mod client;
@@ -22,6 +22,7 @@ mod datagrams;
 pub(crate) mod fuzzing;
 mod relay;
 mod send_queue;
+mod socket;
 mod template;
 mod udp;
 

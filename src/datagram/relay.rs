@@ -3,7 +3,8 @@
 use super::{
     capsule,
     capsule::Malformed,
-    datagrams::{HttpDatagrams, Received},
+    datagrams::{self, HttpDatagrams},
+    socket::{Batch, MAX_RECEIVED, Received, TargetSocket},
     udp,
 };
 use crate::{
@@ -24,29 +25,27 @@ use std::{
 };
 #[cfg(target_os = "linux")]
 use tokio::io::Interest;
-use tokio::{io::ReadBuf, net::UdpSocket, time::Instant};
-
-/// The length of the header and the Context ID of a capsule with a payload of 63 to 16,382 bytes.
-const USUAL_HEADER: usize = 4;
+use tokio::time::Instant;
 
 /// The maximum length of the header and the Context ID of a capsule.
 const MAX_HEADER: usize = 6;
 
-/// The room that the next datagram may need in a batch.
-const ROOM: usize = MAX_HEADER + udp::MAX_PAYLOAD;
+/// The room that the next datagrams may need in the buffer.
+const ROOM: usize = MAX_RECEIVED * MAX_HEADER + udp::MAX_PAYLOAD;
 
-// A batch has room for a datagram of any length after several of the usual length.
-const _: () = assert!(BYTES >= ROOM + 5 * 1500);
+// The buffer has room for datagrams of any length after several of the usual length.
+const _: () = assert!(BYTES >= ROOM + 4 * 1500);
 
 /// Relays until one side ends, the session is stopped, or no datagram moves for the idle timeout.
 pub(super) fn relay(
     session: Session,
-    socket: UdpSocket,
+    socket: TargetSocket,
     idle_timeout: Duration,
 ) -> impl Future<Output = Result<(), BoxError>> + Send {
     let state = Arc::clone(session.state());
     let mut relay = Relay {
         datagrams: session.into(),
+        batch: Batch::default(),
         blocked: None,
         is_targets_turn: false,
         idle_timeout,
@@ -95,7 +94,9 @@ enum End {
 
 struct Relay {
     datagrams: HttpDatagrams,
-    /// A payload that the socket did not accept. The relay receives no more from the client meanwhile.
+    /// Payloads for the target.
+    batch: Batch,
+    /// A payload that waits until the batch is sent. The relay receives no more from the client meanwhile.
     blocked: Option<Bytes>,
     /// Which direction is polled first. They alternate: one direction can use up the budget of the task.
     is_targets_turn: bool,
@@ -106,7 +107,7 @@ struct Relay {
 }
 
 impl Relay {
-    fn poll(&mut self, cx: &mut Context<'_>, socket: &UdpSocket) -> Poll<io::Result<End>> {
+    fn poll(&mut self, cx: &mut Context<'_>, socket: &TargetSocket) -> Poll<io::Result<End>> {
         self.is_targets_turn = !self.is_targets_turn;
         let mut is_active = false;
         for is_to_target in [self.is_targets_turn, !self.is_targets_turn] {
@@ -135,33 +136,48 @@ impl Relay {
     fn poll_to_target(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &UdpSocket,
+        socket: &TargetSocket,
         is_active: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
-            if let Some(payload) = &self.blocked {
-                let sent = ready!(socket.poll_send(cx, payload));
-                *is_active |= is_relayed(sent)?;
-                self.blocked = None;
+            // A batch is sent before the relay waits for the client.
+            if self.blocked.is_some() || !self.datagrams.has_input() {
+                if !self.batch.is_empty() {
+                    let sent = ready!(socket.poll_send(cx, &mut self.batch));
+                    *is_active |= is_relayed(sent)?;
+                }
+                if let Some(payload) = self.blocked.take() {
+                    self.batch.push(&payload);
+                    continue;
+                }
             }
-            let send = |cx: &mut Context<'_>, datagram: Received<'_>| {
+            let batch = &mut self.batch;
+            let add = |cx: &mut Context<'_>, datagram: datagrams::Received<'_>| {
                 let Some(payload) = udp::payload(&datagram)? else {
-                    return Ok(Sent::Ignored);
+                    return Ok(Added::Ignored);
                 };
-                Ok(match socket.poll_send(cx, payload) {
-                    Poll::Ready(sent) => Sent::Done(sent),
-                    Poll::Pending => Sent::Blocked(Bytes::copy_from_slice(payload)),
-                })
+                let mut sent = None;
+                if !batch.accepts(payload) {
+                    match socket.poll_send(cx, batch) {
+                        Poll::Ready(result) => sent = Some(result),
+                        Poll::Pending => {
+                            return Ok(Added::Blocked(Bytes::copy_from_slice(payload)));
+                        }
+                    }
+                }
+                batch.push(payload);
+                Ok(Added::Done(sent))
             };
-            let sent: Result<_, Malformed> = match ready!(self.datagrams.poll_recv_with(cx, send)) {
-                Some(sent) => sent?,
+            let added: Result<_, Malformed> = match ready!(self.datagrams.poll_recv_with(cx, add)) {
+                Some(added) => added?,
                 None => return Poll::Ready(Ok(())),
             };
-            match sent {
-                Ok(Sent::Done(sent)) => *is_active |= is_relayed(sent)?,
-                Ok(Sent::Blocked(payload)) => self.blocked = Some(payload),
+            match added {
+                Ok(Added::Done(None)) => {}
+                Ok(Added::Done(Some(sent))) => *is_active |= is_relayed(sent)?,
+                Ok(Added::Blocked(payload)) => self.blocked = Some(payload),
                 // No operation on the socket has used the budget of the task.
-                Ok(Sent::Ignored) => ready!(tokio::task::coop::poll_proceed(cx)).made_progress(),
+                Ok(Added::Ignored) => ready!(tokio::task::coop::poll_proceed(cx)).made_progress(),
                 Err(malformed) => return Poll::Ready(Err(self.datagrams.abort(malformed))),
             }
         }
@@ -173,39 +189,37 @@ impl Relay {
     fn poll_to_client(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &UdpSocket,
+        socket: &TargetSocket,
         is_active: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
             let is_blocked = self.datagrams.poll_flush(cx)?.is_pending();
-            let mut buffer = Buffer::borrow();
-            if self.datagrams.has_quic() {
-                let length = ready!(poll_receive(cx, socket, &mut buffer))?;
-                let payload = &buffer[..length];
-                match self.datagrams.send_quic(udp::CONTEXT, payload)? {
-                    Outcome::Sent => *is_active = true,
-                    Outcome::Dropped => {}
-                    Outcome::NeedsCapsule => {
-                        *is_active |= !is_blocked;
-                        let payload = Bytes::copy_from_slice(payload);
-                        self.datagrams.queue_mut().push(udp::CONTEXT, payload);
+            if is_blocked || self.datagrams.has_quic() {
+                let received = ready!(poll_receive(cx, socket))?;
+                for payload in received.payloads() {
+                    match self.datagrams.send_quic(udp::CONTEXT, payload)? {
+                        Outcome::Sent => *is_active = true,
+                        Outcome::Dropped => {}
+                        Outcome::NeedsCapsule => {
+                            *is_active |= !is_blocked;
+                            let payload = Bytes::copy_from_slice(payload);
+                            self.datagrams.queue_mut().push(udp::CONTEXT, payload);
+                        }
                     }
                 }
                 continue;
             }
-            if is_blocked {
-                let length = ready!(poll_receive(cx, socket, &mut buffer))?;
-                let payload = Bytes::copy_from_slice(&buffer[..length]);
-                self.datagrams.queue_mut().push(udp::CONTEXT, payload);
-                continue;
-            }
-            let mut end = 0;
+            let (mut buffer, mut end) = (Buffer::borrow(), 0);
             while BYTES - end >= ROOM {
-                let room = &mut buffer[end + USUAL_HEADER..];
-                let Poll::Ready(length) = poll_receive(cx, socket, room)? else {
+                let Poll::Ready(received) = poll_receive(cx, socket)? else {
                     break;
                 };
-                end += add_header(&mut buffer[end..], length);
+                for payload in received.payloads() {
+                    // Drops datagrams if a later version of the system receives more at once.
+                    if BYTES - end >= MAX_HEADER + payload.len() {
+                        end += encode(&mut buffer[end..], payload);
+                    }
+                }
             }
             if end == 0 {
                 return Poll::Pending;
@@ -216,43 +230,36 @@ impl Relay {
     }
 }
 
-/// Receives a payload from the target, and returns its length.
-fn poll_receive(
-    cx: &mut Context<'_>,
-    socket: &UdpSocket,
-    room: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    let length = room.len().min(udp::MAX_PAYLOAD);
+/// Receives payloads from the target.
+fn poll_receive(cx: &mut Context<'_>, socket: &TargetSocket) -> Poll<io::Result<Received>> {
     loop {
-        let mut read_buf = ReadBuf::new(&mut room[..length]);
-        let received = ready!(socket.poll_recv(cx, &mut read_buf));
-        let length = read_buf.filled().len();
-        if is_relayed(received)? {
-            return Poll::Ready(Ok(length));
+        let received = ready!(socket.poll_recv(cx, Buffer::borrow()));
+        match received {
+            Ok(received) => return Poll::Ready(Ok(received)),
+            Err(error) => {
+                is_relayed::<()>(Err(error))?;
+            }
         }
     }
 }
 
-/// The result of sending the payload of a datagram.
-enum Sent {
-    Done(io::Result<usize>),
+/// The result of adding the payload of a datagram to the batch.
+enum Added {
+    /// The batch before it was sent, with this result.
+    Done(Option<io::Result<()>>),
     Blocked(Bytes),
     /// The datagram has another Context ID, which RFC 9298 §4 requires to drop in silence.
     Ignored,
 }
 
-/// Writes the header and the Context ID before a payload of this length, which starts at `USUAL_HEADER`. Returns the
-/// length of the capsule.
-fn add_header(bytes: &mut [u8], length: usize) -> usize {
-    let mut header = [0; capsule::MAX_HEADER];
-    let end = capsule::datagram_header(udp::CONTEXT.len() + length, &mut header);
-    // The Context ID is 0.
-    let end = end + udp::CONTEXT.len();
-    if end != USUAL_HEADER {
-        bytes.copy_within(USUAL_HEADER..USUAL_HEADER + length, end);
+/// Writes a capsule with this payload. Returns its length.
+fn encode(bytes: &mut [u8], payload: &[u8]) -> usize {
+    let mut end = capsule::datagram_header(udp::CONTEXT.len() + payload.len(), bytes);
+    for part in [udp::CONTEXT, payload] {
+        bytes[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
     }
-    bytes[..end].copy_from_slice(&header[..end]);
-    end + length
+    end
 }
 
 /// Waits until the system reports that the target cannot be reached.
@@ -260,7 +267,8 @@ fn add_header(bytes: &mut [u8], length: usize) -> usize {
 /// On Linux, an ICMP message does not make a socket readable: without this, a client that only receives would wait until
 /// the idle timeout.
 #[cfg(target_os = "linux")]
-async fn failure(socket: &UdpSocket) -> io::Error {
+async fn failure(socket: &TargetSocket) -> io::Error {
+    let socket = socket.get_ref();
     const FAILED: Interest = Interest::ERROR;
     loop {
         let failed = match socket.ready(FAILED).await {
@@ -279,7 +287,7 @@ async fn failure(socket: &UdpSocket) -> io::Error {
 
 /// Elsewhere, the next operation returns the error.
 #[cfg(not(target_os = "linux"))]
-async fn failure(_socket: &UdpSocket) -> io::Error {
+async fn failure(_socket: &TargetSocket) -> io::Error {
     std::future::pending().await
 }
 
@@ -312,7 +320,10 @@ mod tests {
     use super::*;
     use crate::{io::parts::UpgradedParts, session::upgraded::Upgraded};
     use std::pin::Pin;
-    use tokio::io::{AsyncRead, AsyncReadExt as _};
+    use tokio::{
+        io::{AsyncRead, AsyncReadExt as _, ReadBuf},
+        net::UdpSocket,
+    };
 
     /// A client whose capsules never end, and which is always ready.
     struct Endless;
@@ -340,11 +351,13 @@ mod tests {
         target.send_to(b"answer", from).await.expect("loopback");
         // The runtime has seen that the socket is readable.
         socket.readable().await.expect("loopback");
+        let socket = TargetSocket::new(socket, to).expect("loopback");
 
         let (io, mut client) = tokio::io::duplex(100);
         let io = tokio::io::join(Endless, io);
         let mut relay = Relay {
             datagrams: Upgraded::from_parts(UpgradedParts::new(io, Bytes::new())).into(),
+            batch: Batch::default(),
             blocked: None,
             is_targets_turn: false,
             idle_timeout: Duration::MAX,
@@ -377,10 +390,8 @@ mod tests {
             (udp::MAX_PAYLOAD, &[0, 0x80, 0, 0xff, 0xf8, 0]),
         ] {
             let payload: Vec<_> = (0..length).map(|at| at as u8).collect();
-            let mut bytes = vec![0xff; USUAL_HEADER];
-            bytes.extend_from_slice(&payload);
-            bytes.extend_from_slice(&[0xff; MAX_HEADER - USUAL_HEADER]);
-            let end = add_header(&mut bytes, length);
+            let mut bytes = vec![0xff; MAX_HEADER + length];
+            let end = encode(&mut bytes, &payload);
             assert_eq!(bytes[..end], [header, &payload].concat(), "{length}");
         }
     }

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 /// The body of a request over HTTP/3, or of a response to [`client::Http3`](crate::client::Http3).
 ///
-/// Data is received as the body is read: flow control stops a peer whose data is not read. Dropping the body before its
+/// Data is received as the body is read: flow control stops the peer of an unread body. Dropping the body before its
 /// end tells the peer to stop sending it.
 pub struct Body(Option<Box<Incoming>>);
 
@@ -60,7 +60,7 @@ impl Body {
         Self(None)
     }
 
-    /// Creates the body of a message whose head `frames` has returned.
+    /// Creates the body of a message, after `frames` has returned its head.
     pub(crate) fn new(frames: FrameReader, shared: Arc<Shared>, expected: Expected) -> Self {
         Self(Some(Box::new(Incoming {
             frames,
@@ -142,7 +142,7 @@ impl Incoming {
         }
     }
 
-    /// A message whose data differs in length from `Content-Length` is malformed (RFC 9114 §4.1.2).
+    /// A message is malformed if the length of its data differs from `Content-Length` (RFC 9114 §4.1.2).
     fn count(&mut self, length: usize) -> Result<(), Error> {
         if let Some(expected) = &mut self.expected {
             *expected = expected

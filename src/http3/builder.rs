@@ -72,13 +72,10 @@ impl Builder {
     /// | extension [`SocketAddr`](std::net::SocketAddr) | the client's address when the request arrived |
     /// | extension [`PendingUpgrade`](crate::PendingUpgrade) | for the method CONNECT |
     /// | extension [`hyper::ext::Protocol`] | the `:protocol` of an extended CONNECT (RFC 9220) |
-    #[cfg_attr(
-        feature = "datagram",
-        doc = "| extension [`QuicDatagrams`](crate::datagram::QuicDatagrams) | for an extended CONNECT |"
-    )]
+    /// | extension `datagram::QuicDatagrams` (feature `datagram`) | for an extended CONNECT |
     ///
     /// The lines of a `Cookie` are joined (RFC 9114 §4.2.1). A client that sends `Expect: 100-continue` gets its 100 when
-    /// the service first reads the body. `Date` is added to responses. A request in 0-RTT whose method is not safe is
+    /// the service first reads the body. `Date` is added to responses. A request in 0-RTT with an unsafe method is
     /// answered with 425 (RFC 8470), since an attacker can replay it.
     ///
     /// A client that cancels a request drops the future of the service, or the body of its response. An error of either

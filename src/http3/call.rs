@@ -57,7 +57,7 @@ impl ClientConnection {
                     while is_open.changed().await.is_ok() {}
                     shared.until(false).await;
                     shared.connection.close(code::NO_ERROR, b"");
-                    Err::<std::convert::Infallible, _>(Error::from(
+                    Err::<std::convert::Infallible, _>(Error::connection(
                         quinn::ConnectionError::LocallyClosed,
                     ))
                 };
@@ -74,7 +74,8 @@ impl ClientConnection {
         {
             let arrived = pin!(settings(&shared));
             if let Either::Right((ended, _)) = select(arrived, &mut run).await {
-                return Err(ended.unwrap_or_else(|_| quinn::ConnectionError::LocallyClosed.into()));
+                return Err(ended
+                    .unwrap_or_else(|_| Error::connection(quinn::ConnectionError::LocallyClosed)));
             }
         }
         Ok(Self {
@@ -87,7 +88,7 @@ impl ClientConnection {
     /// Returns an error if the connection is closed, or if the server accepts no further requests.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.shared.connection.close_reason() {
-            Some(reason) => Err(reason.into()),
+            Some(reason) => Err(Error::connection(reason)),
             None if self.limit.load(Ordering::Relaxed) != u64::MAX => Err(Error::going_away()),
             None => Ok(()),
         }
@@ -103,7 +104,12 @@ impl ClientConnection {
         B::Error: Into<BoxError>,
     {
         self.check()?;
-        let (send, receive) = self.shared.connection.open_bi().await?;
+        let (send, receive) = self
+            .shared
+            .connection
+            .open_bi()
+            .await
+            .map_err(Error::connection)?;
         let active = self.shared.activate();
         let (parts, body) = request.into_parts();
         let is_connect = parts.method == Method::CONNECT;

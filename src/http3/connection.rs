@@ -191,7 +191,7 @@ where
     }));
     poll_fn(move |cx| {
         while let Poll::Ready(Some(accepted)) = streams.as_mut().poll_next(cx) {
-            let (mut send, mut recv) = accepted?;
+            let (mut send, mut recv) = accepted.map_err(Error::connection)?;
             let id = quinn::VarInt::from(send.id()).into_inner();
             if id >= requests.limit.load(Ordering::Relaxed) {
                 // The client can send the request again, on another connection (RFC 9114 §4.1.1).
@@ -244,7 +244,7 @@ async fn shut_down(
     };
     shared.connection.close(code::NO_ERROR, b"");
     match is_in_time {
-        true => Err(quinn::ConnectionError::LocallyClosed.into()),
+        true => Err(Error::connection(quinn::ConnectionError::LocallyClosed)),
         false => Err(Error::timeout()),
     }
 }

@@ -35,23 +35,27 @@ pub(crate) async fn open(
     max_field_section_size: usize,
     is_server: bool,
 ) -> Result<SendStream, Error> {
-    let mut stream = connection.open_uni().await?;
+    let mut stream = connection.open_uni().await.map_err(Error::connection)?;
     let settings = settings::encode(max_field_section_size, is_server);
     let mut bytes = BytesMut::with_capacity(settings.len() + 1);
     bytes.put_u8(CONTROL as u8);
     bytes.put_slice(&settings);
-    stream.write_chunk(bytes.freeze()).await?;
+    let written = stream.write_chunk(bytes.freeze()).await;
+    written.map_err(Error::write)?;
     Ok(stream)
 }
 
-/// Sends GOAWAY: requests whose streams have an ID of `id` or more are not processed (RFC 9114 §5.2).
+/// Sends GOAWAY: requests on streams with an ID of `id` or more are not processed (RFC 9114 §5.2).
 pub(crate) async fn send_goaway(control: &mut SendStream, id: u64) -> Result<(), Error> {
     let mut payload = [0; varint::MAX_LENGTH];
     let length = varint::encode(id, &mut payload);
     let mut header = [0; frame::MAX_HEADER];
     let size = frame::encode_header(frame::GOAWAY, length, &mut header);
     let frame = [&header[..size], &payload[..length]].concat();
-    Ok(control.write_chunk(Bytes::from(frame)).await?)
+    control
+        .write_chunk(Bytes::from(frame))
+        .await
+        .map_err(Error::write)
 }
 
 /// Accepts and reads the unidirectional streams of the peer, until the connection ends.
@@ -69,7 +73,7 @@ pub(crate) async fn read(
     }));
     poll_fn(|cx| {
         while let Poll::Ready(Some(accepted)) = accept.as_mut().poll_next(cx) {
-            let stream = Receiver::new(accepted?);
+            let stream = Receiver::new(accepted.map_err(Error::connection)?);
             streams.push(read_stream(shared, stream, is_server, &seen, &goaway));
         }
         while let Poll::Ready(Some(ended)) = streams.poll_next_unpin(cx) {

@@ -78,7 +78,7 @@ pub(crate) async fn receive(shared: &Shared) -> Result<Infallible, Error> {
                         waker.wake();
                     }
                 }
-                return Err(error.into());
+                return Err(Error::connection(error));
             }
         };
         let (id, payload) = split(datagram)?;

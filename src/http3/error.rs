@@ -34,6 +34,7 @@ enum Cause {
         is_fatal: bool,
     },
     Closed,
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "for clients"))]
     GoingAway,
     Timeout,
 }
@@ -74,6 +75,29 @@ impl Error {
 
     pub(crate) fn timeout() -> Self {
         Self(Cause::Timeout)
+    }
+
+    // Not `From`, which would make the errors of quinn a part of the public API.
+    pub(crate) fn connection(error: ConnectionError) -> Self {
+        Self(Cause::Connection(error))
+    }
+
+    pub(crate) fn read(error: ReadError) -> Self {
+        Self(match error {
+            ReadError::Reset(code) => Cause::Cancelled(code),
+            ReadError::ConnectionLost(error) => Cause::Connection(error),
+            ReadError::ClosedStream
+            | ReadError::IllegalOrderedRead
+            | ReadError::ZeroRttRejected => Cause::Closed,
+        })
+    }
+
+    pub(crate) fn write(error: WriteError) -> Self {
+        Self(match error {
+            WriteError::Stopped(code) => Cause::Cancelled(code),
+            WriteError::ConnectionLost(error) => Cause::Connection(error),
+            WriteError::ClosedStream | WriteError::ZeroRttRejected => Cause::Closed,
+        })
     }
 
     /// Returns the kind of this error.
@@ -164,34 +188,6 @@ impl error::Error for Error {
             Cause::Connection(error) => Some(error),
             _ => None,
         }
-    }
-}
-
-impl From<ConnectionError> for Error {
-    fn from(error: ConnectionError) -> Self {
-        Self(Cause::Connection(error))
-    }
-}
-
-impl From<ReadError> for Error {
-    fn from(error: ReadError) -> Self {
-        Self(match error {
-            ReadError::Reset(code) => Cause::Cancelled(code),
-            ReadError::ConnectionLost(error) => Cause::Connection(error),
-            ReadError::ClosedStream
-            | ReadError::IllegalOrderedRead
-            | ReadError::ZeroRttRejected => Cause::Closed,
-        })
-    }
-}
-
-impl From<WriteError> for Error {
-    fn from(error: WriteError) -> Self {
-        Self(match error {
-            WriteError::Stopped(code) => Cause::Cancelled(code),
-            WriteError::ConnectionLost(error) => Cause::Connection(error),
-            WriteError::ClosedStream | WriteError::ZeroRttRejected => Cause::Closed,
-        })
     }
 }
 

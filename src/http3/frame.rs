@@ -19,7 +19,7 @@ pub(crate) const MAX_PUSH_ID: u64 = 0xd;
 /// The maximum length of the type and the length of a frame.
 pub(crate) const MAX_HEADER: usize = 2 * varint::MAX_LENGTH;
 
-/// Returns `true` for a type that this server does not define, whose frames are skipped (RFC 9114 §9).
+/// Returns `true` for an unknown type. Its frames are skipped (RFC 9114 §9).
 ///
 /// The types that HTTP/2 uses and HTTP/3 does not are reserved (§7.2.8), and not unknown.
 pub(crate) fn is_unknown(kind: u64) -> bool {
@@ -55,11 +55,13 @@ impl Receiver {
     }
 
     /// Sets the code for dropping the receiver before the end of the stream. The default is `H3_NO_ERROR`.
+    #[cfg(feature = "client")]
     pub(crate) fn set_drop_code(&mut self, code: VarInt) {
         self.drop_code = code;
     }
 
     /// Returns the ID of the stream.
+    #[cfg(feature = "datagram")]
     pub(crate) fn id(&self) -> u64 {
         VarInt::from(self.stream.id()).into_inner()
     }
@@ -74,8 +76,11 @@ impl Receiver {
 impl Source for Receiver {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         // quinn keeps the waker in the connection, not in this future.
-        let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx))?;
-        Poll::Ready(Ok(read.map(|chunk| chunk.bytes)))
+        let read = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
+        Poll::Ready(match read {
+            Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
+            Err(error) => Err(Error::read(error)),
+        })
     }
 }
 
@@ -118,6 +123,11 @@ impl<S: Source> FrameReader<S> {
             peeked: None,
             payload: 0,
         }
+    }
+
+    #[cfg(feature = "datagram")]
+    pub(crate) fn source(&self) -> &S {
+        &self.source
     }
 
     pub(crate) fn source_mut(&mut self) -> &mut S {

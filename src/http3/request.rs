@@ -109,7 +109,7 @@ impl Stream {
     }
 
     /// Calls the service and sends its response.
-    async fn answer<S, B>(mut self, head: RequestHead, mut service: S, limits: RequestLimits)
+    async fn answer<S, B>(self, head: RequestHead, mut service: S, limits: RequestLimits)
     where
         S: Service<Request<Body>, Response = Response<B>>,
         S::Error: Into<BoxError>,
@@ -118,7 +118,7 @@ impl Stream {
     {
         // A replayed request must not have effects (RFC 8470 §3, RFC 9110 §9.2.1).
         if self.is_early && !head.method.is_safe() {
-            return self.refuse(StatusCode::TOO_EARLY).await;
+            return self.refuse(too_early()).await;
         }
         let is_head = head.method == Method::HEAD;
         let is_connect = head.method == Method::CONNECT;
@@ -137,7 +137,7 @@ impl Stream {
             #[cfg(feature = "datagram")]
             extensions.insert(super::datagrams::of_stream(
                 &self.active,
-                self.frames.source_mut(),
+                self.frames.source(),
             ));
             extensions.insert(protocol);
         }
@@ -184,13 +184,23 @@ impl Stream {
             Err(failure) => return fail(sender, &failure, reset_code),
         };
         let (parts, body) = response.into_parts();
+        if parts.status.is_informational() {
+            // A 101 does not exist in HTTP/3 (RFC 9114 §4.5), and another 1xx is not the response.
+            let error = format!("the service answered with status {}", parts.status);
+            return fail(sender, &Failure::Service(error.into()), reset_code);
+        }
         let mut headers = parts.headers;
         set_date(&mut headers);
         // The tunnel is open once the handler has accepted the request: otherwise the layer has dropped the upgrade.
         let tunnel =
             tunnel.filter(|(_, handover)| parts.status.is_success() && !handover.is_closed());
-        if tunnel.is_none() {
-            set_length(&mut headers, parts.status, is_head, &body);
+        let has_content = !matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        // A 204 and a 2xx to CONNECT must not have a length (RFC 9110 §8.6).
+        if has_content && !(is_connect && parts.status.is_success()) {
+            set_length(&mut headers, is_head, &body);
         }
         let section = head::encode_response(parts.status, &headers);
         if let Err(error) = sender.headers(&section).await {
@@ -203,7 +213,7 @@ impl Stream {
             }
             return;
         }
-        if !is_head {
+        if has_content && !is_head {
             if let Err(failure) = sender.body(body).await {
                 return fail(sender, &failure, reset_code);
             }
@@ -243,7 +253,7 @@ fn fail(sender: Sender, failure: &Failure, reset_code: VarInt) {
             sender.reset(reset_code);
         }
         Failure::Service(error) => {
-            trace::http3_service_failed(&**error);
+            trace::http3_service_failed(error);
             sender.reset(code::INTERNAL_ERROR);
         }
     }
@@ -315,18 +325,18 @@ fn set_date(headers: &mut HeaderMap) {
 }
 
 /// Adds `Content-Length` if the body has a known length (RFC 9110 §8.6), as hyper does over other versions.
-fn set_length<B: http_body::Body>(
-    headers: &mut HeaderMap,
-    status: StatusCode,
-    is_head: bool,
-    body: &B,
-) {
-    let Some(length) = body.size_hint().exact() else {
-        return;
-    };
-    let has_content = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        && (!is_head || length > 0);
-    if has_content && !headers.contains_key(header::CONTENT_LENGTH) {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+fn set_length<B: http_body::Body>(headers: &mut HeaderMap, is_head: bool, body: &B) {
+    let length = body.size_hint().exact();
+    // The empty body of a response to HEAD says nothing about a GET.
+    let length = length.filter(|length| !is_head || *length > 0);
+    if let Some(length) = length {
+        headers
+            .entry(header::CONTENT_LENGTH)
+            .or_insert_with(|| HeaderValue::from(length));
     }
+}
+
+/// Returns 425 (Too Early), for which old versions of `http` have no constant.
+fn too_early() -> StatusCode {
+    StatusCode::from_u16(425).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }

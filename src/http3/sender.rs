@@ -40,7 +40,7 @@ impl Sender {
     fn send(&mut self) -> Result<&mut SendStream, Error> {
         self.send
             .as_mut()
-            .ok_or_else(|| Error::from(quinn::WriteError::ClosedStream))
+            .ok_or_else(|| Error::write(quinn::WriteError::ClosedStream))
     }
 
     pub(crate) fn reset(mut self, code: VarInt) {
@@ -65,7 +65,8 @@ impl Sender {
         let mut frame = BytesMut::with_capacity(size + section.len());
         frame.put_slice(&header[..size]);
         frame.put_slice(section);
-        Ok(self.send()?.write_chunk(frame.freeze()).await?)
+        let written = self.send()?.write_chunk(frame.freeze()).await;
+        written.map_err(Error::write)
     }
 
     /// Writes the body and the trailers of the message.
@@ -94,7 +95,7 @@ impl Sender {
                         let header = Bytes::copy_from_slice(&header[..size]);
                         let send = self.send()?;
                         let written = send.write_all_chunks(&mut [header, chunk]).await;
-                        written.map_err(Error::from)?;
+                        written.map_err(Error::write)?;
                     }
                 }
                 Err(part) => {
@@ -133,8 +134,8 @@ impl From<Error> for Failure {
 
 pub(crate) fn is_stopped(stopped: Result<Option<VarInt>, quinn::StoppedError>) -> Error {
     match stopped {
-        Ok(Some(code)) => quinn::WriteError::Stopped(code).into(),
-        Ok(None) => quinn::WriteError::ClosedStream.into(),
-        Err(error) => quinn::WriteError::from(error).into(),
+        Ok(Some(code)) => Error::write(quinn::WriteError::Stopped(code)),
+        Ok(None) => Error::write(quinn::WriteError::ClosedStream),
+        Err(error) => Error::write(error.into()),
     }
 }

@@ -33,9 +33,9 @@ pub(crate) struct Shared {
     left: mpsc::UnboundedSender<Left>,
 }
 
-/// A stream whose data the connection sends, without its session.
+/// A stream that the connection goes on with, without its session.
 pub(crate) enum Left {
-    /// A finished stream whose data may still be in transit.
+    /// A finished stream. Its data may still be in transit.
     Finished {
         send: SendStream,
         _active: Active,
@@ -43,7 +43,7 @@ pub(crate) enum Left {
     Rest(Rest),
 }
 
-/// The rest of a frame whose start was sent. The connection writes it, since a session need not flush.
+/// The rest of a frame, after the sent part. The connection writes it, since a session need not flush.
 pub(crate) struct Rest {
     pub(crate) send: SendStream,
     pub(crate) bytes: Bytes,
@@ -63,7 +63,7 @@ impl Rest {
         let written = {
             let write = pin!(send.write_chunk(bytes));
             match select(write, pin!(back.closed())).await {
-                Either::Left((written, _)) => Some(written.map_err(Error::from)),
+                Either::Left((written, _)) => Some(written.map_err(Error::write)),
                 Either::Right(((), _)) => None,
             }
         };

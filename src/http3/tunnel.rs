@@ -123,7 +123,7 @@ impl Tunnel {
         {
             let written = pin!(send.write_chunks(std::slice::from_mut(&mut frame)));
             if let Err(error) = ready!(written.poll(cx)) {
-                return Poll::Ready(Err(Error::from(error).into()));
+                return Poll::Ready(Err(Error::write(error).into()));
             }
         }
         if !frame.is_empty() {

@@ -56,6 +56,7 @@ enum Kind {
 }
 
 /// A connection that can be reset.
+#[cfg(feature = "http3")]
 pub(crate) trait Reset {
     /// Resets the connection, so that the peer does not take the abort for an orderly end.
     fn reset(&mut self);

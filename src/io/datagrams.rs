@@ -20,9 +20,9 @@ pub trait Transport: Send + 'static {
     /// again after it has returned `None`.
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
 
-    /// Sends one datagram, whose payload is `context` followed by `payload`.
+    /// Sends one datagram with `context` and then `payload`.
     ///
-    /// The method does not wait: a transport whose send buffer is full drops its oldest datagrams. Neither part is
+    /// The method does not wait: a transport with a full send buffer drops its oldest datagrams. Neither part is
     /// longer than 65,543 bytes; `context` is empty or a Context ID.
     ///
     /// # Errors

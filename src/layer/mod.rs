@@ -118,9 +118,9 @@ impl UpgradeLayer {
     /// `protocol` is a [`Protocol`] or a string. A `name` matches every version that a client offers, a `name/version`
     /// only that version.
     ///
-    /// The handler serves `Upgrade` on HTTP/1.1 (RFC 9110 §7.8) and, where the server enables it, extended
-    /// CONNECT on HTTP/2 (RFC 8441). hyper does not implement HTTP/3; a server that does can hand over its
-    /// streams (RFC 9220) with [`PendingUpgrade`](crate::PendingUpgrade).
+    /// The handler serves `Upgrade` on HTTP/1.1 (RFC 9110 §7.8), extended CONNECT on HTTP/2 (RFC 8441), where the server
+    /// enables it, and extended CONNECT on HTTP/3 (RFC 9220), with the server of the module `http3` or with another that
+    /// hands over its streams as [`PendingUpgrade`](crate::PendingUpgrade).
     ///
     /// For several handlers of the same protocol, the layer calls the first one that
     /// [matches](ProtocolHandler::matches) the request, in the order of registration.

@@ -101,8 +101,26 @@
 //! | UDP payload | 65,527 bytes | the stream is aborted | RFC 9298 §5 |
 //! | capsules of other types | any length | skipped without a buffer | RFC 9297 §3.2 |
 //! | datagrams that wait for a peer which does not read | 64 KiB, with 64 bytes more for each | the oldest are dropped | a late datagram is worth less than a recent one |
+//! | QUIC datagram that is sent | the limit of the peer and of the path | dropped and counted | RFC 9298 §6.1 |
+//! | QUIC datagrams that wait, in either direction | the limits of the `Transport` | | |
 //! | `ConnectUdp::connect_timeout`, to resolve | 10 s | 504 | |
 //! | `ConnectUdp::idle_timeout`, without a datagram in either direction | 2 min | the session ends | RFC 4787 §4.3 |
+//!
+//! ## HTTP/3
+//!
+//! Feature `http3`. The windows and numbers of streams are those of `http3::transport_config`.
+//!
+//! | limit | default | when exceeded | reason |
+//! |---|---|---|---|
+//! | `http3::Builder::max_head_size` | 16 KiB | 431; for trailers a reset | as hyper over HTTP/2 |
+//! | `http3::Builder::head_timeout` | 30 s | the stream is reset | as hyper over HTTP/1.1 |
+//! | `http3::Builder::idle_timeout`, without a request or a session | 60 s | GOAWAY, and the connection closes | |
+//! | frame on the control stream | 4 KiB | the connection closes | other implementations send less than 100 bytes |
+//! | requests and sessions on a connection | 100 | further ones wait at the client | |
+//! | receive window of a stream, of a connection | 256 KiB, 32 MiB | the client waits | a session that does not read cannot stop the others |
+//! | QUIC datagrams that wait for a session | 64 KiB | the oldest are dropped | as with capsules |
+//! | handshakes at a `http3::Listener` | 256, 1,024 | new clients must prove their address; are refused | packets with forged addresses |
+//! | time for a handshake | 10 s | given up | |
 //!
 //! ## hyper and h2
 //!

@@ -1,7 +1,7 @@
 //! # Scaling out
 //!
-//! How to run several servers behind a load balancer: the configuration of the balancer, sticky sessions, and the
-//! replacement of a server without cutting sessions.
+//! How to run several servers behind a load balancer: the configuration of the balancer, sticky sessions, the
+//! replacement of a server without cutting sessions, and clients that resume on another server without a gap.
 //!
 //! | balancer | tested with this crate | settings |
 //! |---|---|---|
@@ -105,7 +105,10 @@
 //!
 //! backend servers
 //!     option httpchk GET /ready
-//!     default-server check inter 100ms fall 1 rise 1
+//!     # The interval is also the time limit of a check: a busy server must not count as one that has failed.
+//!     default-server check inter 2s downinter 100ms fall 1 rise 1
+//!     # A refused connection counts as a failed check: after a crash, requests do not wait for the next check.
+//!     default-server observe layer4 error-limit 1 on-error mark-down
 //!     # Retry on the other server when this one is draining (503), has closed its listener (connection refused),
 //!     # or closes a connection that it has not read from (empty response).
 //!     retries 10
@@ -234,8 +237,63 @@
 //! 4. At the deadline, abort the remaining sessions and exit.
 //!
 //! All clients of a stopped server reconnect at once. [`DrainOptions::spread`](crate::DrainOptions::spread) spreads the
-//! end of their sessions over a period. Also have clients wait for a random time before they reconnect: the 503 has a
-//! `Retry-After`, a closed session does not.
+//! end of their sessions over a period. Also have clients wait for a random time before they reconnect, as
+//! `websocket::reconnect::Reconnecting` does: the 503 has a `Retry-After`, a closed session does
+//! not.
 //!
 //! The example `graceful` follows all four steps; `chat` does so as part of a complete service. Without step 2 the
 //! balancer has to retry requests, as the rolling restart without notice in `tests/peers/rolling_restart.rs` shows.
+//!
+//! # Across nodes
+//!
+//! A session ends with its server, with its connection, or at a drain, and the client continues on another server. It
+//! misses no message if the server and the client keep this contract for each room, topic or feed:
+//!
+//! | | |
+//! |---|---|
+//! | **offset** | The number of a message in its room. The server sends it with the message. Offsets grow by one, so that a gap is visible, or are at least in order, as the identifiers of a Redis stream. |
+//! | **epoch** | A random name for the history in which the offsets count. The store creates it together with the room. A store that lost its data creates another one: otherwise an old offset would point into a new history. |
+//! | **history** | The last messages of the room, in a store that all servers share. Its length, in messages or in time, limits how long a client may be away. |
+//!
+//! 1. A new client subscribes without a position. The server answers with the epoch and the offset of the last message.
+//! 2. The client keeps the epoch, and the offset of the last message that it has processed.
+//! 3. On each new connection the client sends both. The server answers with its epoch, and with the offset after which
+//!    messages follow. It sends the history from there, and then new messages.
+//! 4. If the epoch differs, or the server's offset is greater than the client's, the history in between is gone. **The
+//!    client reports that messages may be missing**, for example by loading the room again, and takes the server's
+//!    position. Silence here would be the loss that the contract prevents.
+//! 5. The client drops a message whose offset is not greater than its own: a duplicate. A server may therefore send
+//!    messages twice, for example where the history and new messages overlap.
+//!
+//! On the server:
+//!
+//! - Subscribe to new messages before reading the history, and skip the overlap by offset. In the opposite order, the
+//!   messages between the two are lost.
+//! - Store a message before sending it to any client, also to those on the same server. Otherwise clients see a message
+//!   whose offset does not exist for those that resume.
+//! - Acknowledge a client's message after the store has it. A client that receives no acknowledgement sends the message
+//!   again on the next connection. The store recognizes the duplicate by an identifier that the client has chosen.
+//! - Close a client that reads too slowly: it resumes from the history. `websocket::Broadcast` does
+//!   so with `SlowConsumer::Close`: with 1013, after which a `Reconnecting`
+//!   waits for 30 to 60 seconds, or with a code for a shorter wait. Dropping single messages breaks the contract.
+//!
+//! On the client, the module `websocket::reconnect` shows the loop. The test
+//! `tests/websocket/reconnect_sockets.rs` runs both sides over connections that are cut, also within messages.
+//!
+//! ## Several nodes with shared state
+//!
+//! The example `chat` runs on several nodes with Redis, behind HAProxy. Its README starts three nodes with one command,
+//! and `tests/nodes/` kills and restarts them, and Redis, under 500 clients: each client receives every acknowledged
+//! message once.
+//!
+//! | part | in the example |
+//! |---|---|
+//! | messages | one Redis stream per room. Redis writes them to the disk before it answers (`appendfsync always`), and the node acknowledges them after the answer |
+//! | delivery | one blocking reader per node, and a `websocket::Broadcast` on the node. The number of requests to Redis does not depend on the number of clients |
+//! | reconnecting | the client sends its last position, and any node has the messages since then |
+//! | members | a key per node, which expires 3 seconds after the node has failed |
+//! | one session per user | a claim in Redis, in `accept`: the newer session replaces the older one on its node |
+//! | list, close, drain | a stream of commands per node. [`Sessions`](crate::Sessions) of each node carries them out |
+//! | Redis is away | nodes keep their sessions, refuse to send with words, and refuse new sessions with 503. `/ready` stays 200: otherwise the balancer would remove all nodes |
+//!
+//! `docs/grafana.json` is a dashboard for the metrics of all nodes.

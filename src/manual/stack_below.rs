@@ -33,6 +33,10 @@
 //! | [A connection that breaks is an error](#a-connection-that-breaks-is-an-error) | nothing |
 //! | [A stream ends with `NO_ERROR`](#a-stream-ends-with-no_error) | let the client end first |
 //! | [A session on HTTP/2 has no `TcpStream`](#a-session-on-http2-has-no-tcpstream) | handle the `Err` of `downcast` |
+//! | **[HTTP/3](#http3)** | |
+//! | [The receive window of a connection is unlimited](#the-receive-window-of-a-connection-is-unlimited) | `http3::transport_config` |
+//! | [A dropped stream looks like an end](#a-dropped-stream-looks-like-an-end) | nothing |
+//! | [A read after a reset returns the end](#a-read-after-a-reset-returns-the-end) | nothing |
 //! | **[Shutting down](#shutting-down)** | |
 //! | [A graceful shutdown does not wait for HTTP/1.1 sessions](#a-graceful-shutdown-does-not-wait-for-http11-sessions) | [drain them](super::stopping) |
 //! | [A graceful shutdown waits for HTTP/2 sessions](#a-graceful-shutdown-waits-for-http2-sessions) | [drain them](super::stopping) |
@@ -351,6 +355,37 @@
 //! `Upgraded` as an error.
 //!
 //! *What to do:* handle the `Err`, which holds the `Upgraded`.
+//!
+//! # HTTP/3
+//!
+//! Measured with quinn 0.11.12. These sections concern the module `http3`.
+//!
+//! ## The receive window of a connection is unlimited
+//!
+//! By default each stream of quinn buffers up to 1.25 MB that the application has not read, and the connection sets no
+//! limit for all streams together. With a limit, quinn returns the credit for read data in portions of an eighth of the
+//! window: sessions that do not read stop the others before the sum of their windows reaches the limit.
+//!
+//! *What to do:* use `http3::transport_config`: its windows bound the memory and leave the eighth free.
+//!
+//! ## A dropped stream looks like an end
+//!
+//! Dropping quinn's `SendStream` sends FIN, so that the peer takes an abort for the end. Dropping a `RecvStream` that was
+//! not read to its end sends `STOP_SENDING` with code 0, which is not a code of HTTP/3.
+//!
+//! This crate resets a stream that did not end in order, and stops with codes of HTTP/3. A proposal to quinn: an option of
+//! the connection for the codes of dropped streams.
+//!
+//! *What to do:* nothing.
+//!
+//! ## A read after a reset returns the end
+//!
+//! The first read after a reset by the peer returns the error, and each further read returns the end of the stream. A
+//! reader that takes the end for success must not read again.
+//!
+//! The IO of this crate returns the same error on each read. A proposal to quinn: return the error again.
+//!
+//! *What to do:* nothing.
 //!
 //! # Shutting down
 //!

@@ -6,11 +6,12 @@
 //!
 //! # The order
 //!
-//! 1. **Call `drain`.** From then on the layers reject new upgrade requests with 503 and `Retry-After`, on HTTP/1.1 and
-//!    HTTP/2, and [`Sessions::is_draining`](crate::Sessions::is_draining) returns `true`, for a readiness probe. A load
+//! 1. **Call `drain`.** From then on the layers reject new upgrade requests with 503 and `Retry-After`, on every HTTP
+//!    version, and [`Sessions::is_draining`](crate::Sessions::is_draining) returns `true`, for a readiness probe. A load
 //!    balancer can send the requests to another server.
 //! 2. **Stop accepting connections**, and shut down the open ones gracefully, *while* the drain runs. Do not wait for
-//!    the connections first: an HTTP/2 connection stays open as long as its sessions. The drain and the shutdown of
+//!    the connections first: a connection of HTTP/2 or HTTP/3 stays open as long as its sessions. For HTTP/3 call
+//!    `http3::Connection::graceful_shutdown`. The drain and the shutdown of
 //!    connections can begin in either order.
 //! 3. **Wait for the drain.** It takes at most its timeout and two seconds.
 //! 4. **Exit.** Print or log the [`DrainReport`](crate::DrainReport).

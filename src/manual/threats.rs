@@ -277,6 +277,18 @@
 //! | [One session that does not read](super::stack_below#one-session-that-does-not-read-stops-all-the-others) | stops all others on its connection of HTTP/2 | windows |
 //! | [A CONNECT with a `Content-Length`](super::stack_below#a-connect-with-a-content-length-ends-the-whole-connection) | ends a connection of HTTP/2 with all its sessions | separate connections for clients that do not trust each other |
 //!
+//! ## HTTP/3
+//!
+//! The module `http3` reads bytes from any client that completes a QUIC handshake, and quinn from any address.
+//!
+//! - *Here:* heads, frames of the control stream and waiting datagrams are bounded, and the length in a frame reserves no
+//!   memory beyond these bounds. Field sections cannot refer to a dynamic table. A malformed request resets its stream, a
+//!   violation of the framing closes the connection. A request in 0-RTT, which an attacker can replay, is answered with 425
+//!   unless its method is safe. `Listener` asks for a proof of the address under load.
+//! - *Shown by:* `e8_` in `tests/http3/`; `fuzz/src/http3.rs`, `fuzz/src/qpack.rs`.
+//! - *Yours:* use `transport_config`. Each connection has its own limits: bound the number of connections of one client in
+//!   front, and the rate of requests with a layer, since a client can cancel requests as fast as it sends them.
+//!
 //! ## UDP through a proxy
 //!
 //! UDP services often trust their network, and many amplify: a small query with a forged source address makes a DNS or NTP

@@ -18,7 +18,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A forward proxy: handles CONNECT (RFC 9110 §9.3.6) over HTTP/1 and HTTP/2, and connects clients to the targets
+/// A forward proxy: handles CONNECT (RFC 9110 §9.3.6) over HTTP/1, HTTP/2 and HTTP/3, and connects clients to the targets
 /// that a [`Policy`] allows.
 ///
 /// The proxy connects to the target before it responds. After a 200 the tunnel is open; any other status gives the

@@ -16,7 +16,7 @@ use tower_service::Service;
 use tungstenite::protocol::Role;
 
 /// A request for a WebSocket over HTTP/1.1 (RFC 6455) or HTTP/2 (RFC 8441), for any client service that supports
-/// upgrades.
+/// upgrades. [`Reconnecting`](super::reconnect::Reconnecting) sends it again after a failure.
 ///
 /// ```no_run
 /// use hyper_util::client::legacy::connect::HttpConnector;

@@ -129,6 +129,16 @@ impl Error {
         Self { repr }
     }
 
+    /// Copies an error of the connection, which a failed `send` returns and which ends the connection too.
+    #[cfg(feature = "client")]
+    pub(super) fn copy_of_connection(&self) -> Option<Self> {
+        match &self.repr {
+            Repr::Io(error) => Some(Self::io(io::Error::new(error.kind(), error.to_string()))),
+            Repr::Idle => Some(Self::idle()),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(self.repr, Repr::Unanswered)
     }

@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455), over HTTP/1.1 and HTTP/2 (RFC 8441).
+//! WebSocket (RFC 6455), over HTTP/1.1, HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220).
 //!
 //! [`websocket`] turns a closure into a protocol handler. The handler checks the opening handshake before the server
 //! responds, and rejects an invalid one with an explanation: see [`WebSocketUpgrade`]. [`WebSocketConfig`] has the
@@ -100,7 +100,7 @@
 //! # Compression
 //!
 //! With the feature `deflate`, `WebSocketConfig::deflate` compresses messages (permessage-deflate, RFC 7692) if the
-//! peer supports it, as browsers do. The handshake negotiates over HTTP/1.1 and HTTP/2, on the server and on the
+//! peer supports it, as browsers do. The handshake negotiates over every HTTP version, on the server and on the
 //! client. By default messages are not compressed: compression takes time and memory, and may reveal secrets.
 //!
 //! ```
@@ -280,6 +280,8 @@ mod origin;
 mod payload;
 mod rate_limit;
 mod reader;
+#[cfg(feature = "client")]
+pub mod reconnect;
 mod running;
 mod shared;
 mod socket;

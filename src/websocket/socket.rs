@@ -304,7 +304,7 @@ impl WebSocket {
         Ok(())
     }
 
-    fn begin_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
+    pub(super) fn begin_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
         self.with_codec(|codec| codec.start_close(frame))?;
         self.await_answer();
         Ok(())

@@ -96,6 +96,9 @@ async fn pages_reconnect_after_restart() {
         let texts =
             "return Array.from(document.querySelectorAll('.text'), text => text.firstChild.data)";
         assert_eq!(page.run(texts).await, serde_json::json!(sent));
+        // The server has lost its rooms: they are in its memory.
+        let gap = page.texts(".gap").await;
+        assert_eq!(gap, ["You may have missed messages."]);
     }
     drop(chat);
 }

@@ -305,3 +305,34 @@ async fn datagram_over_the_limit_is_not_sent() {
     let sent = datagrams.send(vec![0; 65_543].into()).await;
     sent.expect("an open stream");
 }
+
+/// The proxy sends payloads of one length at once.
+#[tokio::test]
+async fn payloads_of_any_lengths_that_arrive_together_keep_their_order_and_lengths() {
+    for via in VERSIONS {
+        let (socket, address) = target().await;
+        let proxy = Proxy::start(via, address).await;
+        let mut flow = proxy.open(address).await;
+        let lengths = [0, 0, 7, 7, 7, 3, 7, 1, 0, 100, 200, 200, 100, 9000, 9000, 1];
+        let lengths = lengths.into_iter().chain([50; 70]);
+        let payloads: Vec<_> = lengths
+            .zip(1..)
+            .map(|(length, byte)| vec![byte; length])
+            .collect();
+        let capsules: Vec<_> = payloads.iter().map(|payload| capsule(payload)).collect();
+        flow.peer.send(capsules.concat()).await;
+        let mut from = None;
+        for payload in &payloads {
+            let (received, sender) = recv_from(&socket).await;
+            assert_eq!(&received, payload, "{via:?}");
+            from = Some(sender);
+        }
+        for payload in &payloads {
+            let sent = socket.send_to(payload, from.expect("a sender")).await;
+            sent.expect("loopback");
+        }
+        for payload in &payloads {
+            assert_eq!(&flow.recv().await, payload, "{via:?}");
+        }
+    }
+}

@@ -195,6 +195,11 @@ async fn failed_service_and_failed_body_reset_the_stream() {
         match request.uri().path() {
             "/error" => Err(BoxError::from("on purpose")),
             "/panic" => panic!("on purpose"),
+            "/switch" => {
+                let response = Response::builder().status(101);
+                let parts = [Ok(Frame::data(Bytes::new())), Ok(Frame::data(Bytes::new()))];
+                Ok(response.body(StreamBody::new(stream::iter(parts)))?)
+            }
             "/" => Ok(Response::new(StreamBody::new(stream::iter([
                 Ok(Frame::data(Bytes::new())),
                 Ok(Frame::data(Bytes::new())),
@@ -210,7 +215,7 @@ async fn failed_service_and_failed_body_reset_the_stream() {
     }))
     .await;
     let client = Client::connect(&server).await;
-    for path in ["/error", "/panic", "/body"] {
+    for path in ["/error", "/panic", "/body", "/switch"] {
         let get = [
             (":method", "GET"),
             (":scheme", "https"),
@@ -227,6 +232,35 @@ async fn failed_service_and_failed_body_reset_the_stream() {
         assert_eq!(end, End::Reset(0x102), "{path}");
     }
     client.expect_alive().await;
+}
+
+#[tokio::test]
+async fn response_without_content_has_no_data() {
+    let server = server_fn(|request| async move {
+        let status = request
+            .uri()
+            .path()
+            .trim_start_matches('/')
+            .parse::<u16>()?;
+        let response = Response::builder().status(status);
+        Ok(response.body(Full::from("ignored"))?)
+    })
+    .await;
+    let client = Client::connect(&server).await;
+    for path in ["/204", "/304"] {
+        let get = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "test"),
+            (":path", path),
+        ];
+        let mut stream = client.request(&get).await;
+        assert!(
+            !stream.head().await.contains_key("content-length"),
+            "{path}"
+        );
+        assert_eq!(stream.frame().await, Err(End::Finished), "{path}");
+    }
 }
 
 /// A large body both ways, through windows much smaller than the body.

@@ -10,6 +10,7 @@ mod heads;
 mod listener;
 mod raw;
 mod resets;
+mod reverse_proxy;
 mod shutdown;
 mod streams;
 

@@ -11,6 +11,7 @@ mod deflate;
 mod docker;
 mod govern;
 mod graceful;
+mod haproxy;
 #[cfg(feature = "http3")]
 mod http3;
 mod node;

@@ -1,30 +1,30 @@
 //! Examples, and programs in other languages, as processes.
 
-use std::process::Stdio;
+use std::{path::Path, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
     net::TcpStream,
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
+pub(crate) use crate::haproxy::program;
 use crate::support::{Peer, build::build, soon};
 
-/// Returns a command for an installed program. Panics with the Debian package if the program is missing.
-pub(crate) fn program(name: &str, package: &str) -> Command {
-    let found = std::process::Command::new(name)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+/// Returns a command for a script in a folder of `tests/peers`, in the environment that `.ci/run` creates.
+pub(crate) fn python(folder: &str, script: &str, args: &[&str]) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/quic/bin/python");
     assert!(
-        found.is_ok(),
-        "`{name}` is not installed: on Debian, `apt-get install {package}`"
+        python.exists(),
+        "{} is missing: see CONTRIBUTING.md",
+        python.display()
     );
-    let mut command = Command::new(name);
+    let mut command = Command::new(python);
     command
-        .kill_on_drop(true)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+        .arg(root.join("tests/peers").join(folder).join(script))
+        .args(args)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
     command
 }
 

@@ -1,115 +1,30 @@
 //! A rolling restart of two servers (`examples/graceful.rs`) behind HAProxy, while clients open sessions.
 
 use crate::{
-    process::{Example, program},
+    haproxy::Haproxy,
+    process::Example,
     support::{Peer, offer, soon, text},
 };
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::fd::OwnedFd,
-    path::PathBuf,
-    process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, UnixStream},
-    process::{Child, ChildStderr},
-    sync::Semaphore,
-    task::JoinSet,
-};
+use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet};
 
-/// A running HAProxy.
-struct Haproxy {
-    address: SocketAddr,
-    directory: PathBuf,
-    process: Child,
-    stderr: ChildStderr,
+/// A client's side of HAProxy.
+trait Front {
+    async fn connect(&self) -> Peer<TcpStream>;
+
+    /// Opens a session. Returns its client and the name of its server.
+    async fn open(&self, protocol: &str) -> (Peer<TcpStream>, String);
 }
 
-impl Haproxy {
-    async fn start(servers: &[(&str, &Example)]) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        let address = listener.local_addr().expect("bound");
-        // A short name: the path of a Unix socket is limited to about 100 characters.
-        let name = format!("tower-upgrade-{}", address.port());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(&directory).expect("a directory for temporary files");
-
-        let servers: String = servers
-            .iter()
-            .map(|(name, server)| format!("    server {name} {}\n", server.address()))
-            .collect();
-        // The listening socket is passed as standard input, so that the port is free.
-        let config = format!(
-            "global
-    nbthread 1
-    stats socket unix@{admin} level admin
-defaults
-    mode http
-    timeout connect 30s
-    timeout client 30s
-    timeout server 30s
-    timeout tunnel 300s
-frontend clients
-    bind fd@0
-    default_backend servers
-backend servers
-    option httpchk GET /ready
-    default-server check inter 100ms fall 1 rise 1
-    # A server that is about to stop answers 503. After it has closed its listener, it refuses connections, and
-    # it closes accepted connections without a response. Retry all of these on the other server.
-    retries 10
-    option redispatch 1
-    retry-on 503 conn-failure empty-response
-    http-response set-header x-server %s
-{servers}",
-            admin = directory.join("admin").display(),
-        );
-        let file = directory.join("haproxy.cfg");
-        fs::write(&file, config).expect("a file");
-
-        let mut process = program("haproxy", "haproxy")
-            .args(["-db", "-f"])
-            .arg(&file)
-            .stdin(OwnedFd::from(listener))
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("haproxy starts");
-        let haproxy = Self {
-            address,
-            directory,
-            stderr: process.stderr.take().expect("a pipe"),
-            process,
-        };
-        soon(haproxy.wait_until_ready()).await
-    }
-
-    async fn wait_until_ready(mut self) -> Self {
-        while UnixStream::connect(self.directory.join("admin"))
-            .await
-            .is_err()
-        {
-            if self.process.try_wait().expect("a process state").is_some() {
-                let mut log = String::new();
-                let _ = self.stderr.read_to_string(&mut log).await;
-                panic!("haproxy does not start: {log}");
-            }
-            tokio::task::yield_now().await;
-        }
-        self
-    }
-
+impl Front for Haproxy {
     async fn connect(&self) -> Peer<TcpStream> {
         let io = soon(TcpStream::connect(self.address)).await;
         Peer::new(io.expect("a listener"))
     }
 
-    /// Opens a session. Returns its client and the name of its server.
     async fn open(&self, protocol: &str) -> (Peer<TcpStream>, String) {
         let mut peer = self.connect().await;
         peer.send(offer(protocol, &[])).await;
@@ -117,42 +32,6 @@ backend servers
         head.assert_upgraded(protocol);
         let server = head.get("x-server").expect("the field `x-server`");
         (peer, server)
-    }
-
-    /// Runs a command on the admin socket, and returns the response.
-    async fn run(&self, command: &str) -> String {
-        let mut answer = String::new();
-        let exchange = async {
-            let mut admin = UnixStream::connect(self.directory.join("admin")).await?;
-            admin.write_all(format!("{command}\n").as_bytes()).await?;
-            admin.read_to_string(&mut answer).await
-        };
-        soon(exchange).await.expect("a response of haproxy");
-        answer
-    }
-
-    /// Waits until HAProxy reports this state of a server.
-    async fn wait_for(&self, server: &str, state: &str) {
-        let row = format!("servers,{server},");
-        soon(async {
-            loop {
-                let table = self.run("show stat").await;
-                let mut rows = table.lines();
-                let names = rows.next().expect("a head of the table").split(',');
-                let column = names.into_iter().position(|name| name == "status");
-                let row = rows.find(|line| line.starts_with(&row)).expect("a server");
-                if row.split(',').nth(column.expect("a column")) == Some(state) {
-                    return;
-                }
-            }
-        })
-        .await;
-    }
-}
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -223,7 +102,9 @@ async fn restart_both(notice: &str) {
     let args = ["--notice", notice, "--deadline", "300"];
     let start = || Example::start("graceful", &args);
     let mut servers = [("a", start().await), ("b", start().await)];
-    let names = servers.each_ref().map(|(name, server)| (*name, server));
+    let names = servers
+        .each_ref()
+        .map(|(name, server)| (*name, server.address()));
     let haproxy = Arc::new(Haproxy::start(&names).await);
     for (name, _) in &servers {
         haproxy.wait_for(name, "UP").await;

@@ -89,7 +89,7 @@ impl Server {
         self.client.clone()
     }
 
-    /// Another endpoint with the same certificate, whose connections the test serves.
+    /// Another endpoint with the same certificate. The test serves its connections.
     pub fn another_endpoint(&self) -> Endpoint {
         endpoint(self.config.clone())
     }

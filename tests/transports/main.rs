@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(all(feature = "datagram", feature = "http3", feature = "websocket"))]
+mod clients;
 mod flow;
 mod suite;
 mod transport;

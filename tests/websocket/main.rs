@@ -17,6 +17,9 @@ mod messages;
 mod other_frames;
 mod panics;
 mod rate_limit;
+mod reconnect;
+mod reconnect_script;
+mod reconnect_sockets;
 mod slow_consumers;
 mod strictness;
 

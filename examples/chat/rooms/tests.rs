@@ -1,5 +1,10 @@
 use super::*;
-use crate::chat::{Chat, Limits};
+use crate::{
+    chat::{Chat, Limits, REPLACED, TRY_AGAIN_LATER},
+    embedded::Embedded,
+    local::MAX_WAITING,
+    log::{Log, SHOWN},
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_tungstenite::{
@@ -7,6 +12,15 @@ use tokio_tungstenite::{
     tungstenite::{Message as Received, protocol::Role},
 };
 use tower_upgrade::{Sessions, UpgradeLayer, Upgraded, testing, websocket::WebSocketUpgrade};
+
+/// The number of messages that a room remembers.
+const HISTORY: usize = 60;
+
+fn rooms() -> Rooms {
+    let local = Arc::new(Local::new());
+    let store = Embedded::new(Arc::clone(&local), HISTORY);
+    Rooms::new(local, Arc::new(store))
+}
 
 /// The page of a member.
 struct Page(WebSocketStream<Upgraded>);
@@ -49,21 +63,32 @@ impl Page {
             .await;
     }
 
+    /// Joins the lobby. Returns the server's answer.
+    async fn join(&mut self, since: Option<Value>) -> Value {
+        self.send(json!({ "type": "join", "room": LOBBY, "since": since }))
+            .await;
+        let mut received = self.received().await;
+        assert_eq!(types(&received), ["room"]);
+        received.remove(0)
+    }
+
     async fn next(&mut self) -> Received {
         let message = self.0.next().await.expect("a message");
         message.expect("a message")
     }
 
-    /// Returns the texts that the server has queued by now.
-    async fn received(&mut self) -> Vec<String> {
+    /// Returns the messages that the server has queued by now, except lists of members and rooms.
+    async fn received(&mut self) -> Vec<Value> {
         self.send(json!({ "type": "ping" })).await;
         let mut received = Vec::new();
         loop {
-            let text = self.next().await.into_text().expect("a text").to_string();
-            if text == r#"{"type":"pong"}"# {
-                return received;
+            let text = self.next().await.into_text().expect("a text");
+            let message: Value = serde_json::from_str(&text).expect("JSON");
+            match message["type"].as_str() {
+                Some("pong") => return received,
+                Some("people" | "rooms") => {}
+                _ => received.push(message),
             }
-            received.push(text);
         }
     }
 
@@ -83,117 +108,181 @@ impl Page {
     }
 }
 
-#[test]
-fn name_is_taken_until_the_member_is_dropped() {
-    let rooms = Rooms::default();
-    let ann = rooms.reserve("Ann", "1").expect("a free name");
-    assert_eq!(rooms.check_name("ann", "2"), Err(NameError::Taken));
-    assert_eq!(rooms.check_name("Ann", ""), Err(NameError::Taken));
-    assert_eq!(rooms.check_name("Ann", "1"), Ok(()));
-    // As if its session never started.
-    drop(ann);
-    assert_eq!(rooms.check_name("ann", "2"), Ok(()));
+fn types(received: &[Value]) -> Vec<&str> {
+    let types = received.iter().map(|message| &message["type"]);
+    types.map(|name| name.as_str().expect("a type")).collect()
 }
 
-#[test]
-fn invalid_name_is_rejected() {
+fn offsets(room: &Value) -> Vec<u64> {
+    let history = room["history"].as_array().expect("a list").iter();
+    history
+        .map(|message| message["offset"].as_u64().expect("a number"))
+        .collect()
+}
+
+#[tokio::test]
+async fn name_is_taken_until_the_member_is_dropped() {
+    let rooms = rooms();
+    let ann = rooms.reserve("Ann", "1").await.expect("a free name");
+    let taken = Err(NameError::Store(StoreError::NameTaken));
+    assert_eq!(rooms.check_name("ann", "2").await, taken);
+    assert_eq!(rooms.check_name("Ann", "").await, taken);
+    assert_eq!(rooms.check_name("Ann", "1").await, Ok(()));
+    // As if its session never started.
+    drop(ann);
+    assert_eq!(rooms.check_name("ann", "2").await, Ok(()));
+}
+
+#[tokio::test]
+async fn invalid_name_is_rejected() {
     let long = "a".repeat(MAX_NAME + 1);
     for name in ["", " ", " Ann", "Ann ", "<b>", "a\u{202e}b", "a\nb", &long] {
         assert_eq!(
-            Rooms::default().check_name(name, ""),
+            rooms().check_name(name, "").await,
             Err(NameError::Invalid),
             "{name:?}"
         );
     }
     for name in ["A", "Ann", "Zoë", "O'Neil Jr.", "小明", &long[1..]] {
-        assert_eq!(Rooms::default().check_name(name, ""), Ok(()), "{name:?}");
+        assert_eq!(rooms().check_name(name, "").await, Ok(()), "{name:?}");
     }
 }
 
 #[tokio::test]
 async fn returning_member_replaces_its_old_session() {
-    let rooms = Rooms::default();
+    let rooms = rooms();
     let mut before = enter(&rooms, "Ann").await;
     let mut bob = enter(&rooms, "Bob").await;
     let after = enter(&rooms, "Ann").await;
     assert_eq!(before.end().await.1, REPLACED);
     drop(before);
-    bob.expect(r#"{"type":"people","people":["Bob","Ann"]}"#)
+    bob.expect(r#"{"type":"people","people":["Ann","Bob"],"count":2}"#)
         .await;
     drop(after);
-    bob.expect(r#"{"type":"people","people":["Bob"]}"#).await;
+    bob.expect(r#"{"type":"people","people":["Bob"],"count":1}"#)
+        .await;
 }
 
 #[tokio::test]
 async fn replaced_session_no_longer_sends() {
-    let rooms = Rooms::default();
+    let rooms = rooms();
     let mut before = enter(&rooms, "Ann").await;
     let mut after = enter(&rooms, "Ann").await;
     before.say("1", "hello").await;
     assert_eq!(before.end().await.1, REPLACED);
-    assert_eq!(after.received().await, [""; 0]);
+    assert!(after.received().await.is_empty());
 }
 
 #[tokio::test]
 async fn resent_message_is_delivered_once() {
-    let rooms = Rooms::default();
+    let rooms = rooms();
     let (mut ann, mut bob) = (enter(&rooms, "Ann").await, enter(&rooms, "Bob").await);
-    ann.received().await;
     ann.say("1", "hello").await;
     ann.say("1", "hello").await;
-    // The sender gets it twice, as the first copy may be lost.
-    assert_eq!(ann.received().await.len(), 2);
-    assert_eq!(bob.received().await.len(), 1);
+    let received = ann.received().await;
+    assert_eq!(types(&received), ["messages", "sent", "sent"]);
+    for sent in &received[1..] {
+        assert_eq!(sent["offset"], 1, "{sent}");
+        assert_eq!(sent["id"], "1", "{sent}");
+    }
+    assert_eq!(types(&bob.received().await), ["messages"]);
 }
 
 #[tokio::test]
-async fn message_to_another_room_reaches_the_sender_and_that_room() {
-    let rooms = Rooms::default();
+async fn message_to_another_room_is_acknowledged_and_reaches_that_room() {
+    let rooms = rooms();
     let (mut ann, mut bob) = (enter(&rooms, "Ann").await, enter(&rooms, "Bob").await);
-    bob.send(json!({ "type": "join", "room": "other" })).await;
-    let history = bob.received().await;
-    assert!(history[0].starts_with(r#"{"type":"room","room":"other""#));
-    bob.say("1", "hello").await;
-    assert!(bob.received().await.concat().contains("hello"));
-    assert!(ann.received().await.concat().contains("hello"));
-    // The message did not go to the room of the sender.
-    let said = json!({ "type": "say", "id": "2", "room": LOBBY, "text": "bye" });
-    let mut eve = enter(&rooms, "Eve").await;
-    eve.send(json!({ "type": "join", "room": "other" })).await;
-    eve.received().await;
-    bob.send(said).await;
-    assert!(bob.received().await.concat().contains("bye"));
-    assert!(!eve.received().await.concat().contains("bye"));
+    ann.send(json!({ "type": "join", "room": "other" })).await;
+    assert_eq!(ann.received().await[0]["room"], "other");
+    ann.say("1", "hello").await;
+    assert_eq!(types(&ann.received().await), ["sent"]);
+    assert_eq!(types(&bob.received().await), ["messages"]);
 }
 
 #[tokio::test]
-async fn room_remembers_its_last_messages() {
-    let rooms = Rooms::default();
+async fn page_without_position_gets_the_last_messages() {
+    let rooms = rooms();
     let mut ann = enter(&rooms, "Ann").await;
-    for number in 0..=HISTORY {
+    for number in 0..=SHOWN {
         ann.say(&number.to_string(), "hello").await;
     }
     ann.received().await;
-    ann.send(json!({ "type": "join", "room": LOBBY })).await;
-    let told = ann.received().await.concat();
-    assert!(!told.contains(r#""id":"0""#));
-    assert_eq!(told.matches(r#""id":"#).count(), HISTORY);
+    let room = ann.join(None).await;
+    assert_eq!(offsets(&room), Vec::from_iter(2..=SHOWN as u64 + 1));
+    assert_eq!(room["offset"], SHOWN + 1);
+    assert_eq!(room["missed"], false);
+}
+
+#[tokio::test]
+async fn page_with_position_gets_all_later_messages() {
+    let rooms = rooms();
+    let mut ann = enter(&rooms, "Ann").await;
+    let epoch = ann.join(None).await["epoch"].clone();
+    for number in 0..HISTORY {
+        ann.say(&number.to_string(), "hello").await;
+    }
+    ann.received().await;
+    for offset in [0, 1, HISTORY as u64 - 1, HISTORY as u64] {
+        let room = ann
+            .join(Some(json!({ "epoch": epoch, "offset": offset })))
+            .await;
+        assert_eq!(offsets(&room), Vec::from_iter(offset + 1..=HISTORY as u64));
+        assert_eq!(room["missed"], false, "{offset}");
+    }
+}
+
+#[tokio::test]
+async fn possible_loss_is_reported() {
+    let rooms = rooms();
+    let mut ann = enter(&rooms, "Ann").await;
+    let epoch = ann.join(None).await["epoch"].clone();
+    for number in 0..HISTORY + 2 {
+        ann.say(&number.to_string(), "hello").await;
+    }
+    ann.received().await;
+    // The messages 1 and 2 are trimmed, the last one is `HISTORY + 2`.
+    for (epoch, offset, is_lost) in [
+        (&epoch, 1, true),
+        (&epoch, 2, false),
+        (&epoch, HISTORY + 2, false),
+        (&epoch, HISTORY + 3, true),
+        (&json!("another"), 5, true),
+    ] {
+        let room = ann
+            .join(Some(json!({ "epoch": epoch, "offset": offset })))
+            .await;
+        assert_eq!(room["missed"], is_lost, "{offset}");
+    }
+}
+
+#[tokio::test]
+async fn new_epoch_is_reported_to_members() {
+    let rooms = rooms();
+    let mut ann = enter(&rooms, "Ann").await;
+    rooms
+        .local
+        .open(LOBBY, Log::new("another".to_owned(), 3, HISTORY));
+    let received = ann.received().await;
+    assert_eq!(types(&received), ["room"]);
+    assert_eq!(received[0]["missed"], true);
+    assert_eq!(received[0]["epoch"], "another");
 }
 
 #[tokio::test]
 async fn session_of_slow_member_is_closed() {
-    let rooms = Rooms::default();
+    let rooms = rooms();
     let (mut ann, mut bob) = (enter(&rooms, "Ann").await, enter(&rooms, "Bob").await);
     let text = "a".repeat(MAX_TEXT);
     // More than the connection and the queue hold.
     let sent = 3 * MAX_WAITING;
-    let mut told = Vec::new();
     for number in 0..sent {
         ann.say(&number.to_string(), &text).await;
-        told.extend(ann.received().await);
+        ann.received().await;
     }
-    let alone = r#"{"type":"people","people":["Ann"]}"#;
-    assert!(told.iter().any(|told| told == alone));
+    // Bob has left, although his page has not read the close frame yet.
+    while rooms.local.people()[LOBBY].len() > 1 {
+        tokio::task::yield_now().await;
+    }
     let (texts, code) = bob.end().await;
     assert!(texts < sent, "{texts}");
     assert_eq!(code, TRY_AGAIN_LATER);
@@ -201,14 +290,22 @@ async fn session_of_slow_member_is_closed() {
 
 #[tokio::test]
 async fn new_room_replaces_an_empty_one_at_the_limit() {
-    let rooms = Rooms::default();
+    let rooms = rooms();
     let mut ann = enter(&rooms, "Ann").await;
     for number in 0..2 * MAX_ROOMS {
         let room = format!("room-{number}");
         ann.send(json!({ "type": "join", "room": room })).await;
         ann.received().await;
     }
-    let state = rooms.state();
-    assert_eq!(state.rooms.len(), MAX_ROOMS);
-    assert!(state.rooms.contains_key(LOBBY));
+    while let Ok(text) = ann.next().await.into_text() {
+        let message: Value = serde_json::from_str(&text).expect("JSON");
+        let is_current = |room: &Value| room["name"] == format!("room-{}", 2 * MAX_ROOMS - 1);
+        if let Some(rooms) = message["rooms"].as_array()
+            && rooms.iter().any(is_current)
+        {
+            assert_eq!(rooms.len(), MAX_ROOMS);
+            assert!(rooms.iter().any(|room| room["name"] == LOBBY));
+            return;
+        }
+    }
 }

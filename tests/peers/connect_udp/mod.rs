@@ -2,33 +2,13 @@
 //! load of numbered datagrams.
 
 use crate::{
-    process::{Example, Script},
+    process::{Example, Script, python},
     support::build::build,
 };
-use std::{path::Path, process::Stdio};
-use tokio::process::Command;
-
-/// Returns a command for the script, in the environment that `.ci/run` creates.
-fn python(script: &str, args: &[&str]) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/quic/bin/python");
-    assert!(
-        python.exists(),
-        "{} is missing: see CONTRIBUTING.md",
-        python.display()
-    );
-    let mut command = Command::new(python);
-    command
-        .arg(root.join("tests/peers/connect_udp").join(script))
-        .args(args)
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
 
 /// Starts the server of the script. Returns its port.
 async fn server(script: &str) -> (Script, String) {
-    let mut server = Script::spawn(&mut python(script, &["server"]));
+    let mut server = Script::spawn(&mut python("connect_udp", script, &["server"]));
     let port = server.next_line().await.expect("a port");
     (server, port)
 }
@@ -61,7 +41,8 @@ async fn quic_passes_through_the_proxy() {
     let target = format!("127.0.0.1:{port}");
     let proxy = proxy(&target, &[]).await;
     for path in paths(&proxy.url, &target).await {
-        let mut client = Script::spawn(python("quic.py", &["client", &port]).args(&path));
+        let mut client =
+            Script::spawn(python("connect_udp", "quic.py", &["client", &port]).args(&path));
         for case in ["handshake", "stream", "datagrams"] {
             let line = client.next_line().await;
             assert_eq!(line.as_deref(), Some(case), "{path:?}");
@@ -80,7 +61,7 @@ async fn load_passes_through_the_proxy() {
     for path in paths(&proxy.url, &target).await {
         for size in ["100", "1200"] {
             let args = ["client", size, &port];
-            let mut client = Script::spawn(python("load.py", &args).args(&path));
+            let mut client = Script::spawn(python("connect_udp", "load.py", &args).args(&path));
             let line = client.next_line().await.expect("the result");
             let counts: Vec<&str> = line.split_whitespace().collect();
             let [
@@ -108,7 +89,7 @@ async fn load_passes_through_the_proxy() {
 /// Expects the client of `http3.py` to print a line that contains `printed`.
 async fn expect_of_libcurl(args: &[&str], printed: &str) {
     let args = [&["client"], args].concat();
-    let mut client = Script::spawn(&mut python("http3.py", &args));
+    let mut client = Script::spawn(&mut python("connect_udp", "http3.py", &args));
     let line = client.next_line().await.expect("the result");
     assert!(line.contains(printed), "{args:?}: {line}");
 }

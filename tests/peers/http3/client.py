@@ -296,7 +296,7 @@ async def lossy(port, seed):
 
 
 async def close_without_loss(client, hops):
-    """Acknowledges all data: the server would wait for it, since the packet that closes a connection is not repeated."""
+    """Acknowledges all data, for which the server would wait: the packet that closes a connection is not repeated."""
     for hop in hops:
         hop.is_lossy = False
     await soon(client.ping())

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -176,8 +177,14 @@ async def udp_echoes(client, targets, count):
     stream = await targets.udp_session(client)
     for number in range(count):
         payload = f"{stream.number} {number}".encode()
-        stream.send_datagram(payload)
-        assert await stream.datagram() == b"\0" + payload
+        received = None
+        while received != b"\0" + payload:
+            # Datagrams may be lost, and an answer may come after the next attempt.
+            stream.send_datagram(payload)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    received = await stream.datagram()
+            assert received is None or received.startswith(f"\0{stream.number} ".encode()), received
     stream.send(b"", end=True)
     assert await stream.read_to_end() == b""
 
@@ -195,7 +202,7 @@ async def loss_and_reordering(port, targets):
         async def send_datagrams():
             for payload in sorted(sent):
                 udp.send_datagram(payload[1:])
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.002)
 
         tunnels = [tunnel_echoes(client, targets, 100_000) for _ in range(10)]
         await asyncio.gather(send_datagrams(), *tunnels)
@@ -204,7 +211,7 @@ async def loss_and_reordering(port, targets):
         # Datagrams may be lost. None is doubled, and all belong to the session.
         received = [udp.datagrams.get_nowait() for _ in range(udp.datagrams.qsize())]
         assert len(received) == len(set(received)) and set(received) <= sent, received
-        assert len(received) > 100, len(received)
+        assert len(received) > 20, len(received)
 
 
 async def shutdown_waits_for_tunnels(program, targets):

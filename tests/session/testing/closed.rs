@@ -91,6 +91,32 @@ async fn closed_has_the_duration_in_paused_time() {
     }
 }
 
+/// A handler may exchange datagrams with the peer, beside the stream.
+#[tokio::test(start_paused = true)]
+async fn recorded_bytes_count_and_are_activity() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let record = handler_fn(|mut session: Session| async move {
+        for (read, written) in [(7, 0), (0, 5), (0, 0)] {
+            tokio::time::sleep(MINUTE * 9 / 10).await;
+            match written {
+                0 => session.io_mut().record_read(read),
+                _ => session.io_mut().record_written(written),
+            }
+        }
+        std::future::pending::<Result<(), BoxError>>().await
+    });
+    let layer = UpgradeLayer::new()
+        .idle_timeout(MINUTE)
+        .protocol("record", record);
+    let exchange = ask(&layer, testing::request("record")).await;
+    let closed = exchange.closed();
+    let _peer = exchange.expect_upgraded("record");
+    let closed = closed.await;
+    assert_eq!(closed.reason().as_str(), "idle");
+    assert_eq!((closed.bytes_read(), closed.bytes_written()), (7, 5));
+    assert_eq!(closed.duration().as_secs(), 3 * 54 + 60);
+}
+
 /// Returns a layer with an `on_close` that adds its name to the list.
 fn recording(name: &'static str, notes: &Arc<Mutex<Vec<&'static str>>>) -> UpgradeLayer {
     let notes = Arc::clone(notes);
