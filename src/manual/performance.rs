@@ -142,13 +142,13 @@
 //! | resident bytes per idle session, of 1,000 | 1,511 | 9,642 | 2,228 |
 //! | the same after a message of 64 KiB | 5,439 | 13,894 | 6,218 |
 //! | echoes of 16 bytes per second in 64 sessions, ratio | 1 | 1.00 | 0.84 |
-//! | the server's CPU time per echo, ratio | 1 | 1.00 | 1.20 |
-//! | echoes of 64 KiB per second in 64 sessions, ratio | 1 | 0.97 | 0.90 |
-//! | the server's CPU time per echo, ratio | 1 | 1.01 | 1.07 |
+//! | the server's CPU time per echo, ratio | 1 | 1.00 | 1.21 |
+//! | echoes of 64 KiB per second in 64 sessions, ratio | 1 | 0.99 | 0.91 |
+//! | the server's CPU time per echo, ratio | 1 | 1.02 | 1.11 |
 //! | new sessions per second on an open connection, ratio | 1 | 1.03 | 0.56 |
 //! | the server's CPU time per new session, ratio | 1 | 0.99 | 1.79 |
 //!
-//! The values are medians of 7 to 11 alternating rounds, on two processors with other work, which the client shares. The
+//! The values are medians of 9 to 15 alternating rounds, on two processors that the client and other work share. The
 //! client of the HTTP/3 sessions is this crate's, too. A new session takes a request and its response, and so a second
 //! round trip.
 //!
