@@ -165,13 +165,13 @@ fn check_pseudo(lines: &[Line], method: &Method, uri: &Uri, protocol: Option<&st
     assert_eq!(names.len(), pseudo.len(), "a field twice");
     let value = |name: &str| {
         let line = pseudo.iter().find(|line| line.0 == name.as_bytes());
-        line.map(|(_, value)| std::str::from_utf8(value).expect("a text"))
+        line.map(|(_, value)| &value[..])
     };
-    assert_eq!(value(":method"), Some(method.as_str()));
-    assert_eq!(value(":protocol"), protocol);
+    assert_eq!(value(":method"), Some(method.as_str().as_bytes()));
+    assert_eq!(value(":protocol"), protocol.map(str::as_bytes));
     let authority = uri.authority().expect("an authority").as_str();
     if let Some(value) = value(":authority") {
-        assert_eq!(value, authority);
+        assert_eq!(value, authority.as_bytes());
     }
     if *method == Method::CONNECT && protocol.is_none() {
         assert_eq!(names.len(), 2);
@@ -183,13 +183,15 @@ fn check_pseudo(lines: &[Line], method: &Method, uri: &Uri, protocol: Option<&st
     assert!(
         value(":scheme")
             .expect("a scheme")
-            .eq_ignore_ascii_case(scheme)
+            .eq_ignore_ascii_case(scheme.as_bytes())
     );
     let path = uri.path_and_query().expect("a path").as_str();
-    assert_eq!(
-        value(":path").expect("a path").split('#').next(),
-        Some(path)
-    );
+    // `http` removes a fragment.
+    let without_fragment = value(":path")
+        .expect("a path")
+        .split(|byte| *byte == b'#')
+        .next();
+    assert_eq!(without_fragment, Some(path.as_bytes()));
     if *method == Method::OPTIONS && path == "*" {
         return;
     }

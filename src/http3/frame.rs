@@ -134,6 +134,11 @@ impl<S: Source> FrameReader<S> {
         &mut self.source
     }
 
+    /// Returns `true` if bytes of the source are buffered.
+    pub(crate) fn has_chunk(&self) -> bool {
+        !self.chunk.is_empty()
+    }
+
     /// Returns the rest of the current frame's payload, in bytes.
     pub(crate) fn remaining(&self) -> u64 {
         self.payload

@@ -23,6 +23,9 @@ use tokio::{
 /// The maximum payload of a DATA frame.
 const MAX_PAYLOAD: usize = 64 * 1024;
 
+/// The length from which a chunk counts as full: QUIC packets have at least 1,200 bytes.
+const FULL_CHUNK: usize = 1024;
+
 /// The write side.
 enum Output {
     Open(SendStream),
@@ -179,6 +182,11 @@ impl<S: Source> Input<S> {
         Poll::Ready(read)
     }
 
+    /// Returns `true` if bytes have arrived that were not decoded.
+    fn has_chunk(&self) -> bool {
+        self.frames.has_chunk()
+    }
+
     fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
@@ -215,11 +223,16 @@ impl AsyncRead for Tunnel {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let turn = ready!(coop::poll_proceed(cx));
-        // One read returns all bytes that are available, as far as they fit.
         let before = buf.filled().len();
         while buf.remaining() > 0 {
             match this.input.poll_data(cx, buf.remaining()) {
-                Poll::Ready(Ok(Some(bytes))) => buf.put_slice(&bytes),
+                Poll::Ready(Ok(Some(bytes))) => {
+                    buf.put_slice(&bytes);
+                    // More data may follow a chunk that fills a packet. After a short one the attempt would only cost.
+                    if bytes.len() < FULL_CHUNK && !this.input.has_chunk() {
+                        break;
+                    }
+                }
                 Poll::Ready(Ok(None)) => break,
                 // The next read returns the error.
                 Poll::Ready(Err(_)) | Poll::Pending if buf.filled().len() > before => break,

@@ -26,21 +26,21 @@ use tokio::{
 };
 
 /// How long a client waits for an echo or an end that may not come.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The request of a client, and how the client ends its session.
-struct Plan {
-    protocol: Option<&'static str>,
-    fields: Vec<(&'static str, String)>,
+pub(crate) struct Plan {
+    pub(crate) protocol: Option<&'static str>,
+    pub(crate) fields: Vec<(&'static str, String)>,
     body: &'static str,
     /// Whether the body is malformed or truncated.
     is_body_bad: bool,
-    end: End,
+    pub(crate) end: End,
 }
 
 /// How the client ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// Disconnects without reading the response.
     Early,
     /// Shuts down its write side after some echoes, and reads to EOF.
@@ -56,7 +56,7 @@ enum End {
 }
 
 impl Plan {
-    fn new(rng: &mut Rng) -> Self {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
         let protocol = rng.pick(&[
             Some("soak"),
             Some("soak"),
@@ -238,7 +238,7 @@ pub(crate) async fn http2(server: SocketAddr, mut rng: Rng, count: usize, begun:
         .expect("the connection ends");
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Result<(), BoxError> {
     let mut requests = timeout(LIMIT, requests.ready())
@@ -279,7 +279,7 @@ async fn on_http2(requests: SendRequest<Bytes>, plan: Plan, mut rng: Rng) -> Res
 }
 
 /// Runs the client side of a session. The handler need not be an echo.
-async fn exchange<Io>(io: &mut Io, end: End, rng: &mut Rng) -> io::Result<()>
+pub(crate) async fn exchange<Io>(io: &mut Io, end: End, rng: &mut Rng) -> io::Result<()>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {

@@ -3,9 +3,10 @@
 
 use crate::support::{Server, Via, plain};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http_body::Body;
 use std::{
     collections::{BTreeMap, HashSet},
+    convert::Infallible,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tower::{ServiceBuilder, ServiceExt as _, service_fn, util::MapResponseLayer};
+use tower::{Service, ServiceBuilder, ServiceExt as _, service_fn, util::MapResponseLayer};
 use tower_upgrade::{
     Accept, BoxError, Closed, ProtocolHandler, Rejection, Session, SessionId, Sessions,
     Unsupported, UpgradeLayer, UpgradeRequest, Upgraded, copy,
@@ -202,7 +203,21 @@ fn replace<B: Default>(mut response: Response<B>) -> Response<B> {
     response
 }
 
-pub(crate) async fn start(sessions: &Sessions, ledger: &Arc<Ledger>) -> Server {
+/// Returns the service of a round, for the requests of one of the servers.
+pub(crate) fn service<B>(
+    sessions: &Sessions,
+    ledger: &Arc<Ledger>,
+) -> impl Service<
+    Request<B>,
+    Response = Response<impl Body<Data: Send, Error: Into<BoxError>> + Send + 'static>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ 'static
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let outermost = UpgradeLayer::new()
         .sessions(sessions.clone())
         .accept_timeout(SHORT)
@@ -226,7 +241,7 @@ pub(crate) async fn start(sessions: &Sessions, ledger: &Arc<Ledger>) -> Server {
 
     // Outside all layers: count the upgrade responses that the client gets.
     let ledger = Arc::clone(ledger);
-    let counts = service_fn(move |mut request: Request<Incoming>| {
+    service_fn(move |mut request: Request<B>| {
         let is_connect = request.method() == Method::CONNECT;
         request.extensions_mut().insert(Arc::clone(&ledger.token));
         let ledger = Arc::clone(&ledger);
@@ -237,8 +252,12 @@ pub(crate) async fn start(sessions: &Sessions, ledger: &Arc<Ledger>) -> Server {
             if status == StatusCode::SWITCHING_PROTOCOLS || is_connect && status.is_success() {
                 ledger.upgrade_responses.fetch_add(1, Ordering::Relaxed);
             }
-            Ok::<_, std::convert::Infallible>(response)
+            Ok::<_, Infallible>(response)
         }
-    });
-    Server::start_via(Via::Auto, counts).await
+    })
+}
+
+/// Starts a server for HTTP/1.1 and HTTP/2.
+pub(crate) async fn start(sessions: &Sessions, ledger: &Arc<Ledger>) -> Server {
+    Server::start_via(Via::Auto, service(sessions, ledger)).await
 }
