@@ -118,8 +118,9 @@ impl Default for Builder {
 ///
 /// Sessions that do not read cannot stop the others, because the receive window of the connection exceeds the sum of the
 /// windows of all streams, by more than an eighth: quinn returns the credit for read data in portions of one eighth of
-/// the window. Keep this ratio if you change a value: for 1,000 sessions on one connection, for example, with 64 KiB for
-/// each stream and 80 MiB for the connection. A stream's window limits its throughput to one window for each round trip.
+/// the window, and that for ended streams in portions of one eighth of their number. Keep these ratios if you change a
+/// value: for 1,000 sessions on one connection, for example, allow 1,200 streams, with 64 KiB for each and 96 MiB for the
+/// connection. A stream's window limits its throughput to one window for each round trip.
 #[must_use]
 pub fn transport_config() -> TransportConfig {
     const STREAMS: u32 = 100;
