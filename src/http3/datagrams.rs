@@ -164,3 +164,23 @@ impl Drop for StreamDatagrams {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d6_full_queue_drops_its_oldest_datagrams() {
+        let mut waiting = Waiting::default();
+        for number in 0..100 {
+            waiting.push(vec![number; 1000].into());
+        }
+        assert!(waiting.size <= MAX_WAITING);
+        let received: Vec<u8> = std::iter::from_fn(|| waiting.pop())
+            .map(|datagram| datagram[0])
+            .collect();
+        // 65 datagrams of 1,000 bytes fit.
+        assert_eq!(received, (35..100).collect::<Vec<u8>>());
+        assert_eq!(waiting.size, 0);
+    }
+}

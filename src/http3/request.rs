@@ -109,7 +109,7 @@ impl Stream {
     }
 
     /// Calls the service and sends its response.
-    async fn answer<S, B>(self, head: RequestHead, mut service: S, limits: RequestLimits)
+    async fn answer<S, B>(mut self, head: RequestHead, mut service: S, limits: RequestLimits)
     where
         S: Service<Request<Body>, Response = Response<B>>,
         S::Error: Into<BoxError>,
@@ -126,6 +126,12 @@ impl Stream {
             None if is_connect => code::CONNECT_ERROR,
             _ => code::REQUEST_CANCELLED,
         };
+        let has_ended = !is_connect && has_ended(&mut self.frames).await;
+        if has_ended && head.content_length.is_some_and(|length| length > 0) {
+            let error = Error::malformed("the body is shorter than `content-length`");
+            trace::http3_request_failed(&error);
+            return self.abort(&error);
+        }
         let mut request = Request::new(Body::empty());
         *request.method_mut() = head.method;
         *request.uri_mut() = head.uri;
@@ -144,7 +150,7 @@ impl Stream {
 
         let Self {
             mut sender,
-            mut frames,
+            frames,
             active,
             ..
         } = self;
@@ -154,7 +160,7 @@ impl Stream {
         if is_connect {
             request.extensions_mut().insert(pending(upgraded));
             tunnel = Some((frames, handover));
-        } else if !has_ended(&mut frames).await {
+        } else if !has_ended {
             let expects = request.headers().get(header::EXPECT);
             let expects =
                 expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));

@@ -47,6 +47,14 @@ impl Client {
         self.open(&headers(fields)).await
     }
 
+    /// Sends a request head and the end of the stream in one packet.
+    pub(crate) async fn request_and_finish(&self, fields: &[(&str, &str)]) -> Stream {
+        // Nothing is sent before the task yields.
+        let mut stream = self.request(fields).await;
+        stream.send.finish().expect("an open stream");
+        stream
+    }
+
     /// Sends an extended CONNECT, and expects a 200.
     pub(crate) async fn extended_connect(&self, protocol: &str) -> Stream {
         let mut stream = self.request(&extended_connect(protocol)).await;
@@ -83,6 +91,15 @@ pub(crate) const GET: [(&str, &str); 4] = [
     (":authority", "test"),
     (":path", "/"),
 ];
+
+pub(crate) fn get(path: &str) -> [(&str, &str); 4] {
+    [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "test"),
+        (":path", path),
+    ]
+}
 
 pub(crate) const CONNECT: [(&str, &str); 2] = [(":method", "CONNECT"), (":authority", "test:1")];
 

@@ -143,9 +143,13 @@ async fn shutdown_loses_no_data_of_ended_sessions() {
 #[tokio::test]
 async fn idle_connection_closes_and_one_with_a_session_does_not() {
     let builder = http3::Builder::new().idle_timeout(Duration::from_millis(50));
-    let one = start(builder, echo_layer(), Duration::from_secs(60)).await;
+    let one = start(builder.clone(), echo_layer(), Duration::from_secs(60)).await;
     let mut session = one.client.extended_connect("test").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // The same time passes for a connection without a session, which closes.
+    let idle = start(builder, echo_layer(), Duration::from_secs(60)).await;
+    assert_eq!(idle.client.closed().await, 0x100);
+    // No GOAWAY was sent.
+    one.client.expect_alive().await;
     session.write(&frame(DATA as u8, b"x")).await;
     assert_eq!(session.data().await, b"x");
     session.send.finish().expect("an open stream");
